@@ -1,0 +1,95 @@
+"""Every error that Triptych raises on purpose.
+
+    TriptychError                exit code 1
+    ├── InputError               exit code 2: what the user gave is wrong, and the message says how to mend it
+    │   ├── ConfigError          a YAML file, a `--set`, an option
+    │   ├── DataError            a data file or a row in it
+    │   ├── TemplateError        a prompt template
+    │   ├── ModelError           a model, tokenizer or adapter that can't be used
+    │   ├── RunChangedError      a run folder that was begun with other settings
+    │   └── DiskError            no room, or no right, to write
+    ├── ScoringError             the model gave numbers that mean nothing (NaN, infinite)
+    ├── DivergedError            training stopped: the loss or the gradient is not finite
+    └── Interrupted              stopped on request after saving; the same command goes on
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DiskError",
+    "DivergedError",
+    "InputError",
+    "Interrupted",
+    "ModelError",
+    "RunChangedError",
+    "ScoringError",
+    "TemplateError",
+    "TriptychError",
+]
+
+
+class TriptychError(Exception):
+    """Base of the tree. `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class InputError(TriptychError):
+    """Something the user gave is wrong.
+
+    The message has up to five parts, one line each, so that it can be read aloud: what is wrong, where it was
+    met (file, line, key, row), what was found there, what was expected, and how to mend it.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        found: str | None = None,
+        expected: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what, self.where, self.found, self.expected, self.fix = what, where, found, expected, fix
+        parts = [("where", where), ("found", found), ("expected", expected), ("to mend it", fix)]
+        super().__init__("\n".join([what, *(f"  {name}: {text}" for name, text in parts if text)]))
+
+
+class ConfigError(InputError):
+    """A setting is unknown, malformed or out of range."""
+
+
+class DataError(InputError):
+    """A data file can't be read as rows, or a row in it can't be used."""
+
+
+class TemplateError(InputError):
+    """A prompt template is missing a field, names an unknown one, or can't be found."""
+
+
+class ModelError(InputError):
+    """A model, tokenizer or adapter is missing, broken or doesn't fit the request."""
+
+
+class RunChangedError(InputError):
+    """The run folder was begun with other settings; going on would mix two experiments."""
+
+
+class DiskError(InputError):
+    """A file can't be written: the disk is full or the folder is not writable."""
+
+
+class ScoringError(TriptychError):
+    """The model returned NaN or infinite log-likelihoods."""
+
+
+class DivergedError(TriptychError):
+    """Training produced a loss or gradient that is not finite."""
+
+
+class Interrupted(TriptychError):
+    """Work was stopped on request and what was done is saved."""
