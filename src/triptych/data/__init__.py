@@ -1,0 +1,23 @@
+"""Rows: reading them, dividing them, and checking that train and test are apart. No torch here."""
+
+from triptych.data.bundled import SAMPLE, sample_folder
+from triptych.data.checks import Overlap, find_overlap, normalise
+from triptych.data.dataset import Dataset, load_dataset, sha256_of_file
+from triptych.data.readers import read_rows
+from triptych.data.row import Row
+from triptych.data.splits import split_dev, take
+
+__all__ = [
+    "SAMPLE",
+    "Dataset",
+    "Overlap",
+    "Row",
+    "find_overlap",
+    "load_dataset",
+    "normalise",
+    "read_rows",
+    "sample_folder",
+    "sha256_of_file",
+    "split_dev",
+    "take",
+]

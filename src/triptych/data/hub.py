@@ -1,0 +1,72 @@
+"""Rows from the Hugging Face hub, for those who installed `triptych[hub]`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triptych.data.formats import PARSERS
+from triptych.data.raw import RawRow, RawTable
+from triptych.errors import DataError
+
+__all__ = ["looks_like_hub_id", "read_hub"]
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?", re.ASCII)
+
+
+def looks_like_hub_id(source: str) -> bool:
+    """Whether "owner/name" or "owner/name:split" is meant, and not a file: no data suffix, no such folder here."""
+    if _HUB_ID.fullmatch(source) is None or Path(source).suffix.lower() in PARSERS:
+        return False
+    return not Path(source.partition("/")[0]).is_dir()
+
+
+def read_hub(source: str) -> RawTable:
+    """Read one split of a hub data set; without ":split" the data set must have only one.
+
+    Raises:
+        DataError: `datasets` isn't installed, the data set can't be loaded, or the split isn't one of its own.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            "there is no such file, and reading from the hub needs the package `datasets`",
+            where=source,
+            found="no such path, and no package `datasets`",
+            expected="a path to a file, or owner/name[:split] with `datasets` installed",
+            fix="check the path, or run: pip install 'triptych[hub]'",
+        ) from error
+    name, _, split = source.partition(":")
+    try:
+        splits = datasets.load_dataset(name)
+        chosen = _choose(splits, split, source)
+        rows = [RawRow(f"row {number}", dict(values)) for number, values in enumerate(chosen, 1)]
+        return RawTable(tuple(chosen.column_names), rows)
+    except DataError:
+        raise
+    except Exception as error:  # network, login, a name that isn't there, a broken data set: each has its own kind
+        raise DataError(
+            "there is no such file, and the hub could not give this data set",
+            where=source,
+            found=f"{type(error).__name__}: {ascii(str(error))[:300]}",
+            expected="a path to a file, or a data set on the hub that you can read",
+            fix="check the spelling, the network and `hf auth login`, or download the file and give its path",
+        ) from error
+
+
+def _choose(splits: Mapping[str, Any], split: str, source: str) -> Any:
+    if split in splits:
+        return splits[split]
+    if split == "" and len(splits) == 1:
+        return next(iter(splits.values()))
+    first = next(iter(splits), "train")
+    raise DataError(
+        f"the data set has no split {split!r}" if split else "the data set has several splits and none is named",
+        where=source,
+        found=f"the splits {', '.join(map(repr, splits))}",
+        expected="one of them",
+        fix=f"write the split after a colon: {source.partition(':')[0]}:{first}",
+    )

@@ -1,0 +1,102 @@
+"""What is computed together: rows that share a prefix, in batches of bounded tokens.
+
+Rows are sorted by their token ids, so that rows with a common beginning are neighbours, and form a tree:
+
+    [BOS] 你是人工智慧助理 … USER:            computed once
+      ├─ row 1 … row 60                       only what follows is computed per row
+      └─ … 翻譯成文言文：                      computed once more, from the branch above
+           └─ row 61 … row 250
+
+A branch is made where computing the longer prefix once saves more than another pass costs. Prefixes are taken on
+token ids, never on text, and end before the last prompt token: each row keeps the token that predicts its first
+scored one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from triptych.prompts import Rendered
+
+__all__ = ["Branch", "batches", "plan_branches"]
+
+BRANCH_SAVES = 384
+"""Tokens a branch must save to be worth its own passes: about what a small pass costs beyond its tokens."""
+
+
+@dataclass
+class Branch:
+    """A prefix `ids[start:end]` that continues its parent's, and the rows and branches that continue it.
+
+    `rows` are indices into the planned list; `ids` are those of any row below (all agree up to `end`).
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    end: int
+    rows: list[int] = field(default_factory=list)
+    children: list[Branch] = field(default_factory=list)
+
+
+def plan_branches(rows: Sequence[Rendered], *, saves: int = BRANCH_SAVES) -> Branch:
+    """Arrange rows into a tree of shared prefixes; the root's prefix may be empty."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].ids)
+    usable = [rows[i].n_prompt - 1 for i in order]
+    common = [_common(rows[a].ids, rows[b].ids) for a, b in zip(order, order[1:], strict=False)]
+
+    def build(low: int, high: int, start: int) -> Branch:
+        """The branch of order[low:high]; `start` is how much of the prefix its parent has."""
+        end = min(min(common[low : high - 1], default=usable[low]), min(usable[low:high]))
+        branch = Branch(rows[order[low]].ids, start, max(end, start))
+        for first, last in _splits(common, low, high, branch.end):
+            longer = min(min(common[first : last - 1], default=0), min(usable[first:last]))
+            if (last - first - 1) * (longer - branch.end) >= saves:
+                branch.children.append(build(first, last, branch.end))
+            else:
+                branch.rows.extend(order[first:last])
+        return branch
+
+    if len(rows) == 1:  # nothing to share: a prefix pass would be one pass more
+        return Branch(rows[0].ids, 0, 0, [0])
+    return build(0, len(rows), 0)
+
+
+def _splits(common: Sequence[int], low: int, high: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut low:high into runs of neighbours that share more than `end` tokens."""
+    first = low
+    for index in range(low, high - 1):
+        if common[index] <= end:
+            yield first, index + 1
+            first = index + 1
+    yield first, high
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    for index, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return index
+    return min(len(a), len(b))
+
+
+def batches(rows: Sequence[int], lengths: Sequence[int], n_prefix: int, *, budget: int) -> Iterator[list[int]]:
+    """Cut the rows of a branch into passes, longest first, so that like lengths meet.
+
+    Args:
+        rows: indices into `lengths`.
+        lengths: tokens of each row that are still to compute.
+        n_prefix: tokens of the shared prefix; attention lays its keys beside each row.
+        budget: bound on the pass's tokens, and (eightfold) on keys laid out: rows x (prefix + longest row).
+    """
+    batch: list[int] = []
+    tokens = longest = 0
+    for row in sorted(rows, key=lambda i: (-lengths[i], i)):
+        longest = max(longest, lengths[row])
+        too_long = tokens + lengths[row] > budget or (len(batch) + 1) * (n_prefix + longest) > 8 * budget
+        if batch and too_long:
+            yield batch
+            batch, tokens, longest = [], 0, lengths[row]
+        batch.append(row)
+        tokens += lengths[row]
+    if batch:
+        yield batch

@@ -1,0 +1,218 @@
+"""The scorer: NLL of each row's scored tokens, exact, whatever else is scored with it.
+
+    rows ──► tree of shared prefixes ──► passes of bounded tokens ──► hidden states at scored positions ──► NLL
+
+Whether a model can be computed this way is not assumed but tried: before the first row, a probe is scored here and by the
+model's own forward, and if they differ the scorer uses the model's own forward for all, one row at a time, and says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triptych.errors import ModelError, ScoringError
+from triptych.likelihood.attention import Pack, PrefixKV, Unsupported, packed_forward
+from triptych.likelihood.head import Head, head_of
+from triptych.likelihood.plan import Branch, batches, plan_branches
+from triptych.models import LoadedModel
+from triptych.prompts import Rendered
+from triptych.records import ItemScore
+
+__all__ = ["RowNLL", "Scorer", "to_items"]
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int], None]
+"""Called with the number of rows just finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowNLL:
+    """NLL of each scored token of a row, in nats."""
+
+    tokens: np.ndarray[Any, np.dtype[np.float32]]
+
+    @property
+    def nll_nats(self) -> float:
+        """The sum, carried in double precision and independent of order."""
+        return math.fsum(self.tokens.tolist())
+
+
+class Scorer:
+    """Scores rendered rows on one loaded model, with whatever adapter is switched on at the time.
+
+    Args:
+        loaded: the model.
+        budget_tokens: tokens of one forward pass; None takes a default for the device. It bounds memory, and
+            changes no result beyond float rounding.
+        packed: None tries packed passes against the model's own forward; False never uses them.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, budget_tokens: int | None = None, packed: bool | None = None) -> None:
+        self.loaded = loaded
+        self.budget = budget_tokens or (8192 if loaded.device.type == "cuda" else 2048)
+        self.head: Head = head_of(loaded.model)
+        self.packed = self._probe() if packed is None else packed
+
+    @torch.inference_mode()
+    def score(self, rows: Sequence[Rendered], progress: Progress | None = None) -> list[RowNLL]:
+        """NLL of each row, in the order given.
+
+        Raises:
+            ScoringError: NaN or infinity, with the row named.
+            ModelError: a row is longer than the model's positions.
+        """
+        self._check_lengths(rows)
+        results: list[RowNLL | None] = [None] * len(rows)
+
+        def done(indices: Sequence[int], nlls: Sequence[Tensor]) -> None:
+            for index, nll in zip(indices, nlls, strict=True):
+                results[index] = _checked(rows[index], nll)
+            if progress is not None:
+                progress(len(indices))
+
+        if not self.packed:
+            for index, row in enumerate(rows):
+                done([index], [self._own_forward(row)])
+        elif rows:
+            self._walk(plan_branches(rows), None, rows, done)
+        return [result for result in results if result is not None]
+
+    def _walk(
+        self,
+        branch: Branch,
+        past: PrefixKV | None,
+        rows: Sequence[Rendered],
+        done: Callable[[Sequence[int], Sequence[Tensor]], None],
+    ) -> None:
+        """Compute a branch's prefix, its rows, then its children; its KV is released on return."""
+        if branch.end > branch.start:
+            pack = Pack(self._ids(branch.ids[branch.start : branch.end]), branch.end - branch.start, (), past, True)
+            packed_forward(self.loaded.model, pack)
+            past = PrefixKV(branch.end, pack.kept)
+        lengths = [len(row.ids) - branch.end for row in rows]
+        for batch in batches(branch.rows, lengths, branch.end, budget=self.budget):
+            done(batch, self._pass([rows[i] for i in batch], branch.end, past))
+        for child in branch.children:
+            self._walk(child, past, rows, done)
+
+    def _pass(self, rows: Sequence[Rendered], n_prefix: int, past: PrefixKV | None) -> list[Tensor]:
+        """NLL of the scored tokens of a few rows in one forward pass."""
+        # the last token (EOS) predicts nothing, so it isn't computed
+        ids = [row.ids[n_prefix:-1] for row in rows]
+        lengths = [len(part) for part in ids]
+        hidden = packed_forward(
+            self.loaded.model, Pack(self._ids([t for part in ids for t in part]), 0, lengths, past)
+        )
+        starts = np.cumsum([0, *lengths[:-1]])
+        # the token at position t is predicted by the hidden state at t - 1
+        where = [
+            start + row.n_prompt - 1 - n_prefix + np.arange(row.n_scored)
+            for start, row in zip(starts, rows, strict=True)
+        ]
+        positions = torch.from_numpy(np.concatenate(where)).to(hidden.device)
+        targets = self._ids([t for row in rows for t in row.ids[row.n_prompt :]])
+        nll = self.head.nll(hidden.index_select(0, positions), targets)
+        return list(nll.cpu().split([row.n_scored for row in rows]))
+
+    def _own_forward(self, row: Rendered) -> Tensor:
+        """The model's own forward and whole logits: the slow way that works for every model."""
+        logits = self.loaded.model(input_ids=self._ids(row.ids)[None], use_cache=False).logits[0]
+        logprobs = logits[row.n_prompt - 1 : -1].float().log_softmax(-1)
+        targets = self._ids(row.ids[row.n_prompt :])
+        return -logprobs.gather(1, targets[:, None]).squeeze(1).cpu()
+
+    @torch.inference_mode()
+    def _probe(self) -> bool:
+        """Whether packed passes give what the model's own forward gives."""
+        rows = _probe_rows(self.loaded)
+        try:
+            ours: list[Tensor] = []
+            branch = plan_branches(rows, saves=1)
+            self._walk(branch, None, rows, lambda _, nlls: ours.extend(nlls))
+        except (Unsupported, AttributeError, KeyError, NotImplementedError, TypeError, RuntimeError) as error:
+            logger.warning("this model can't share prefixes (%s): rows are scored one by one", error)
+            return False
+        theirs = [self._own_forward(rows[i]) for i in _visited(branch, rows)]
+        difference = (torch.cat(ours) - torch.cat(theirs)).abs().mean().item()
+        allowed = 1e-3 if self.loaded.dtype == torch.float32 else 0.15
+        if difference > allowed or math.isnan(difference):
+            logger.warning(
+                "packed passes differ from this model's own forward by %.3g nats a token: rows are scored one by one",
+                difference,
+            )
+            return False
+        return True
+
+    def _ids(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor(ids, device=self.loaded.device)
+
+    def _check_lengths(self, rows: Sequence[Rendered]) -> None:
+        limit = self.loaded.max_tokens
+        for row in rows:
+            if limit is not None and len(row.ids) > limit:
+                raise ModelError(
+                    "a row is longer than the model's context",
+                    where=f"row {row.row_id!r}",
+                    found=f"{len(row.ids)} tokens",
+                    expected=f"at most {limit}",
+                    fix="render with max_tokens no larger than the model's context",
+                )
+
+
+def _visited(branch: Branch, rows: Sequence[Rendered]) -> list[int]:
+    """Row indices in the order `_walk` finishes them."""
+    lengths = [len(row.ids) - branch.end for row in rows]
+    own = [i for batch in batches(branch.rows, lengths, branch.end, budget=1 << 30) for i in batch]
+    return own + [i for child in branch.children for i in _visited(child, rows)]
+
+
+def _probe_rows(loaded: LoadedModel) -> list[Rendered]:
+    """Two rows of unlike length behind a prefix longer than the sliding window, if there is a window in reach."""
+    config: Any = loaded.model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) or 0
+    limit = min(loaded.max_tokens or 2048, 2048)
+    n_prefix = window + 8 if window + 40 < limit else 24
+    usable = min(config.vocab_size, 50_000)
+
+    def ids(n: int, step: int) -> tuple[int, ...]:
+        return tuple((i * step + 17) % usable for i in range(n))
+
+    prefix = ids(n_prefix, 7919)
+    return [Rendered(f"probe {n}", prefix + ids(n, step), n_prefix + 2, 1) for n, step in ((6, 31), (11, 57))]
+
+
+def _checked(row: Rendered, nll: Tensor) -> RowNLL:
+    if not bool(torch.isfinite(nll).all()):
+        bad = int((~torch.isfinite(nll)).nonzero()[0])
+        raise ScoringError(
+            f"the model gives no finite likelihood for row {row.row_id!r}: scored token {bad + 1} of {row.n_scored} "
+            f"(id {row.ids[row.n_prompt + bad]}) has NLL {nll[bad].item()}.\n"
+            "  to mend it: check the weights are whole; with float16, try bfloat16 or float32"
+        )
+    return RowNLL(nll.numpy().astype(np.float32))
+
+
+def to_items(rows: Sequence[Rendered], nlls: Sequence[RowNLL]) -> list[ItemScore]:
+    """Join what was rendered and what it cost into records."""
+    return [
+        ItemScore(
+            id=row.row_id,
+            nll_nats=nll.nll_nats,
+            n_tokens=row.n_scored,
+            n_chars=row.n_chars,
+            n_prompt_tokens=row.n_prompt,
+            n_demos=len(row.demo_ids),
+            n_demos_dropped=row.n_demos_dropped,
+            demo_ids=row.demo_ids,
+        )
+        for row, nll in zip(rows, nlls, strict=True)
+    ]

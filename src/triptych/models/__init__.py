@@ -1,0 +1,30 @@
+"""Models: loaded, quantized, adapted; their tokenizer's profile; a fake one for tests. Imports torch."""
+
+from triptych.models.adapters import (
+    Adapter,
+    LoraSettings,
+    adapter_is_on,
+    attach_adapter,
+    load_adapter,
+    save_adapter,
+    switched,
+)
+from triptych.models.load import LoadedModel, ModelSpec, load_model, load_profile
+from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
+
+__all__ = [
+    "Adapter",
+    "LoadedModel",
+    "LoraSettings",
+    "ModelSpec",
+    "TokenizerProfile",
+    "adapter_is_on",
+    "attach_adapter",
+    "load_adapter",
+    "load_model",
+    "load_profile",
+    "load_tokenizer",
+    "profile_of",
+    "save_adapter",
+    "switched",
+]

@@ -1,0 +1,210 @@
+"""LoRA adapters (Hu et al. 2021) through peft: made, switched on and off, saved and loaded in PEFT's format.
+
+    y = W x + (alpha / r) B A x          W frozen; A: (r, in), B: (out, r), both float32; B starts at zero
+
+peft would cast x to the adapter's float32 and compute A x and B A x there. With bfloat16 weights we cast A and B
+instead, which are small: the usual mixed precision (master weights in float32, products in bfloat16) without copying
+activations. In float32 the two are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from triptych.errors import ModelError
+from triptych.models.load import LoadedModel
+from triptych.models.quantize import linear_layers
+from triptych.records.store import read_json, write_json
+
+__all__ = [
+    "Adapter",
+    "LoraSettings",
+    "adapter_is_on",
+    "attach_adapter",
+    "load_adapter",
+    "save_adapter",
+    "switched",
+]
+
+_NAME = "default"
+_RECORD = "triptych.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """Size and place of an adapter."""
+
+    r: int = 16
+    alpha: float = 16.0
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] | None = None
+    """Names of linear layers (last part of the path, e.g. `q_proj`); None: all of them except the output head."""
+
+
+@dataclass
+class Adapter:
+    """An adapter in place. `model` is peft's wrapper; the base model inside it is the one that was loaded."""
+
+    model: Any
+    settings: LoraSettings
+    target_modules: tuple[str, ...]
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters by name, A and B of every adapted layer, in a fixed order."""
+        return {name: p for name, p in sorted(self.model.named_parameters()) if p.requires_grad}
+
+    def sha256(self) -> str:
+        """Hash of the weights: what says that two scores were made with the same adapter."""
+        digest = hashlib.sha256()
+        for name, parameter in self.parameters().items():
+            digest.update(name.encode())
+            digest.update(parameter.detach().to("cpu", torch.float32).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) -> Adapter:
+    """Put a fresh adapter on a loaded model, switched on.
+
+    The seed is set before A is drawn, so the same seed gives the same adapter; torch's generator is put back after.
+
+    Raises:
+        ModelError: a target module names no linear layer.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    names = _resolve_targets(loaded, settings.target_modules)
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(names),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        wrapped = get_peft_model(loaded.model, config)
+    _compute_in_input_dtype(wrapped)
+    wrapped.eval()
+    return Adapter(wrapped, settings, names)
+
+
+def save_adapter(adapter: Adapter, folder: Path, *, facts: dict[str, Any]) -> None:
+    """Write the adapter in PEFT's format, with Triptych's facts (base hash, prompt hash) in a file beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    adapter.model.save_pretrained(folder, safe_serialization=True)
+    write_json(folder / _RECORD, {"adapter_sha256": adapter.sha256(), **facts})
+
+
+def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, Any]]:
+    """Put a saved adapter on a loaded model, switched on. Returns it and the facts it was saved with.
+
+    Raises:
+        ModelError: not an adapter folder, or made for other base weights.
+    """
+    from peft import PeftModel
+
+    if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(
+            "this folder holds no adapter",
+            where=str(folder),
+            found=", ".join(sorted(p.name for p in folder.iterdir())[:8]) if folder.is_dir() else "no such folder",
+            expected="adapter_config.json and adapter_model.safetensors (PEFT's format)",
+        )
+    facts: dict[str, Any] = read_json(folder / _RECORD) if (folder / _RECORD).is_file() else {}
+    made_for = facts.get("base_weights_sha256")
+    if made_for is not None and made_for != loaded.weights_sha256:
+        raise ModelError(
+            "this adapter was trained on another base model",
+            where=str(folder),
+            found=f"base weights {loaded.weights_sha256[:12]}…",
+            expected=f"base weights {made_for[:12]}… ({facts.get('base_model', 'name unknown')})",
+            fix="give the model it was trained on with --model",
+        )
+    try:
+        wrapped = PeftModel.from_pretrained(loaded.model, folder, is_trainable=True)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(
+            "the adapter doesn't fit this model", where=str(folder), found=str(error).splitlines()[0]
+        ) from error
+    config = wrapped.peft_config[_NAME]
+    _compute_in_input_dtype(wrapped)
+    wrapped.eval()
+    targets = tuple(sorted(config.target_modules))
+    settings = LoraSettings(config.r, config.lora_alpha, config.lora_dropout, targets)
+    return Adapter(wrapped, settings, targets), facts
+
+
+def adapter_is_on(model: Any) -> bool:
+    """Whether any LoRA layer would add to the output now."""
+    return any(not layer.disable_adapters for layer in _lora_layers(model))
+
+
+@contextmanager
+def switched(adapter: Adapter | None, *, on: bool) -> Iterator[None]:
+    """Score with the adapter on or off, and put it back after. No adapter: nothing to switch."""
+    if adapter is None:
+        yield
+        return
+    before = adapter_is_on(adapter.model)
+    _switch(adapter.model, on=on)
+    try:
+        yield
+    finally:
+        _switch(adapter.model, on=before)
+
+
+def _switch(model: Any, *, on: bool) -> None:
+    # peft's own switch also sets requires_grad; ours only decides what the forward adds
+    for layer in _lora_layers(model):
+        layer._disable_adapters = not on
+
+
+def _lora_layers(model: Any) -> Iterator[Any]:
+    from peft.tuners.lora import LoraLayer
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            yield module
+
+
+def _compute_in_input_dtype(model: Any) -> None:
+    for layer in _lora_layers(model):
+        if not layer.lora_variant:  # DoRA and the like keep peft's own forward
+            layer.forward = MethodType(_lora_forward, layer)
+
+
+def _lora_forward(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """(..., in) -> (..., out): the base layer's output plus the adapter's, computed in x's dtype."""
+    result: Tensor = layer.base_layer(x, *args, **kwargs)
+    if layer.disable_adapters:
+        return result
+    a = layer.lora_A[_NAME].weight.to(x.dtype)
+    b = (layer.lora_B[_NAME].weight * layer.scaling[_NAME]).to(x.dtype)
+    return result + F.linear(F.linear(layer.lora_dropout[_NAME](x), a), b).to(result.dtype)
+
+
+def _resolve_targets(loaded: LoadedModel, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    there = sorted({name.rsplit(".", 1)[-1] for name, _ in linear_layers(loaded.model)})
+    if asked is None:
+        return tuple(there)
+    for name in asked:
+        if name not in there:
+            raise ModelError(
+                "a target module names no linear layer of this model",
+                where="tune.target_modules",
+                found=name,
+                expected=", ".join(there),
+                fix="use names of this list, or leave target_modules out to adapt all of them",
+            )
+    return tuple(sorted(set(asked)))

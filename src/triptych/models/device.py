@@ -1,0 +1,114 @@
+"""Device, dtype and thread count: what they are, and why, for the records."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from triptych.errors import ConfigError
+
+__all__ = ["DTYPES", "DtypeName", "choose_device", "choose_dtype", "choose_threads", "free_memory"]
+
+DtypeName = Literal["float32", "bfloat16", "float16"]
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto`: the first CUDA device, else the CPU.
+
+    Raises:
+        ConfigError: CUDA is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError("unknown device", where="model.device", found=name, expected="auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "a CUDA device is asked for and none is available",
+            where="model.device",
+            found=name,
+            fix="use `device: auto` or `cpu`, or install a torch built for your GPU",
+        )
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> tuple[DtypeName, str]:
+    """The compute dtype and the reason for it.
+
+    `auto` is bfloat16 where the processor multiplies it natively (read off its flags, not timed, so that the same
+    machine always chooses the same), else float32.
+    """
+    if name == "float32":
+        return "float32", "asked for"
+    if name == "bfloat16":
+        return "bfloat16", "asked for"
+    if name == "float16":
+        return "float16", "asked for"
+    if name != "auto":
+        raise ConfigError("unknown dtype", where="model.dtype", found=name, expected=", ".join(["auto", *DTYPES]))
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported():
+            return "bfloat16", "auto: this GPU has bfloat16"
+        return "float16", "auto: this GPU has no bfloat16"
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        flags = ""
+    for flag in ("amx_bf16", "avx512_bf16"):
+        if flag in flags:
+            return "bfloat16", f"auto: this processor has {flag}"
+    return "float32", "auto: this processor has no fast bfloat16"
+
+
+def choose_threads(asked: int | None, dtype: torch.dtype) -> tuple[int, str]:
+    """Set torch's thread count and say why.
+
+    More threads are not always faster: on a machine shared with others, one waiting thread holds up all (seen: 1
+    thread six times as fast as 2). So, unless told, 1, half and all of the available cores are timed on a product of
+    a transformer layer's shape, and the fastest wins.
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    if asked is not None:
+        torch.set_num_threads(asked)
+        return asked, "asked for"
+    counts = sorted({1, max(1, available // 2), available})
+    if len(counts) == 1:
+        torch.set_num_threads(available)
+        return available, "all there are"
+    a = torch.randn(1024, 1024, dtype=dtype)
+    b = torch.randn(2048, 1024, dtype=dtype)
+    samples: dict[int, list[float]] = {count: [] for count in counts}
+    for round_ in range(6):
+        for count in counts:
+            torch.set_num_threads(count)
+            began = time.perf_counter()
+            torch.nn.functional.gelu(torch.nn.functional.linear(a, b))
+            if round_:  # the first one warms up
+                samples[count].append(time.perf_counter() - began)
+    seconds = {count: statistics.median(values) for count, values in samples.items()}
+    # a tie goes to more threads: only leave cores idle when it clearly pays
+    best = max(counts, key=lambda count: (-round(seconds[count] / min(seconds.values()), 1), count))
+    torch.set_num_threads(best)
+    timed = ", ".join(f"{count}: {seconds[count] * 1e3:.1f} ms" for count in counts)
+    return best, f"timed ({timed})"
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be taken now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,194 @@
+"""Loading a model by hub id, folder, `.gguf` file or the name `demo`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from triptych.errors import ModelError
+from triptych.models.cache import sha256_of_weights
+from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
+from triptych.models.gguf import DEMO, demo_gguf, unpack_gguf
+from triptych.models.quantize import Hold, Quantize, dequantized_once, quantization_config
+from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
+
+__all__ = ["LoadedModel", "ModelSpec", "load_model", "load_profile"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What to load and how to hold it."""
+
+    name: str
+    """Hub id, folder, `.gguf` file, or `demo`."""
+    revision: str | None = None
+    quantize: Quantize = "nf4"
+    double_quant: bool = True
+    dtype: str = "auto"
+    """Compute dtype: float32, bfloat16, float16, or `auto`."""
+    device: str = "auto"
+    hold: Hold = "auto"
+    """How NF4 weights are kept: `dequantized` (bit-equal, faster, 2 bytes a parameter), `packed`, or `auto`."""
+    threads: int | None = None
+    """CPU threads; None measures."""
+
+
+@dataclass
+class LoadedModel:
+    """A causal language model ready to score or train, with the facts that decide its numbers."""
+
+    model: Any
+    profile: TokenizerProfile
+    dtype: torch.dtype
+    device: torch.device
+    max_tokens: int | None
+    """Positions the model was made for; None if it doesn't say."""
+    weights_sha256: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def load_profile(spec: ModelSpec) -> TokenizerProfile:
+    """The tokenizer profile alone; touches no weights (except a GGUF file's, which holds its tokenizer)."""
+    source = _resolve(spec)
+    tokenizer = load_tokenizer(source, revision=spec.revision)
+    return profile_of(tokenizer, getattr(_config(source, spec), "eos_token_id", None))
+
+
+def load_model(spec: ModelSpec) -> LoadedModel:
+    """Load weights and tokenizer, quantize, and put the model into evaluation mode.
+
+    Raises:
+        ModelError: anything missing or unreadable, with what was looked for and where.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    source = _resolve(spec)
+    config = _config(source, spec)
+    profile = profile_of(load_tokenizer(source, revision=spec.revision), getattr(config, "eos_token_id", None))
+    device = choose_device(spec.device)
+    dtype_name, dtype_why = choose_dtype(spec.dtype, device)
+    dtype = DTYPES[dtype_name]
+    threads, threads_why = choose_threads(spec.threads, dtype) if device.type == "cpu" else (0, "on a GPU")
+    hold = _choose_hold(spec, source, device, dtype)
+    options: dict[str, Any] = {"dtype": dtype, "revision": spec.revision, "use_safetensors": True}
+    if hold == "packed":
+        options["quantization_config"] = quantization_config(
+            spec.quantize, dtype=dtype, double_quant=spec.double_quant
+        )
+        options["device_map"] = {"": device}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, config=config, **options)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise _unreadable(spec, error) from error
+    model.requires_grad_(False)
+    if hold == "dequantized":
+        # quantized where it will be used: 7 billion weights take seconds on a GPU and minutes on a CPU
+        model = model.to(device)
+        dequantized_once(model, double_quant=spec.double_quant)
+    model = model.eval() if hold == "packed" else model.to(device).eval()
+    loaded = LoadedModel(
+        model=model,
+        profile=profile,
+        dtype=dtype,
+        device=device,
+        max_tokens=getattr(config.get_text_config(), "max_position_embeddings", None),
+        weights_sha256=_weights_hash(source, spec),
+    )
+    loaded.info = {
+        "name": spec.name,
+        "revision": spec.revision,
+        "architecture": type(model).__name__,
+        "weights_sha256": loaded.weights_sha256,
+        **profile.record(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "quantize": spec.quantize,
+        "double_quant": spec.double_quant if spec.quantize == "nf4" else None,
+        "weights_held": hold,
+        "dtype": dtype_name,
+        "dtype_reason": dtype_why,
+        "device": str(device),
+        "threads": threads,
+        "threads_reason": threads_why,
+    }
+    return loaded
+
+
+def _resolve(spec: ModelSpec) -> Path | str:
+    """A folder, or a hub id for transformers to find."""
+    if spec.name == DEMO:
+        return unpack_gguf(demo_gguf())
+    path = Path(spec.name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError("there is no such GGUF file", where=spec.name, fix="check the path")
+        return unpack_gguf(path)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                "this folder is not a model",
+                where=spec.name,
+                found=", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing",
+                expected="config.json, *.safetensors and tokenizer files",
+                fix="give the folder that transformers' save_pretrained wrote",
+            )
+        return path
+    if path.is_file() or spec.name.count("/") > 1 or spec.name.startswith((".", "/", "~")):
+        raise ModelError(
+            "there is no such model folder",
+            where=spec.name,
+            expected="a folder, a .gguf file, a hub id such as owner/name, or `demo`",
+        )
+    return spec.name
+
+
+def _config(source: Path | str, spec: ModelSpec) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(source, revision=spec.revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(spec, error) from error
+
+
+def _unreadable(spec: ModelSpec, error: Exception) -> ModelError:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return ModelError(
+        "the model can't be loaded",
+        where=spec.name,
+        found=lines[0] if lines else type(error).__name__,
+        expected="config.json and *.safetensors in a folder, a .gguf file, a hub id that can be reached, or `demo`",
+        fix="check the name; without a network, give a folder. Pickled weights are refused: save as safetensors first",
+    )
+
+
+def _choose_hold(spec: ModelSpec, source: Path | str, device: torch.device, dtype: torch.dtype) -> str:
+    """How the weights will lie in memory: `plain`, `packed` or `dequantized`."""
+    if spec.quantize == "none":
+        return "plain"
+    if spec.quantize == "int8":
+        return "packed"
+    if spec.hold != "auto":
+        return spec.hold
+    size = sum(file.stat().st_size for file in _weight_files(source, spec))
+    # the file may be 2 or 4 bytes a parameter; as loaded it is the dtype's. Half of what is free is left for the work.
+    fits = size * (dtype.itemsize / 2) * 2 < free_memory(device)
+    return "dequantized" if fits or device.type == "cpu" else "packed"
+
+
+def _weight_files(source: Path | str, spec: ModelSpec) -> list[Path]:
+    if isinstance(source, Path):
+        return sorted(source.glob("*.safetensors"))
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(source, revision=spec.revision, allow_patterns=["*.safetensors", "*.json"])
+    return sorted(Path(folder).glob("*.safetensors"))
+
+
+def _weights_hash(source: Path | str, spec: ModelSpec) -> str:
+    return sha256_of_weights(_weight_files(source, spec))

@@ -1,0 +1,100 @@
+"""The tokenizer profile: the few facts about a tokenizer that decide which ids a row becomes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import ModelError
+
+__all__ = ["TokenizerProfile", "load_tokenizer", "profile_of"]
+
+
+@dataclass(frozen=True)
+class TokenizerProfile:
+    """A tokenizer and its special ids, as used in every rendering.
+
+    `bos_id` is None for models without a BOS. Where a model names several EOS ids the first is used; the profile's
+    record says so.
+    """
+
+    tokenizer: Any
+    bos_id: int | None
+    eos_id: int
+    sha256: str
+    note: str = ""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself, for display; pieces of a character show as U+FFFD."""
+        return [self.tokenizer.decode([token]) for token in ids]
+
+    def record(self) -> dict[str, Any]:
+        """For the run's records."""
+        return {"bos_id": self.bos_id, "eos_id": self.eos_id, "tokenizer_sha256": self.sha256, "note": self.note}
+
+
+def load_tokenizer(folder: str | Path, *, revision: str | None = None) -> Any:
+    """The tokenizer of a model folder or hub id.
+
+    Raises:
+        ModelError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, revision=revision)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise ModelError(
+            "the model has no usable tokenizer",
+            where=str(folder),
+            found=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+            expected="tokenizer.json (or the model family's own tokenizer files) beside the weights",
+            fix="copy the tokenizer files of the model into the folder, or name the model by its hub id",
+        ) from error
+
+
+def profile_of(tokenizer: Any, config_eos: int | list[int] | None = None) -> TokenizerProfile:
+    """Read BOS, EOS and a content hash off a tokenizer.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        config_eos: the model configuration's EOS id or ids, used when the tokenizer names none.
+
+    Raises:
+        ModelError: neither names an EOS, so the end of an output can't be scored, or text yields no tokens.
+    """
+    eos, note = tokenizer.eos_token_id, ""
+    if eos is None:
+        eos = config_eos
+    if isinstance(eos, list):
+        note = f"the model names EOS ids {eos}; the first is used"
+        eos = eos[0] if eos else None
+    if eos is None:
+        raise ModelError(
+            "the tokenizer has no EOS token, so the end of an output can't be scored",
+            where=str(getattr(tokenizer, "name_or_path", "tokenizer")),
+            fix="set eos_token in tokenizer_config.json",
+        )
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+        raise ModelError(
+            "the tokenizer turns text into no tokens",
+            where=str(getattr(tokenizer, "name_or_path", "tokenizer")),
+            fix="check that the tokenizer files are whole and belong to the model",
+        )
+    return TokenizerProfile(tokenizer, tokenizer.bos_token_id, int(eos), _content_hash(tokenizer), note)
+
+
+def _content_hash(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    special = json.dumps([tokenizer.bos_token_id, tokenizer.eos_token_id])
+    return hashlib.sha256((content + special).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The prompts that ship, one YAML file each."""

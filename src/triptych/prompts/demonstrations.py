@@ -1,0 +1,51 @@
+"""Which training rows are shown as demonstrations.
+
+    draw `item`   k rows drawn afresh for each test row, as in the study
+    draw `seed`   one set of k rows per seed, the same for every test row
+
+A draw depends on (seed, test row id) and on nothing else: not on the order of the test rows, not on which others are
+scored. The draws of one seed are nested: the k = 3 set begins with the k = 1 set, so that two values of k differ by the
+demonstrations added and not by luck.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+from triptych.data import Row
+from triptych.errors import ConfigError
+
+__all__ = ["Draw", "draw_demos"]
+
+Draw = Literal["item", "seed"]
+
+
+def draw_demos(pool: Sequence[Row], k: int, *, seed: int, draw: Draw, row_id: str) -> tuple[Row, ...]:
+    """Draw k distinct rows of `pool`, uniformly, in the order they are shown.
+
+    Args:
+        pool: training rows that may be shown; the caller has taken out those that occur in the test set.
+        k: how many.
+        seed: of the draw.
+        draw: `item` or `seed`.
+        row_id: the test row; ignored for `seed`.
+
+    Raises:
+        ConfigError: k is larger than the pool.
+    """
+    if k > len(pool):
+        raise ConfigError(
+            "more demonstrations are asked for than there are training rows to show",
+            where="few_shot.k",
+            found=f"k = {k}, {len(pool)} rows in the pool",
+            fix="lower k, or give more training rows",
+        )
+    # A string seed is hashed with SHA-512 by `random`, so the draw is the same on every machine and Python version.
+    key = f"triptych-demos:{seed}" if draw == "seed" else f"triptych-demos:{seed}:{row_id}"
+    generator = random.Random(key)
+    chosen: dict[int, None] = {}
+    while len(chosen) < k:  # one at a time, which keeps smaller k a beginning of larger k
+        chosen.setdefault(generator.randrange(len(pool)))
+    return tuple(pool[index] for index in chosen)

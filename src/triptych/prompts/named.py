@@ -1,0 +1,78 @@
+"""Finding a template by name, file or literal text."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from triptych.errors import TemplateError
+from triptych.prompts.template import Template, template_from_mapping
+
+__all__ = ["catalogue", "find_template", "template_from_text"]
+
+
+def catalogue() -> dict[str, Template]:
+    """The prompts that ship, by name."""
+    folder = files("triptych.prompts.catalogue")
+    found = {}
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".yaml"):
+            name = entry.name.removesuffix(".yaml")
+            value = yaml.safe_load(entry.read_text(encoding="utf-8"))
+            found[name] = template_from_mapping(value, name=name, where=f"catalogue {entry.name}")
+    return found
+
+
+def find_template(name: str, extra: Mapping[str, Template] | None = None) -> Template:
+    """A template by name, from the user's own first, then the catalogue.
+
+    Raises:
+        TemplateError: there is none of that name; the nearest is named.
+    """
+    known = {**catalogue(), **(extra or {})}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    raise TemplateError(
+        f"there is no prompt named `{name}`",
+        expected=", ".join(sorted(known)),
+        fix=f"did you mean `{near[0]}`?" if near else "define it under `prompts:` in the YAML, or use --template",
+    )
+
+
+def template_from_text(text: str, *, name: str | None = None, folder: Path | None = None) -> Template:
+    """A template from a `.yaml` file, a `.txt` file, or the text itself (which must hold `{instruction}`).
+
+    Args:
+        text: path or literal text.
+        name: the template's name; else the file's stem, else `custom`.
+        folder: what a relative path is relative to.
+    """
+    path = (folder or Path()) / text
+    looks_like_path = "{" not in text and "\n" not in text
+    if not looks_like_path:
+        return template_from_mapping({"zero_shot": text}, name=name or "custom", where="the template's text")
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateError(
+            "a template is neither a readable file nor a text with {instruction}",
+            where=text,
+            found=str(error),
+            fix="name a .yaml or .txt file, or give the text itself with {instruction} in it",
+        ) from error
+    if path.suffix == ".txt":
+        mapping: Any = {"zero_shot": content.removesuffix("\n")}
+    else:
+        try:
+            mapping = yaml.safe_load(content)
+        except yaml.YAMLError as error:
+            raise TemplateError("a template file is not YAML", where=str(path), found=str(error)) from error
+    if not isinstance(mapping, Mapping):
+        raise TemplateError("a template file is not a mapping", where=str(path), expected="a key `zero_shot`")
+    return template_from_mapping({**mapping, **({"name": name} if name else {})}, name=path.stem, where=str(path))

@@ -1,0 +1,157 @@
+"""A template: how an instruction, with or without demonstrations, becomes the text of a prompt.
+
+    zero-shot   {preamble}USER: {instruction} ASSISTANT:
+    few-shot    head  +  demo 1 … demo k, with nothing between them  +  tail
+                 {k}      {i} {instruction} {output}                    {instruction}
+
+Only the names in braces above are replaced, in one pass over the template: braces inside the data are data.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from triptych.data import Row
+from triptych.errors import TemplateError
+
+__all__ = ["FewShotText", "Template", "template_from_mapping"]
+
+_FIELD = re.compile(r"\{(\w+)\}")
+_ALLOWED = {
+    "zero_shot": {"preamble", "instruction"},
+    "head": {"preamble", "k"},
+    "demo": {"preamble", "i", "k", "instruction", "output"},
+    "tail": {"preamble", "k", "instruction"},
+}
+_NEEDED = {"zero_shot": {"instruction"}, "demo": {"instruction", "output"}, "tail": {"instruction"}}
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    return _FIELD.sub(lambda match: values.get(match[1], match[0]), text)
+
+
+@dataclass(frozen=True, slots=True)
+class FewShotText:
+    """The three pieces of a prompt with demonstrations."""
+
+    head: str
+    demo: str
+    tail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A named prompt. Two templates with the same texts have the same `sha256`, whatever their names."""
+
+    name: str
+    zero_shot: str
+    few_shot: FewShotText
+    preamble: str = ""
+    language: str = ""
+    source: str = ""
+
+    def prompt(self, instruction: str, demos: Sequence[Row] = ()) -> str:
+        """The text before the output. No demonstrations: the zero-shot text."""
+        common = {"preamble": self.preamble, "k": str(len(demos)), "instruction": instruction}
+        if not demos:
+            return _fill(self.zero_shot, common)
+        shown = (
+            _fill(
+                self.few_shot.demo,
+                {**common, "i": str(i), "instruction": demo.instruction, "output": demo.target()},
+            )
+            for i, demo in enumerate(demos, start=1)
+        )
+        return "".join([_fill(self.few_shot.head, common), *shown, _fill(self.few_shot.tail, common)])
+
+    def texts(self) -> dict[str, Any]:
+        """What decides the prompt's text, and nothing else."""
+        return {"preamble": self.preamble, "zero_shot": self.zero_shot, "few_shot": asdict(self.few_shot)}
+
+    @property
+    def sha256(self) -> str:
+        """Hash of `texts()`; stored with every score and adapter."""
+        canonical = json.dumps(self.texts(), ensure_ascii=False, sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """For the run's records: texts, origin and hash."""
+        return {**self.texts(), "language": self.language, "source": self.source, "sha256": self.sha256}
+
+
+def template_from_mapping(value: Mapping[str, Any], *, name: str, where: str) -> Template:
+    """Build and check a template.
+
+    Args:
+        value: `zero_shot` (needed, with `{instruction}`), `few_shot` (`head`, `demo`, `tail`), `preamble`, `language`,
+            `source`, `name`. Without `few_shot`, a demonstration is the zero-shot text, a space, its output and a
+            blank line.
+        name: used when the mapping has no `name` of its own.
+        where: file or key for messages.
+
+    Raises:
+        TemplateError: a key or field is unknown or missing, or a text is not a string.
+    """
+    _refuse_unknown(value, {"name", "zero_shot", "few_shot", "preamble", "language", "source"}, where)
+    zero_shot = value.get("zero_shot")
+    if zero_shot is None:
+        raise TemplateError("a template has no text", where=where, expected="a key `zero_shot` with {instruction}")
+    few_shot = value.get("few_shot") or {"head": "", "demo": f"{zero_shot} {{output}}\n\n", "tail": zero_shot}
+    if not isinstance(few_shot, Mapping):
+        raise TemplateError("`few_shot` is not a mapping", where=where, expected="keys `head`, `demo` and `tail`")
+    _refuse_unknown(few_shot, {"head", "demo", "tail"}, f"{where}, few_shot")
+    if missing := {"demo", "tail"} - set(few_shot):
+        raise TemplateError("`few_shot` is incomplete", where=where, expected=f"the key `{min(missing)}`")
+    pieces = {"zero_shot": zero_shot, "head": few_shot.get("head", ""), **{k: few_shot[k] for k in ("demo", "tail")}}
+    for piece, text in pieces.items():
+        _check_fields(piece, text, where)
+    plain = {key: value.get(key, "") for key in ("preamble", "language", "source")}
+    for key, text in plain.items():
+        if not isinstance(text, str):
+            raise TemplateError(f"`{key}` is not text", where=where, found=repr(text))
+    return Template(
+        name=str(value.get("name", name)),
+        zero_shot=zero_shot,
+        few_shot=FewShotText(head=pieces["head"], demo=pieces["demo"], tail=pieces["tail"]),
+        **plain,
+    )
+
+
+def _refuse_unknown(value: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in value:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            raise TemplateError(
+                f"unknown key `{key}` in a template",
+                where=where,
+                expected=", ".join(sorted(known)),
+                fix=f"did you mean `{near[0]}`?" if near else None,
+            )
+
+
+def _check_fields(piece: str, text: Any, where: str) -> None:
+    if not isinstance(text, str):
+        raise TemplateError(f"`{piece}` is not text", where=where, found=repr(text))
+    fields = set(_FIELD.findall(text))
+    if unknown := sorted(fields - _ALLOWED[piece]):
+        near = difflib.get_close_matches(unknown[0], _ALLOWED[piece], n=1)
+        raise TemplateError(
+            f"`{piece}` names an unknown field",
+            where=where,
+            found=f"{{{unknown[0]}}}",
+            expected=", ".join(f"{{{name}}}" for name in sorted(_ALLOWED[piece])),
+            fix=f"did you mean {{{near[0]}}}?" if near else None,
+        )
+    if missing := sorted(_NEEDED.get(piece, set()) - fields):
+        raise TemplateError(
+            f"`{piece}` has no {{{missing[0]}}}",
+            where=where,
+            found=text if len(text) <= 80 else text[:77] + "…",  # noqa: PLR2004
+            fix=f"put {{{missing[0]}}} where it belongs",
+        )

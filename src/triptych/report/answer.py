@@ -1,0 +1,206 @@
+"""The question answered in sentences: which of the three to use, by how much, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from triptych.records import CellRecord, Comparison, FewShotSummary, ItemScore
+from triptych.records.schema import Strategy
+from triptych.report.contenders import STRATEGIES, STRATEGY_NAMES, Setting, best_of_each, settings
+from triptych.report.numbers import difference, number, p_text, together
+from triptych.report.statistics import told_apart
+
+__all__ = ["answer", "dominated", "row_warnings"]
+
+HEAVY_SHARE = 0.05
+FEWEST_ROWS = 20
+"""Below this, 5 % of the rows is less than one row, and one row always carries much."""
+
+
+def answer(
+    comparisons: Sequence[Comparison], cells: Sequence[CellRecord], few_shot: Sequence[FewShotSummary]
+) -> list[str]:
+    """Plain sentences, the headline first; every one true for either sign and for what wasn't run."""
+    best = best_of_each(cells)
+    if not best:
+        return ["Nothing was scored, so there is no answer yet."]
+    described = _descriptions(settings(cells), best)
+    known = [c for c in comparisons if c.a in described and c.b in described]
+    sentences = [_headline(best, known, described)]
+    sentences += [_sentence(c, described[c.a], described[c.b]) for c in known if not _both_prompts(c, cells)]
+    sentences += [_prompt_sentence(c, cells) for c in known if _both_prompts(c, cells)]
+    sentences += _other_averages(best)
+    return sentences + _selection(cells, few_shot)
+
+
+def _descriptions(every: Sequence[Setting], best: Mapping[Strategy, Setting]) -> dict[str, str]:
+    """Label -> how a sentence calls it, for everything that takes part in a comparison."""
+    count = {strategy: sum(s.strategy == strategy for s in every) for strategy in STRATEGIES}
+    texts = {}
+    for setting in every:
+        which = "best" if count[setting.strategy] > 1 and best[setting.strategy] == setting else ""
+        texts[setting.label] = _description(setting, which, alone=count[setting.strategy] == 1)
+    return texts
+
+
+def _description(setting: Setting, which: str, *, alone: bool) -> str:
+    if setting.strategy == "qlora":
+        return "QLoRA" if alone else f"QLoRA ({setting.label})"
+    if setting.strategy == "zero_shot":
+        return f"the {which} zero-shot prompt ({setting.prompt})".replace("  ", " ")
+    seeds = len(setting.cells)
+    parts = [f"k={setting.k}", f"draw={setting.cells[0].draw}", f"mean of {seeds} seeds" if seeds > 1 else "one seed"]
+    if setting.prompt != "default":
+        parts.insert(0, f"prompt {setting.prompt}")
+    return f"the {which} few-shot setting ({', '.join(parts)})".replace("  ", " ")
+
+
+def _headline(best: Mapping[Strategy, Setting], known: Sequence[Comparison], described: Mapping[str, str]) -> str:
+    """Name the cheapest strategy that no other beats beyond chance."""
+    rows = next(iter(best.values())).cells[0].aggregate.n_rows
+    if len(best) == 1:
+        (only,) = best.values()
+        level = f"mean perplexity {number(only.mean())} on {rows:,} rows"
+        return f"Only {STRATEGY_NAMES[only.strategy]} was run ({level}), so there is nothing to compare it with."
+    verdicts = {frozenset((c.a, c.b)): c for c in known}
+    lowest = min(best.values(), key=Setting.mean)
+    unbeaten = [s for s in best.values() if not _beaten(s, best, verdicts)]
+    use = unbeaten[0]
+    told = [s for s in best.values() if s not in unbeaten]
+    untold = [s for s in unbeaten if s is not use and s is not lowest]
+    return _headline_text(use, lowest, told, untold, described) + f" ({rows:,} rows).{_not_run(best)}"
+
+
+def _beaten(setting: Setting, best: Mapping[Strategy, Setting], verdicts: Mapping[frozenset[str], Comparison]) -> bool:
+    for other in best.values():
+        comparison = verdicts.get(frozenset((setting.label, other.label)))
+        if comparison and told_apart(comparison) and (comparison.difference > 0) == (comparison.a == setting.label):
+            return True
+    return False
+
+
+def _headline_text(
+    use: Setting, lowest: Setting, told: list[Setting], untold: list[Setting], described: Mapping[str, str]
+) -> str:
+    name = STRATEGY_NAMES[use.strategy]
+    if use is lowest:
+        text = f"Use {name}: its mean perplexity, {number(use.mean())}, is the lowest"
+    else:
+        other = STRATEGY_NAMES[lowest.strategy]
+        text = (
+            f"{name[0].upper()}{name[1:]} is enough on this evidence: its mean perplexity, {number(use.mean())}, "
+            f"can't be told from the lowest, {other}'s {number(lowest.mean())}, and it costs less"
+        )
+    if told:
+        text += f"; beyond chance worse: {_listed(told, described)}"
+    if untold:
+        text += f"; not told from it: {_listed(untold, described)}"
+    return text
+
+
+def _listed(of: Sequence[Setting], described: Mapping[str, str]) -> str:
+    return " and ".join(f"{described[s.label]} with {number(s.mean())}" for s in reversed(of))
+
+
+def _not_run(best: Mapping[Strategy, Setting]) -> str:
+    missing = [STRATEGY_NAMES[strategy] for strategy in STRATEGIES if strategy not in best]
+    return f" Not run: {' and '.join(missing)}." if missing else ""
+
+
+def _sentence(c: Comparison, a: str, b: str) -> str:
+    subject = a[0].upper() + a[1:]
+    if not told_apart(c):
+        return f"{subject}: the difference to {b}, {_undecided(c)}"
+    return f"{subject} {_decided(c, b)}"
+
+
+def _decided(c: Comparison, b: str) -> str:
+    low, high = sorted((abs(c.ci_low), abs(c.ci_high)))
+    verb, way, rows = ("lowers", "better", c.wins) if c.difference < 0 else ("raises", "worse", c.losses)
+    return (
+        f"{verb} mean perplexity by {difference(abs(c.difference), low, high)} against {b}: "
+        f"{p_text(c.p_holm)} after Holm correction, {way} on {rows:,} of {c.n_rows:,} rows."
+    )
+
+
+def _undecided(c: Comparison) -> str:
+    text = f"{difference(c.difference, c.ci_low, c.ci_high)}, can't be told from zero on {c.n_rows:,} rows"
+    return f"{text} ({p_text(c.p_holm)} after Holm correction)."
+
+
+def _both_prompts(c: Comparison, cells: Sequence[CellRecord]) -> bool:
+    strategy = {setting.label: setting.strategy for setting in settings(cells)}
+    return strategy[c.a] == strategy[c.b] == "zero_shot"
+
+
+def _prompt_sentence(c: Comparison, cells: Sequence[CellRecord]) -> str:
+    prompt = {setting.label: setting.prompt for setting in settings(cells)}
+    if told_apart(c):
+        return f"The {prompt[c.a]} prompt {_decided(c, f'the {prompt[c.b]} prompt')}"
+    return f"The {prompt[c.a]} prompt's difference to the {prompt[c.b]} prompt, {_undecided(c)}"
+
+
+def _other_averages(best: Mapping[Strategy, Setting]) -> list[str]:
+    """Whether the order of the strategies hangs on the mean of rows, the average that few rows can rule."""
+    if len(best) < 2:
+        return []
+
+    def order(average: str) -> list[str]:
+        return [STRATEGY_NAMES[s.strategy] for s in sorted(best.values(), key=lambda s: s.mean(average))]
+
+    others = {"corpus perplexity": order("ppl_corpus"), "geometric perplexity": order("ppl_geometric")}
+    odd = {name: found for name, found in others.items() if found != order("ppl_mean")}
+    if not odd:
+        return [f"The order, {' < '.join(order('ppl_mean'))}, is the same by corpus and by geometric perplexity."]
+    return [f"By {name} the order is another one: {' < '.join(found)}." for name, found in odd.items()]
+
+
+def _selection(cells: Sequence[CellRecord], few_shot: Sequence[FewShotSummary]) -> list[str]:
+    every = settings(cells)
+    tried = {
+        "zero-shot prompts": sum(s.strategy == "zero_shot" for s in every),
+        "few-shot settings": len(few_shot),
+        "QLoRA settings": sum(s.strategy == "qlora" for s in every),
+    }
+    several = [f"the best of {count} {name}" for name, count in tried.items() if count > 1]
+    if not several:
+        return []
+    what = " and ".join(several)
+    was, it = ("were", "them") if len(several) > 1 else ("was", "it")
+    return [f"T{what[1:]} {was} chosen on the test rows themselves, which favours {it} slightly (selection)."]
+
+
+def dominated(items: Sequence[ItemScore]) -> str | None:
+    """Say so when few rows rule ppl_mean: the 5 % of rows with the highest perplexity carry over half of its sum."""
+    if len(items) < FEWEST_ROWS:
+        return None
+    heavy = math.ceil(len(items) * HEAVY_SHARE)
+    ppl = np.sort([item.ppl for item in items])
+    share = float(ppl[-heavy:].sum() / ppl.sum())
+    if share <= 0.5:
+        return None
+    corpus = math.exp(sum(item.nll_nats for item in items) / sum(item.n_tokens for item in items))
+    mean, by_corpus, geometric = together(float(ppl.mean()), corpus, float(np.exp(np.log(ppl).mean())))
+    return (
+        f"ppl_mean is ruled by few rows: {heavy} of {len(items):,} carry {share:.0%} of its sum. "
+        f"ppl_mean is {mean}; ppl_corpus, {by_corpus}, and ppl_geometric, {geometric}, say more about the other rows."
+    )
+
+
+def row_warnings(cells: Sequence[CellRecord], items: Mapping[str, Sequence[ItemScore]]) -> list[str]:
+    """What a reader must know about the rows of the best setting of each strategy: `dominated`, dropped demos."""
+    found = []
+    for setting in best_of_each(cells).values():
+        cell = setting.cells[0]
+        if text := dominated(items[cell.cell]):
+            found.append(f"{cell.cell}: {text}")
+    if short := [cell for cell in cells if cell.rows_with_demos_dropped]:
+        rows = max(cell.rows_with_demos_dropped for cell in short)
+        found.append(
+            f"In {len(short)} of {len(cells)} cells demonstrations did not all fit the context and some were left out "
+            f"(on up to {rows:,} rows): such a cell is not quite its k. Section 5 counts them."
+        )
+    return found

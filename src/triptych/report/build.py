@@ -1,0 +1,98 @@
+"""From a run folder's records to its report. Needs no model and no torch: any laptop can rebuild a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from triptych.errors import DataError
+from triptych.records import CurvePoint, ItemScore, RunRecord
+from triptych.records.store import read_items, read_run, write_text
+from triptych.report.answer import row_warnings
+from triptych.report.contenders import best_of_each, items_of
+from triptych.report.figures import draw_figures
+from triptych.report.markdown import render_markdown
+from triptych.report.numbers import Interval
+from triptych.report.rendering import to_csv
+from triptych.report.statistics import interval, paired_rows
+from triptych.report.tables import (
+    Table,
+    cells_table,
+    comparisons_table,
+    curve_table,
+    few_shot_table,
+    settings_table,
+    study_table,
+)
+
+__all__ = ["build_report", "write_curve"]
+
+TABLES = ("study", "few_shot", "cells", "comparisons", "curve", "settings")
+
+
+def build_report(run_dir: Path) -> RunRecord:
+    """Rebuild `report.md`, `figures/`, `tables/` and `curve.csv` from `results.json` and `items.parquet`.
+
+    What a record no longer holds (a curve, a strategy) leaves no old table or figure behind.
+
+    Raises:
+        DataError: a record is missing, torn, of another schema, or the two are not of the same run.
+        DiskError: the folder can't be written to.
+    """
+    record = read_run(run_dir)
+    items = read_items(run_dir / "items.parquet")
+    _check_same_run(record, items, run_dir)
+    figures = draw_figures(record, _best_intervals(record, items), run_dir / "figures")
+    tables = _tables(record, items)
+    for name in TABLES:
+        path = run_dir / "tables" / f"{name}.csv"
+        if name in tables:
+            write_text(path, to_csv(tables[name]))
+        else:
+            path.unlink(missing_ok=True)
+    if record.curve:
+        write_curve(run_dir / "curve.csv", record.curve)
+    # the runner may have kept the same warnings already: each is said once
+    warnings = list(dict.fromkeys([*record.warnings, *row_warnings(record.cells, items)]))
+    write_text(run_dir / "report.md", render_markdown(record, tables, figures=figures, warnings=warnings))
+    return record
+
+
+def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:
+    """Write the learning curve as CSV, full precision; also called by the trainer after every evaluation."""
+    write_text(path, to_csv(curve_table(points)))
+
+
+def _check_same_run(record: RunRecord, items: Mapping[str, Sequence[ItemScore]], run_dir: Path) -> None:
+    for cell in record.cells:
+        rows = items.get(cell.cell, ())
+        mean = math.fsum(item.ppl for item in rows) / len(rows) if rows else math.nan
+        if len(rows) == cell.aggregate.n_rows and math.isclose(mean, cell.aggregate.ppl_mean, rel_tol=1e-6):
+            continue
+        raise DataError(
+            "items.parquet and results.json do not belong together",
+            where=f"{run_dir}, cell {cell.cell}",
+            found=f"{len(rows)} rows with ppl_mean {mean:.6g}",
+            expected=f"{cell.aggregate.n_rows} rows with ppl_mean {cell.aggregate.ppl_mean:.6g}",
+            fix="delete both files and run the same command again: they are rebuilt from the finished cells",
+        )
+
+
+def _best_intervals(record: RunRecord, items: Mapping[str, Sequence[ItemScore]]) -> dict[str, Interval]:
+    best = best_of_each(record.cells).values()
+    return {s.label: Interval(*interval(list(paired_rows(items_of(s, items)).values()))) for s in best}
+
+
+def _tables(record: RunRecord, items: Mapping[str, Sequence[ItemScore]]) -> dict[str, Table]:
+    intervals = {cell.cell: Interval(*interval([i.ppl for i in items[cell.cell]])) for cell in record.cells}
+    tables = {"study": study_table(record), "cells": cells_table(record.cells, intervals)}
+    if record.few_shot:
+        tables["few_shot"] = few_shot_table(record)
+    if record.comparisons:
+        tables["comparisons"] = comparisons_table(record.comparisons)
+    if record.curve:
+        tables["curve"] = curve_table(record.curve)
+    if record.tune:
+        tables["settings"] = settings_table(record.tune)
+    return tables

@@ -1,0 +1,241 @@
+"""The four figures of a report. Each function returns a figure, or None where there is nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triptych.records import Comparison, CurvePoint, FewShotSummary, RunRecord
+from triptych.records.schema import Strategy
+from triptych.report.contenders import Setting, best_of_each, names, settings
+from triptych.report.numbers import Interval, difference, number, p_text, together
+from triptych.report.statistics import told_apart
+from triptych.report.style import COLOURS, GREY, INK, MARKERS, new_figure, perplexity_scale, save, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURES", "comparison", "differences", "draw_figures", "learning_curve", "ppl_by_k"]
+
+FIGURES = ("learning_curve", "ppl_by_k", "comparison", "differences")
+PPL = "mean perplexity of the test rows"
+
+
+def draw_figures(record: RunRecord, intervals: Mapping[str, Interval], folder: Path) -> tuple[str, ...]:
+    """Draw what there is to draw as PNG and SVG, take away what there no longer is, and name what was drawn.
+
+    `intervals`: interval of ppl_mean by setting label, for the best of each strategy.
+    """
+    makers: dict[str, Callable[[], Figure | None]] = {
+        "learning_curve": lambda: learning_curve(record),
+        "ppl_by_k": lambda: ppl_by_k(record),
+        "comparison": lambda: comparison(record, intervals),
+        "differences": lambda: differences(record),
+    }
+    drawn = []
+    for name in FIGURES:
+        with style():
+            if figure := makers[name]():
+                save(figure, folder, name)
+                drawn.append(name)
+            else:
+                for kind in ("png", "svg"):
+                    (folder / f"{name}.{kind}").unlink(missing_ok=True)
+    return tuple(drawn)
+
+
+def learning_curve(record: RunRecord) -> Figure | None:
+    """Perplexity against optimizer steps, with the levels training has to beat; train loss beside it."""
+    if not record.curve:
+        return None
+    loss = {p.step: p.train_loss for p in record.curve if p.train_loss is not None}
+    figure = new_figure(8.4 if loss else 5.2, 3.6)
+    left, *rest = figure.subplots(1, 2, width_ratios=(3, 2)) if loss else [figure.subplots()]
+    shown = [p.aggregate.ppl_mean for p in record.curve]
+    for split, line, filled in (("test", "-", True), ("dev", "--", False)):
+        if points := [p for p in record.curve if p.split == split]:
+            _curve(left, points, split, line, filled=filled)
+    shown += _levels(left, record)
+    _mark_selected(left, record)
+    perplexity_scale(left, shown)
+    left.set(xlabel="optimizer steps", ylabel="mean perplexity of the rows", title="Perplexity during QLoRA training")
+    left.legend(fontsize=8.5)
+    if loss:
+        _loss(rest[0], loss)
+    return figure
+
+
+def _curve(axes: Axes, points: Sequence[CurvePoint], split: str, line: str, *, filled: bool) -> None:
+    colour = COLOURS["qlora"]
+    axes.plot(
+        [p.step for p in points],
+        [p.aggregate.ppl_mean for p in points],
+        line,
+        color=colour,
+        marker="o",
+        markersize=5,
+        markerfacecolor=colour if filled else "white",
+        label=f"QLoRA, {split} rows",
+    )
+
+
+def _levels(axes: Axes, record: RunRecord) -> list[float]:
+    """Dashed lines at the best that the base model reaches without training."""
+    every, levels = names(settings(record.cells)), []
+    for strategy, setting in best_of_each(record.cells).items():
+        if strategy != "qlora":
+            level = setting.mean()
+            label = f"best {every[setting.label][0].lower()}{every[setting.label][1:]}: {number(level)}"
+            axes.axhline(level, color=COLOURS[strategy], linestyle=(0, (5, 3)), linewidth=1.4, label=label, zorder=1)
+            levels.append(level)
+    return levels
+
+
+def _mark_selected(axes: Axes, record: RunRecord) -> None:
+    points = [p for p in record.curve if record.tune and p.step == record.tune.selected_step]
+    point = next((p for p in points if p.split == "test"), None)
+    if point and record.tune:
+        level = point.aggregate.ppl_mean
+        how = {"last": "last step", "dev": "best on dev", "test": "best on test"}[record.tune.selected_by]
+        label = f"used ({how}): {number(level)}"
+        axes.plot(
+            *([point.step], [level]), "o", markersize=11, markerfacecolor="none", markeredgecolor=INK, label=label
+        )
+
+
+def _loss(axes: Axes, loss: Mapping[int, float]) -> None:
+    axes.plot(list(loss), list(loss.values()), color=GREY, marker="o", markersize=4)
+    axes.set(xlabel="optimizer steps", ylabel="nats per scored token", title="Training loss")
+    axes.set_xlim(left=0)
+
+
+def ppl_by_k(record: RunRecord) -> Figure | None:
+    """Perplexity against the number of demonstrations: every seed a point, mean and n-1 std over seeds."""
+    if not record.few_shot:
+        return None
+    figure = new_figure(5.6, 3.8)
+    axes = figure.subplots()
+    series: dict[tuple[str, str], list[FewShotSummary]] = {}
+    for summary in record.few_shot:
+        series.setdefault((summary.prompt, summary.draw), []).append(summary)
+    by_cell = {cell.cell: cell.aggregate.ppl_mean for cell in record.cells}
+    for index, (key, summaries) in enumerate(series.items()):
+        _series(axes, _series_name(key, series), summaries, by_cell, index)
+    shown = [by_cell[cell] for summary in record.few_shot for cell in summary.cells if cell in by_cell]
+    shown += _zero_shot_points(axes, record) + _qlora_lines(axes, record)
+    ks = sorted({summary.k for summary in record.few_shot} | {0})
+    axes.set_xticks(ks, [str(k) for k in ks])
+    axes.set_xlim(-0.06 * ks[-1], 1.06 * ks[-1])
+    perplexity_scale(axes, shown)
+    axes.set(xlabel="demonstrations in the prompt (k)", ylabel=PPL, title="Perplexity by number of demonstrations")
+    axes.legend(fontsize=8.5)
+    return figure
+
+
+def _series_name(key: tuple[str, str], series: Mapping[tuple[str, str], object]) -> str:
+    prompt, draw = key
+    several = len({other for other, _ in series}) > 1
+    how = {"item": "drawn for each row", "seed": "one draw a seed"}[draw]
+    return f"few-shot, {f'{prompt}, ' if several else ''}{how}"
+
+
+def _series(
+    axes: Axes, name: str, summaries: Sequence[FewShotSummary], by_cell: Mapping[str, float], index: int
+) -> None:
+    # the second series must be told from the first without relying on shades: line, marker and fill change with it
+    line, marker, colour = (("-", "s", "#D55E00"), ("--", "^", "#CC79A7"), (":", "v", "#8C5E00"))[index % 3]
+    seeds = [(summary.k, by_cell[cell]) for summary in summaries for cell in summary.cells if cell in by_cell]
+    axes.plot(*zip(*seeds, strict=True), marker, color=colour, alpha=0.45, markersize=3.5, markeredgewidth=0, zorder=2)
+    means, stds = [s.ppl_mean.mean for s in summaries], [s.ppl_mean.std or 0.0 for s in summaries]
+    most = max(len(summary.seeds) for summary in summaries)
+    label = f"{name} (mean ± std, {most} seeds)" if most > 1 else f"{name} (one seed)"
+    ks = [summary.k for summary in summaries]
+    axes.errorbar(ks, means, stds, fmt=line, marker=marker, color=colour, markersize=6, capsize=4, label=label)
+
+
+def _zero_shot_points(axes: Axes, record: RunRecord) -> list[float]:
+    found = [(s, s.mean()) for s in settings(record.cells) if s.strategy == "zero_shot"]
+    if found:
+        best, level = min(found, key=lambda pair: pair[1])
+        colour = COLOURS["zero_shot"]
+        label = f"zero-shot{'s' if len(found) > 1 else ''}, lowest: {best.prompt}"
+        label = label if len(found) > 1 else f"zero-shot, {best.prompt}"
+        axes.plot([0] * len(found), [v for _, v in found], MARKERS["zero_shot"], color=colour, label=label)
+        axes.axhline(level, color=colour, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
+    return [value for _, value in found]
+
+
+def _qlora_lines(axes: Axes, record: RunRecord) -> list[float]:
+    best = best_of_each(record.cells).get("qlora")
+    if best is None:
+        return []
+    axes.axhline(best.mean(), color=COLOURS["qlora"], linewidth=1.6, label=names(settings(record.cells))[best.label])
+    return [best.mean()]
+
+
+def comparison(record: RunRecord, intervals: Mapping[str, Interval]) -> Figure | None:
+    """The best of each strategy with the interval of its own mean."""
+    best = {s: setting for s, setting in best_of_each(record.cells).items() if setting.label in intervals}
+    if len(best) < 2:
+        return None
+    figure = new_figure(6.4, 0.9 + 0.55 * len(best))
+    axes = figure.subplots()
+    short = names(settings(record.cells))
+    for height, (strategy, setting) in enumerate(best.items()):
+        _dot(axes, height, strategy, setting, intervals[setting.label])
+    bounds = [bound for setting in best.values() for bound in intervals[setting.label]]
+    perplexity_scale(axes, bounds, axis="x")
+    axes.set_yticks(range(len(best)), [_with_seeds(short[s.label], s) for s in best.values()])
+    axes.set_ylim(-0.5, len(best) - 0.4)
+    axes.grid(visible=False, axis="y")
+    axes.set(xlabel=f"{PPL}, 95 % interval over rows", title="The best of each strategy")
+    return figure
+
+
+def _with_seeds(name: str, setting: Setting) -> str:
+    return f"{name}\n(mean of {len(setting.cells)} seeds)" if len(setting.cells) > 1 else name
+
+
+def _dot(axes: Axes, height: int, strategy: Strategy, setting: Setting, bounds: Interval) -> None:
+    mean, colour = setting.mean(), COLOURS[strategy]
+    axes.plot(bounds, [height, height], color=colour, linewidth=2.4, solid_capstyle="butt")
+    axes.plot([mean], [height], MARKERS[strategy], color=colour, markersize=8)
+    text = difference(mean, *bounds)
+    axes.annotate(text, (mean, height), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8.5)
+
+
+def differences(record: RunRecord) -> Figure | None:
+    """Forest plot of the paired differences, each with its interval and its corrected p-value."""
+    if not record.comparisons:
+        return None
+    figure = new_figure(8.0, 1.0 + 0.42 * len(record.comparisons))
+    axes = figure.subplots()
+    short = names(settings(record.cells))
+    for height, found in enumerate(reversed(record.comparisons)):
+        _forest_line(axes, height, found)
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.set_yticks(
+        range(len(record.comparisons)),
+        [f"{short.get(c.a, c.a)}  −  {short.get(c.b, c.b)}" for c in reversed(record.comparisons)],
+    )
+    axes.set_ylim(-0.6, len(record.comparisons) - 0.4)
+    axes.grid(visible=False, axis="y")
+    axes.set(
+        xlabel="difference of mean perplexity, paired by row, 95 % interval  (left of 0: the first is better)",
+        title="Paired differences",
+    )
+    return figure
+
+
+def _forest_line(axes: Axes, height: int, found: Comparison) -> None:
+    colour = COLOURS["qlora"] if told_apart(found) else GREY
+    axes.plot([found.ci_low, found.ci_high], [height, height], color=colour, linewidth=2.2, solid_capstyle="butt")
+    face = colour if told_apart(found) else "white"
+    axes.plot([found.difference], [height], "o", color=colour, markerfacecolor=face, markersize=6.5)
+    middle, low, high = together(found.difference, found.ci_low, found.ci_high)
+    text = f"{middle} [{low}, {high}],  {p_text(found.p_holm)}"
+    axes.annotate(
+        *(text, (1.01, height)), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, annotation_clip=False
+    )

@@ -1,0 +1,129 @@
+"""`report.md`: the answer first, then the study's sections in the study's order."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych.records import CellRecord, RunRecord
+from triptych.report.answer import answer
+from triptych.report.contenders import Setting, settings
+from triptych.report.numbers import number
+from triptych.report.rendering import escape, to_markdown
+from triptych.report.tables import Table, flat
+
+__all__ = ["render_markdown"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+SELECTED = {
+    "last": "the last one",
+    "dev": "chosen by its perplexity on held-out training rows (dev)",
+    "test": "chosen by its perplexity on the test rows",
+}
+
+
+def render_markdown(
+    record: RunRecord, tables: Mapping[str, Table], *, figures: Sequence[str], warnings: Sequence[str]
+) -> str:
+    """Fill the template. `figures` are the names of those that were drawn; sections without cells are left out."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # markdown, not HTML: `md` escapes what users named
+    )
+    environment.filters |= {
+        "md": escape,
+        "number": number,
+        "count": lambda value: f"{value:,}",
+        "table": to_markdown,
+        "fence": fence,
+        "duration": duration,
+    }
+    text = environment.get_template("report.md.j2").render(_context(record, tables, figures, warnings))
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def _context(
+    record: RunRecord, tables: Mapping[str, Table], figures: Sequence[str], warnings: Sequence[str]
+) -> dict[str, Any]:
+    by_strategy: dict[str, list[Setting]] = {"qlora": [], "zero_shot": [], "few_shot": []}
+    for setting in settings(record.cells):
+        by_strategy[setting.strategy].append(setting)
+    shown = dict.fromkeys(setting.prompt for setting in by_strategy["zero_shot"])
+    few_shot = dict.fromkeys(setting.prompt for setting in by_strategy["few_shot"])
+    provenance = {key: value for key, value in record.provenance.items() if key != "command"}
+    command = record.provenance.get("command", "")
+    return {
+        **by_strategy,
+        "record": record,
+        "tune": record.tune,
+        "selected": SELECTED[record.tune.selected_by] if record.tune else "",
+        "sections": {
+            **{strategy: bool(found) for strategy, found in by_strategy.items()},
+            "qlora": bool(by_strategy["qlora"] or record.tune),
+        },
+        "answer": answer(record.comparisons, record.cells, record.few_shot),
+        "intervals_shown": bool(record.comparisons),
+        "warnings": warnings,
+        "figures": figures,
+        "tables": {**tables, "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items()))},
+        "command": " ".join(command) if isinstance(command, list | tuple) else str(command),
+        "prompts": lambda chosen: _prompts(record, chosen),
+        "zero_shot_prompts": list(shown),
+        "few_shot_prompts": list(few_shot),
+        **_draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"]),
+    }
+
+
+def _draw_facts(cells: Sequence[CellRecord]) -> dict[str, Any]:
+    seeds = sorted({cell.seed for cell in cells if cell.seed is not None})
+    several = f"{len(seeds)} seeds" if len(seeds) > 1 else "One seed"
+    return {
+        "ks": sorted({cell.k for cell in cells}),
+        "draws": {cell.draw for cell in cells},
+        "seeds": f"{several}: {', '.join(map(str, seeds))}" if seeds else "No seed: nothing is drawn at random",
+        "dropped": sum(cell.demos_dropped for cell in cells),
+    }
+
+
+def _prompts(record: RunRecord, chosen: Sequence[str]) -> str:
+    """Each prompt in full: its texts in code fences, the short facts (source, hash) as a list."""
+    return "\n\n".join(_prompt(name, record.prompts[name]) for name in chosen if name in record.prompts)
+
+
+def _prompt(name: str, facts: Mapping[str, Any]) -> str:
+    hashes = {key: value for key, value in facts.items() if "sha" in key or key in ("source", "name", "hash")}
+    texts = {key: value for key, value in facts.items() if key not in hashes and value not in (None, "", [], {})}
+    lines = [f"**Prompt {escape(name)}**"]
+    lines += [f"{escape(key)}:\n\n{fence(_text(value))}" for key, value in texts.items()]
+    if listed := [f"- {escape(key)}: {escape(str(value))}" for key, value in hashes.items() if key != "name" and value]:
+        lines.append("\n".join(listed))
+    return "\n\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def fence(text: str, language: str = "text") -> str:
+    """A code fence longer than any run of backticks inside it, so that no prompt can close it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    mark = "`" * max(3, longest + 1)
+    return f"{mark}{language}\n{text}\n{mark}"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{number(seconds)} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,115 @@
+"""A table as GitHub markdown, as CSV, and on the terminal.
+
+Markdown and terminal round (`numbers`); CSV keeps every digit and gives a mean ± std or an interval a column each part.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from triptych.records import Averaged, RunRecord
+from triptych.report.numbers import Estimate, Interval, Probability, difference, number, p_text, spread, together
+from triptych.report.tables import Table, Value, comparisons_table, study_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["escape", "print_tables", "to_csv", "to_markdown", "write_value"]
+
+
+def write_value(value: Value) -> str:
+    """One value for people. What doesn't exist is left empty."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case Averaged():
+            return spread(value)
+        case Interval():
+            return f"[{', '.join(together(*value))}]"
+        case Estimate():
+            return difference(*value)
+        case Probability():
+            return p_text(value).removeprefix("p ").removeprefix("= ")
+        case int():
+            return f"{value:,}"
+        case float():
+            return number(value)
+    raise TypeError(f"no way to write {value!r}")
+
+
+def escape(text: str) -> str:
+    """Make a name or sentence safe anywhere in GitHub markdown, a table's cell included."""
+    text = re.sub(r"([\\`*|]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"\s*(\r\n|\r|\n)\s*", "<br>", text)
+
+
+def to_markdown(table: Table) -> str:
+    """A GitHub pipe table, numbers to the right."""
+    rows = [[escape(value) if isinstance(value, str) else write_value(value) for value in row] for row in table.rows]
+    columns = [escape(column) for column in table.columns]
+    # tabulate must not guess: "10" as a prompt's name is no number
+    return tabulate(rows, columns, tablefmt="github", disable_numparse=True, colalign=_aligned(table))
+
+
+def _aligned(table: Table) -> list[str]:
+    texts = (all(isinstance(value, str | None) for value in column) for column in zip(*table.rows, strict=True))
+    return ["left" if text else "right" for text in texts] or ["left"] * len(table.columns)
+
+
+def to_csv(table: Table) -> str:
+    """RFC 4180 with Unix line ends, full precision."""
+    parts = [_parts(name, [row[index] for row in table.rows]) for index, name in enumerate(table.columns)]
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow([name for names, _ in parts for name in names])
+    for index in range(len(table.rows)):
+        writer.writerow([field for _, fields in parts for field in fields[index]])
+    return lines.getvalue()
+
+
+def _parts(name: str, values: list[Value]) -> tuple[list[str], list[list[object]]]:
+    """A column's names and fields: several where it holds spreads or intervals."""
+    if any(isinstance(value, Averaged) for value in values):
+        return [name, f"{name} std"], [_spread_fields(value) for value in values]
+    if any(isinstance(value, Interval) for value in values):
+        return [f"{name} low", f"{name} high"], [
+            list(value) if isinstance(value, Interval) else ["", ""] for value in values
+        ]
+    if any(isinstance(value, Estimate) for value in values):
+        fields = [list(value) if isinstance(value, Estimate) else ["", "", ""] for value in values]
+        return [name, f"{name} low", f"{name} high"], fields
+    return [name], [["" if value is None else _plain(value)] for value in values]
+
+
+def _spread_fields(value: Value) -> list[object]:
+    if isinstance(value, Averaged):
+        return [value.mean, "" if value.std is None else value.std]
+    return ["" if value is None else value, ""]
+
+
+def _plain(value: Value) -> object:
+    return float(value) if isinstance(value, Probability) else value
+
+
+def print_tables(record: RunRecord, console: Console) -> None:
+    """The study's table and the paired differences on the terminal."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    tables = [study_table(record), *([comparisons_table(record.comparisons)] if record.comparisons else [])]
+    for table in tables:
+        shown = RichTable(title=Text(table.title), caption=Text(table.note), caption_justify="left")
+        for name, side in zip(table.columns, _aligned(table), strict=True):
+            shown.add_column(Text(name), justify="left" if side == "left" else "right")
+        for row in table.rows:
+            # Text, so that brackets in names and intervals are not read as rich's markup
+            shown.add_row(*(Text(write_value(value)) for value in row))
+        console.print(shown)

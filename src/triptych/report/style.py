@@ -1,0 +1,91 @@
+"""How figures look and how they are saved. matplotlib is loaded only when a figure is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from triptych.records.schema import Strategy
+from triptych.records.store import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "GREY", "INK", "MARKERS", "new_figure", "perplexity_scale", "save", "style"]
+
+COLOURS: dict[Strategy, str] = {"qlora": "#0072B2", "few_shot": "#D55E00", "zero_shot": "#009E73"}
+"""From the palette of Okabe and Ito (2008), told apart with any colour vision; markers differ as well."""
+MARKERS: dict[Strategy, str] = {"qlora": "o", "few_shot": "s", "zero_shot": "D"}
+INK, GREY = "#222222", "#767676"
+# DejaVu comes with matplotlib; the others are used where installed, for prompts with Chinese names
+CJK_FONTS = ("Noto Sans CJK TC", "Noto Sans TC", "PingFang TC", "Microsoft JhengHei", "WenQuanYi Zen Hei")
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of every figure, leaving the caller's matplotlib settings as they were."""
+    import matplotlib as mpl
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    settings: dict[Any, Any] = {
+        "font.family": ["DejaVu Sans", *(font for font in CJK_FONTS if font in installed)],
+        "font.size": 9.5,
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": GREY,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#E4E4E4",
+        "grid.linewidth": 0.8,
+        "legend.frameon": False,
+        "lines.linewidth": 1.8,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        # a `$` in a prompt's name is a dollar sign
+        "text.parse_math": False,
+        # the same figure is the same file: SVG ids come from this salt, not from chance
+        "svg.hashsalt": "triptych",
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure that belongs to no window and to no global state, so that it can be drawn in any thread."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write `name.png` (200 dpi) and `name.svg`, each whole or not at all and the same bytes for the same figure."""
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        content = BytesIO()
+        figure.savefig(content, format=kind, dpi=200, facecolor="white", metadata=metadata)
+        write_bytes(folder / f"{name}.{kind}", content.getvalue())
+
+
+def perplexity_scale(axes: Axes, values: Sequence[float], *, axis: str = "y") -> None:
+    """Logarithmic where the values span more than a factor of 10, with plain numbers on the ticks."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if max(values) <= 10 * min(values):
+        return
+    (axes.set_yscale if axis == "y" else axes.set_xscale)("log")
+    scaled = axes.yaxis if axis == "y" else axes.xaxis
+    scaled.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    scaled.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    scaled.set_minor_formatter(NullFormatter())

@@ -1,0 +1,210 @@
+"""Tables of a run: their cells hold numbers, and each renderer writes them its way (`rendering`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triptych.records import Averaged, CellRecord, Comparison, CurvePoint, RunRecord, TuneSummary
+from triptych.report.contenders import STRATEGY_NAMES, Setting, best_of_each, names, settings
+from triptych.report.numbers import Estimate, Interval, Probability, spread
+from triptych.report.statistics import averaged, told_apart
+
+__all__ = [
+    "Table",
+    "Value",
+    "cells_table",
+    "comparisons_table",
+    "curve_table",
+    "few_shot_table",
+    "flat",
+    "settings_table",
+    "study_table",
+]
+
+Value = str | int | float | Averaged | Interval | Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Title, column names, rows of values, and a note on how to read it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    note: str = ""
+
+
+def study_table(record: RunRecord) -> Table:
+    """What the study's report shows: QLoRA, each zero-shot prompt, each k over seeds, and the best of each."""
+    every = settings(record.cells)
+    rows = [
+        (STRATEGY_NAMES[s.strategy], _what(s, record.tune), *_means(s), len(s.cells))
+        for strategy in ("qlora", "zero_shot", "few_shot")
+        for s in sorted((s for s in every if s.strategy == strategy), key=_order)
+    ]
+    best = best_of_each(record.cells)
+    if len(best) > 1:
+        rows.append(_best_row(best.values(), every))
+    note = f"ppl_mean: mean perplexity per token over {_n_rows(record)} rows, lower is better. {_std_note(record)}"
+    return Table("The study", ("strategy", "setting", "ppl_mean", "bits_per_char", "seeds"), tuple(rows), note.strip())
+
+
+def _order(setting: Setting) -> tuple[str, str, int]:
+    # prompts stay in the order of the grid (sorting is stable); demonstrations go up in k
+    return ("", "", 0) if setting.strategy != "few_shot" else (setting.prompt, setting.cells[0].draw or "", setting.k)
+
+
+def _what(setting: Setting, tune: TuneSummary | None) -> str:
+    parts = [setting.prompt]
+    if setting.k:
+        parts += [f"k={setting.k}", f"draw={setting.cells[0].draw}"]
+    if setting.strategy == "qlora" and tune:
+        parts.append(f"{tune.epochs:g} epochs on {tune.rows:,} rows, step {tune.selected_step:,}")
+    return ", ".join(parts)
+
+
+def _means(setting: Setting) -> tuple[Value, Value]:
+    found = [
+        averaged([getattr(cell.aggregate, name) for cell in setting.cells]) for name in ("ppl_mean", "bits_per_char")
+    ]
+    ppl, bits = (average if average.n > 1 else average.mean for average in found)
+    return ppl, bits
+
+
+def _best_row(best: Any, every: Sequence[Setting]) -> tuple[Value, ...]:
+    short, found = names(every), list(best)
+    columns = [" / ".join(_text(value) for value in values) for values in zip(*map(_means, found), strict=True)]
+    return ("best of each", " / ".join(short[s.label] for s in found), *columns, None)
+
+
+def _text(value: Value) -> str:
+    mean = value if isinstance(value, Averaged) else Averaged(mean=float(str(value)), std=None, n=1)
+    return spread(mean)
+
+
+def _n_rows(record: RunRecord) -> str:
+    counts = sorted({cell.aggregate.n_rows for cell in record.cells})
+    return " or ".join(f"{count:,}" for count in counts)
+
+
+def _std_note(record: RunRecord) -> str:
+    counts = sorted({len(summary.seeds) for summary in record.few_shot if len(summary.seeds) > 1})
+    return f"± is the standard deviation (n-1, {' or '.join(map(str, counts))} seeds)." if counts else ""
+
+
+def few_shot_table(record: RunRecord) -> Table:
+    """Each k over its seeds, by all four averages."""
+    rows = tuple(
+        (
+            s.prompt,
+            s.draw,
+            s.k,
+            ", ".join(map(str, s.seeds)),
+            s.ppl_mean,
+            s.ppl_corpus,
+            s.ppl_geometric,
+            s.bits_per_char,
+        )
+        for s in record.few_shot
+    )
+    columns = ("prompt", "draw", "k", "seeds", "ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
+    return Table("Few-shot over seeds", columns, rows, f"Mean over seeds. {_std_note(record)}".strip())
+
+
+def cells_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) -> Table:
+    """Every cell; `intervals` holds the 95 % interval of ppl_mean by cell name, where it is known."""
+    rows = tuple(
+        (
+            STRATEGY_NAMES[cell.strategy],
+            cell.prompt,
+            cell.k,
+            cell.draw,
+            None if cell.seed is None else str(cell.seed),
+            cell.adapter_sha256[:8] if cell.adapter_sha256 else None,
+            cell.aggregate.ppl_mean,
+            intervals.get(cell.cell),
+            cell.aggregate.ppl_corpus,
+            cell.aggregate.ppl_geometric,
+            cell.aggregate.bits_per_char,
+            cell.aggregate.n_rows,
+            cell.aggregate.n_tokens,
+            cell.demos_dropped,
+            cell.seconds,
+        )
+        for cell in cells
+    )
+    columns = (
+        *("strategy", "prompt", "k", "draw", "seed", "adapter", "ppl_mean", "95 % interval", "ppl_corpus"),
+        *("ppl_geometric", "bits_per_char", "rows", "tokens", "dropped demos", "seconds"),
+    )
+    note = "Interval: BCa bootstrap over rows. Tokens: the scored ones. Seconds: scoring, model loading left out."
+    return Table("Every cell", columns, rows, note)
+
+
+def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
+    """The paired differences with their tests."""
+    rows = tuple(
+        (
+            c.a,
+            c.b,
+            Estimate(c.difference, c.ci_low, c.ci_high),
+            Probability(c.p_value),
+            Probability(c.p_holm),
+            c.wins,
+            c.ties,
+            c.losses,
+            ("a is better" if c.difference < 0 else "b is better") if told_apart(c) else "can't be told",
+        )
+        for c in comparisons
+    )
+    columns = ("a", "b", "a - b", "p", "p (Holm)", "rows a better", "tied", "rows b better", "verdict")
+    return Table("Paired differences", columns, rows, _comparison_note(comparisons))
+
+
+def _comparison_note(comparisons: Sequence[Comparison]) -> str:
+    methods = "; ".join(dict.fromkeys(c.method for c in comparisons))
+    share = "".join(sorted({f"{c.confidence:.0%}" for c in comparisons}))
+    return f"Mean of the rows' perplexity differences with its {share} interval; below zero, a is better. {methods}."
+
+
+def curve_table(curve: Sequence[CurvePoint]) -> Table:
+    """The evaluations during training."""
+    rows = tuple(
+        (
+            point.split,
+            point.step,
+            point.epoch,
+            point.rows_seen,
+            point.aggregate.ppl_mean,
+            point.aggregate.ppl_corpus,
+            point.aggregate.ppl_geometric,
+            point.aggregate.bits_per_char,
+            point.train_loss,
+            point.lr,
+            point.seconds,
+        )
+        for point in curve
+    )
+    columns = ("split", "step", "epoch", "rows_seen", "ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
+    note = "Train loss: nats per scored training token since the point before. Seconds: training without evaluation."
+    return Table("Learning curve", (*columns, "train_loss", "lr", "seconds"), rows, note)
+
+
+def settings_table(tune: TuneSummary) -> Table:
+    """The hyper-parameters as they were given."""
+    return Table("Hyper-parameters", ("setting", "value"), tuple(flat(tune.settings).items()))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as `outer.inner -> text`; numbers as they were given, not rounded."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            found[f"{prefix}{key}"] = ", ".join(map(str, value))
+        else:
+            found[f"{prefix}{key}"] = "" if value is None else str(value)
+    return found

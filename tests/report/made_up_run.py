@@ -1,0 +1,165 @@
+"""A run that never happened, with numbers shaped like the study's: 5.4 zero-shot, 4.7 few-shot, 3.4 QLoRA."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from triptych.records import Aggregate, CellRecord, CurvePoint, ItemScore, RunRecord, TuneSummary
+from triptych.records.store import write_items, write_json
+from triptych.report import comparisons, summarise_few_shot
+
+PREAMBLE = "你是人工智慧助理，以下是用戶和人工智能助理之間的對話。"
+ADAPTER = "ab" * 32
+
+
+def aggregate(items: Sequence[ItemScore]) -> Aggregate:
+    per_token = [i.nll_nats / i.n_tokens for i in items]
+    nll, tokens = sum(i.nll_nats for i in items), sum(i.n_tokens for i in items)
+    return Aggregate(
+        ppl_mean=math.fsum(map(math.exp, per_token)) / len(items),
+        ppl_corpus=math.exp(nll / tokens),
+        ppl_geometric=math.exp(math.fsum(per_token) / len(items)),
+        bits_per_char=nll / math.log(2) / sum(i.n_chars for i in items),
+        n_rows=len(items),
+        n_tokens=tokens,
+    )
+
+
+def make_cell(name: str, items: Sequence[ItemScore], **fields: object) -> CellRecord:
+    strategy = name.partition("/")[0]
+    known: dict[str, object] = {"prompt": name.split("/")[1], "prompt_sha256": "0" * 64, "seconds": 12.5}
+    return CellRecord.model_validate(
+        {"cell": name, "strategy": strategy, "aggregate": aggregate(items), **known, **fields}
+    )
+
+
+def rows_from_ppl(ppl: Sequence[float], n_tokens: int = 10) -> list[ItemScore]:
+    """Rows r0, r1, ... with these perplexities."""
+    return [
+        ItemScore(id=f"r{i}", nll_nats=math.log(p) * n_tokens, n_tokens=n_tokens, n_chars=n_tokens // 2)
+        for i, p in enumerate(ppl)
+    ]
+
+
+class Maker:
+    """Rows that are easy or hard for every cell alike, plus a little noise of each cell's own."""
+
+    def __init__(self, n_rows: int, seed: int = 7) -> None:
+        self.random = np.random.default_rng(seed)
+        self.n_rows = n_rows
+        self.hardness = self.random.normal(0, 0.42, n_rows)
+        self.tokens = self.random.integers(8, 110, n_rows)
+
+    def items(self, level: float, n_demos: int = 0) -> list[ItemScore]:
+        noise = self.random.normal(0, 0.07, self.n_rows)
+        per_token = np.log(level) - 0.09 + self.hardness + noise
+        return [
+            ItemScore(
+                id=f"row-{i:03}",
+                nll_nats=float(per_token[i] * n),
+                n_tokens=int(n),
+                n_chars=max(1, int(n) // 2),
+                n_prompt_tokens=150 + 100 * n_demos,
+                n_demos=n_demos,
+                demo_ids=tuple(f"train-{j}" for j in range(n_demos)),
+            )
+            for i, n in enumerate(self.tokens)
+        ]
+
+
+def make_curve(maker: Maker, final: list[ItemScore], *, dev: bool) -> tuple[CurvePoint, ...]:
+    points = []
+    for index, level in enumerate((5.46, 3.9, 3.6, 3.46, 3.39)):
+        for split in ("test", "dev") if dev else ("test",):
+            items = final if (index, split) == (4, "test") else maker.items(level + 0.1 * (split == "dev"))
+            points.append(
+                CurvePoint(
+                    step=index * 469,
+                    epoch=index * 0.75,
+                    rows_seen=index * 7504,
+                    split=split,  # type: ignore[arg-type]
+                    aggregate=aggregate(items),
+                    train_loss=None if index == 0 else 1.9 / (1 + index) ** 0.3,
+                    lr=3e-5,
+                    seconds=index * 1210.5,
+                )
+            )
+    return tuple(points)
+
+
+def make_tune(**changes: object) -> TuneSummary:
+    facts: dict[str, object] = {
+        "prompt": "default",
+        "steps": 1876,
+        "epochs": 3.0,
+        "rows": 10_000,
+        "rows_dropped": 0,
+        "scored_tokens": 1_530_000,
+        "tokens": 6_180_000,
+        "trainable_parameters": 159_907_840,
+        "target_modules": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        "selected_step": 1876,
+        "selected_by": "last",
+        "adapter_sha256": ADAPTER,
+        "seconds": 4842.0,
+        "settings": {
+            **{"lora_r": 64, "lora_alpha": 16, "lora_dropout": 0.1, "epochs": 3, "lr": 3e-5, "batch_size": 4},
+            **{"gradient_accumulation": 4, "quantize": {"kind": "nf4", "double": True}},
+        },
+    }
+    return TuneSummary.model_validate({**facts, **changes})
+
+
+def make_run(
+    n_rows: int = 60, *, ks: Sequence[int] = (1, 3, 10), seeds: Sequence[int] = (0, 1, 2), dev: bool = False
+) -> tuple[RunRecord, dict[str, list[ItemScore]]]:
+    maker = Maker(n_rows)
+    items: dict[str, list[ItemScore]] = {}
+    cells: list[CellRecord] = []
+
+    def add(name: str, level: float, **fields: object) -> None:
+        items[name] = maker.items(level, int(str(fields.get("k", 0))))
+        cells.append(make_cell(name, items[name], **fields))
+
+    add("zero_shot/default", 5.46)
+    add("zero_shot/emotional", 5.44)
+    for index, k in enumerate(ks):
+        for seed in seeds:
+            level = 4.96 - 0.25 * index / max(1, len(ks) - 1) + 0.03 * seed
+            add(f"few_shot/default/k={k}/draw=item/seed={seed}", level, k=k, seed=seed, draw="item")
+    add("qlora/default", 3.39, adapter_sha256=ADAPTER)
+    record = RunRecord(
+        name="Classical Chinese translation, Taiwan-LLM-7B",
+        cells=tuple(cells),
+        few_shot=summarise_few_shot(cells),
+        curve=make_curve(maker, items["qlora/default"], dev=dev),
+        comparisons=comparisons(cells, items),
+        tune=make_tune(),
+        prompts={
+            "default": {
+                "zero_shot": PREAMBLE + "USER: {instruction} ASSISTANT:",
+                "source": "the study",
+                "sha256": "1" * 64,
+            },
+            "emotional": {"zero_shot": PREAMBLE + "這很重要。USER: {instruction} ASSISTANT:", "sha256": "2" * 64},
+        },
+        warnings=("Two test rows also occur in the training file (ids row-004, row-017).",),
+        provenance={
+            "command": "triptych run study.yaml",
+            "model": {"id": "yentinglin/Taiwan-LLM-7B-v2.0-chat", "sha256": "3" * 64, "quantize": "nf4"},
+            "data": {"train_sha256": "4" * 64, "test_sha256": "5" * 64},
+            "versions": {"triptych": "0.1.0", "torch": "2.13.0"},
+            "machine": {"gpu": "RTX 3070 8 GB", "os": "Linux"},
+        },
+    )
+    return record, items
+
+
+def save_run(folder: Path, record: RunRecord, items: dict[str, list[ItemScore]]) -> Path:
+    write_json(folder / "results.json", record)
+    write_items(folder / "items.parquet", items)
+    return folder
