@@ -114,6 +114,19 @@ def make_tune(**changes: object) -> TuneSummary:
     return TuneSummary.model_validate({**facts, **changes})
 
 
+def make_prompt(plea: str, *, source: str) -> dict[str, object]:
+    return {
+        "preamble": PREAMBLE + plea,
+        "zero_shot": "{preamble}USER: {instruction} ASSISTANT:",
+        "few_shot": {
+            "head": "{preamble}我會給你{k}個例子。",
+            "demo": "第{i}個例子，USER: {instruction} ASSISTANT: {output}",
+            "tail": "。接下來要請你開始你的任務：USER: {instruction}, ASSISTANT:",
+        },
+        **{"language": "zh-Hant", "source": source, "sha256": "1" * 64},
+    }
+
+
 def make_run(
     n_rows: int = 60, *, ks: Sequence[int] = (1, 3, 10), seeds: Sequence[int] = (0, 1, 2), dev: bool = False
 ) -> tuple[RunRecord, dict[str, list[ItemScore]]]:
@@ -140,12 +153,8 @@ def make_run(
         comparisons=comparisons(cells, items),
         tune=make_tune(),
         prompts={
-            "default": {
-                "zero_shot": PREAMBLE + "USER: {instruction} ASSISTANT:",
-                "source": "the study",
-                "sha256": "1" * 64,
-            },
-            "emotional": {"zero_shot": PREAMBLE + "這很重要。USER: {instruction} ASSISTANT:", "sha256": "2" * 64},
+            "default": make_prompt("", source="the study"),
+            "emotional": make_prompt("這對我來說很重要。", source="EmotionPrompt, arXiv 2307.11760"),
         },
         warnings=("Two test rows also occur in the training file (ids row-004, row-017).",),
         provenance={

@@ -143,7 +143,9 @@ class Scorer:
             return False
         theirs = [self._own_forward(rows[i]) for i in _visited(branch, rows)]
         difference = (torch.cat(ours) - torch.cat(theirs)).abs().mean().item()
-        allowed = 1e-3 if self.loaded.dtype == torch.float32 else 0.15
+        # 16-bit rounding alone moves these random tokens' NLL by about 1 % (measured: 0.2 of 19 nats); a mask or a
+        # position that is wrong moves them by far more
+        allowed = 1e-3 if self.loaded.dtype == torch.float32 else 0.05 * torch.cat(theirs).mean().item()
         if difference > allowed or math.isnan(difference):
             logger.warning(
                 "packed passes differ from this model's own forward by %.3g nats a token: rows are scored one by one",
@@ -180,14 +182,14 @@ def _probe_rows(loaded: LoadedModel) -> list[Rendered]:
     config: Any = loaded.model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or 0
     limit = min(loaded.max_tokens or 2048, 2048)
-    n_prefix = window + 8 if window + 40 < limit else 24
+    n_prefix = window + 8 if window + 64 < limit else 24
     usable = min(config.vocab_size, 50_000)
 
     def ids(n: int, step: int) -> tuple[int, ...]:
         return tuple((i * step + 17) % usable for i in range(n))
 
     prefix = ids(n_prefix, 7919)
-    return [Rendered(f"probe {n}", prefix + ids(n, step), n_prefix + 2, 1) for n, step in ((6, 31), (11, 57))]
+    return [Rendered(f"probe {n}", prefix + ids(n, step), n_prefix + 2, 1) for n, step in ((18, 31), (31, 57))]
 
 
 def _checked(row: Rendered, nll: Tensor) -> RowNLL:

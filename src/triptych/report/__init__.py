@@ -13,6 +13,7 @@ from triptych.report.tables import (
     few_shot_table,
     settings_table,
     study_table,
+    zero_shot_table,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "to_markdown",
     "told_apart",
     "write_curve",
+    "zero_shot_table",
 ]

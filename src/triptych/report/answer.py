@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -60,49 +61,55 @@ def _description(setting: Setting, which: str, *, alone: bool) -> str:
 
 def _headline(best: Mapping[Strategy, Setting], known: Sequence[Comparison], described: Mapping[str, str]) -> str:
     """Name the cheapest strategy that no other beats beyond chance."""
-    rows = next(iter(best.values())).cells[0].aggregate.n_rows
-    if len(best) == 1:
-        (only,) = best.values()
-        level = f"mean perplexity {number(only.mean())} on {rows:,} rows"
-        return f"Only {STRATEGY_NAMES[only.strategy]} was run ({level}), so there is nothing to compare it with."
-    verdicts = {frozenset((c.a, c.b)): c for c in known}
     lowest = min(best.values(), key=Setting.mean)
-    unbeaten = [s for s in best.values() if not _beaten(s, best, verdicts)]
-    use = unbeaten[0]
-    told = [s for s in best.values() if s not in unbeaten]
-    untold = [s for s in unbeaten if s is not use and s is not lowest]
-    return _headline_text(use, lowest, told, untold, described) + f" ({rows:,} rows).{_not_run(best)}"
+    rows = f"{lowest.cells[0].aggregate.n_rows:,} rows"
+    if len(best) == 1:
+        level = f"mean perplexity {number(lowest.mean())} on {rows}"
+        return f"Only {STRATEGY_NAMES[lowest.strategy]} was run ({level}), so there is nothing to compare it with."
+    beats = _verdicts(best, known)
+    if beats is None:
+        level = f"{number(lowest.mean())} on {rows}"
+        return f"{_capital(STRATEGY_NAMES[lowest.strategy])} has the lowest mean perplexity, {level}, untested."
+    labels = {setting.label for setting in best.values()}
+    use = next(s for s in best.values() if not any((other, s.label) in beats for other in labels))
+    worse = [s for s in best.values() if (use.label, s.label) in beats]
+    open_ = [s for s in best.values() if s not in (use, lowest) and s not in worse]
+    text = _lead(use, lowest, rows, described)
+    text += f" Worse beyond chance: {_listed(worse, described)}." if worse else ""
+    text += f" Not told apart from it: {_listed(open_, described)}." if open_ else ""
+    return text + _not_run(best)
 
 
-def _beaten(setting: Setting, best: Mapping[Strategy, Setting], verdicts: Mapping[frozenset[str], Comparison]) -> bool:
-    for other in best.values():
-        comparison = verdicts.get(frozenset((setting.label, other.label)))
-        if comparison and told_apart(comparison) and (comparison.difference > 0) == (comparison.a == setting.label):
-            return True
-    return False
+def _verdicts(best: Mapping[Strategy, Setting], known: Sequence[Comparison]) -> set[tuple[str, str]] | None:
+    """(better, worse) label pairs that differ beyond chance; None if two of the best were never compared."""
+    found = {frozenset((c.a, c.b)): c for c in known}
+    pairs = [frozenset((a.label, b.label)) for a, b in combinations(best.values(), 2)]
+    if any(pair not in found for pair in pairs):
+        return None
+    told = [found[pair] for pair in pairs if told_apart(found[pair])]
+    return {(c.a, c.b) if c.difference < 0 else (c.b, c.a) for c in told}
 
 
-def _headline_text(
-    use: Setting, lowest: Setting, told: list[Setting], untold: list[Setting], described: Mapping[str, str]
-) -> str:
-    name = STRATEGY_NAMES[use.strategy]
+def _lead(use: Setting, lowest: Setting, rows: str, described: Mapping[str, str]) -> str:
+    # what a sentence has in brackets after the name says which setting of the strategy it is
+    inside = described[use.label].partition(" (")[2].rstrip(")")
+    name = STRATEGY_NAMES[use.strategy] + (f" ({inside})" if inside else "")
+    level = number(use.mean())
     if use is lowest:
-        text = f"Use {name}: its mean perplexity, {number(use.mean())}, is the lowest"
-    else:
-        other = STRATEGY_NAMES[lowest.strategy]
-        text = (
-            f"{name[0].upper()}{name[1:]} is enough on this evidence: its mean perplexity, {number(use.mean())}, "
-            f"can't be told from the lowest, {other}'s {number(lowest.mean())}, and it costs less"
-        )
-    if told:
-        text += f"; beyond chance worse: {_listed(told, described)}"
-    if untold:
-        text += f"; not told from it: {_listed(untold, described)}"
-    return text
+        return f"Use {name}: its mean perplexity, {level} on {rows}, is the lowest."
+    other = f"{STRATEGY_NAMES[lowest.strategy]}'s {number(lowest.mean())}"
+    return (
+        f"{_capital(name)} is enough on this evidence: it costs less, and its mean perplexity, {level}, "
+        f"can't be told from the lowest, {other}, on {rows}."
+    )
 
 
 def _listed(of: Sequence[Setting], described: Mapping[str, str]) -> str:
     return " and ".join(f"{described[s.label]} with {number(s.mean())}" for s in reversed(of))
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _not_run(best: Mapping[Strategy, Setting]) -> str:
@@ -111,7 +118,7 @@ def _not_run(best: Mapping[Strategy, Setting]) -> str:
 
 
 def _sentence(c: Comparison, a: str, b: str) -> str:
-    subject = a[0].upper() + a[1:]
+    subject = _capital(a)
     if not told_apart(c):
         return f"{subject}: the difference to {b}, {_undecided(c)}"
     return f"{subject} {_decided(c, b)}"
@@ -168,7 +175,7 @@ def _selection(cells: Sequence[CellRecord], few_shot: Sequence[FewShotSummary]) 
     several = [f"the best of {count} {name}" for name, count in tried.items() if count > 1]
     if not several:
         return []
-    what = " and ".join(several)
+    what = " and ".join([*([", ".join(several[:-1])] if several[1:] else []), several[-1]])
     was, it = ("were", "them") if len(several) > 1 else ("was", "it")
     return [f"T{what[1:]} {was} chosen on the test rows themselves, which favours {it} slightly (selection)."]
 

@@ -24,11 +24,12 @@ from triptych.report.tables import (
     few_shot_table,
     settings_table,
     study_table,
+    zero_shot_table,
 )
 
 __all__ = ["build_report", "write_curve"]
 
-TABLES = ("study", "few_shot", "cells", "comparisons", "curve", "settings")
+TABLES = ("study", "zero_shot", "few_shot", "cells", "comparisons", "curve", "settings")
 
 
 def build_report(run_dir: Path) -> RunRecord:
@@ -54,7 +55,7 @@ def build_report(run_dir: Path) -> RunRecord:
     if record.curve:
         write_curve(run_dir / "curve.csv", record.curve)
     # the runner may have kept the same warnings already: each is said once
-    warnings = list(dict.fromkeys([*record.warnings, *row_warnings(record.cells, items)]))
+    warnings = list(dict.fromkeys([*record.warnings, *_selected_on_test(record), *row_warnings(record.cells, items)]))
     write_text(run_dir / "report.md", render_markdown(record, tables, figures=figures, warnings=warnings))
     return record
 
@@ -62,6 +63,12 @@ def build_report(run_dir: Path) -> RunRecord:
 def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:
     """Write the learning curve as CSV, full precision; also called by the trainer after every evaluation."""
     write_text(path, to_csv(curve_table(points)))
+
+
+def _selected_on_test(record: RunRecord) -> list[str]:
+    if record.tune is None or record.tune.selected_by != "test":
+        return []
+    return ["The QLoRA checkpoint was selected on the test rows, so its perplexity here is too good: see section 1."]
 
 
 def _check_same_run(record: RunRecord, items: Mapping[str, Sequence[ItemScore]], run_dir: Path) -> None:
@@ -87,6 +94,8 @@ def _best_intervals(record: RunRecord, items: Mapping[str, Sequence[ItemScore]])
 def _tables(record: RunRecord, items: Mapping[str, Sequence[ItemScore]]) -> dict[str, Table]:
     intervals = {cell.cell: Interval(*interval([i.ppl for i in items[cell.cell]])) for cell in record.cells}
     tables = {"study": study_table(record), "cells": cells_table(record.cells, intervals)}
+    if (zero_shot := zero_shot_table(record.cells, intervals)).rows:
+        tables["zero_shot"] = zero_shot
     if record.few_shot:
         tables["few_shot"] = few_shot_table(record)
     if record.comparisons:

@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING
 from triptych.records import Comparison, CurvePoint, FewShotSummary, RunRecord
 from triptych.records.schema import Strategy
 from triptych.report.contenders import Setting, best_of_each, names, settings
-from triptych.report.numbers import Interval, difference, number, p_text, together
+from triptych.report.numbers import Interval, difference, number, p_text
 from triptych.report.statistics import told_apart
-from triptych.report.style import COLOURS, GREY, INK, MARKERS, new_figure, perplexity_scale, save, style
+from triptych.report.style import (
+    COLOURS,
+    GREY,
+    INK,
+    MARKERS,
+    legend_below,
+    new_figure,
+    perplexity_scale,
+    save,
+    style,
+    text_beside,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,16 +65,16 @@ def learning_curve(record: RunRecord) -> Figure | None:
     figure = new_figure(8.4 if loss else 5.2, 3.6)
     left, *rest = figure.subplots(1, 2, width_ratios=(3, 2)) if loss else [figure.subplots()]
     shown = [p.aggregate.ppl_mean for p in record.curve]
-    for split, line, filled in (("test", "-", True), ("dev", "--", False)):
+    for split, line, filled in (("test", "-", True), ("dev", ":", False)):
         if points := [p for p in record.curve if p.split == split]:
             _curve(left, points, split, line, filled=filled)
     shown += _levels(left, record)
     _mark_selected(left, record)
     perplexity_scale(left, shown)
     left.set(xlabel="optimizer steps", ylabel="mean perplexity of the rows", title="Perplexity during QLoRA training")
-    left.legend(fontsize=8.5)
     if loss:
         _loss(rest[0], loss)
+    legend_below(figure, left, columns=3)
     return figure
 
 
@@ -115,7 +126,7 @@ def ppl_by_k(record: RunRecord) -> Figure | None:
     """Perplexity against the number of demonstrations: every seed a point, mean and n-1 std over seeds."""
     if not record.few_shot:
         return None
-    figure = new_figure(5.6, 3.8)
+    figure = new_figure(5.8, 4.3)
     axes = figure.subplots()
     series: dict[tuple[str, str], list[FewShotSummary]] = {}
     for summary in record.few_shot:
@@ -130,7 +141,7 @@ def ppl_by_k(record: RunRecord) -> Figure | None:
     axes.set_xlim(-0.06 * ks[-1], 1.06 * ks[-1])
     perplexity_scale(axes, shown)
     axes.set(xlabel="demonstrations in the prompt (k)", ylabel=PPL, title="Perplexity by number of demonstrations")
-    axes.legend(fontsize=8.5)
+    legend_below(figure, axes, columns=1)
     return figure
 
 
@@ -144,15 +155,18 @@ def _series_name(key: tuple[str, str], series: Mapping[tuple[str, str], object])
 def _series(
     axes: Axes, name: str, summaries: Sequence[FewShotSummary], by_cell: Mapping[str, float], index: int
 ) -> None:
+    ks = [summary.k for summary in summaries]
     # the second series must be told from the first without relying on shades: line, marker and fill change with it
     line, marker, colour = (("-", "s", "#D55E00"), ("--", "^", "#CC79A7"), (":", "v", "#8C5E00"))[index % 3]
     seeds = [(summary.k, by_cell[cell]) for summary in summaries for cell in summary.cells if cell in by_cell]
-    axes.plot(*zip(*seeds, strict=True), marker, color=colour, alpha=0.45, markersize=3.5, markeredgewidth=0, zorder=2)
+    # beside the mean, not under it; the first series to the left, the second to the right
+    aside = (-0.018, 0.018, 0.03)[index % 3] * max(ks)
+    axes.plot([k + aside for k, _ in seeds], [ppl for _, ppl in seeds], "o", color=colour, markersize=3.5, alpha=0.6)
     means, stds = [s.ppl_mean.mean for s in summaries], [s.ppl_mean.std or 0.0 for s in summaries]
     most = max(len(summary.seeds) for summary in summaries)
-    label = f"{name} (mean ± std, {most} seeds)" if most > 1 else f"{name} (one seed)"
-    ks = [summary.k for summary in summaries]
-    axes.errorbar(ks, means, stds, fmt=line, marker=marker, color=colour, markersize=6, capsize=4, label=label)
+    label = f"{name} (mean ± std n-1, {most} seeds)" if most > 1 else f"{name} (one seed)"
+    errors = stds if any(stds) else None
+    axes.errorbar(ks, means, errors, fmt=line, marker=marker, color=colour, markersize=6, capsize=4, label=label)
 
 
 def _zero_shot_points(axes: Axes, record: RunRecord) -> list[float]:
@@ -160,8 +174,7 @@ def _zero_shot_points(axes: Axes, record: RunRecord) -> list[float]:
     if found:
         best, level = min(found, key=lambda pair: pair[1])
         colour = COLOURS["zero_shot"]
-        label = f"zero-shot{'s' if len(found) > 1 else ''}, lowest: {best.prompt}"
-        label = label if len(found) > 1 else f"zero-shot, {best.prompt}"
+        label = f"zero-shot prompts (lowest: {best.prompt})" if len(found) > 1 else f"zero-shot, {best.prompt}"
         axes.plot([0] * len(found), [v for _, v in found], MARKERS["zero_shot"], color=colour, label=label)
         axes.axhline(level, color=colour, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
     return [value for _, value in found]
@@ -180,7 +193,7 @@ def comparison(record: RunRecord, intervals: Mapping[str, Interval]) -> Figure |
     best = {s: setting for s, setting in best_of_each(record.cells).items() if setting.label in intervals}
     if len(best) < 2:
         return None
-    figure = new_figure(6.4, 0.9 + 0.55 * len(best))
+    figure = new_figure(7.0, 0.9 + 0.5 * len(best))
     axes = figure.subplots()
     short = names(settings(record.cells))
     for height, (strategy, setting) in enumerate(best.items()):
@@ -201,41 +214,36 @@ def _with_seeds(name: str, setting: Setting) -> str:
 def _dot(axes: Axes, height: int, strategy: Strategy, setting: Setting, bounds: Interval) -> None:
     mean, colour = setting.mean(), COLOURS[strategy]
     axes.plot(bounds, [height, height], color=colour, linewidth=2.4, solid_capstyle="butt")
-    axes.plot([mean], [height], MARKERS[strategy], color=colour, markersize=8)
-    text = difference(mean, *bounds)
-    axes.annotate(text, (mean, height), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8.5)
+    axes.plot([mean], [height], MARKERS[strategy], color=colour, markersize=6.5)
+    text_beside(axes, height, difference(mean, *bounds))
 
 
 def differences(record: RunRecord) -> Figure | None:
     """Forest plot of the paired differences, each with its interval and its corrected p-value."""
     if not record.comparisons:
         return None
-    figure = new_figure(8.0, 1.0 + 0.42 * len(record.comparisons))
-    axes = figure.subplots()
+    axes = (figure := new_figure(9.0, 1.2 + 0.36 * len(record.comparisons))).subplots()
     short = names(settings(record.cells))
     for height, found in enumerate(reversed(record.comparisons)):
         _forest_line(axes, height, found)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set_yticks(
-        range(len(record.comparisons)),
-        [f"{short.get(c.a, c.a)}  −  {short.get(c.b, c.b)}" for c in reversed(record.comparisons)],
-    )
+    axes.margins(x=0.08)
+    axes.locator_params(axis="x", nbins=6)
+    lines = [f"{short.get(c.a, c.a)}  −  {short.get(c.b, c.b)}" for c in reversed(record.comparisons)]
+    axes.set_yticks(range(len(lines)), lines)
     axes.set_ylim(-0.6, len(record.comparisons) - 0.4)
     axes.grid(visible=False, axis="y")
+    what = "difference of mean perplexity, paired by row, with its interval  (left of 0: the first is better)"
     axes.set(
-        xlabel="difference of mean perplexity, paired by row, 95 % interval  (left of 0: the first is better)",
-        title="Paired differences",
+        xlabel=f"{what}\np after Holm correction; open and grey: can't be told from zero", title="Paired differences"
     )
     return figure
 
 
 def _forest_line(axes: Axes, height: int, found: Comparison) -> None:
-    colour = COLOURS["qlora"] if told_apart(found) else GREY
+    colour = INK if told_apart(found) else GREY
     axes.plot([found.ci_low, found.ci_high], [height, height], color=colour, linewidth=2.2, solid_capstyle="butt")
     face = colour if told_apart(found) else "white"
-    axes.plot([found.difference], [height], "o", color=colour, markerfacecolor=face, markersize=6.5)
-    middle, low, high = together(found.difference, found.ci_low, found.ci_high)
-    text = f"{middle} [{low}, {high}],  {p_text(found.p_holm)}"
-    axes.annotate(
-        *(text, (1.01, height)), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, annotation_clip=False
-    )
+    axes.plot([found.difference], [height], "o", color=colour, markerfacecolor=face, markersize=5.5)
+    shown = difference(found.difference, found.ci_low, found.ci_high)
+    text_beside(axes, height, f"{shown},  {p_text(found.p_holm)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,7 +75,7 @@ def _context(
         "figures": figures,
         "tables": {**tables, "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items()))},
         "command": " ".join(command) if isinstance(command, list | tuple) else str(command),
-        "prompts": lambda chosen: _prompts(record, chosen),
+        "prompts": lambda chosen, kind: _prompts(record, chosen, kind),
         "zero_shot_prompts": list(shown),
         "few_shot_prompts": list(few_shot),
         **_draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"]),
@@ -94,23 +93,23 @@ def _draw_facts(cells: Sequence[CellRecord]) -> dict[str, Any]:
     }
 
 
-def _prompts(record: RunRecord, chosen: Sequence[str]) -> str:
-    """Each prompt in full: its texts in code fences, the short facts (source, hash) as a list."""
-    return "\n\n".join(_prompt(name, record.prompts[name]) for name in chosen if name in record.prompts)
+def _prompts(record: RunRecord, chosen: Sequence[str], kind: str) -> str:
+    """The texts of one kind (`zero_shot` or `few_shot`) of each prompt, in full."""
+    return "\n\n".join(_prompt(name, record.prompts[name], kind) for name in chosen if name in record.prompts)
 
 
-def _prompt(name: str, facts: Mapping[str, Any]) -> str:
-    hashes = {key: value for key, value in facts.items() if "sha" in key or key in ("source", "name", "hash")}
-    texts = {key: value for key, value in facts.items() if key not in hashes and value not in (None, "", [], {})}
-    lines = [f"**Prompt {escape(name)}**"]
-    lines += [f"{escape(key)}:\n\n{fence(_text(value))}" for key, value in texts.items()]
-    if listed := [f"- {escape(key)}: {escape(str(value))}" for key, value in hashes.items() if key != "name" and value]:
-        lines.append("\n".join(listed))
+def _prompt(name: str, facts: Mapping[str, Any], kind: str) -> str:
+    """Texts in code fences, with the preamble in its place; then where the prompt comes from and its hash."""
+    texts = flat({kind: facts.get(kind, {})})
+    preamble = str(facts.get("preamble", ""))
+    origin = [f"{key} {facts[key]}" for key in ("language", "source") if facts.get(key)]
+    # enough of the hash to tell prompts apart; results.json has all of it
+    origin += [f"sha256 {facts['sha256'][:12]}…"] if facts.get("sha256") else []
+    lines = [f"**Prompt {escape(name)}**" + (f" ({escape('; '.join(origin))})" if origin else "")]
+    for key, text in texts.items():
+        part = key.partition(".")[2]
+        lines.append(f"{part}:\n\n" * bool(part) + fence(text.replace("{preamble}", preamble)))
     return "\n\n".join(lines)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 
 
 def fence(text: str, language: str = "text") -> str:

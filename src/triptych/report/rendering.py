@@ -24,30 +24,22 @@ __all__ = ["escape", "print_tables", "to_csv", "to_markdown", "write_value"]
 
 def write_value(value: Value) -> str:
     """One value for people. What doesn't exist is left empty."""
-    match value:
-        case None:
-            return ""
-        case str():
-            return value
-        case Averaged():
-            return spread(value)
-        case Interval():
-            return f"[{', '.join(together(*value))}]"
-        case Estimate():
-            return difference(*value)
-        case Probability():
-            return p_text(value).removeprefix("p ").removeprefix("= ")
-        case int():
-            return f"{value:,}"
-        case float():
-            return number(value)
-    raise TypeError(f"no way to write {value!r}")
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, Probability):
+        return p_text(value).removeprefix("p ").removeprefix("= ")
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) else number(value)
+    if isinstance(value, Averaged):
+        return spread(value)
+    return difference(*value) if isinstance(value, Estimate) else f"[{', '.join(together(*value))}]"
 
 
 def escape(text: str) -> str:
     """Make a name or sentence safe anywhere in GitHub markdown, a table's cell included."""
-    text = re.sub(r"([\\`*|]|(?<!\w)_|_(?!\w))", r"\\\1", text)
-    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    text = re.sub(r"([\\`*|~]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    # only where they would begin a tag or an entity: "p < 0.001" stays as it is
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", text))
     return re.sub(r"\s*(\r\n|\r|\n)\s*", "<br>", text)
 
 
@@ -77,26 +69,26 @@ def to_csv(table: Table) -> str:
 
 def _parts(name: str, values: list[Value]) -> tuple[list[str], list[list[object]]]:
     """A column's names and fields: several where it holds spreads or intervals."""
-    if any(isinstance(value, Averaged) for value in values):
-        return [name, f"{name} std"], [_spread_fields(value) for value in values]
-    if any(isinstance(value, Interval) for value in values):
-        return [f"{name} low", f"{name} high"], [
-            list(value) if isinstance(value, Interval) else ["", ""] for value in values
-        ]
-    if any(isinstance(value, Estimate) for value in values):
-        fields = [list(value) if isinstance(value, Estimate) else ["", "", ""] for value in values]
-        return [name, f"{name} low", f"{name} high"], fields
-    return [name], [["" if value is None else _plain(value)] for value in values]
+    kinds = {type(value) for value in values}
+    suffixes: tuple[str, ...] = ("",)
+    if Averaged in kinds:
+        suffixes = ("", " std")
+    elif Interval in kinds:
+        suffixes = (" low", " high")
+    elif Estimate in kinds:
+        suffixes = ("", " low", " high")
+    return [name + suffix for suffix in suffixes], [_fields(value, len(suffixes)) for value in values]
 
 
-def _spread_fields(value: Value) -> list[object]:
+def _fields(value: Value, width: int) -> list[object]:
     if isinstance(value, Averaged):
-        return [value.mean, "" if value.std is None else value.std]
-    return ["" if value is None else value, ""]
-
-
-def _plain(value: Value) -> object:
-    return float(value) if isinstance(value, Probability) else value
+        found: list[object] = [value.mean, value.std]
+    elif isinstance(value, Interval | Estimate):
+        found = list(value)
+    else:
+        found = [float(value) if isinstance(value, Probability) else value]
+    found += [None] * (width - len(found))
+    return ["" if field is None else field for field in found]
 
 
 def print_tables(record: RunRecord, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "GREY", "INK", "MARKERS", "new_figure", "perplexity_scale", "save", "style"]
+__all__ = [
+    "COLOURS",
+    "GREY",
+    "INK",
+    "MARKERS",
+    "legend_below",
+    "new_figure",
+    "perplexity_scale",
+    "save",
+    "style",
+    "text_beside",
+]
 
 COLOURS: dict[Strategy, str] = {"qlora": "#0072B2", "few_shot": "#D55E00", "zero_shot": "#009E73"}
 """From the palette of Okabe and Ito (2008), told apart with any colour vision; markers differ as well."""
@@ -66,15 +78,31 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
+    figure.set_layout_engine("constrained", wspace=0.06)
     FigureCanvasAgg(figure)
     return figure
+
+
+def legend_below(figure: Figure, axes: Axes, *, columns: int) -> None:
+    """The legend under the axes, where it can't hide a line."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, fontsize=8.5, handlelength=3)
+
+
+def text_beside(axes: Axes, height: float, text: str) -> None:
+    """Text to the right of a horizontal plot, at one of its lines: the numbers make a column."""
+    where = (1.02, height)
+    axes.annotate(text, where, xycoords=("axes fraction", "data"), va="center", fontsize=8.5, annotation_clip=False)
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write `name.png` (200 dpi) and `name.svg`, each whole or not at all and the same bytes for the same figure."""
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         content = BytesIO()
-        figure.savefig(content, format=kind, dpi=200, facecolor="white", metadata=metadata)
+        with warnings.catch_warnings():
+            # without any CJK font a Chinese prompt's name shows as boxes; the tables beside the figure have it
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            figure.savefig(content, format=kind, dpi=200, facecolor="white", metadata=metadata)
         write_bytes(folder / f"{name}.{kind}", content.getvalue())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.records import Averaged, CellRecord, Comparison, CurvePoint, RunRecord, TuneSummary
+from triptych.records import Aggregate, Averaged, CellRecord, Comparison, CurvePoint, RunRecord, TuneSummary
 from triptych.report.contenders import STRATEGY_NAMES, Setting, best_of_each, names, settings
 from triptych.report.numbers import Estimate, Interval, Probability, spread
 from triptych.report.statistics import averaged, told_apart
@@ -21,7 +21,10 @@ __all__ = [
     "flat",
     "settings_table",
     "study_table",
+    "zero_shot_table",
 ]
+
+AVERAGES = ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
 
 Value = str | int | float | Averaged | Interval | Estimate | None
 
@@ -39,7 +42,7 @@ class Table:
 def study_table(record: RunRecord) -> Table:
     """What the study's report shows: QLoRA, each zero-shot prompt, each k over seeds, and the best of each."""
     every = settings(record.cells)
-    rows = [
+    rows: list[tuple[Value, ...]] = [
         (STRATEGY_NAMES[s.strategy], _what(s, record.tune), *_means(s), len(s.cells))
         for strategy in ("qlora", "zero_shot", "few_shot")
         for s in sorted((s for s in every if s.strategy == strategy), key=_order)
@@ -97,20 +100,21 @@ def _std_note(record: RunRecord) -> str:
 def few_shot_table(record: RunRecord) -> Table:
     """Each k over its seeds, by all four averages."""
     rows = tuple(
-        (
-            s.prompt,
-            s.draw,
-            s.k,
-            ", ".join(map(str, s.seeds)),
-            s.ppl_mean,
-            s.ppl_corpus,
-            s.ppl_geometric,
-            s.bits_per_char,
-        )
+        (s.prompt, s.draw, s.k, ", ".join(map(str, s.seeds)), *(getattr(s, average) for average in AVERAGES))
         for s in record.few_shot
     )
-    columns = ("prompt", "draw", "k", "seeds", "ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
+    columns = ("prompt", "draw", "k", "seeds", *AVERAGES)
     return Table("Few-shot over seeds", columns, rows, f"Mean over seeds. {_std_note(record)}".strip())
+
+
+def zero_shot_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) -> Table:
+    """Each zero-shot prompt, by all four averages."""
+    rows = tuple(
+        (cell.prompt, cell.aggregate.ppl_mean, intervals.get(cell.cell), *_averages(cell.aggregate)[1:])
+        for cell in cells
+        if cell.strategy == "zero_shot" and cell.adapter_sha256 is None
+    )
+    return Table("Zero-shot", ("prompt", "ppl_mean", "95 % interval", *AVERAGES[1:]), rows)
 
 
 def cells_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) -> Table:
@@ -125,9 +129,7 @@ def cells_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) 
             cell.adapter_sha256[:8] if cell.adapter_sha256 else None,
             cell.aggregate.ppl_mean,
             intervals.get(cell.cell),
-            cell.aggregate.ppl_corpus,
-            cell.aggregate.ppl_geometric,
-            cell.aggregate.bits_per_char,
+            *_averages(cell.aggregate)[1:],
             cell.aggregate.n_rows,
             cell.aggregate.n_tokens,
             cell.demos_dropped,
@@ -136,11 +138,15 @@ def cells_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) 
         for cell in cells
     )
     columns = (
-        *("strategy", "prompt", "k", "draw", "seed", "adapter", "ppl_mean", "95 % interval", "ppl_corpus"),
-        *("ppl_geometric", "bits_per_char", "rows", "tokens", "dropped demos", "seconds"),
+        *("strategy", "prompt", "k", "draw", "seed", "adapter", "ppl_mean", "95 % interval", *AVERAGES[1:]),
+        *("rows", "tokens", "dropped demos", "seconds"),
     )
     note = "Interval: BCa bootstrap over rows. Tokens: the scored ones. Seconds: scoring, model loading left out."
     return Table("Every cell", columns, rows, note)
+
+
+def _averages(aggregate: Aggregate) -> tuple[float, ...]:
+    return tuple(getattr(aggregate, average) for average in AVERAGES)
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
@@ -165,31 +171,19 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
 
 def _comparison_note(comparisons: Sequence[Comparison]) -> str:
     methods = "; ".join(dict.fromkeys(c.method for c in comparisons))
-    share = "".join(sorted({f"{c.confidence:.0%}" for c in comparisons}))
-    return f"Mean of the rows' perplexity differences with its {share} interval; below zero, a is better. {methods}."
+    share = "".join(sorted({f"{c.confidence * 100:g} %" for c in comparisons}))
+    what = f"Mean of the rows' perplexity differences with its {share} interval; below zero, a is better."
+    return f"{what} Method: {methods}."
 
 
 def curve_table(curve: Sequence[CurvePoint]) -> Table:
     """The evaluations during training."""
     rows = tuple(
-        (
-            point.split,
-            point.step,
-            point.epoch,
-            point.rows_seen,
-            point.aggregate.ppl_mean,
-            point.aggregate.ppl_corpus,
-            point.aggregate.ppl_geometric,
-            point.aggregate.bits_per_char,
-            point.train_loss,
-            point.lr,
-            point.seconds,
-        )
-        for point in curve
+        (p.split, p.step, p.epoch, p.rows_seen, *_averages(p.aggregate), p.train_loss, p.lr, p.seconds) for p in curve
     )
-    columns = ("split", "step", "epoch", "rows_seen", "ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
+    columns = ("split", "step", "epoch", "rows_seen", *AVERAGES, "train_loss", "lr", "seconds")
     note = "Train loss: nats per scored training token since the point before. Seconds: training without evaluation."
-    return Table("Learning curve", (*columns, "train_loss", "lr", "seconds"), rows, note)
+    return Table("Learning curve", columns, rows, note)
 
 
 def settings_table(tune: TuneSummary) -> Table:
