@@ -79,7 +79,7 @@ def test_csv_keeps_every_digit_and_splits_what_has_parts() -> None:
     )
     lines = list(csv.reader(io.StringIO(to_csv(table))))
     assert lines[0] == ["name", "ppl", "ppl std", "95 % low", "95 % high", "a - b", "a - b low", "a - b high", "p"]
-    assert lines[1] == ["x, y", repr(1 / 3), "0.1", "1", "2", "1", "0.5", "1.5", "0.25"]
+    assert lines[1] == ["x, y", repr(1 / 3), "0.1", "1.0", "2.0", "1.0", "0.5", "1.5", "0.25"]
     assert lines[2] == ["z", "2.5", "", "", "", "", "", "", ""]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from triptych.records import Aggregate, Averaged, CellRecord, Comparison, CurvePoint, RunRecord, TuneSummary
 from triptych.report.contenders import STRATEGY_NAMES, Setting, best_of_each, names, settings
-from triptych.report.numbers import Estimate, Interval, Probability, spread
+from triptych.report.numbers import Estimate, Interval, Probability, number, spread
 from triptych.report.statistics import averaged, told_apart
 
 __all__ = [
@@ -68,7 +68,7 @@ def _what(setting: Setting, tune: TuneSummary | None) -> str:
     return ", ".join(parts)
 
 
-def _means(setting: Setting) -> tuple[Value, Value]:
+def _means(setting: Setting) -> tuple[Averaged | float, Averaged | float]:
     found = [
         averaged([getattr(cell.aggregate, name) for cell in setting.cells]) for name in ("ppl_mean", "bits_per_char")
     ]
@@ -76,15 +76,14 @@ def _means(setting: Setting) -> tuple[Value, Value]:
     return ppl, bits
 
 
-def _best_row(best: Any, every: Sequence[Setting]) -> tuple[Value, ...]:
+def _best_row(best: Iterable[Setting], every: Sequence[Setting]) -> tuple[Value, ...]:
     short, found = names(every), list(best)
     columns = [" / ".join(_text(value) for value in values) for values in zip(*map(_means, found), strict=True)]
     return ("best of each", " / ".join(short[s.label] for s in found), *columns, None)
 
 
-def _text(value: Value) -> str:
-    mean = value if isinstance(value, Averaged) else Averaged(mean=float(str(value)), std=None, n=1)
-    return spread(mean)
+def _text(value: Averaged | float) -> str:
+    return spread(value) if isinstance(value, Averaged) else number(value)
 
 
 def _n_rows(record: RunRecord) -> str:
