@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from triptych.errors import ModelError, ScoringError
-from triptych.likelihood.attention import Pack, PrefixKV, Unsupported, packed_forward
+from triptych.likelihood.attention import PrefixKV, Unsupported
 from triptych.likelihood.head import Head, head_of
+from triptych.likelihood.passes import own_forward_nll, pass_nll, prefix_kv
 from triptych.likelihood.plan import Branch, batches, plan_branches
 from triptych.models import LoadedModel
 from triptych.prompts import Rendered
@@ -68,7 +69,7 @@ class Scorer:
 
         Raises:
             ScoringError: NaN or infinity, with the row named.
-            ModelError: a row is longer than the model's positions.
+            ModelError: a row is longer than the model's positions, or holds a token the model doesn't know.
         """
         self._check_lengths(rows)
         results: list[RowNLL | None] = [None] * len(rows)
@@ -81,7 +82,7 @@ class Scorer:
 
         if not self.packed:
             for index, row in enumerate(rows):
-                done([index], [self._own_forward(row)])
+                done([index], [own_forward_nll(self.loaded, row).cpu()])
         elif rows:
             self._walk(plan_branches(rows), None, rows, done)
         return [result for result in results if result is not None]
@@ -95,40 +96,14 @@ class Scorer:
     ) -> None:
         """Compute a branch's prefix, its rows, then its children; its KV is released on return."""
         if branch.end > branch.start:
-            pack = Pack(self._ids(branch.ids[branch.start : branch.end]), branch.end - branch.start, (), past, True)
-            packed_forward(self.loaded.model, pack)
-            past = PrefixKV(branch.end, pack.kept)
+            past = prefix_kv(self.loaded, branch.ids[: branch.end], past)
         lengths = [len(row.ids) - branch.end for row in rows]
         for batch in batches(branch.rows, lengths, branch.end, budget=self.budget):
-            done(batch, self._pass([rows[i] for i in batch], branch.end, past))
+            these = [rows[i] for i in batch]
+            nll = pass_nll(self.loaded, self.head, these, branch.end, past)
+            done(batch, nll.cpu().split([row.n_scored for row in these]))
         for child in branch.children:
             self._walk(child, past, rows, done)
-
-    def _pass(self, rows: Sequence[Rendered], n_prefix: int, past: PrefixKV | None) -> list[Tensor]:
-        """NLL of the scored tokens of a few rows in one forward pass."""
-        # the last token (EOS) predicts nothing, so it isn't computed
-        ids = [row.ids[n_prefix:-1] for row in rows]
-        lengths = [len(part) for part in ids]
-        hidden = packed_forward(
-            self.loaded.model, Pack(self._ids([t for part in ids for t in part]), 0, lengths, past)
-        )
-        starts = np.cumsum([0, *lengths[:-1]])
-        # the token at position t is predicted by the hidden state at t - 1
-        where = [
-            start + row.n_prompt - 1 - n_prefix + np.arange(row.n_scored)
-            for start, row in zip(starts, rows, strict=True)
-        ]
-        positions = torch.from_numpy(np.concatenate(where)).to(hidden.device)
-        targets = self._ids([t for row in rows for t in row.ids[row.n_prompt :]])
-        nll = self.head.nll(hidden.index_select(0, positions), targets)
-        return list(nll.cpu().split([row.n_scored for row in rows]))
-
-    def _own_forward(self, row: Rendered) -> Tensor:
-        """The model's own forward and whole logits: the slow way that works for every model."""
-        logits = self.loaded.model(input_ids=self._ids(row.ids)[None], use_cache=False).logits[0]
-        logprobs = logits[row.n_prompt - 1 : -1].float().log_softmax(-1)
-        targets = self._ids(row.ids[row.n_prompt :])
-        return -logprobs.gather(1, targets[:, None]).squeeze(1).cpu()
 
     @torch.inference_mode()
     def _probe(self) -> bool:
@@ -138,10 +113,10 @@ class Scorer:
             ours: list[Tensor] = []
             branch = plan_branches(rows, saves=1)
             self._walk(branch, None, rows, lambda _, nlls: ours.extend(nlls))
-        except (Unsupported, AttributeError, KeyError, NotImplementedError, TypeError, RuntimeError) as error:
+        except (Unsupported, AttributeError, LookupError, NotImplementedError, TypeError, RuntimeError) as error:
             logger.warning("this model can't share prefixes (%s): rows are scored one by one", error)
             return False
-        theirs = [self._own_forward(rows[i]) for i in _visited(branch, rows)]
+        theirs = [own_forward_nll(self.loaded, rows[i]).cpu() for i in _visited(branch, rows)]
         difference = (torch.cat(ours) - torch.cat(theirs)).abs().mean().item()
         # 16-bit rounding alone moves these random tokens' NLL by about 1 % (measured: 0.2 of 19 nats); a mask or a
         # position that is wrong moves them by far more
@@ -154,9 +129,6 @@ class Scorer:
             return False
         return True
 
-    def _ids(self, ids: Sequence[int]) -> Tensor:
-        return torch.tensor(ids, device=self.loaded.device)
-
     def _check_lengths(self, rows: Sequence[Rendered]) -> None:
         limit = self.loaded.max_tokens
         for row in rows:
@@ -167,6 +139,14 @@ class Scorer:
                     found=f"{len(row.ids)} tokens",
                     expected=f"at most {limit}",
                     fix="render with max_tokens no larger than the model's context",
+                )
+            if max(row.ids) >= self.head.weight.shape[0]:
+                raise ModelError(
+                    "a token is not in the model's vocabulary: this tokenizer belongs to another model",
+                    where=f"row {row.row_id!r}",
+                    found=f"token id {max(row.ids)}",
+                    expected=f"less than {self.head.weight.shape[0]}",
+                    fix="use the tokenizer that the model was trained with",
                 )
 
 

@@ -81,6 +81,7 @@ def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) ->
         ModelError: a target module names no linear layer.
     """
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
     names = _resolve_targets(loaded, settings.target_modules)
     config = LoraConfig(
@@ -90,6 +91,7 @@ def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) ->
         target_modules=list(names),
         bias="none",
         task_type="CAUSAL_LM",
+        fan_in_fan_out=any(isinstance(layer, Conv1D) for _, layer in linear_layers(loaded.model)),
     )
     with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -113,6 +115,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
         ModelError: not an adapter folder, or made for other base weights.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(
@@ -133,7 +136,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
         )
     try:
         wrapped = PeftModel.from_pretrained(loaded.model, folder, is_trainable=True)
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(
             "the adapter doesn't fit this model", where=str(folder), found=str(error).splitlines()[0]
         ) from error
@@ -180,7 +183,9 @@ def _lora_layers(model: Any) -> Iterator[Any]:
 
 def _compute_in_input_dtype(model: Any) -> None:
     for layer in _lora_layers(model):
-        if not layer.lora_variant:  # DoRA and the like keep peft's own forward
+        b = getattr(layer, "lora_B", {})
+        # DoRA, biases of B, adapted embeddings and the like keep peft's own forward
+        if not layer.lora_variant and _NAME in b and b[_NAME].bias is None:
             layer.forward = MethodType(_lora_forward, layer)
 
 

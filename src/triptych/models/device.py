@@ -87,8 +87,9 @@ def choose_threads(asked: int | None, dtype: torch.dtype) -> tuple[int, str]:
     if len(counts) == 1:
         torch.set_num_threads(available)
         return available, "all there are"
-    a = torch.randn(1024, 1024, dtype=dtype)
-    b = torch.randn(2048, 1024, dtype=dtype)
+    generator = torch.Generator().manual_seed(0)  # timing must not move the caller's random numbers
+    a = torch.randn(1024, 1024, dtype=dtype, generator=generator)
+    b = torch.randn(2048, 1024, dtype=dtype, generator=generator)
     samples: dict[int, list[float]] = {count: [] for count in counts}
     for round_ in range(6):
         for count in counts:

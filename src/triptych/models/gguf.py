@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def _dequantize(path: Path, folder: Path) -> None:
             gguf_file=path.name,
             quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
         )
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+    except (OSError, ValueError, LookupError, NotImplementedError, struct.error) as error:
         raise ModelError(
             "this GGUF file can't be read as a causal language model",
             where=str(path),

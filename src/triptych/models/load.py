@@ -63,6 +63,7 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     Raises:
         ModelError: anything missing or unreadable, with what was looked for and where.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as hf_logging
 
@@ -83,9 +84,18 @@ def load_model(spec: ModelSpec) -> LoadedModel:
         )
         options["device_map"] = {"": device}
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, config=config, **options)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source, config=config, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise _unreadable(spec, error) from error
+    if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers
+        raise ModelError(
+            "the model's files lack some of its weights",
+            where=spec.name,
+            found=f"{len(missing)} missing, {missing[0]} the first",
+            fix="download or save the model again; all *.safetensors files are needed",
+        )
     model.requires_grad_(False)
     if hold == "dequantized":
         # quantized where it will be used: 7 billion weights take seconds on a GPU and minutes on a CPU

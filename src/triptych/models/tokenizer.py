@@ -84,9 +84,11 @@ def profile_of(tokenizer: Any, config_eos: int | list[int] | None = None) -> Tok
             where=str(getattr(tokenizer, "name_or_path", "tokenizer")),
             fix="set eos_token in tokenizer_config.json",
         )
-    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+    # without its files, transformers makes some families an empty tokenizer: no tokens, or `unknown` for everything
+    a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in "ab")
+    if not a or a == b:
         raise ModelError(
-            "the tokenizer turns text into no tokens",
+            "the tokenizer turns text into no tokens, or different texts into the same",
             where=str(getattr(tokenizer, "name_or_path", "tokenizer")),
             fix="check that the tokenizer files are whole and belong to the model",
         )

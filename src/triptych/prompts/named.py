@@ -58,7 +58,7 @@ def template_from_text(text: str, *, name: str | None = None, folder: Path | Non
     if not looks_like_path:
         return template_from_mapping({"zero_shot": text}, name=name or "custom", where="the template's text")
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise TemplateError(
             "a template is neither a readable file nor a text with {instruction}",

@@ -1,0 +1,73 @@
+"""One forward pass over a few rows, and the NLL of their scored tokens. Scoring and training both go through here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from triptych.likelihood.attention import Pack, PrefixKV, packed_forward
+from triptych.likelihood.head import Head
+from triptych.models import LoadedModel
+from triptych.prompts import Rendered
+
+__all__ = ["common_prefix", "own_forward_nll", "pass_nll", "prefix_kv"]
+
+
+def pass_nll(
+    loaded: LoadedModel, head: Head, rows: Sequence[Rendered], n_prefix: int, past: PrefixKV | None = None
+) -> Tensor:
+    """NLL in nats of the scored tokens of some rows that agree in their first `n_prefix` tokens.
+
+    What `past` holds of the prefix is read from it; the rest of the prefix is computed here, once for all rows (and
+    takes part in the gradient, if there is one).
+
+    Returns:
+        [sum of n_scored] float32, row after row.
+    """
+    start = past.length if past else 0
+    # the last token (EOS) predicts nothing, so it isn't computed
+    own = [row.ids[n_prefix:-1] for row in rows]
+    lengths = [len(part) for part in own]
+    line = [*rows[0].ids[start:n_prefix], *(token for part in own for token in part)]
+    hidden = packed_forward(loaded.model, Pack(_tensor(line, loaded), n_prefix - start, lengths, past))
+    # the token at position t is predicted by the hidden state at t - 1
+    firsts = accumulate(lengths[:-1], initial=n_prefix - start)
+    where = [
+        first + row.n_prompt - 1 - n_prefix + i
+        for first, row in zip(firsts, rows, strict=True)
+        for i in range(row.n_scored)
+    ]
+    targets = [token for row in rows for token in row.ids[row.n_prompt :]]
+    return head.nll(hidden.index_select(0, _tensor(where, loaded)), _tensor(targets, loaded))
+
+
+def prefix_kv(loaded: LoadedModel, ids: Sequence[int], past: PrefixKV | None) -> PrefixKV:
+    """Keys and values of a prefix `ids` that continues what `past` holds."""
+    start = past.length if past else 0
+    pack = Pack(_tensor(ids[start:], loaded), len(ids) - start, (), past, keep_kv=True)
+    packed_forward(loaded.model, pack)
+    return PrefixKV(len(ids), pack.kept)
+
+
+def own_forward_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
+    """NLL by the model's own forward and whole logits: the slow way that works for every model. [n_scored]"""
+    logits = loaded.model(input_ids=_tensor(row.ids, loaded)[None], use_cache=False).logits[0]
+    logprobs = logits[row.n_prompt - 1 : -1].float().log_softmax(-1)
+    targets = _tensor(row.ids[row.n_prompt :], loaded)
+    return -logprobs.gather(1, targets[:, None]).squeeze(1)
+
+
+def common_prefix(rows: Sequence[Rendered]) -> int:
+    """How many leading tokens all rows share, ending before anyone's last prompt token."""
+    shared = min(row.n_prompt - 1 for row in rows)
+    first = rows[0].ids
+    for row in rows[1:]:
+        shared = next((i for i in range(shared) if row.ids[i] != first[i]), shared)
+    return shared
+
+
+def _tensor(ids: Sequence[int], loaded: LoadedModel) -> Tensor:
+    return torch.tensor(ids, device=loaded.device)

@@ -1,0 +1,54 @@
+"""A folder's lock: the facts its numbers depend on, so that two experiments never mix in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import RunChangedError
+from triptych.records.store import read_json, write_json
+
+__all__ = ["changes", "hold_to"]
+
+_SHOWN = 12
+
+
+def hold_to(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the lock, or check that the facts are those it holds. Returns all that the lock holds.
+
+    The lock may hold more keys than `facts` (choices made along the way); only those in `facts` are compared.
+
+    Raises:
+        RunChangedError: something that decides a number is different now; the difference is shown.
+    """
+    if not path.exists():
+        write_json(path, facts)
+        return dict(facts)
+    held = read_json(path)
+    different = changes({key: held.get(key) for key in facts}, facts)
+    if different:
+        more = [f"… and {len(different) - _SHOWN} more"] if len(different) > _SHOWN else []
+        raise RunChangedError(
+            "this folder was begun with other settings; going on would mix two experiments",
+            where=str(path),
+            found="\n    ".join(["", *different[:_SHOWN], *more]),
+            fix="give the settings it was begun with, or another folder with --out, or start over with --fresh",
+        )
+    return dict(held)
+
+
+def changes(old: Any, new: Any, at: str = "") -> list[str]:
+    """What is different between two nested values, one line each: `key: old -> new`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        lines = []
+        for key in sorted({*old, *new}):
+            lines += changes(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+        return lines
+    same = list(old) == list(new) if isinstance(old, list | tuple) and isinstance(new, list | tuple) else old == new
+    return [] if same else [f"{at}: {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = "(none)" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004

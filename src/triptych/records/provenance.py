@@ -1,0 +1,64 @@
+"""Where a number was made: versions, machine, code."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import triptych
+
+__all__ = ["provenance"]
+
+_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors", "gguf", "numpy", "scipy")
+
+
+def provenance() -> dict[str, Any]:
+    """Facts about this process and machine. Names no user and no folder but those on the command line."""
+    return {
+        "triptych": triptych.__version__,
+        "git": _git(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _git() -> str | None:
+    """Commit of the checkout this code runs from, with `+changes` where it differs; None for an installed copy."""
+    here = Path(__file__).parent
+
+    def ask(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=5, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    if ask("ls-files", "--error-unmatch", Path(__file__).name) is None:  # a checkout of something else around us
+        return None
+    commit = ask("rev-parse", "HEAD")
+    return commit and commit + ("+changes" if ask("status", "--porcelain", "--untracked-files=no") else "")

@@ -1,0 +1,118 @@
+"""Hyper-parameters of a QLoRA training, by the names the field uses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from triptych.models import LoraSettings
+from triptych.prompts import MAX_TOKENS
+
+__all__ = ["Schedule", "TuneConfig", "learning_rate"]
+
+Schedule = Literal["cosine", "linear", "constant"]
+
+
+class TuneConfig(BaseModel):
+    """Defaults are a sound start for a few hundred to a few thousand short rows; the study's own settings are in
+    `examples/hw3/experiment.yaml`.
+    """  # noqa: D205
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    r: int = Field(16, ge=1, le=1024)
+    """Rank of the adapter."""
+    alpha: float = Field(16.0, gt=0)
+    """The adapter's output is scaled by alpha / r."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """On the adapter's input."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of linear layers, e.g. [q_proj, v_proj]."""
+    epochs: float = Field(2.0, gt=0, le=1000)
+    """Passes over the training rows; a fraction is allowed."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after this many optimizer steps, if that is sooner."""
+    lr: float = Field(5e-4, gt=0, le=1)
+    """Peak learning rate."""
+    schedule: Schedule = "cosine"
+    """Shape of the decay to zero after warm-up."""
+    warmup: float = Field(0.03, ge=0, lt=1)
+    """Fraction of the steps over which the rate rises to `lr`."""
+    batch_size: int = Field(16, ge=1)
+    """Most rows of one forward pass."""
+    accumulation: int = Field(1, ge=1)
+    """Passes of one optimizer step: a step has batch_size x accumulation rows."""
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    max_grad_norm: float | None = Field(1.0, gt=0)
+    """Gradients are scaled down to this norm; null for never."""
+    seed: int = Field(0, ge=0)
+    """Of the adapter's start, the order of rows and dropout."""
+    max_tokens: int = Field(MAX_TOKENS, ge=8)
+    """Longer training rows are left out and counted."""
+    tokens_per_pass: int = Field(4096, ge=1)
+    """Bound on the tokens of one pass; memory, not results, depends on it."""
+    eval_every: int | None = Field(None, ge=1)
+    """Optimizer steps between points of the learning curve; null for about ten points."""
+    eval_rows: int | None = Field(None, ge=1)
+    """Score the first so many test rows at each point; null for all."""
+    checkpoint_every: int | None = Field(None, ge=1)
+    """Optimizer steps between checkpoints; null for as often as the curve, and at least every 50."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints kept."""
+    select: Literal["last", "dev", "test"] = "last"
+    """Which point of the curve gives the final adapter. `test` selects on the rows that are reported, and the report
+    says so."""
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """From the command line: `--target-modules q_proj,v_proj`."""
+        if isinstance(value, str) and value != "all-linear":
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one optimizer step."""
+        return self.batch_size * self.accumulation
+
+    def lora(self) -> LoraSettings:
+        """The adapter's size and place."""
+        targets = None if self.target_modules == "all-linear" else tuple(self.target_modules)
+        return LoraSettings(self.r, self.alpha, self.dropout, targets)
+
+    def total_steps(self, n_rows: int) -> int:
+        """Optimizer steps over `n_rows` training rows. The last step of an epoch may have fewer rows."""
+        per_epoch = math.ceil(n_rows / self.rows_per_step)
+        steps = max(1, round(per_epoch * self.epochs))
+        return min(steps, self.max_steps or steps)
+
+    def eval_steps(self, total: int) -> list[int]:
+        """Steps after which the curve gets a point: 0, every `eval_every`, and the last."""
+        every = self.eval_every or max(1, round(total / 10))
+        return sorted({0, *range(every, total, every), total})
+
+    def is_checkpoint(self, step: int, total: int) -> bool:
+        """Whether to save after this step."""
+        every = self.checkpoint_every or min(self.eval_every or max(1, round(total / 10)), 50)
+        return step == total or step % every == 0
+
+
+def learning_rate(config: TuneConfig, step: int, total: int) -> float:
+    """Rate of optimizer step `step` (from 0) of `total`: linear warm-up to `lr`, then the schedule, to zero at the end.
+
+    The same shapes as transformers' schedulers of the same names.
+    """
+    warmup = math.ceil(config.warmup * total)
+    if step < warmup:
+        return config.lr * step / max(1, warmup) if warmup > 1 else config.lr
+    progress = (step - warmup) / max(1, total - warmup)
+    if config.schedule == "linear":
+        return config.lr * (1 - progress)
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lr

@@ -1,0 +1,73 @@
+"""The gradient of one optimizer step.
+
+    loss of a step = sum of NLL over all scored tokens of all its rows / number of those tokens
+
+The denominator is that of the whole step and is divided by once in each pass, so how the step is cut into passes
+(accumulation) changes nothing but rounding. Rows of a pass that begin alike (the prompt's preamble) have that beginning
+computed once; its gradient is the sum of theirs, as it would be computed row by row. With dropout the beginning is
+not shared, since each row draws its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from triptych.likelihood.head import Head
+from triptych.likelihood.passes import common_prefix, own_forward_nll, pass_nll
+from triptych.models import LoadedModel
+from triptych.prompts import Rendered
+from triptych.tune.batches import passes_of
+
+__all__ = ["StepResult", "accumulate_gradient"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Sums of one step."""
+
+    nll_nats: float
+    n_scored: int
+    n_tokens: int
+
+    @property
+    def loss(self) -> float:
+        """Mean nats per scored token."""
+        return self.nll_nats / self.n_scored
+
+
+def accumulate_gradient(
+    loaded: LoadedModel,
+    head: Head,
+    rows: Sequence[Rendered],
+    *,
+    max_rows: int,
+    max_tokens: int,
+    share_prefix: bool = True,
+    packed: bool = True,
+) -> StepResult:
+    """Add the step's gradient to the trainable parameters' `.grad`.
+
+    Args:
+        loaded: the model, with an adapter on it.
+        head: its output head.
+        rows: the rows of the step.
+        max_rows: most rows of a pass.
+        max_tokens: most tokens of a pass.
+        share_prefix: compute a common beginning once.
+        packed: whether the model can compute rows side by side (`Scorer.packed`); else one row at a time.
+    """
+    n_scored = sum(row.n_scored for row in rows)
+    total = 0.0
+    for batch in passes_of(rows, max_rows=max_rows if packed else 1, max_tokens=max_tokens):
+        with torch.enable_grad():
+            if packed:
+                nll = pass_nll(loaded, head, batch, common_prefix(batch) if share_prefix and len(batch) > 1 else 0)
+            else:
+                nll = own_forward_nll(loaded, batch[0])
+            summed = nll.sum()
+            (summed / n_scored).backward()  # type: ignore[no-untyped-call]
+        total += summed.item()
+    return StepResult(total, n_scored, sum(len(row.ids) for row in rows))
