@@ -1,16 +1,16 @@
 """Every error that Triptych raises on purpose.
 
-    TriptychError                exit code 1
-    ├── InputError               exit code 2: what the user gave is wrong, and the message says how to mend it
-    │   ├── ConfigError          a YAML file, a `--set`, an option
-    │   ├── DataError            a data file or a row in it
-    │   ├── TemplateError        a prompt template
-    │   ├── ModelError           a model, tokenizer or adapter that can't be used
-    │   ├── RunChangedError      a run folder that was begun with other settings
-    │   └── DiskError            no room, or no right, to write
-    ├── ScoringError             the model gave numbers that mean nothing (NaN, infinite)
-    ├── DivergedError            training stopped: the loss or the gradient is not finite
-    └── Interrupted              stopped on request after saving; the same command goes on
+TriptychError                exit code 1
+├── InputError               exit code 2: what the user gave is wrong, and the message says how to mend it
+│   ├── ConfigError          a YAML file, a `--set`, an option
+│   ├── DataError            a data file or a row in it
+│   ├── TemplateError        a prompt template
+│   ├── ModelError           a model, tokenizer or adapter that can't be used
+│   ├── RunChangedError      a run folder that was begun with other settings
+│   └── DiskError            no room, or no right, to write
+├── ScoringError             the model gave numbers that mean nothing (NaN, infinite)
+├── DivergedError            training stopped: the loss or the gradient is not finite
+└── Interrupted              stopped on request after saving; the same command goes on
 """
 
 from __future__ import annotations

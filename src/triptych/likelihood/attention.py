@@ -133,7 +133,7 @@ def packed_forward(model: Any, pack: Pack) -> Tensor:
 
 @contextmanager
 def _attention_of(decoder: Any, pack: Pack) -> Iterator[None]:
-    global _current  # noqa: PLW0603 - the interface has no room for an argument of ours
+    global _current
     config = decoder.config
     before, outer = config._attn_implementation, _current
     config._attn_implementation, _current = _NAME, pack

@@ -3,10 +3,10 @@
 For hidden state h (C numbers) and target y:     nll = log sum_v exp(l_v) - l_y,     l = post(W h)
 
 The sum runs over vocabulary chunks with a running maximum, in float32, so that no [tokens, vocabulary] tensor is ever
-made (for Gemma's 262,144 columns it would be a megabyte a token). `post` is the model's own scaling or soft cap of logits.
+made (for Gemma's 262,144 columns it would be a megabyte a token). `post` is the model's own scaling or soft cap.
 
-Training needs d nll / d h = sum_v softmax_v W_v - W_y. The same pass can carry that sum, rescaled when the maximum moves
-(as FlashAttention carries its output), so the backward costs no second look at the vocabulary. The head is frozen: no
+Training needs d nll / d h = sum_v softmax_v W_v - W_y. The same pass can carry that sum, rescaled when the maximum
+moves (as FlashAttention carries its output), so the backward costs no second look at the vocabulary. The head is frozen: no
 gradient for W is formed.
 """
 
@@ -45,9 +45,9 @@ class Head:
             [N] float32.
         """
         if torch.is_grad_enabled() and hidden.requires_grad:
-            out: Tensor = _NLL.apply(hidden, targets, self)
+            out: Tensor = _NLL.apply(hidden, targets, self)  # type: ignore[no-untyped-call]
             return out
-        blocks = zip(hidden.split(_BLOCK_ROWS), targets.split(_BLOCK_ROWS), strict=True)
+        blocks = zip(torch.split(hidden, _BLOCK_ROWS), torch.split(targets, _BLOCK_ROWS), strict=True)
         return torch.cat([self._forward(h, y, None) for h, y in blocks])
 
     def logits(self, hidden: Tensor, columns: slice) -> Tensor:
@@ -92,7 +92,10 @@ class _NLL(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
         gradient = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
         blocks = zip(
-            hidden.split(_BLOCK_ROWS), targets.split(_BLOCK_ROWS), gradient.split(_BLOCK_ROWS), strict=True
+            torch.split(hidden, _BLOCK_ROWS),
+            torch.split(targets, _BLOCK_ROWS),
+            torch.split(gradient, _BLOCK_ROWS),
+            strict=True,
         )
         out = torch.cat([head._forward(h, y, g) for h, y, g in blocks])
         ctx.save_for_backward(gradient)

@@ -55,7 +55,7 @@ def prefix_kv(loaded: LoadedModel, ids: Sequence[int], past: PrefixKV | None) ->
 def own_forward_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
     """NLL by the model's own forward and whole logits: the slow way that works for every model. [n_scored]"""
     logits = loaded.model(input_ids=_tensor(row.ids, loaded)[None], use_cache=False).logits[0]
-    logprobs = logits[row.n_prompt - 1 : -1].float().log_softmax(-1)
+    logprobs: Tensor = logits[row.n_prompt - 1 : -1].float().log_softmax(-1)
     targets = _tensor(row.ids[row.n_prompt :], loaded)
     return -logprobs.gather(1, targets[:, None]).squeeze(1)
 

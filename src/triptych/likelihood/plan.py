@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from triptych.prompts import Rendered
 
@@ -43,7 +44,7 @@ def plan_branches(rows: Sequence[Rendered], *, saves: int = BRANCH_SAVES) -> Bra
     """Arrange rows into a tree of shared prefixes; the root's prefix may be empty."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].ids)
     usable = [rows[i].n_prompt - 1 for i in order]
-    common = [_common(rows[a].ids, rows[b].ids) for a, b in zip(order, order[1:], strict=False)]
+    common = [_common(rows[a].ids, rows[b].ids) for a, b in pairwise(order)]
 
     def build(low: int, high: int, start: int) -> Branch:
         """The branch of order[low:high]; `start` is how much of the prefix its parent has."""

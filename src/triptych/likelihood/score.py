@@ -2,8 +2,8 @@
 
     rows ──► tree of shared prefixes ──► passes of bounded tokens ──► hidden states at scored positions ──► NLL
 
-Whether a model can be computed this way is not assumed but tried: before the first row, a probe is scored here and by the
-model's own forward, and if they differ the scorer uses the model's own forward for all, one row at a time, and says so.
+Whether a model can be computed this way is not assumed but tried: before the first row, a probe is scored here and by
+the model's own forward, and if they differ the scorer uses the model's own forward for all, one row at a time, and says so.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Scorer:
         for batch in batches(branch.rows, lengths, branch.end, budget=self.budget):
             these = [rows[i] for i in batch]
             nll = pass_nll(self.loaded, self.head, these, branch.end, past)
-            done(batch, nll.cpu().split([row.n_scored for row in these]))
+            done(batch, torch.split(nll.cpu(), [row.n_scored for row in these]))
         for child in branch.children:
             self._walk(child, past, rows, done)
 

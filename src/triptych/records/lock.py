@@ -51,4 +51,4 @@ def changes(old: Any, new: Any, at: str = "") -> list[str]:
 
 def _short(value: Any) -> str:
     text = "(none)" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -18,7 +18,7 @@ Schedule = Literal["cosine", "linear", "constant"]
 class TuneConfig(BaseModel):
     """Defaults are a sound start for a few hundred to a few thousand short rows; the study's own settings are in
     `examples/hw3/experiment.yaml`.
-    """  # noqa: D205
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

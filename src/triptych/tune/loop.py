@@ -231,9 +231,7 @@ class _Training:
         save_checkpoint(self.folder / "best", self.state, self.adapter, self.optimizer, keep=1)
 
     def _save(self) -> None:
-        save_checkpoint(
-            self.folder / "checkpoints", self.state, self.adapter, self.optimizer, keep=self.config.keep
-        )
+        save_checkpoint(self.folder / "checkpoints", self.state, self.adapter, self.optimizer, keep=self.config.keep)
 
     def finish(self, prompt: str, facts: dict[str, Any]) -> TuneResult:
         """Choose the adapter, write it, and say what was done."""

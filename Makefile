@@ -1,0 +1,43 @@
+# Everything a contributor or a newcomer runs. Needs python3 (3.11 or later) and make.
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test test-slow check format setup constraints bench-score bench-tune clean
+
+help:            ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+demo: $(READY)   ## the whole experiment on the bundled model and sample, into runs/demo
+	$(BIN)/triptych run examples/sample.yaml --out runs/demo
+
+test: $(READY)   ## fast tests on the CPU
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## real weights, and what takes minutes
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)  ## lint, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: $(READY)  ## only the environment
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+constraints:     ## write constraints.txt from the environment as it is
+	(echo "# Exact versions of everything that make demo, make test and CI install. Made by: make constraints"; \
+	 $(BIN)/python -m pip freeze --exclude-editable | grep -v '^#' | sed -E 's/^torch(==| @).*/torch==2.13.0/') > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean:           ## remove the environment (runs are kept)
+	rm -rf $(VENV) .bench-venv

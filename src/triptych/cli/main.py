@@ -1,0 +1,96 @@
+"""`triptych`: exit code 0 done, 2 the input is wrong, 1 anything else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+import triptych
+from triptych.cli import report, run, score, tune
+from triptych.errors import TriptychError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="triptych",
+    help="Is a better prompt enough, do in-context examples do it, or should I fine-tune?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.run)
+app.command("score")(score.score)
+app.command("tune")(tune.tune)
+app.command("report")(report.report)
+
+_debug = False
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"triptych {triptych.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and library warnings.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    global _debug  # noqa: PLW0603 - read by main(), which runs around typer
+    _debug = debug
+    if not debug:
+        _hush()
+
+
+def _hush() -> None:
+    """Libraries' warnings tell our users nothing they can act on."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def main() -> None:
+    """Entry point: every way to fail ends in one readable message and an exit code."""
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except click.exceptions.Abort:
+        code = 1
+    except TriptychError as error:
+        errors.print(
+            f"{'stopped' if type(error).__name__ == 'Interrupted' else 'error'}: {error}", markup=False, highlight=False
+        )
+        code = error.exit_code
+        if _debug:
+            raise
+    except KeyboardInterrupt:
+        errors.print("stopped. What was finished is saved; the same command goes on from there.")
+        code = 1
+    except Exception as error:
+        if _debug:
+            raise
+        errors.print(
+            f"error: {type(error).__name__}: {error}\n"
+            "  this is not a mistake of yours that Triptych knows; `triptych --debug …` shows where it happened",
+            markup=False,
+            highlight=False,
+        )
+        code = 1
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

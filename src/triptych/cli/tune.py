@@ -1,0 +1,87 @@
+"""`triptych tune`: train one adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+__all__ = ["tune"]
+
+
+def tune(
+    model: Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or `demo`.", show_default=False)],
+    data: Annotated[str, typer.Option(help="Training rows.", show_default=False)],
+    test: Annotated[str, typer.Option(help="Rows of the learning curve.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the training.", show_default=False)],
+    r: Annotated[int | None, typer.Option(help="Rank.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Scale: alpha / r.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="On the adapter's input.")] = None,
+    target_modules: Annotated[str | None, typer.Option(help="Comma-separated names, or all-linear.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop sooner.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    schedule: Annotated[Literal["cosine", "linear", "constant"] | None, typer.Option(help="Decay.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Fraction of the steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Most rows of one pass.")] = None,
+    accumulation: Annotated[int | None, typer.Option(help="Passes of one optimizer step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of adapter, order and dropout.")] = None,
+    eval_every: Annotated[int | None, typer.Option(help="Steps between points of the curve.")] = None,
+    eval_rows: Annotated[int | None, typer.Option(help="Test rows of a point.")] = None,
+    select: Annotated[Literal["last", "dev", "test"] | None, typer.Option(help="Which point's adapter.")] = None,
+    dev_rows: Annotated[int, typer.Option(min=0, help="Rows held out of the training rows.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Train on a sample of so many rows.")] = None,
+    prompt: Annotated[str, typer.Option(help="Named prompt.")] = "default",
+    quantize: Annotated[Literal["nf4", "int8", "none"], typer.Option(help="How the base is quantized.")] = "nf4",
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Compute dtype.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier training left there.")] = False,
+) -> None:
+    """Train a LoRA adapter on a quantized base; the same command goes on with an interrupted training.
+
+    Hyper-parameters left out take the defaults that `triptych run` has.
+    """
+    from triptych.cli.watch import ConsoleWatcher
+    from triptych.experiment import ExperimentConfig, run_experiment
+    from triptych.experiment.read import validated
+
+    given: dict[str, Any] = {
+        "r": r,
+        "alpha": alpha,
+        "dropout": dropout,
+        "target_modules": target_modules,
+        "epochs": epochs,
+        "max_steps": max_steps,
+        "lr": lr,
+        "schedule": schedule,
+        "warmup": warmup,
+        "batch_size": batch_size,
+        "accumulation": accumulation,
+        "seed": seed,
+        "eval_every": eval_every,
+        "eval_rows": eval_rows,
+        "select": select,
+    }
+    settings: ExperimentConfig = validated(
+        {
+            "name": "tune",
+            "model": {"name": model, "quantize": quantize, "dtype": dtype, "device": device, "threads": threads},
+            "data": {"train": data, "test": test, "train_rows": limit, "dev_rows": dev_rows},
+            "strategies": {"qlora": {"prompt": prompt}},
+            "tune": {key: value for key, value in given.items() if value is not None},
+        },
+        "the command line",
+    )
+    console = Console()
+    record = run_experiment(settings, out, fresh=fresh, watcher=ConsoleWatcher(console))
+    for point in record.curve:
+        console.print(
+            f"step {point.step:5d}  {point.split}  ppl_mean {point.aggregate.ppl_mean:.4f}  "
+            f"ppl_corpus {point.aggregate.ppl_corpus:.4f}"
+            + (f"  train loss {point.train_loss:.4f}" if point.train_loss is not None else ""),
+            highlight=False,
+        )
+    console.print(f"adapter: {out / 'adapter'}\nreport: {out / 'report.md'}", highlight=False, soft_wrap=True)

@@ -1,0 +1,73 @@
+"""Progress bars on a terminal, silence elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from triptych.progress import Advance
+
+__all__ = ["ConsoleWatcher"]
+
+
+class _Rate(ProgressColumn):
+    """Units per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
+
+
+class ConsoleWatcher:
+    """Draws a bar per phase (done, left, rate, time left) if the console is a terminal; messages are always printed."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars: Progress | None = None
+
+    @contextmanager
+    def phase(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
+        """See `progress.Watcher.phase`; phases may be nested."""
+        if not self.console.is_terminal:
+            yield lambda _: None
+            return
+        outermost = self._bars is None
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._bars.start()
+        bars = self._bars
+        task = bars.add_task(title, total=total, completed=done, unit=unit)
+        try:
+            yield lambda n: bars.update(task, advance=n)
+        finally:
+            if not outermost:
+                bars.remove_task(task)
+            else:
+                bars.stop()
+                self._bars = None
+
+    def say(self, message: str) -> None:
+        """See `progress.Watcher.say`."""
+        self.console.print(message, highlight=False, markup=False)

@@ -1,0 +1,291 @@
+"""The experiment: every cell scored once, one training, one report; whatever is done is never done again.
+
+read and check everything  ─►  lock the folder  ─►  base cells (adapter off)  ─►  training  ─►  adapter cells
+                                                                                        └─►  results, report
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from triptych.data import Dataset, load_dataset
+from triptych.errors import DataError, TriptychError
+from triptych.experiment.cells import CellSpec, check_pool, demo_pool, grid, render_cell, templates_of
+from triptych.experiment.config import ExperimentConfig
+from triptych.experiment.folder import RunFolder
+from triptych.likelihood.aggregate import aggregate
+from triptych.likelihood.score import Scorer, to_items
+from triptych.models import (
+    Adapter,
+    LoadedModel,
+    adapter_is_on,
+    identify,
+    load_adapter,
+    load_model,
+    save_adapter,
+    switched,
+)
+from triptych.progress import Silent, Watcher
+from triptych.prompts import MAX_TOKENS, Rendered, Template, render
+from triptych.records import CellRecord, ItemScore, RunRecord, TuneSummary
+from triptych.records.lock import hold_to
+from triptych.records.provenance import provenance
+from triptych.records.store import read_json, write_items, write_json
+from triptych.report import build_report, comparisons, summarise_few_shot, write_curve
+from triptych.tune import TuneResult, TuneRows, read_summary, tune
+from triptych.tune.curve import read_curve
+
+__all__ = ["run_experiment"]
+
+
+def run_experiment(
+    config: ExperimentConfig, out: Path, *, fresh: bool = False, watcher: Watcher | None = None
+) -> RunRecord:
+    """Run an experiment, or go on with one that was begun in this folder.
+
+    Args:
+        config: what to run.
+        out: the run's folder.
+        fresh: remove what an earlier run left there, first.
+        watcher: told of progress.
+
+    Raises:
+        RunChangedError: the folder was begun with other settings.
+        InputError: anything the user gave that can't be used; checked before any work, as far as it can be.
+        Interrupted: stop was asked during training; everything is saved.
+    """
+    run = _Run(config, RunFolder(out), watcher or Silent())
+    run.prepare(fresh)
+    run.score_base_cells()
+    run.train()
+    run.score_adapter_cells()
+    return run.write_results()
+
+
+class _Run:
+    def __init__(self, config: ExperimentConfig, folder: RunFolder, watcher: Watcher) -> None:
+        self.config, self.folder, self.watcher = config, folder, watcher
+        self.cells = grid(config)
+        self.finished: dict[str, tuple[CellRecord, list[ItemScore]]] = {}
+        self.loaded: LoadedModel | None = None
+        self.scorer: Scorer | None = None
+        self.adapter: Adapter | None = None
+        self.tuned: TuneSummary | None = None
+
+    def prepare(self, fresh: bool) -> None:
+        """Everything that can be wrong is found here, before the first forward pass."""
+        config = self.config
+        self.templates: dict[str, Template] = templates_of(config)
+        self.data: Dataset = load_dataset(
+            train=config.data.train,
+            test=config.data.test,
+            folder=config.data.dir,
+            train_rows=config.data.train_rows,
+            test_rows=config.data.test_rows,
+            dev_rows=config.data.dev_rows,
+            seed=config.data.seed,
+            strict=config.data.strict,
+        )
+        check_pool(config, self.data)
+        if config.tune.select == "dev" and config.strategies.qlora and not self.data.dev:
+            raise DataError(
+                "the best checkpoint is to be chosen on dev rows, and there are none",
+                where="tune.select",
+                found="data.dev_rows: 0",
+                fix="set data.dev_rows to a few hundred, or use `select: last`",
+            )
+        for warning in self.data.warnings:
+            self.watcher.say(f"warning: {warning}")
+        identity = identify(config.model.spec())
+        if fresh:
+            self.folder.clear()
+        held = hold_to(
+            self.folder.lock,
+            {
+                "config": _decides(config),
+                "data": {role: facts["sha256"] for role, facts in self.data.files.items()},
+                "prompts": {name: template.sha256 for name, template in self.templates.items()},
+                "model": identity,
+            },
+        )
+        # dtype and threads may have been measured when the run began; going on, they are what they were
+        self.chosen: dict[str, Any] = held.get("chosen", {})
+        self.begun: dict[str, Any] = held.get("begun", {})
+        for cell in self.cells:
+            if (known := self.folder.load_cell(cell.name)) and len(known[1]) == len(self.data.test):
+                self.finished[cell.name] = known
+        if self.finished:
+            self.watcher.say(f"{len(self.finished)} of {len(self.cells)} cells are already scored")
+
+    def score_base_cells(self) -> None:
+        """Zero- and few-shot, on the model as it came."""
+        for cell in self.cells:
+            if cell.strategy != "qlora" and cell.name not in self.finished:
+                self._score(cell)
+
+    def train(self) -> None:
+        """QLoRA, unless it is asked for and done already."""
+        if self.config.strategies.qlora is None:
+            return
+        done = read_summary(self.folder.tune)
+        if done is not None and (self.folder.adapter / "adapter_model.safetensors").exists():
+            self.tuned = done
+            return
+        prompt = self.config.strategies.qlora.prompt
+        loaded, scorer = self._model()
+        rows = self._tune_rows(prompt, loaded)
+        result: TuneResult = tune(
+            loaded,
+            rows,
+            self.config.tune,
+            self.folder.tune,
+            prompt=prompt,
+            facts=self._adapter_facts(loaded, prompt),
+            scorer=scorer,
+            watcher=self.watcher,
+            on_curve=lambda points: write_curve(self.folder.path / "curve.csv", points),
+        )
+        save_adapter(result.adapter, self.folder.adapter, facts=self._adapter_facts(loaded, prompt))
+        self.adapter, self.tuned = result.adapter, result.summary
+
+    def score_adapter_cells(self) -> None:
+        """The test rows with the adapter on."""
+        for cell in self.cells:
+            if cell.strategy == "qlora" and cell.name not in self.finished:
+                loaded, _ = self._model()
+                if self.adapter is None:
+                    self.adapter, _ = load_adapter(loaded, self.folder.adapter)
+                self._score(cell)
+
+    def write_results(self) -> RunRecord:
+        """`results.json`, `items.parquet` and the report."""
+        ordered = {cell.name: self.finished[cell.name] for cell in self.cells}
+        records = tuple(record for record, _ in ordered.values())
+        items = {name: rows for name, (_, rows) in ordered.items()}
+        curve = read_curve(self.folder.tune / "curve.json", up_to=1 << 60) if self.tuned else []
+        record = RunRecord(
+            name=self.config.name,
+            cells=records,
+            few_shot=summarise_few_shot(records),
+            curve=tuple(curve),
+            comparisons=comparisons(records, items),
+            tune=self.tuned,
+            prompts={name: template.record() for name, template in self.templates.items()},
+            warnings=tuple(self.data.warnings),
+            provenance=self._provenance(),
+        )
+        write_items(self.folder.path / "items.parquet", items)
+        write_json(self.folder.path / "results.json", record)
+        return build_report(self.folder.path)
+
+    def _score(self, cell: CellSpec) -> None:
+        loaded, scorer = self._model()
+        began = time.perf_counter()
+        rendered = render_cell(
+            cell,
+            self.data.test,
+            demo_pool(self.data),
+            self.templates,
+            loaded.profile,
+            max_tokens=self._max_tokens(loaded),
+        )
+        with_adapter = cell.strategy == "qlora"
+        with switched(self.adapter, on=with_adapter):
+            if adapter_is_on(loaded.model) != with_adapter:
+                raise TriptychError(f"the adapter is {'off' if with_adapter else 'on'} for cell {cell.name}")
+            with self.watcher.phase(cell.name, len(rendered)) as advance:
+                items = to_items(rendered, scorer.score(rendered, advance))
+        record = CellRecord(
+            cell=cell.name,
+            strategy=cell.strategy,
+            prompt=cell.prompt,
+            prompt_sha256=self.templates[cell.prompt].sha256,
+            k=cell.k,
+            seed=cell.seed,
+            draw=cell.draw,
+            adapter_sha256=self.adapter.sha256() if with_adapter and self.adapter else None,
+            aggregate=aggregate(items),
+            seconds=time.perf_counter() - began,
+            rows_with_demos_dropped=sum(item.n_demos_dropped > 0 for item in items),
+            demos_dropped=sum(item.n_demos_dropped for item in items),
+        )
+        self.folder.save_cell(record, items)
+        self.finished[cell.name] = (record, items)
+
+    def _model(self) -> tuple[LoadedModel, Scorer]:
+        """Loaded when the first thing needs it, and once."""
+        if self.loaded is None or self.scorer is None:
+            self.watcher.say(f"loading {self.config.model.name}")
+            spec = dataclasses.replace(self.config.model.spec(), **self.chosen)
+            self.loaded = load_model(spec)
+            self.scorer = Scorer(self.loaded)
+            if not self.chosen:
+                self.chosen = {
+                    "dtype": self.loaded.info["dtype"],
+                    "threads": self.loaded.info["threads"] or None,
+                    "hold": self.loaded.info["weights_held"] if self.config.model.quantize == "nf4" else "auto",
+                }
+                self.begun = {**provenance(), "model": self._model_facts()}
+                held = read_json(self.folder.lock)
+                write_json(self.folder.lock, {**held, "chosen": self.chosen, "begun": self.begun})
+        return self.loaded, self.scorer
+
+    def _model_facts(self) -> dict[str, Any]:
+        assert self.loaded is not None
+        assert self.scorer is not None
+        return {**self.loaded.info, "passes": "packed" if self.scorer.packed else "one row at a time"}
+
+    def _max_tokens(self, loaded: LoadedModel) -> int:
+        return min(self.config.max_tokens, loaded.max_tokens or self.config.max_tokens)
+
+    def _tune_rows(self, prompt: str, loaded: LoadedModel) -> TuneRows:
+        template, limit = self.templates[prompt], self._max_tokens(loaded)
+
+        def rendered(rows: tuple[Any, ...], at_most: int) -> list[Rendered]:
+            return [render(row, template, loaded.profile, max_tokens=at_most) for row in rows]
+
+        train = [row for row in rendered(self.data.train, 1 << 30) if len(row.ids) <= self._longest(limit)]
+        dropped = len(self.data.train) - len(train)
+        if dropped:
+            self.watcher.say(f"{dropped} training rows are longer than {self._longest(limit)} tokens and are left out")
+        return TuneRows(train, rendered(self.data.test, limit), rendered(self.data.dev, limit), dropped)
+
+    def _longest(self, limit: int) -> int:
+        return min(limit, self.config.tune.max_tokens)
+
+    def _adapter_facts(self, loaded: LoadedModel, prompt: str) -> dict[str, Any]:
+        return {
+            "base_model": self.config.model.name,
+            "base_weights_sha256": loaded.weights_sha256,
+            "quantize": self.config.model.quantize,
+            "prompt": prompt,
+            "prompt_sha256": self.templates[prompt].sha256,
+        }
+
+    def _provenance(self) -> dict[str, Any]:
+        seeds = self.config.strategies.few_shot.seeds if self.config.strategies.few_shot else ()
+        return {
+            **self.begun,
+            "data": self.data.files,
+            "seeds": {"demonstrations": list(seeds), "tune": self.config.tune.seed, "data": self.config.data.seed},
+            "max_tokens": min(self.config.max_tokens, MAX_TOKENS),
+            "config": _plain(self.config),
+        }
+
+
+def _decides(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings that decide numbers. Files, model and prompts are held by content, so their places don't count."""
+    plain = _plain(config)
+    for section, keys in {"data": ("dir", "train", "test"), "model": ("name", "revision", "threads")}.items():
+        for key in keys:
+            del plain[section][key]
+    del plain["name"], plain["prompts"]
+    return plain
+
+
+def _plain(config: ExperimentConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = config.model_dump(mode="json")
+    return plain

@@ -1,0 +1,104 @@
+"""One cell without an experiment: `triptych score`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.data import find_overlap, read_rows, sha256_of_file
+from triptych.errors import ConfigError
+from triptych.likelihood.aggregate import aggregate
+from triptych.likelihood.score import Scorer, to_items
+from triptych.models import ModelSpec, load_adapter, load_model
+from triptych.progress import Watcher
+from triptych.prompts import Draw, draw_demos, find_template, render, template_from_text
+from triptych.records import SCHEMA_VERSION, Aggregate
+from triptych.records.provenance import provenance
+from triptych.records.store import write_json
+
+__all__ = ["ScoreRequest", "score_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """What to score, as the command line says it."""
+
+    model: ModelSpec
+    data: str
+    prompt: str = "default"
+    template: str | None = None
+    shots: int = 0
+    seed: int = 0
+    draw: Draw = "item"
+    pool: str | None = None
+    adapter: Path | None = None
+    limit: int | None = None
+    max_tokens: int = 2048
+
+
+def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
+    """Score a data file and write `scores.json`.
+
+    Raises:
+        InputError: anything in the request that can't be used; nothing is written then.
+    """
+    if request.shots and request.pool is None:
+        raise ConfigError(
+            "demonstrations need rows to be drawn from",
+            where="--shots",
+            found=f"--shots {request.shots} without --pool",
+            fix="give the training data with --pool",
+        )
+    template = template_from_text(request.template) if request.template else find_template(request.prompt)
+    rows = read_rows(request.data)[: request.limit]
+    pool = read_rows(request.pool) if request.pool and request.shots else []
+    if overlap := find_overlap(pool, rows):
+        watcher.say(f"warning: {overlap.message()}; these are never shown as demonstrations")
+        pool = [row for row in pool if row.id not in overlap.train_ids]
+    loaded = load_model(request.model)
+    facts: dict[str, Any] = {}
+    if request.adapter is not None:
+        _, facts = load_adapter(loaded, request.adapter)
+        if facts.get("prompt_sha256") not in (None, template.sha256):
+            watcher.say(f"warning: the adapter was trained with another prompt ({facts.get('prompt')})")
+    limit = min(request.max_tokens, loaded.max_tokens or request.max_tokens)
+    rendered = [
+        render(
+            row,
+            template,
+            loaded.profile,
+            demos=draw_demos(pool, request.shots, seed=request.seed, draw=request.draw, row_id=row.id),
+            max_tokens=limit,
+        )
+        for row in rows
+    ]
+    scorer = Scorer(loaded)
+    with watcher.phase("scoring", len(rendered)) as advance:
+        items = to_items(rendered, scorer.score(rendered, advance))
+    if dropped := sum(item.n_demos_dropped for item in items):
+        watcher.say(f"warning: {dropped} demonstrations did not fit {limit} tokens and were dropped")
+    total = aggregate(items)
+    scores = {
+        "schema_version": SCHEMA_VERSION,
+        "items": [{**asdict(item), "demo_ids": list(item.demo_ids), "ppl": item.ppl} for item in items],
+        "aggregate": total.model_dump(mode="json"),
+        "provenance": {
+            **provenance(),
+            "protocol": "hw3",
+            "model": {**loaded.info, "passes": "packed" if scorer.packed else "one row at a time"},
+            "adapter": facts or (str(request.adapter) if request.adapter else None),
+            "prompt": {"name": template.name, **template.record()},
+            "shots": request.shots,
+            "seed": request.seed if request.shots else None,
+            "draw": request.draw if request.shots else None,
+            "max_tokens": limit,
+            "data": {role: _file(path) for role, path in (("data", request.data), ("pool", request.pool)) if path},
+        },
+    }
+    write_json(out, scores)
+    return total
+
+
+def _file(path: str) -> dict[str, str | None]:
+    return {"path": path, "sha256": sha256_of_file(Path(path)) if Path(path).is_file() else None}

@@ -1,0 +1,62 @@
+"""What tests share. Nothing here imports torch before a test asks for a model: rows, prompts and records need none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from triptych.models import LoadedModel
+
+# before torch is loaded: tiny products gain nothing from threads and lose much on a shared machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+settings.register_profile("triptych", deadline=None, max_examples=30)
+settings.load_profile("triptych")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing a test does is left in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPTYCH_CACHE", str(tmp_path_factory.mktemp("triptych-cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def fake_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`fake_folder(architecture, uniform=...)`: a fake model's folder, written once a session. Don't change it."""
+    import torch
+
+    from triptych.models.fake import write_fake_model
+
+    torch.set_num_threads(1)
+    made: dict[Any, Path] = {}
+
+    def folder(architecture: str = "llama", **options: Any) -> Path:
+        key = (architecture, *sorted(options.items()))
+        if key not in made:
+            made[key] = write_fake_model(tmp_path_factory.mktemp(architecture), architecture, **options)  # type: ignore[arg-type]
+        return made[key]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def load_fake(fake_folder: Callable[..., Path]) -> Callable[..., LoadedModel]:
+    """`load_fake(architecture_or_folder, **spec)`: a fresh load, float32 and unquantized unless told."""
+    from triptych.models import ModelSpec, load_model
+
+    def load(source: str | Path = "llama", *, uniform: bool = False, **spec: Any) -> LoadedModel:
+        folder = source if isinstance(source, Path) else fake_folder(source, uniform=uniform)
+        options = {"quantize": "none", "dtype": "float32", "device": "cpu", "threads": 1, **spec}
+        return load_model(ModelSpec(str(folder), **options))
+
+    return load

@@ -1,0 +1,82 @@
+"""The profile: which BOS and EOS, and what is said when there are several or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triptych.errors import ModelError
+from triptych.models import load_tokenizer, profile_of
+
+
+@pytest.fixture
+def tokenizer(fake_folder: Callable[..., Path]) -> Any:
+    return load_tokenizer(fake_folder("llama"))
+
+
+def test_the_tokenizers_own_ids(tokenizer: Any) -> None:
+    profile = profile_of(tokenizer)
+    assert (profile.bos_id, profile.eos_id, profile.note) == (256, 257, "")
+    assert profile.record() == {"bos_id": 256, "eos_id": 257, "tokenizer_sha256": profile.sha256, "note": ""}
+
+
+def test_no_special_tokens_are_added(tokenizer: Any) -> None:
+    assert profile_of(tokenizer).encode("") == []
+    assert len(profile_of(tokenizer).encode("abc")) == 3
+
+
+def test_no_bos(tokenizer: Any) -> None:
+    tokenizer.bos_token = None
+    assert profile_of(tokenizer).bos_id is None
+
+
+def test_eos_of_the_configuration(tokenizer: Any) -> None:
+    tokenizer.eos_token = None
+    assert profile_of(tokenizer, 100).eos_id == 100
+
+
+def test_the_first_of_several_eos(tokenizer: Any) -> None:
+    tokenizer.eos_token = None
+    profile = profile_of(tokenizer, [101, 100, 102])
+    assert profile.eos_id == 101
+    assert "[101, 100, 102]" in profile.note
+    assert "first is used" in profile.note
+    assert profile.record()["note"] == profile.note
+
+
+@pytest.mark.parametrize("config_eos", [None, []])
+def test_no_eos(tokenizer: Any, config_eos: Any) -> None:
+    tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="no EOS token"):
+        profile_of(tokenizer, config_eos)
+
+
+def test_eos_id_zero_is_an_id(tokenizer: Any) -> None:
+    tokenizer.eos_token = None
+    assert profile_of(tokenizer, 0).eos_id == 0
+
+
+def test_hash_follows_content(tokenizer: Any, fake_folder: Callable[..., Path]) -> None:
+    first = profile_of(tokenizer).sha256
+    assert profile_of(load_tokenizer(fake_folder("llama"))).sha256 == first
+    tokenizer.eos_token = "<pad>"
+    assert profile_of(tokenizer).sha256 != first
+
+
+def test_tokens_for_display(tokenizer: Any) -> None:
+    profile = profile_of(tokenizer)
+    assert profile.tokens(profile.encode("ab")) == ["a", "b"]
+    assert profile.tokens(profile.encode("古")) == ["\ufffd"] * 3
+
+
+def test_a_tokenizer_that_knows_nothing(tokenizer: Any) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    blank = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1}, unk_token="<unk>"))
+    empty = PreTrainedTokenizerFast(tokenizer_object=blank, eos_token="</s>", unk_token="<unk>")
+    with pytest.raises(ModelError, match="different texts into the same"):
+        profile_of(empty)
