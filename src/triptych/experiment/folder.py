@@ -5,6 +5,7 @@ cells/NAME.json   a finished cell: its record and its rows
 tune/             training in progress and its checkpoints
 adapter/          the final adapter, PEFT's format
 results.json, items.parquet, report.md, curve.csv, tables/, figures/
+rows.parquet, tokens.parquet      texts and per-token NLL, for reports that show rows
 """
 
 from __future__ import annotations
@@ -12,16 +13,26 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from triptych.errors import DataError
 from triptych.records import CellRecord, ItemScore
 from triptych.records.store import read_json, write_json
 
-__all__ = ["RunFolder"]
+__all__ = ["FinishedCell", "RunFolder"]
 
 _OURS = ("cells", "tune", "adapter", "figures", "tables")
-_FILES = ("run.lock.json", "results.json", "items.parquet", "report.md", "report.html", "curve.csv")
+_RECORDS = ("run.lock.json", "results.json", "items.parquet", "rows.parquet", "tokens.parquet")
+_REPORTS = ("report.md", "report.html", "curve.csv")
+
+
+class FinishedCell(NamedTuple):
+    """All that scoring a cell gave."""
+
+    record: CellRecord
+    items: list[ItemScore]
+    token_nll: list[list[float]]
+    """Per row, the NLL in nats of each scored token, to 5 decimals (`items` holds the exact sums)."""
 
 
 class RunFolder:
@@ -37,26 +48,30 @@ class RunFolder:
         """Remove what a run made, and nothing else (`--fresh`)."""
         for name in _OURS:
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in _FILES:
+        for name in (*_RECORDS, *_REPORTS):
             (self.path / name).unlink(missing_ok=True)
 
     def cell_path(self, name: str) -> Path:
         """One file per cell; names from a config can't leave the folder."""
         return self.path / "cells" / ("".join(c if c.isalnum() or c in "=-_." else "__" for c in name) + ".json")
 
-    def save_cell(self, record: CellRecord, items: list[ItemScore]) -> None:
+    def save_cell(self, cell: FinishedCell) -> None:
         """Keep a finished cell."""
-        rows = [{**asdict(item), "demo_ids": list(item.demo_ids)} for item in items]
-        write_json(self.cell_path(record.cell), {"record": record.model_dump(mode="json"), "items": rows})
+        rows = [
+            {**asdict(item), "demo_ids": list(item.demo_ids), "token_nll": nll}
+            for item, nll in zip(cell.items, cell.token_nll, strict=True)
+        ]
+        write_json(self.cell_path(cell.record.cell), {"record": cell.record.model_dump(mode="json"), "items": rows})
 
-    def load_cell(self, name: str) -> tuple[CellRecord, list[ItemScore]] | None:
+    def load_cell(self, name: str) -> FinishedCell | None:
         """A finished cell, or None if it isn't there or is torn (then it is computed again)."""
         path = self.cell_path(name)
         if not path.exists():
             return None
         try:
             value: dict[str, Any] = read_json(path)
+            token_nll = [row.pop("token_nll") for row in value["items"]]
             items = [ItemScore(**{**row, "demo_ids": tuple(row["demo_ids"])}) for row in value["items"]]
-            return CellRecord.model_validate(value["record"]), items
+            return FinishedCell(CellRecord.model_validate(value["record"]), items, token_nll)
         except (DataError, KeyError, TypeError, ValueError):
             return None

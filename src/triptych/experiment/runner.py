@@ -15,7 +15,7 @@ from triptych.data import Dataset, load_dataset
 from triptych.errors import DataError, TriptychError
 from triptych.experiment.cells import CellSpec, check_pool, demo_pool, grid, render_cell, templates_of
 from triptych.experiment.config import ExperimentConfig
-from triptych.experiment.folder import RunFolder
+from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.score import Scorer, to_items
 from triptych.models import (
@@ -25,6 +25,7 @@ from triptych.models import (
     identify,
     load_adapter,
     load_model,
+    load_profile,
     save_adapter,
     switched,
 )
@@ -34,6 +35,7 @@ from triptych.records import CellRecord, ItemScore, RunRecord, TuneSummary
 from triptych.records.lock import hold_to
 from triptych.records.provenance import provenance
 from triptych.records.store import read_json, write_items, write_json
+from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, summarise_few_shot, write_curve
 from triptych.tune import TuneResult, TuneRows, read_summary, tune
 from triptych.tune.curve import read_curve
@@ -69,7 +71,7 @@ class _Run:
     def __init__(self, config: ExperimentConfig, folder: RunFolder, watcher: Watcher) -> None:
         self.config, self.folder, self.watcher = config, folder, watcher
         self.cells = grid(config)
-        self.finished: dict[str, tuple[CellRecord, list[ItemScore]]] = {}
+        self.finished: dict[str, FinishedCell] = {}
         self.loaded: LoadedModel | None = None
         self.scorer: Scorer | None = None
         self.adapter: Adapter | None = None
@@ -115,7 +117,7 @@ class _Run:
         self.chosen: dict[str, Any] = held.get("chosen", {})
         self.begun: dict[str, Any] = held.get("begun", {})
         for cell in self.cells:
-            if (known := self.folder.load_cell(cell.name)) and len(known[1]) == len(self.data.test):
+            if (known := self.folder.load_cell(cell.name)) and len(known.items) == len(self.data.test):
                 self.finished[cell.name] = known
         if self.finished:
             self.watcher.say(f"{len(self.finished)} of {len(self.cells)} cells are already scored")
@@ -163,8 +165,8 @@ class _Run:
     def write_results(self) -> RunRecord:
         """`results.json`, `items.parquet` and the report."""
         ordered = {cell.name: self.finished[cell.name] for cell in self.cells}
-        records = tuple(record for record, _ in ordered.values())
-        items = {name: rows for name, (_, rows) in ordered.items()}
+        records = tuple(cell.record for cell in ordered.values())
+        items = {name: cell.items for name, cell in ordered.items()}
         curve = read_curve(self.folder.tune / "curve.json", up_to=1 << 60) if self.tuned else []
         record = RunRecord(
             name=self.config.name,
@@ -178,6 +180,7 @@ class _Run:
             provenance=self._provenance(),
         )
         write_items(self.folder.path / "items.parquet", items)
+        self._write_texts(items)
         write_json(self.folder.path / "results.json", record)
         return build_report(self.folder.path)
 
@@ -197,7 +200,8 @@ class _Run:
             if adapter_is_on(loaded.model) != with_adapter:
                 raise TriptychError(f"the adapter is {'off' if with_adapter else 'on'} for cell {cell.name}")
             with self.watcher.phase(cell.name, len(rendered)) as advance:
-                items = to_items(rendered, scorer.score(rendered, advance))
+                nlls = scorer.score(rendered, advance)
+        items = to_items(rendered, nlls)
         record = CellRecord(
             cell=cell.name,
             strategy=cell.strategy,
@@ -212,8 +216,19 @@ class _Run:
             rows_with_demos_dropped=sum(item.n_demos_dropped > 0 for item in items),
             demos_dropped=sum(item.n_demos_dropped for item in items),
         )
-        self.folder.save_cell(record, items)
-        self.finished[cell.name] = (record, items)
+        finished = FinishedCell(record, items, [[round(x, 5) for x in nll.tokens.tolist()] for nll in nlls])
+        self.folder.save_cell(finished)
+        self.finished[cell.name] = finished
+
+    def _write_texts(self, items: dict[str, list[ItemScore]]) -> None:
+        """What a report needs to show rows: their texts, and each scored token's text and NLL."""
+        shown = {demo for rows in items.values() for item in rows for demo in item.demo_ids}
+        demos = [row for row in self.data.train if row.id in shown]
+        write_rows(self.folder.path / "rows.parquet", {"test": self.data.test, "demo": demos})
+        profile = self.loaded.profile if self.loaded else load_profile(self.config.model.spec())
+        pieces = {row.id: profile.pieces([*profile.encode(row.target()), profile.eos_id]) for row in self.data.test}
+        nll = {cell.name: self.finished[cell.name].token_nll for cell in self.cells}
+        write_tokens(self.folder.path / "tokens.parquet", pieces, nll)
 
     def _model(self) -> tuple[LoadedModel, Scorer]:
         """Loaded when the first thing needs it, and once."""

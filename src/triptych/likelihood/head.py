@@ -6,8 +6,8 @@ The sum runs over vocabulary chunks with a running maximum, in float32, so that 
 made (for Gemma's 262,144 columns it would be a megabyte a token). `post` is the model's own scaling or soft cap.
 
 Training needs d nll / d h = sum_v softmax_v W_v - W_y. The same pass can carry that sum, rescaled when the maximum
-moves (as FlashAttention carries its output), so the backward costs no second look at the vocabulary. The head is frozen: no
-gradient for W is formed.
+moves (as FlashAttention carries its output), so the backward costs no second look at the vocabulary. The head is
+frozen: no gradient for W is formed.
 """
 
 from __future__ import annotations

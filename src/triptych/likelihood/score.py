@@ -3,7 +3,8 @@
     rows ──► tree of shared prefixes ──► passes of bounded tokens ──► hidden states at scored positions ──► NLL
 
 Whether a model can be computed this way is not assumed but tried: before the first row, a probe is scored here and by
-the model's own forward, and if they differ the scorer uses the model's own forward for all, one row at a time, and says so.
+the model's own forward, and if they differ the scorer uses the model's own forward for all, one row at a time, and
+says so.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from triptych.errors import ModelError
 
 __all__ = ["TokenizerProfile", "load_tokenizer", "profile_of"]
 
+_LONGEST_PIECE = 8  # bytes of a character, twice over: beyond that it is no character
+
 
 @dataclass(frozen=True)
 class TokenizerProfile:
@@ -33,9 +35,20 @@ class TokenizerProfile:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
-    def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token by itself, for display; pieces of a character show as U+FFFD."""
-        return [self.tokenizer.decode([token]) for token in ids]
+    def pieces(self, ids: Sequence[int]) -> list[tuple[str, int]]:
+        """Text for display: the shortest runs of tokens that decode to whole characters, each with its token count.
+
+        A character that is spread over three byte tokens is one piece of 3; bytes that never make a character stand
+        as U+FFFD.
+        """
+        found: list[tuple[str, int]] = []
+        start = 0
+        for end in range(1, len(ids) + 1):
+            text = self.tokenizer.decode(list(ids[start:end]), clean_up_tokenization_spaces=False)
+            if not text.endswith("\ufffd") or end == len(ids) or end - start >= _LONGEST_PIECE:
+                found.append((text, end - start))
+                start = end
+        return found
 
     def record(self) -> dict[str, Any]:
         """For the run's records."""
