@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from triptych.likelihood.aggregate import aggregate
 from triptych.records import ItemScore
 
-TOY = [ItemScore(str(i), nll, n, chars) for i, (nll, n, chars) in enumerate([(6, 3, 2), (40, 20, 15), (2, 4, 3), (90, 30, 21)])]
+TOY = [
+    ItemScore(str(i), nll, n, chars)
+    for i, (nll, n, chars) in enumerate([(6, 3, 2), (40, 20, 15), (2, 4, 3), (90, 30, 21)])
+]
 scores = st.builds(
     ItemScore, st.text(max_size=3), st.floats(0, 500, allow_subnormal=False), st.integers(1, 900), st.integers(0, 900)
 )

@@ -52,9 +52,7 @@ def test_every_token_sees_its_own_sequence(
     pack = Pack(torch.zeros(total, dtype=torch.long), n_prefix, lengths, past, keep_kv=True)
     attention._current = pack
     try:
-        out, _ = packed_attention(
-            module, q, k, v, None, scaling=scale, sliding_window=window, softcap=softcap
-        )
+        out, _ = packed_attention(module, q, k, v, None, scaling=scale, sliding_window=window, softcap=softcap)
     finally:
         attention._current = None
     assert out.shape == (1, total, heads, SIZE)
@@ -96,7 +94,11 @@ def test_blocks_equal_fused_attention(
         n_queries = 30
     monkeypatch.setattr(attention, "_BLOCK", block)
     n_keys = n_before + n_queries
-    q, k, v = randn(2, heads, n_queries, SIZE), randn(2, kv_heads, n_keys, SIZE, seed=1), randn(2, kv_heads, n_keys, SIZE, seed=2)
+    q, k, v = (
+        randn(2, heads, n_queries, SIZE),
+        randn(2, kv_heads, n_keys, SIZE, seed=1),
+        randn(2, kv_heads, n_keys, SIZE, seed=2),
+    )
     pack = Pack(torch.zeros(1, dtype=torch.long), 0, [1])
     out = attention._attend_in_blocks(pack, q, k, v, 0.3, window, None)
     at, key = torch.arange(n_before, n_keys)[:, None], torch.arange(n_keys)[None]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference import reference_nll
 
+from reference import reference_nll
 from triptych.data import load_dataset
 from triptych.likelihood.score import Scorer
 from triptych.models import LoadedModel, ModelSpec, load_model

@@ -85,7 +85,9 @@ def test_more_rows_than_a_block() -> None:
 def test_extreme_logits_stay_finite() -> None:
     """Sums of exp(300) overflow float32; the running maximum must move across chunks, in both directions."""
     head, hidden, targets = case(9001, {}, spread=60.0)
-    torch.testing.assert_close(head.nll(hidden, targets).double(), plain(head, hidden.double(), targets), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(
+        head.nll(hidden, targets).double(), plain(head, hidden.double(), targets), rtol=1e-5, atol=1e-3
+    )
     ours = hidden.clone().requires_grad_()
     head.nll(ours, targets).sum().backward()
     assert ours.grad is not None and torch.isfinite(ours.grad).all()

@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import reference_nll
 
+from reference import reference_nll
 from triptych.data import Row
 from triptych.errors import ModelError, ScoringError
 from triptych.likelihood import passes
@@ -28,7 +28,7 @@ ARCHITECTURES = ["llama", "qwen3", "gemma3", "mistral", "gpt2"]
 TEMPLATE = template_from_mapping(
     {
         "preamble": "A preamble that is much longer than the window of eight. ",
-        "zero_shot": "{preamble}USER: {instruction} ASSISTANT:",
+        "zero_shot": "{preamble}{instruction} ASSISTANT:",
         "few_shot": {
             "head": "{preamble}{k} shown. ",
             "demo": "{i}) {instruction} -> {output}; ",
@@ -38,15 +38,36 @@ TEMPLATE = template_from_mapping(
     name="t",
     where="test",
 )
-HARD = "translate the following into the classical language, keeping to the form of the original as far as may be: "
+HARD = (
+    "translate the following into the classical language, keeping to the form of the original as far as may be, "
+    "neither adding to what is said nor leaving anything out: "
+)
 ROWS = [
-    *(Row(f"hard {i}", HARD + text, out) for i, (text, out) in enumerate([
-        ("the sun", "日"), ("the sun and moon", "日月"), ("the sun and the moon rise", "日月升"), ("a", ""), ("b!", "乙乙乙乙"),
-        ("the sun", "a second answer, longer than the first"),
-    ])),
-    *(Row(f"easy {i}", text, out) for i, (text, out) in enumerate([
-        ("天亮了", "天明"), ("天亮了。", "x"), ("", "nothing asked"), ("天亮了", "天明"), ("zz", "z" * 40),
-    ])),
+    *(
+        Row(f"hard {i}", HARD + text, out)
+        for i, (text, out) in enumerate(
+            [
+                ("the sun", "日"),
+                ("the sun and moon", "日月"),
+                ("the sun and the moon rise", "日月升"),
+                ("a", ""),
+                ("b!", "乙乙乙乙"),
+                ("the sun", "a second answer, longer than the first"),
+            ]
+        )
+    ),
+    *(
+        Row(f"easy {i}", text, out)
+        for i, (text, out) in enumerate(
+            [
+                ("天亮了", "天明"),
+                ("天亮了。", "x"),
+                ("", "nothing asked"),
+                ("天亮了", "天明"),
+                ("zz", "z" * 40),
+            ]
+        )
+    ),
 ]
 DEMOS = [Row("d1", "one", "uno"), Row("d2", "two", "dos")]
 
@@ -184,7 +205,10 @@ def test_what_is_scored_together_changes_nothing(load_fake: Any, architecture: s
     prompt = st.lists(piece, max_size=5).map("".join)
 
     @settings(max_examples=25)
-    @given(st.lists(st.tuples(prompt, st.text("abc", max_size=6)), min_size=1, max_size=10), st.sampled_from([1, 9, 50, 9999]))
+    @given(
+        st.lists(st.tuples(prompt, st.text("abc", max_size=6)), min_size=1, max_size=10),
+        st.sampled_from([1, 9, 50, 9999]),
+    )
     def check(pairs: list[tuple[str, str]], budget: int) -> None:
         rendered = [render(Row(str(i), p, o), BARE, loaded.profile) for i, (p, o) in enumerate(pairs)]
         with pytest.MonkeyPatch.context() as patch:
@@ -277,8 +301,13 @@ def other_model(kind: str, tmp_path: Any, fake_folder: Any, load_fake: Any) -> L
         "alibi": lambda: hf.BloomConfig(**base, n_layer=2, n_head=4),
         "short context": lambda: hf.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=48, vocab_size=259),
         "soft-capped attention": lambda: hf.Gemma2Config(
-            **base, **layers, intermediate_size=48, sliding_window=8, attn_logit_softcapping=1.0,
-            final_logit_softcapping=5.0, query_pre_attn_scalar=8,
+            **base,
+            **layers,
+            intermediate_size=48,
+            sliding_window=8,
+            attn_logit_softcapping=1.0,
+            final_logit_softcapping=5.0,
+            query_pre_attn_scalar=8,
         ),
         "experts": lambda: hf.Qwen3MoeConfig(
             **base, **layers, intermediate_size=48, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16

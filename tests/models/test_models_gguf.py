@@ -62,18 +62,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return package
 
 
-def test_demo_is_put_together_from_its_chunks(
-    package: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_is_put_together_from_its_chunks(package: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = b"chunk 0;chunk 1;chunk 2;"
     monkeypatch.setattr(gguf, "DEMO_SHA256", hashlib.sha256(whole).hexdigest())
     assert gguf.demo_gguf().read_bytes() == whole
     assert [p.name for p in (cache / "demo").iterdir()] == ["model.gguf"]
 
 
-def test_demo_that_is_not_what_was_published(
-    package: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_that_is_not_what_was_published(package: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="not what was published") as caught:
         gguf.demo_gguf()
     assert gguf.DEMO_SHA256 in str(caught.value)

@@ -127,7 +127,7 @@ def test_bad_config(load_fake: Any, broken: Any, content: str) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_folder_without_tokenizer(load_fake: Any, broken: Any, architecture: str) -> None:
-    """Some families get an empty tokenizer from transformers then, which makes every text `unknown`: no score at all."""
+    """Some families get an empty tokenizer from transformers then, which makes every text `unknown`."""
     folder = broken(architecture)
     for file in folder.glob("tokenizer*"):
         file.unlink()

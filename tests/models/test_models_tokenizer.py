@@ -66,12 +66,6 @@ def test_hash_follows_content(tokenizer: Any, fake_folder: Callable[..., Path]) 
     assert profile_of(tokenizer).sha256 != first
 
 
-def test_tokens_for_display(tokenizer: Any) -> None:
-    profile = profile_of(tokenizer)
-    assert profile.tokens(profile.encode("ab")) == ["a", "b"]
-    assert profile.tokens(profile.encode("古")) == ["\ufffd"] * 3
-
-
 def test_a_tokenizer_that_knows_nothing(tokenizer: Any) -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast

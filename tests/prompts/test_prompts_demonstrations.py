@@ -28,7 +28,9 @@ def test_draws_are_what_they_were() -> None:
     assert ids(5, seed=0, draw="seed") == ["p4", "p16", "p6", "p7", "p8"]
 
 
-@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 99), st.sampled_from(["item", "seed"]), st.text(max_size=5))
+@given(
+    st.integers(0, 20), st.integers(0, 20), st.integers(0, 99), st.sampled_from(["item", "seed"]), st.text(max_size=5)
+)
 def test_smaller_k_begins_larger_k(a: int, b: int, seed: int, draw: Draw, row_id: str) -> None:
     small, large = sorted((a, b))
     drawn = ids(large, seed=seed, draw=draw, row_id=row_id)

@@ -129,7 +129,10 @@ def test_data_is_never_interpreted(text: str) -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_any_text_stands_unchanged_where_it_belongs(instruction: str, shown: str, output: str) -> None:
-    mapping = {"zero_shot": "<{instruction}>", "few_shot": {"demo": "[{instruction}|{output}]", "tail": "<{instruction}>"}}
+    mapping = {
+        "zero_shot": "<{instruction}>",
+        "few_shot": {"demo": "[{instruction}|{output}]", "tail": "<{instruction}>"},
+    }
     template = template_from_mapping(mapping, name="t", where="test")
     assert template.prompt(instruction) == f"<{instruction}>"
     assert template.prompt(instruction, [Row("1", shown, output)]) == f"[{shown}|{output}]<{instruction}>"
@@ -145,8 +148,14 @@ def test_braces_that_are_no_field_stay() -> None:
     [
         ({"zero_shots": "x {instruction}"}, ["unknown key `zero_shots`", "did you mean `zero_shot`?"]),
         ({**MINIMAL, "preambel": ""}, ["unknown key `preambel`", "did you mean `preamble`?"]),
-        ({**MINIMAL, "few_shot": {"demos": "", "tail": ""}}, ["unknown key `demos`", "few_shot", "did you mean `demo`?"]),
-        ({"zero_shot": "x {instruction} {instrution}"}, ["unknown field", "{instrution}", "did you mean {instruction}?"]),
+        (
+            {**MINIMAL, "few_shot": {"demos": "", "tail": ""}},
+            ["unknown key `demos`", "few_shot", "did you mean `demo`?"],
+        ),
+        (
+            {"zero_shot": "x {instruction} {instrution}"},
+            ["unknown field", "{instrution}", "did you mean {instruction}?"],
+        ),
         ({"zero_shot": "{instruction} {output}"}, ["`zero_shot` names an unknown field", "{output}"]),
         ({"zero_shot": "USER: ASSISTANT:"}, ["`zero_shot` has no {instruction}", "USER: ASSISTANT:"]),
         ({}, ["a template has no text", "zero_shot"]),
@@ -160,7 +169,10 @@ def test_braces_that_are_no_field_stay() -> None:
         ({**MINIMAL, "few_shot": {"demo": "{instruction}", "tail": "{instruction}"}}, ["`demo` has no {output}"]),
         ({**MINIMAL, "few_shot": {"demo": "{instruction}{output}", "tail": "x"}}, ["`tail` has no {instruction}"]),
         (
-            {**MINIMAL, "few_shot": {"head": "{instruction}", "demo": "{instruction}{output}", "tail": "{instruction}"}},
+            {
+                **MINIMAL,
+                "few_shot": {"head": "{instruction}", "demo": "{instruction}{output}", "tail": "{instruction}"},
+            },
             ["`head` names an unknown field"],
         ),
     ],
