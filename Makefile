@@ -41,3 +41,15 @@ constraints:     ## write constraints.txt from the environment as it is
 
 clean:           ## remove the environment (runs are kept)
 	rm -rf $(VENV) .bench-venv
+
+BENCH_DATA ?= ../shared/hw3
+BENCH_READY := .bench-venv/.ready
+
+bench-score: $(READY) $(BENCH_READY)  ## scoring speed against a plain reference and lm-eval
+	$(BIN)/python benchmarks/scoring/bench.py --data $(BENCH_DATA) $(BENCH_ARGS)
+
+$(BENCH_READY): benchmarks/requirements.txt
+	test -x .bench-venv/bin/python || python3 -m venv .bench-venv
+	.bench-venv/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.bench-venv/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $@

@@ -65,6 +65,11 @@ def test_catalogue_holds_the_study_prompts() -> None:
     assert all(template.name == name for name, template in catalogue().items())
 
 
+def test_catalogue_is_still_a_function_after_a_look_into_its_folder() -> None:
+    code = "import triptych.prompts as p; p.find_template('default'); assert 'default' in p.catalogue()"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_hash_is_what_it_was() -> None:
     # Stored with every score: if these change, old runs no longer match new ones.
     assert find_template("default").sha256 == "290773cec5fa0651128856cce9ed1f14bae11be1a59dd5f230cbf567c9fdcebb"

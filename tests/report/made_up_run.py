@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from triptych.records import Aggregate, CellRecord, CurvePoint, ItemScore, RunRecord, TuneSummary
+from triptych.data import Row
 from triptych.records.store import write_items, write_json
+from triptych.records.texts import write_rows, write_tokens
 from triptych.report import comparisons, summarise_few_shot
 
 PREAMBLE = "你是人工智慧助理，以下是用戶和人工智能助理之間的對話。"
@@ -172,3 +174,31 @@ def save_run(folder: Path, record: RunRecord, items: dict[str, list[ItemScore]])
     write_json(folder / "results.json", record)
     write_items(folder / "items.parquet", items)
     return folder
+
+
+def instruction_of(index: int) -> str:
+    return f"翻譯成文言文：\n第{index}句話很短。" if index % 2 else f"第{index}句甚短。\n幫我把這句話翻譯成現代文"
+
+
+def save_texts(
+    folder: Path, items: dict[str, list[ItemScore]], texts: dict[str, tuple[str, str]] | None = None
+) -> dict[str, Row]:
+    """`rows.parquet` and `tokens.parquet` to fit the numbers; `texts` replaces some rows' texts. Returns the rows."""
+    first = next(iter(items.values()))
+    known = {item.id: (instruction_of(i), f"第{i}句之譯文也") for i, item in enumerate(first)} | (texts or {})
+    rows = {id_: Row(id_, *pair) for id_, pair in known.items()}
+    demos = sorted({demo for scored in items.values() for item in scored for demo in item.demo_ids})
+    shown = {demo: Row(demo, f"{demo} 問 {{k}}", f"{demo} 答 {{instruction}}") for demo in demos}
+    write_rows(folder / "rows.parquet", {"test": rows.values(), "demo": shown.values()})
+    pieces = {item.id: _pieces(rows[item.id].target(), item.n_tokens) for item in first}
+    nll = {cell: [[item.nll_nats / item.n_tokens] * item.n_tokens for item in scored] for cell, scored in items.items()}
+    write_tokens(folder / "tokens.parquet", pieces, nll)
+    return {**rows, **shown}
+
+
+def _pieces(text: str, n_tokens: int) -> list[tuple[str, int]]:
+    """The text a character a token, the last piece taking what is left; then the end token."""
+    characters = list(text)[: n_tokens - 1]
+    size = n_tokens - 1 - len(characters)
+    parts = [(character, 1) for character in characters[:-1]]
+    return [*parts, ("".join(text[len(parts) :]), size + 1), ("</s>", 1)]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 
 import triptych
 from triptych.cli import report, run, score, tune
-from triptych.errors import TriptychError
+from triptych.errors import Interrupted, TriptychError
 
 __all__ = ["app", "main"]
 
@@ -31,6 +31,9 @@ app.command("tune")(tune.tune)
 app.command("report")(report.report)
 
 _debug = False
+
+# typer raises click's errors or, in later versions, its own copies of them: BadParameter is a UsageError in both
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def _version(asked: bool) -> None:
@@ -64,24 +67,23 @@ def main() -> None:
     errors = Console(stderr=True, soft_wrap=True)
     try:
         code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
+    except _UsageError as error:
+        error.show()  # type: ignore[attr-defined]
         code = 2
-    except click.exceptions.Abort:
+    except typer.Abort:
         code = 1
     except TriptychError as error:
-        errors.print(
-            f"{'stopped' if type(error).__name__ == 'Interrupted' else 'error'}: {error}", markup=False, highlight=False
-        )
-        code = error.exit_code
         if _debug:
-            raise
+            traceback.print_exc()
+        message = str(error) if isinstance(error, Interrupted) else f"error: {error}"
+        errors.print(message, markup=False, highlight=False)
+        code = error.exit_code
     except KeyboardInterrupt:
         errors.print("stopped. What was finished is saved; the same command goes on from there.")
         code = 1
     except Exception as error:
         if _debug:
-            raise
+            traceback.print_exc()
         errors.print(
             f"error: {type(error).__name__}: {error}\n"
             "  this is not a mistake of yours that Triptych knows; `triptych --debug …` shows where it happened",

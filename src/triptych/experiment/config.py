@@ -72,16 +72,21 @@ class DataConfig(_Section):
 class ZeroShotConfig(_Section):
     """A cell for each prompt."""
 
-    prompts: tuple[str, ...] = ("default", "emotional")
+    prompts: tuple[str, ...] = Field(("default", "emotional"), min_length=1)
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
 
 class FewShotConfig(_Section):
     """A cell for each draw x k x seed."""
 
     prompt: str = "default"
-    k: tuple[int, ...] = (1, 2, 3, 10)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    draw: tuple[Draw, ...] = ("item",)
+    k: tuple[int, ...] = Field((1, 2, 3, 10), min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    draw: tuple[Draw, ...] = Field(("item",), min_length=1)
 
     @field_validator("k", "seeds", "draw", mode="before")
     @classmethod
@@ -92,14 +97,14 @@ class FewShotConfig(_Section):
     @classmethod
     def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(k < 1 for k in value):
-            raise ValueError("k must be at least 1; zero demonstrations is the zero_shot strategy")
+            raise ValueError("1 or more; no demonstrations at all is the zero_shot strategy")
         return value
 
     @field_validator("k", "seeds", "draw")
     @classmethod
     def _distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) < len(value):
-            raise ValueError(f"a value is there twice: {list(value)}")
+            raise ValueError("each value once")
         return value
 
 
@@ -127,7 +132,7 @@ class StrategiesConfig(_Section):
     @model_validator(mode="after")
     def _something(self) -> StrategiesConfig:
         if self.zero_shot is None and self.few_shot is None and self.qlora is None:
-            raise ValueError("no strategy is asked for: give at least one of zero_shot, few_shot, qlora")
+            raise ValueError("at least one of zero_shot, few_shot and qlora")
         return self
 
 

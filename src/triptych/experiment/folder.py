@@ -44,8 +44,15 @@ class RunFolder:
         self.tune = path / "tune"
         self.adapter = path / "adapter"
 
+    def holds_work(self) -> bool:
+        """Whether anything was computed here. A lock alone, of a run that failed to begin, is nothing to lose."""
+        made = (self.tune, self.adapter, self.path / "cells", self.path / "results.json")
+        return any(path.exists() for path in made)
+
     def clear(self) -> None:
-        """Remove what a run made, and nothing else (`--fresh`)."""
+        """Remove what a run made, and nothing else (`--fresh`): a folder that no run was begun in is left alone."""
+        if not self.lock.exists() and not (self.path / "cells").exists():
+            return
         for name in _OURS:
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in (*_RECORDS, *_REPORTS):
@@ -72,6 +79,8 @@ class RunFolder:
             value: dict[str, Any] = read_json(path)
             token_nll = [row.pop("token_nll") for row in value["items"]]
             items = [ItemScore(**{**row, "demo_ids": tuple(row["demo_ids"])}) for row in value["items"]]
-            return FinishedCell(CellRecord.model_validate(value["record"]), items, token_nll)
+            record = CellRecord.model_validate(value["record"])
+            # two names may fall on one file (`a b` and `a/b`)
+            return FinishedCell(record, items, token_nll) if record.cell == name else None
         except (DataError, KeyError, TypeError, ValueError):
             return None

@@ -18,6 +18,23 @@ from triptych.experiment.config import ExperimentConfig
 
 __all__ = ["read_config", "validated"]
 
+_EXPECTED = {
+    "missing": "a value",
+    "tuple_type": "a list, e.g. [a, b]",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text, in quotes if it looks like a number or a date",
+    "string_pattern_mismatch": "letters, digits, `_`, `-` and `.`, the first a letter, digit or `_`",
+    "too_short": "at least one value",
+}
+
 
 def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
     """Read a YAML file and put `--set key.sub=value` over it.
@@ -29,7 +46,7 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: something like a date that is none
         raise _not_yaml(path, error) from error
     if value is None:
         value = {}
@@ -37,7 +54,7 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
         raise ConfigError(
             "the configuration is not a mapping",
             where=str(path),
-            found=type(value).__name__,
+            found="a list" if isinstance(value, list) else repr(value),
             expected="sections such as `model:`, `data:`, `strategies:`",
         )
     _resolve_paths(value, path.parent)
@@ -77,10 +94,15 @@ def _read(path: Path) -> str:
             fix=f"did you mean {path.parent / near[0]}?" if near else "check the path",
         ) from error
     except (UnicodeDecodeError, OSError) as error:
-        raise ConfigError("the configuration can't be read", where=str(path), found=str(error)) from error
+        raise ConfigError(
+            "the configuration can't be read",
+            where=str(path),
+            found=getattr(error, "strerror", None) or "bytes that are not UTF-8",
+            expected="a YAML file in UTF-8",
+        ) from error
 
 
-def _not_yaml(path: Path, error: yaml.YAMLError) -> ConfigError:
+def _not_yaml(path: Path, error: Exception) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
     place = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
     return ConfigError(
@@ -121,8 +143,13 @@ def _apply(value: dict[str, Any], assignment: str) -> str:
         )
     try:
         parsed = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError("a --set has a value that is not YAML", where=f"--set {assignment}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(
+            "a --set has a value that is not YAML",
+            where=f"--set {assignment}",
+            found=text,
+            expected="a number, a text, or a list such as [1, 2]",
+        ) from error
     *parents, last = key.split(".")
     at = value
     for parent in parents:
@@ -146,9 +173,10 @@ def _first_mistake(
     problems = error.errors()
     # an unknown key is what explains the others
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    location = [part for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
+    location = _location(problem["loc"])
     key = ".".join(map(str, location))
-    given_by = next((text for name, text in origins.items() if key == name or name.startswith(f"{key}.")), None)
+    given_by = next((text for name, text in origins.items() if f"{key}.".startswith(f"{name}.")), None)
+    given_by = given_by or next((text for name, text in origins.items() if name.startswith(f"{key}.")), None)
     in_file = f"{source}, line {_line(node, location)}" if node is not None else source
     where = given_by or f"{in_file}, key `{key}`"
     if problem["type"] == "extra_forbidden":
@@ -165,8 +193,22 @@ def _first_mistake(
         f"`{key}` can't be used{more}" if key else "the configuration can't be used",
         where=where,
         found=_short(problem.get("input")),
-        expected=problem["msg"].removeprefix("Value error, "),
+        expected=_expected(problem),
     )
+
+
+def _location(parts: Sequence[str | int]) -> list[str | int]:
+    """The key's parts, without the names that pydantic gives to the branches of a union."""
+    plain = [part for part in parts if not (isinstance(part, str) and "[" in part)]
+    return plain[:2] if plain[:1] == ["prompts"] else plain  # a template's own keys are checked where it is built
+
+
+def _expected(problem: Mapping[str, Any]) -> str:
+    """What would have been right, in a user's words."""
+    if problem["type"] in _EXPECTED:
+        return _EXPECTED[problem["type"]]
+    message: str = problem["msg"]
+    return message.removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def _short(value: Any) -> str:

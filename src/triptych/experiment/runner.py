@@ -30,7 +30,7 @@ from triptych.models import (
     switched,
 )
 from triptych.progress import Silent, Watcher
-from triptych.prompts import MAX_TOKENS, Rendered, Template, render
+from triptych.prompts import Rendered, Template, render
 from triptych.records import CellRecord, ItemScore, RunRecord, TuneSummary
 from triptych.records.lock import hold_to
 from triptych.records.provenance import provenance
@@ -104,6 +104,8 @@ class _Run:
         identity = identify(config.model.spec())
         if fresh:
             self.folder.clear()
+        elif self.folder.lock.exists() and not self.folder.holds_work():
+            self.folder.lock.unlink()  # a run that failed to begin may begin with other settings
         held = hold_to(
             self.folder.lock,
             {
@@ -133,7 +135,8 @@ class _Run:
         if self.config.strategies.qlora is None:
             return
         done = read_summary(self.folder.tune)
-        if done is not None and (self.folder.adapter / "adapter_model.safetensors").exists():
+        # triptych.json is written last: a kill while the weights were copied leaves none
+        if done is not None and (self.folder.adapter / "triptych.json").exists():
             self.tuned = done
             return
         prompt = self.config.strategies.qlora.prompt
@@ -243,7 +246,8 @@ class _Run:
                     "threads": self.loaded.info["threads"] or None,
                     "hold": self.loaded.info["weights_held"] if self.config.model.quantize == "nf4" else "auto",
                 }
-                self.begun = {**provenance(), "model": self._model_facts()}
+                limit = self._max_tokens(self.loaded)
+                self.begun = {**provenance(), "model": self._model_facts(), "max_tokens": limit}
                 held = read_json(self.folder.lock)
                 write_json(self.folder.lock, {**held, "chosen": self.chosen, "begun": self.begun})
         return self.loaded, self.scorer
@@ -286,7 +290,6 @@ class _Run:
             **self.begun,
             "data": self.data.files,
             "seeds": {"demonstrations": list(seeds), "tune": self.config.tune.seed, "data": self.config.data.seed},
-            "max_tokens": min(self.config.max_tokens, MAX_TOKENS),
             "config": _plain(self.config),
         }
 

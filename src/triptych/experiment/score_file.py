@@ -50,12 +50,26 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
             found=f"--shots {request.shots} without --pool",
             fix="give the training data with --pool",
         )
+    if out.is_dir():
+        raise ConfigError(
+            "the scores go into a file, and this is a folder",
+            where="--out",
+            found=str(out),
+            fix=f"give the file's name too, e.g. --out {out / 'scores.json'}",
+        )
     template = template_from_text(request.template) if request.template else find_template(request.prompt)
     rows = read_rows(request.data)[: request.limit]
     pool = read_rows(request.pool) if request.pool and request.shots else []
     if overlap := find_overlap(pool, rows):
         watcher.say(f"warning: {overlap.message()}; these are never shown as demonstrations")
         pool = [row for row in pool if row.id not in overlap.train_ids]
+    if request.shots > len(pool):
+        raise ConfigError(
+            "more demonstrations are asked for than there are rows to show",
+            where="--shots",
+            found=f"--shots {request.shots}, {len(pool)} rows in {request.pool} that are not in {request.data}",
+            fix="lower --shots, or give more rows with --pool",
+        )
     loaded = load_model(request.model)
     facts: dict[str, Any] = {}
     if request.adapter is not None:

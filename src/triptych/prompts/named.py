@@ -18,7 +18,7 @@ __all__ = ["catalogue", "find_template", "template_from_text"]
 
 def catalogue() -> dict[str, Template]:
     """The prompts that ship, by name."""
-    folder = files("triptych.prompts.catalogue")
+    folder = files("triptych.prompts") / "catalogue"  # as a package it would take this function's name
     found = {}
     for entry in sorted(folder.iterdir(), key=lambda e: e.name):
         if entry.name.endswith(".yaml"):

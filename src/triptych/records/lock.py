@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from triptych.records.store import read_json, write_json
 __all__ = ["changes", "hold_to"]
 
 _SHOWN = 12
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def hold_to(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,4 +53,6 @@ def changes(old: Any, new: Any, at: str = "") -> list[str]:
 
 def _short(value: Any) -> str:
     text = "(none)" if value is None else str(value)
+    if _HASH.fullmatch(text):
+        return f"sha256 {text[:12]}…"
     return text if len(text) <= 60 else text[:57] + "…"

@@ -158,6 +158,8 @@ class Comparison(_Record):
     ties: int
     losses: int
     n_rows: int
+    effect_size: float | None = None
+    """Mean of the paired differences in units of their standard deviation (n-1); None where that is zero."""
     method: str
     """How interval and p-value were made, with draws and seed."""
 

@@ -29,6 +29,9 @@ __all__ = [
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
@@ -56,9 +59,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        if error.errno not in _NO_ROOM + _NO_PLACE:
             raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in _NO_ROOM
         raise DiskError(
             "the disk is full" if full else "this place can't be written to",
             where=str(path),
@@ -94,7 +97,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError("a record is missing", where=str(path), fix="run the experiment again to make it") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(
@@ -170,19 +173,19 @@ def read_items(path: Path) -> dict[str, list[ItemScore]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    fields = [name for name in ItemScore.__slots__ if name != "demo_ids"]
     try:
         table = pq.read_table(path)
+        values = {name: table.column(name).to_pylist() for name in [*fields, "demo_ids", "cell"]}
     except FileNotFoundError as error:
         raise DataError("a record is missing", where=str(path), fix="run the experiment again to make it") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(
             "a record is torn or is not Parquet",
             where=str(path),
             found=str(error),
             fix="delete this file and run the same command again: it is rebuilt from the finished cells",
         ) from error
-    fields = [name for name in ItemScore.__slots__ if name != "demo_ids"]
-    values = {name: table.column(name).to_pylist() for name in [*fields, "demo_ids", "cell"]}
     cells: dict[str, list[ItemScore]] = {}
     for index, cell in enumerate(values["cell"]):
         plain = {name: values[name][index] for name in fields}

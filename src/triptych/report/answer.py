@@ -10,6 +10,7 @@ import numpy as np
 
 from triptych.records import CellRecord, Comparison, FewShotSummary, ItemScore
 from triptych.records.schema import Strategy
+from triptych.report.certainty import would_settle
 from triptych.report.contenders import STRATEGIES, STRATEGY_NAMES, Setting, best_of_each, settings
 from triptych.report.numbers import difference, number, p_text, together
 from triptych.report.statistics import told_apart
@@ -31,8 +32,9 @@ def answer(
     described = _descriptions(settings(cells), best)
     known = [c for c in comparisons if c.a in described and c.b in described]
     sentences = [_headline(best, known, described)]
-    sentences += [_sentence(c, described[c.a], described[c.b]) for c in known if not _both_prompts(c, cells)]
-    sentences += [_prompt_sentence(c, cells) for c in known if _both_prompts(c, cells)]
+    count = len(comparisons)
+    sentences += [_sentence(c, described[c.a], described[c.b], count) for c in known if not _both_prompts(c, cells)]
+    sentences += [_prompt_sentence(c, cells, count) for c in known if _both_prompts(c, cells)]
     sentences += _other_averages(best)
     return sentences + _selection(cells, few_shot)
 
@@ -117,10 +119,10 @@ def _not_run(best: Mapping[Strategy, Setting]) -> str:
     return f" Not run: {' and '.join(missing)}." if missing else ""
 
 
-def _sentence(c: Comparison, a: str, b: str) -> str:
+def _sentence(c: Comparison, a: str, b: str, count: int) -> str:
     subject = _capital(a)
     if not told_apart(c):
-        return f"{subject}: the difference to {b}, {_undecided(c)}"
+        return f"{subject}: the difference to {b}, {_undecided(c, count)}"
     return f"{subject} {_decided(c, b)}"
 
 
@@ -133,9 +135,9 @@ def _decided(c: Comparison, b: str) -> str:
     )
 
 
-def _undecided(c: Comparison) -> str:
+def _undecided(c: Comparison, count: int) -> str:
     text = f"{difference(c.difference, c.ci_low, c.ci_high)}, can't be told from zero on {c.n_rows:,} rows"
-    return f"{text} ({p_text(c.p_holm)} after Holm correction)."
+    return f"{text} ({p_text(c.p_holm)} after Holm correction). {would_settle(c, count)}"
 
 
 def _both_prompts(c: Comparison, cells: Sequence[CellRecord]) -> bool:
@@ -143,11 +145,11 @@ def _both_prompts(c: Comparison, cells: Sequence[CellRecord]) -> bool:
     return strategy[c.a] == strategy[c.b] == "zero_shot"
 
 
-def _prompt_sentence(c: Comparison, cells: Sequence[CellRecord]) -> str:
+def _prompt_sentence(c: Comparison, cells: Sequence[CellRecord], count: int) -> str:
     prompt = {setting.label: setting.prompt for setting in settings(cells)}
     if told_apart(c):
         return f"The {prompt[c.a]} prompt {_decided(c, f'the {prompt[c.b]} prompt')}"
-    return f"The {prompt[c.a]} prompt's difference to the {prompt[c.b]} prompt, {_undecided(c)}"
+    return f"The {prompt[c.a]} prompt's difference to the {prompt[c.b]} prompt, {_undecided(c, count)}"
 
 
 def _other_averages(best: Mapping[Strategy, Setting]) -> list[str]:

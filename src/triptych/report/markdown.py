@@ -14,7 +14,7 @@ from triptych.report.numbers import number
 from triptych.report.rendering import escape, to_markdown
 from triptych.report.tables import Table, flat
 
-__all__ = ["render_markdown"]
+__all__ = ["SELECTED", "TEMPLATES", "draw_facts", "duration", "render_markdown"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 SELECTED = {
@@ -78,11 +78,12 @@ def _context(
         "prompts": lambda chosen, kind: _prompts(record, chosen, kind),
         "zero_shot_prompts": list(shown),
         "few_shot_prompts": list(few_shot),
-        **_draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"]),
+        **draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"]),
     }
 
 
-def _draw_facts(cells: Sequence[CellRecord]) -> dict[str, Any]:
+def draw_facts(cells: Sequence[CellRecord]) -> dict[str, Any]:
+    """How the demonstrations of few-shot cells were drawn, and how many did not fit."""
     seeds = sorted({cell.seed for cell in cells if cell.seed is not None})
     several = f"{len(seeds)} seeds" if len(seeds) > 1 else "One seed"
     return {

@@ -19,7 +19,7 @@ from triptych.report.tables import Table, Value, comparisons_table, study_table
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["escape", "print_tables", "to_csv", "to_markdown", "write_value"]
+__all__ = ["escape", "numeric_columns", "print_tables", "to_csv", "to_markdown", "write_value"]
 
 
 def write_value(value: Value) -> str:
@@ -51,9 +51,15 @@ def to_markdown(table: Table) -> str:
     return tabulate(rows, columns, tablefmt="github", disable_numparse=True, colalign=_aligned(table))
 
 
+def numeric_columns(table: Table) -> set[int]:
+    """Columns that hold numbers, and so stand to the right."""
+    columns = enumerate(zip(*table.rows, strict=True))
+    return {index for index, column in columns if not all(isinstance(value, str | None) for value in column)}
+
+
 def _aligned(table: Table) -> list[str]:
-    texts = (all(isinstance(value, str | None) for value in column) for column in zip(*table.rows, strict=True))
-    return ["left" if text else "right" for text in texts] or ["left"] * len(table.columns)
+    numbers = numeric_columns(table)
+    return ["right" if index in numbers else "left" for index in range(len(table.columns))]
 
 
 def to_csv(table: Table) -> str:

@@ -163,8 +163,15 @@ def compare(
         ties=int((differences == 0).sum()),
         losses=int((differences > 0).sum()),
         n_rows=len(a),
+        effect_size=_effect_size(differences),
         method=f"paired by row; BCa bootstrap of the mean ({draws:,} draws, seed {seed}); {test}",
     )
+
+
+def _effect_size(differences: FloatArray) -> float | None:
+    """Cohen's d_z: how large the mean difference is against the scatter of the rows' differences."""
+    spread = float(np.std(differences, ddof=1)) if differences.size > 1 else 0.0
+    return float(differences.mean()) / spread if spread > 0 else None
 
 
 def paired_rows(items: Sequence[ItemScore]) -> dict[str, float]:

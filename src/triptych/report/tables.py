@@ -64,7 +64,9 @@ def _what(setting: Setting, tune: TuneSummary | None) -> str:
     if setting.k:
         parts += [f"k={setting.k}", f"draw={setting.cells[0].draw}"]
     if setting.strategy == "qlora" and tune:
-        parts.append(f"{tune.epochs:g} epochs on {tune.rows:,} rows, step {tune.selected_step:,}")
+        parts.append(
+            f"{tune.epochs:g} epoch{'s' * (tune.epochs != 1)} on {tune.rows:,} rows, step {tune.selected_step:,}"
+        )
     return ", ".join(parts)
 
 
@@ -148,13 +150,15 @@ def _averages(aggregate: Aggregate) -> tuple[float, ...]:
     return tuple(getattr(aggregate, average) for average in AVERAGES)
 
 
-def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
-    """The paired differences with their tests."""
+def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str] | None = None) -> Table:
+    """The paired differences with their tests; `short` names settings for people, without it they have their labels."""
+    known = short or {}
     rows = tuple(
         (
-            c.a,
-            c.b,
+            known.get(c.a, c.a),
+            known.get(c.b, c.b),
             Estimate(c.difference, c.ci_low, c.ci_high),
+            c.effect_size,
             Probability(c.p_value),
             Probability(c.p_holm),
             c.wins,
@@ -164,14 +168,14 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
         )
         for c in comparisons
     )
-    columns = ("a", "b", "a - b", "p", "p (Holm)", "rows a better", "tied", "rows b better", "verdict")
+    columns = ("a", "b", "a - b", "effect size", "p", "p (Holm)", "rows a better", "tied", "rows b better", "verdict")
     return Table("Paired differences", columns, rows, _comparison_note(comparisons))
 
 
 def _comparison_note(comparisons: Sequence[Comparison]) -> str:
     methods = "; ".join(dict.fromkeys(c.method for c in comparisons))
     share = "".join(sorted({f"{c.confidence * 100:g} %" for c in comparisons}))
-    what = f"Mean of the rows' perplexity differences with its {share} interval; below zero, a is better."
+    what = f"Mean of the rows' perplexity differences with its {share} interval; below zero, a is better. Effect size: mean / SD."
     return f"{what} Method: {methods}."
 
 

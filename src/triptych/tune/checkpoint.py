@@ -50,7 +50,7 @@ class TrainState:
 def save_checkpoint(
     folder: Path, state: TrainState, adapter: Adapter, optimizer: torch.optim.Optimizer, *, keep: int
 ) -> None:
-    """Write a checkpoint and remove all but the newest `keep`."""
+    """Write a checkpoint and keep the newest `keep` up to it: later ones are torn, or of a course that was given up."""
     final = folder / f"step-{state.step:06d}"
     work = folder / f".{final.name}.tmp"
     shutil.rmtree(work, ignore_errors=True)
@@ -75,7 +75,9 @@ def save_checkpoint(
             work.rename(final)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    for old in _checkpoints(folder)[keep:]:
+    there = _checkpoints(folder)
+    at = there.index(final)
+    for old in (*there[:at], *there[at + keep :]):
         shutil.rmtree(old)
 
 
@@ -85,7 +87,8 @@ def latest_checkpoint(folder: Path) -> tuple[Path, TrainState] | None:
         try:
             return path, _verify(path)
         except (DataError, OSError, KeyError, TypeError) as error:
-            logger.warning("checkpoint %s is not whole (%s): going on from the one before", path.name, error)
+            why = error.what if isinstance(error, DataError) else error
+            logger.warning("checkpoint %s is not whole (%s): going on from the one before", path, why)
     return None
 
 

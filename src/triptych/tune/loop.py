@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 
-from triptych.errors import DataError, DivergedError, Interrupted
+from triptych.errors import DataError, DivergedError, Interrupted, ScoringError
 from triptych.likelihood.score import Scorer
 from triptych.models import Adapter, LoadedModel, attach_adapter, save_adapter
 from triptych.progress import Silent, Watcher
 from triptych.prompts import Rendered
 from triptych.records import CurvePoint, TuneSummary
-from triptych.records.store import read_json, write_json, write_text
+from triptych.records.store import disk_errors, read_json, write_json, write_text
 from triptych.tune.batches import rows_of_step
 from triptych.tune.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
 from triptych.tune.config import TuneConfig, learning_rate
@@ -203,7 +203,8 @@ class _Training:
             "n_scored": result.n_scored,
             "seconds": round(state.seconds, 3),
         }
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        path = self.folder / "log.jsonl"
+        with disk_errors(path), path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
 
     def _evaluate(self) -> None:
@@ -218,7 +219,15 @@ class _Training:
             with self.watcher.phase(f"curve: {split} at step {self.state.step}", len(rows)) as advance:
                 epoch = self.state.rows_seen / len(self.rows.train)
                 lr = learning_rate(self.config, max(0, self.state.step - 1), self.total)
-                point = evaluate(self.scorer, rows, split, self.state, epoch=epoch, lr=lr, advance=advance)
+                try:
+                    point = evaluate(self.scorer, rows, split, self.state, epoch=epoch, lr=lr, advance=advance)
+                except (ScoringError, OverflowError) as error:  # OverflowError: a perplexity beyond any float
+                    if self.state.step == 0:
+                        raise
+                    raise DivergedError(
+                        f"training diverged: after step {self.state.step} of {self.total} the {split} rows have no "
+                        f"finite perplexity\n  found: {str(error).splitlines()[0]}\n{self._what_to_do()}"
+                    ) from error
             if split == self.config.select and best_step([*self.curve, point], split) == point.step:
                 self._keep_best()  # before the curve says so: a kill in between evaluates again, and saves again
             self.curve.append(point)
@@ -270,7 +279,8 @@ class _Training:
     def _trim_log(self) -> None:
         """Forget logged steps beyond the checkpoint: they are done again."""
         path = self.folder / "log.jsonl"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             return
         kept = []
@@ -285,12 +295,17 @@ class _Training:
 
     def _diverged(self, loss: float, norm: float, rows: Sequence[Rendered]) -> None:
         names = ", ".join(row.row_id for row in rows[:8]) + (" …" if len(rows) > 8 else "")
-        kept = latest_checkpoint(self.folder / "checkpoints")
         raise DivergedError(
             f"training diverged at step {self.state.step + 1} of {self.total}: loss {loss}, gradient norm {norm}\n"
-            f"  rows of the step: {names}\n"
+            f"  rows of the step: {names}\n{self._what_to_do()}"
+        )
+
+    def _what_to_do(self) -> str:
+        kept = latest_checkpoint(self.folder / "checkpoints")
+        return (
             f"  kept: {f'checkpoint of step {kept[1].step}' if kept else 'nothing, no checkpoint was due yet'}\n"
-            f"  to mend it: lower lr (now {self.config.lr:g}), or warm up longer (now {self.config.warmup:g})"
+            f"  to mend it: lower lr (now {self.config.lr:g}) or warm up longer (now {self.config.warmup:g}), "
+            "and start over with --fresh or in another folder"
         )
 
 

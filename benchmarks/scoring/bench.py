@@ -1,0 +1,236 @@
+"""`make bench-score`: the study's cells, scored by three contestants on the same rows in one go.
+
+    (a) reference   one by one, straight from the protocol
+    (b) lm-eval     its `hf` backend through its own API, the fastest of batch sizes 1, 4, 8, 16
+    (c) ours
+
+First the rows' NLL must agree, then time is looked at: medians of interleaved repeats, and ratios. All three compute
+with the same bfloat16 weights (NF4 dequantized once, so that lm-eval isn't slowed by bitsandbytes' CPU kernels).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from tabulate import tabulate
+
+from triptych.data import Row, read_rows
+from triptych.models import ModelSpec, TokenizerProfile, load_model
+from triptych.prompts import Draw, draw_demos, find_template, render
+
+HERE = Path(__file__).parent
+CONTESTANTS = ("reference", "lmeval", "ours")
+console = Console(soft_wrap=True)
+
+
+@dataclass
+class Contestant:
+    """A worker process."""
+
+    kind: str
+    process: subprocess.Popen[str]
+    peak_bytes: int = 0
+
+    def ask(self, requests: list[dict[str, Any]]) -> dict[str, Any]:
+        """Score a cell."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(requests) + "\n")
+        self.process.stdin.flush()
+        answer = self.read()
+        self.peak_bytes = answer["peak_bytes"]
+        return answer
+
+    def read(self) -> dict[str, Any]:
+        """One line of the worker."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the {self.kind} contestant ended early (exit {self.process.wait()})")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@dataclass
+class Cell:
+    """One setting and what was measured on it."""
+
+    name: str
+    requests: list[dict[str, Any]]
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    nll: dict[str, list[float]] = field(default_factory=dict)
+    batch_size: int | None = None
+
+    def median(self, kind: str) -> float:
+        """Median seconds."""
+        return statistics.median(self.seconds[kind])
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/hw3"), help="folder of the study's data")
+    parser.add_argument("--limit", type=int, default=40, help="test rows")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--reference-repeats", type=int, default=1, help="(a) is slow")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--grid", action="store_true", help="also the study's whole grid, once")
+    parser.add_argument("--bench-python", default=".bench-venv/bin/python", help="interpreter that has lm-eval")
+    parser.add_argument("--out", type=Path, help="write the measurements as JSON")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="triptych-bench-") as folder:
+        profile = save_weights(Path(folder))
+        test = read_rows(options.data / "public_test.json")[: options.limit]
+        train = read_rows(options.data / "train.json")
+        cells = [
+            make_cell(name, test, train, profile, prompt="default", k=k, draw=draw, seed=0)
+            for name, k, draw in (
+                ("zero-shot", 0, "seed"),
+                ("k=1, draw seed", 1, "seed"),
+                ("k=3, draw seed", 3, "seed"),
+                ("k=10, draw seed", 10, "seed"),
+                ("k=10, draw item", 10, "item"),
+            )
+        ]
+        workers = start(Path(folder), options)
+        for cell in cells:
+            measure(cell, workers, options)
+        show(cells, workers)
+        if options.grid:
+            whole_grid(workers, test, train, profile)
+        if options.out:
+            options.out.write_text(json.dumps([vars(cell) | {"requests": None} for cell in cells]), encoding="utf-8")
+        for worker in workers.values():
+            assert worker.process.stdin is not None
+            worker.process.stdin.close()
+            worker.process.wait()
+
+
+def save_weights(folder: Path) -> TokenizerProfile:
+    """The NF4 model's values as a plain bfloat16 folder that everyone can load."""
+    loaded = load_model(ModelSpec("demo", quantize="nf4", dtype="bfloat16", threads=2))
+    loaded.model.save_pretrained(folder)
+    loaded.profile.tokenizer.save_pretrained(folder)
+    return loaded.profile
+
+
+def make_cell(
+    name: str,
+    test: list[Row],
+    train: list[Row],
+    profile: TokenizerProfile,
+    *,
+    prompt: str,
+    k: int,
+    draw: Draw,
+    seed: int,
+) -> Cell:
+    """Strings for lm-eval, ids for the others."""
+    template = find_template(prompt)
+    eos = profile.tokenizer.eos_token
+    requests = []
+    for row in test:
+        demos = draw_demos(train, k, seed=seed, draw=draw, row_id=row.id)
+        rendered = render(row, template, profile, demos=demos)
+        context = template.prompt(row.instruction, demos[: len(rendered.demo_ids)])
+        joint = [profile.bos_id, *profile.encode(context + row.target() + eos)]
+        requests.append(
+            {
+                "cell": name,
+                "context": context,
+                "continuation": row.target() + eos,
+                "ids": rendered.ids,
+                "n_prompt": rendered.n_prompt,
+                "n_scored": rendered.n_scored,
+                "joint_is_same": tuple(joint) == rendered.ids,
+            }
+        )
+    return Cell(name, requests)
+
+
+def start(folder: Path, options: argparse.Namespace) -> dict[str, Contestant]:
+    """Start all three and wait until their models are loaded."""
+    workers = {}
+    for kind in CONTESTANTS:
+        python = options.bench_python if kind == "lmeval" else sys.executable
+        command = [python, str(HERE / "worker.py"), kind, str(folder), str(options.threads)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        workers[kind] = Contestant(kind, process)
+        workers[kind].read()
+    return workers
+
+
+def measure(cell: Cell, workers: dict[str, Contestant], options: argparse.Namespace) -> None:
+    """Interleaved repeats; the first of each is also what the NLL are compared by."""
+    for repeat in range(options.repeats):
+        for kind, worker in workers.items():
+            if kind == "reference" and repeat >= options.reference_repeats:
+                continue
+            answer = worker.ask(cell.requests)
+            cell.seconds.setdefault(kind, []).append(answer["seconds"])
+            cell.nll.setdefault(kind, answer["nll"])
+            cell.batch_size = answer["batch_size"] or cell.batch_size
+    agreement(cell)
+
+
+def agreement(cell: Cell) -> None:
+    """Mean difference in nats per token, rows that lm-eval tokenizes otherwise left out and counted."""
+    n_scored = [r["n_scored"] for r in cell.requests]
+    same = [i for i, r in enumerate(cell.requests) if r["joint_is_same"]]
+    lines = []
+    for kind, rows in (("ours", range(len(n_scored))), ("lmeval", same)):
+        differences = [abs(cell.nll[kind][i] - cell.nll["reference"][i]) / n_scored[i] for i in rows]
+        if not differences:
+            continue
+        lines.append(f"{kind}: mean {statistics.mean(differences):.4f}, worst row {max(differences):.4f}")
+        if statistics.mean(differences) > 0.03:
+            raise SystemExit(f"{cell.name}: {kind} does not agree with the reference: {lines[-1]} nats/token")
+    console.print(
+        f"{cell.name}: NLL against (a), nats/token: {'; '.join(lines)}"
+        f" (lm-eval's joint tokenization differs in {len(n_scored) - len(same)} of {len(n_scored)} rows)"
+    )
+
+
+def show(cells: list[Cell], workers: dict[str, Contestant]) -> None:
+    """The table."""
+    rows = []
+    for cell in cells:
+        a, b, c = (cell.median(kind) for kind in CONTESTANTS)
+        tokens = sum(len(r["ids"]) for r in cell.requests)
+        rows.append(
+            [cell.name, tokens, f"{a:.1f}", f"{b:.1f} (batch {cell.batch_size})", f"{c:.2f}"]
+            + [f"{a / c:.1f}x", f"{b / c:.1f}x", f"{tokens / c:,.0f}"]
+        )
+    headers = ["cell", "tokens", "(a) s", "(b) lm-eval s", "(c) ours s", "a / c", "b / c", "ours tokens/s"]
+    print(tabulate(rows, headers, tablefmt="github", stralign="right"))
+    peaks = ", ".join(f"{kind} {worker.peak_bytes / 1e9:.2f} GB" for kind, worker in workers.items())
+    console.print(f"peak memory of each process: {peaks}; {len(cells[0].requests)} rows")
+
+
+def whole_grid(workers: dict[str, Contestant], test: list[Row], train: list[Row], profile: TokenizerProfile) -> None:
+    """2 zero-shot prompts and k = 1, 2, 3, 10 x 3 seeds with new demonstrations for each row, once."""
+    settings = [("default", 0, 0), ("emotional", 0, 0)] + [("default", k, s) for k in (1, 2, 3, 10) for s in (0, 1, 2)]
+    totals = dict.fromkeys(workers, 0.0)
+    for prompt, k, seed in settings:
+        cell = make_cell(f"{prompt} k={k}", test, train, profile, prompt=prompt, k=k, draw="item", seed=seed)
+        for kind, worker in workers.items():
+            totals[kind] += worker.ask(cell.requests)["seconds"]
+    a, b, c = (totals[kind] for kind in CONTESTANTS)
+    console.print(
+        f"the study's grid, {len(settings)} cells x {len(test)} rows: (a) {a:.0f} s, (b) {b:.0f} s, (c) {c:.0f} s; "
+        f"a / c {a / c:.1f}x, b / c {b / c:.1f}x"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+// The explorer of rows: search, filter, sort, and everything that is known of one row.
+const explorer = (() => {
+  const PAGE = 50;
+  const state = { page: 0, order: [], open: new Set() };
+  const box = (id) => document.getElementById(id);
+  let [core, rows, texts] = [null, null, null];
+  let values = {};
+
+  async function start() {
+    core = await data.json("core");
+    rows = await data.json("rows");
+    if (!rows.ids.length || !core.settings.length) return;
+    texts = core.has.texts ? await data.json("texts") : null;
+    fillChoices();
+    for (const id of ["a", "b", "sort", "direction", "slice", "value"]) box(`rows-${id}`).addEventListener("change", update);
+    box("rows-slice").addEventListener("change", fillValues, { capture: true });
+    let waiting = 0;
+    box("rows-search").addEventListener("input", () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(update, 120);
+    });
+    box("rows-before").addEventListener("click", () => turn(-1));
+    box("rows-after").addEventListener("click", () => turn(1));
+    await update();
+    box("rows").dataset.ready = "yes";
+  }
+
+  function choices(select, chosen, extra = []) {
+    const group = (label, options) =>
+      element("optgroup", { label }, ...options.map(([value, text]) => element("option", { value, textContent: text })));
+    const settings = core.settings.map((s, i) => [`setting:${i}`, s.name + (s.cells.length > 1 ? ` (${s.cells.length} seeds)` : "")]);
+    const single = core.cells.map((c, i) => [`cell:${i}`, c.cell]).filter((_, i) => core.settings.every((s) => s.cells.length > 1 || s.cells[0] !== i));
+    const groups = [group("Settings", settings), ...(single.length ? [group("Single seeds", single)] : [])];
+    select.replaceChildren(...(extra.length ? [group("Rows", extra)] : []), ...groups);
+    select.value = chosen;
+  }
+
+  function fillChoices() {
+    const best = core.best;
+    const lowest = Object.values(best).reduce((a, b) => (core.settings[b].ppl < core.settings[a].ppl ? b : a));
+    const other = [best.zero_shot, best.few_shot, best.qlora].find((place) => place !== undefined && place !== lowest) ?? lowest;
+    for (const prefix of ["rows", "scatter"]) {
+      choices(box(`${prefix}-a`), `setting:${lowest}`);
+      choices(box(`${prefix}-b`), `setting:${other}`);
+    }
+    const extra = [["file", "as in the file"], ["difference", "A − B"], ["distance", "A / B, either way"], ["a", "A"], ["b", "B"], ["length", "length in tokens"], ["id", "id"]];
+    choices(box("rows-sort"), "file", extra);
+    const slices = Object.keys(rows.slices);
+    box("rows-slice").replaceChildren(element("option", { value: "", textContent: "all rows" }), ...slices.map((name) => element("option", { value: name, textContent: name })));
+    fillValues();
+  }
+
+  function fillValues() {
+    const slice = rows.slices[box("rows-slice").value];
+    box("rows-value").replaceChildren(...(slice ? slice.values : []).map((value, place) => element("option", { value: String(place), textContent: value })));
+    box("rows-value").disabled = !slice;
+  }
+
+  const label = (select) => select.selectedOptions[0]?.textContent ?? "";
+
+  async function update() {
+    values.a = await data.series(box("rows-a").value);
+    values.b = await data.series(box("rows-b").value);
+    const by = box("rows-sort").value;
+    values.other = by.includes(":") ? await data.series(by) : null;
+    const found = filtered();
+    const key = sortKey(by);
+    const down = box("rows-direction").value === "down" ? -1 : 1;
+    state.order = key ? found.sort((p, q) => down * compare(key(p), key(q)) || p - q) : down < 0 ? found.reverse() : found;
+    state.page = 0;
+    state.open.clear();
+    render();
+  }
+
+  const compare = (p, q) => (typeof p === "string" ? p.localeCompare(q) : p - q);
+
+  function sortKey(by) {
+    const { a, b, other } = values;
+    const keys = {
+      file: null,
+      a: (row) => a[row],
+      b: (row) => b[row],
+      difference: (row) => a[row] - b[row],
+      distance: (row) => Math.abs(Math.log(a[row] / b[row])),
+      length: (row) => rows.n_tokens[row],
+      id: (row) => rows.ids[row],
+    };
+    return other ? (row) => other[row] : keys[by];
+  }
+
+  function filtered() {
+    const wanted = box("rows-search").value.trim().toLowerCase();
+    const slice = rows.slices[box("rows-slice").value];
+    const code = Number(box("rows-value").value);
+    const found = [];
+    for (let row = 0; row < rows.ids.length; row++) {
+      if (slice && slice.codes[row] !== code) continue;
+      if (!wanted || haystack(row).includes(wanted)) found.push(row);
+    }
+    return found;
+  }
+
+  const known = [];
+  const haystack = (row) => (known[row] ??= [rows.ids[row], ...(texts ? texts.test[row] : [])].join("\n").toLowerCase());
+
+  function turn(by) {
+    state.page += by;
+    render();
+    box("rows-list").scrollIntoView({ block: "nearest" });
+  }
+
+  function render() {
+    const pages = Math.max(1, Math.ceil(state.order.length / PAGE));
+    const shown = state.order.slice(state.page * PAGE, (state.page + 1) * PAGE);
+    const all = rows.ids.length.toLocaleString("en-US");
+    box("rows-count").textContent = `${state.order.length.toLocaleString("en-US")} of ${all} rows`;
+    box("rows-page").textContent = `page ${state.page + 1} of ${pages}`;
+    [box("rows-before").disabled, box("rows-after").disabled] = [state.page === 0, state.page + 1 >= pages];
+    box("rows-pages").hidden = pages === 1;
+    box("rows-head").replaceChildren(element("tr", {}, ...heads()));
+    box("rows-list").replaceChildren(...shown.flatMap(line));
+  }
+
+  function heads() {
+    const names = [["A", label(box("rows-a"))], ["B", label(box("rows-b"))], ["A − B", ""]];
+    if (values.other) names.push(["Sorted by", label(box("rows-sort"))]);
+    const number = ([short, long]) => element("th", { scope: "col", className: "number", title: long }, short, element("small", { textContent: long }));
+    return [element("th", { scope: "col", textContent: "Row" }), ...names.map(number)];
+  }
+
+  function line(row) {
+    const open = state.open.has(row);
+    const button = element("button", { type: "button", className: "open", textContent: rows.ids[row] });
+    button.setAttribute("aria-expanded", String(open));
+    const excerpt = texts ? element("span", { className: "excerpt", textContent: texts.test[row][0] }) : null;
+    const cells = [values.a[row], values.b[row]].map((value, i) => numberCell(data.number(value), "AB"[i]));
+    cells.push(differenceCell(row));
+    if (values.other) cells.push(numberCell(data.number(values.other[row]), "sorted by"));
+    const tr = element("tr", { className: "row", data: { row: String(row) } }, element("td", { className: "what" }, button, excerpt), ...cells);
+    tr.addEventListener("click", (event) => {
+      if (event.target === button || !getSelection().toString()) toggle(row, tr, button);
+    });
+    return [tr];
+  }
+
+  const numberCell = (text, name) => element("td", { className: "number", textContent: text, data: { name } });
+
+  // The bar's length is the ratio of the two, on a log scale: full at a factor of 8.
+  function differenceCell(row) {
+    const ratio = Math.log(values.a[row] / values.b[row]) / Math.log(8);
+    const bar = element("span", { className: ratio < 0 ? "bar better" : "bar worse" });
+    bar.style.width = `${Math.min(50, 50 * Math.abs(ratio))}%`;
+    const text = element("span", { textContent: data.signed(values.a[row] - values.b[row]) });
+    return element("td", { className: "number difference", data: { name: "A − B" } }, bar, text);
+  }
+
+  async function toggle(row, tr, button) {
+    const open = !state.open.has(row);
+    button.setAttribute("aria-expanded", String(open));
+    if (!open) {
+      state.open.delete(row);
+      if (tr.nextSibling?.className === "detail") tr.nextSibling.remove();
+      return;
+    }
+    state.open.add(row);
+    const cell = element("td", { colSpan: tr.children.length });
+    const place = element("tr", { className: "detail" }, cell);
+    tr.after(place);
+    cell.append(await detail.of(core, rows, texts, row, [box("rows-a").value, box("rows-b").value]));
+    place.dataset.ready = "yes";
+  }
+
+  // Find a row from outside (a point of the scatter plot) and open it.
+  async function show(row) {
+    [box("rows-search").value, box("rows-slice").value] = ["", ""];
+    fillValues();
+    await update();
+    state.page = Math.floor(state.order.indexOf(row) / PAGE);
+    render();
+    const tr = box("rows-list").querySelector(`tr[data-row="${row}"]`);
+    await toggle(row, tr, tr.querySelector("button"));
+    tr.scrollIntoView({ block: "start", behavior: "smooth" });
+  }
+
+  return { show, start };
+})();

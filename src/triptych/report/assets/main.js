@@ -1,0 +1,63 @@
+// Theme, printing, and what happens once the page is there.
+const THEMES = ["light", "dark"];
+const root = document.documentElement;
+
+function remembered(value) {
+  // a file opened from a folder may have no storage
+  try {
+    if (value) localStorage.setItem("triptych-theme", value);
+    return localStorage.getItem("triptych-theme");
+  } catch {
+    return null;
+  }
+}
+
+const theme = () => root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+
+function setTheme(name) {
+  root.dataset.theme = name;
+  document.getElementById("theme").setAttribute("aria-pressed", String(name === "dark"));
+  return plots.redraw();
+}
+
+function complain(error) {
+  const box = document.getElementById("trouble");
+  box.hidden = false;
+  box.textContent = `The interactive parts can't be shown: ${error.message}. The tables above and below hold all numbers.`;
+}
+
+// Printing: light, every figure drawn, at the paper's width.
+async function forPrint() {
+  root.dataset.printing = theme();
+  root.dataset.theme = "light";
+  for (const box of document.querySelectorAll("[data-plot][data-drawn]")) Plotly.relayout(box, { width: 660 });
+  await plots.redraw();
+}
+
+async function afterPrint() {
+  root.dataset.theme = root.dataset.printing;
+  for (const box of document.querySelectorAll("[data-plot][data-drawn]")) Plotly.relayout(box, { width: null, autosize: true });
+  await plots.redraw();
+}
+
+async function begin() {
+  const kept = remembered();
+  if (THEMES.includes(kept)) setTheme(kept);
+  document.getElementById("theme").addEventListener("click", () => {
+    const name = theme() === "dark" ? "light" : "dark";
+    remembered(name);
+    setTheme(name);
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.redraw());
+  addEventListener("beforeprint", forPrint);
+  addEventListener("afterprint", afterPrint);
+  if (typeof DecompressionStream === "undefined") throw new Error("this browser can't unpack them (DecompressionStream)");
+  await explorer.start();
+  for (const id of ["scatter-a", "scatter-b"]) {
+    document.getElementById(id)?.addEventListener("change", () => plots.draw(document.querySelector('[data-plot="scatter"]')));
+  }
+  plots.watch();
+  root.dataset.ready = String(Math.round(performance.now()));
+}
+
+begin().catch(complain);

@@ -1,0 +1,129 @@
+"""How sure the numbers are, and how many rows would make them surer.
+
+Two things move a few-shot mean, and they are not added up: which demonstrations were drawn (SD over seeds, on these
+rows) and which test rows there are (standard error over rows, with these demonstrations). More seeds narrow the first,
+more rows the second.
+
+Rows to settle (a power calculation, Cohen 1988, for the paired mean, by the normal approximation):
+
+    n = ((z_(1 - alpha / 2m) + z_power) / |d|)^2        d: mean / SD of the paired differences
+    smallest difference n rows show = (z_(1 - alpha / 2m) + z_power) * SD / sqrt(n)
+
+m, the number of comparisons, divides alpha as the first step of Holm's correction does. It takes the difference seen for
+the true one: where the data can't tell it from zero, that is an optimist's guess.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from triptych.records import CellRecord, Comparison, ItemScore
+from triptych.report.contenders import items_of, names, settings
+from triptych.report.numbers import Interval, number
+from triptych.report.statistics import averaged, paired_rows, told_apart
+from triptych.report.tables import Table, Value
+
+__all__ = ["MOST_ROWS", "POWER", "detectable", "rows_to_settle", "settle_table", "uncertainty_table", "would_settle"]
+
+POWER = 0.8
+MOST_ROWS = 1_000_000
+"""Beyond this no test set is meant."""
+
+
+def rows_to_settle(comparison: Comparison, comparisons: int, *, power: float = POWER) -> int | None:
+    """Rows on which a difference of this effect size is found with the given power; None for none at all."""
+    if not comparison.effect_size:
+        return None
+    return math.ceil((_quantiles(comparison, comparisons, power) / abs(comparison.effect_size)) ** 2)
+
+
+def detectable(comparison: Comparison, comparisons: int, *, power: float = POWER) -> float | None:
+    """The smallest mean difference that this many rows show with the given power."""
+    if not comparison.effect_size:
+        return None
+    deviation = abs(comparison.difference / comparison.effect_size)
+    return _quantiles(comparison, comparisons, power) * deviation / math.sqrt(comparison.n_rows)
+
+
+def _quantiles(comparison: Comparison, comparisons: int, power: float) -> float:
+    level = (1 - comparison.confidence) / (2 * comparisons)
+    return NormalDist().inv_cdf(1 - level) + NormalDist().inv_cdf(power)
+
+
+def settle_table(comparisons: Sequence[Comparison], short: Mapping[str, str]) -> Table:
+    """What the rows could have shown, and what it would take to settle what they did not."""
+    count = len(comparisons)
+    rows = tuple(
+        (
+            f"{short.get(c.a, c.a)} \N{MINUS SIGN} {short.get(c.b, c.b)}",
+            c.difference,
+            abs(c.difference / c.effect_size) if c.effect_size else None,
+            c.effect_size,
+            detectable(c, count),
+            _rows_text(c, count),
+        )
+        for c in comparisons
+    )
+    columns = ("difference", "mean", "SD over rows", "effect size", "smallest shown", "rows to settle it")
+    note = (
+        "Effect size: mean / SD of the paired differences. Smallest shown: the difference that these rows tell from "
+        f"zero in {POWER:.0%} of cases. Rows to settle: how many would tell a difference of this effect size from zero "
+        f"in {POWER:.0%} of cases (normal approximation, two-sided, level divided by the {count} comparisons)."
+    )
+    return Table("What these rows can show", columns, rows, note)
+
+
+def _rows_text(c: Comparison, count: int) -> str:
+    needed = rows_to_settle(c, count)
+    if told_apart(c):
+        return "settled"
+    return "no number would" if needed is None else f"over {MOST_ROWS:,}" if needed > MOST_ROWS else f"about {_round(needed):,}"
+
+
+def _round(value: int) -> int:
+    """Two significant places: the estimate is no better than that."""
+    size = max(0, len(str(value)) - 2)
+    return math.ceil(value / 10**size) * 10**size
+
+
+def would_settle(c: Comparison, comparisons: int) -> str:
+    """The same as a sentence, for a comparison that is open."""
+    needed = rows_to_settle(c, comparisons)
+    if needed is None:
+        return "No number of rows would settle it: the rows' differences average out to nothing."
+    if needed > MOST_ROWS:
+        return f"If it is what it seems, not even {MOST_ROWS:,} rows would settle it."
+    if needed <= c.n_rows:
+        least = number(detectable(c, comparisons) or 0.0)
+        return f"These rows show differences from {least} on (power {POWER:.0%}), so it is a close call."
+    return f"If it is what it seems, about {_round(needed):,} rows would settle it (power {POWER:.0%})."
+
+
+def uncertainty_table(
+    cells: Sequence[CellRecord], items: Mapping[str, Sequence[ItemScore]], intervals: Mapping[str, Interval]
+) -> Table:
+    """The spread over seeds beside the uncertainty from the rows, setting by setting."""
+    every = settings(cells)
+    short = names(every)
+    rows: list[tuple[Value, ...]] = []
+    for setting in every:
+        over = averaged([cell.aggregate.ppl_mean for cell in setting.cells])
+        by_row = list(paired_rows(items_of(setting, items)).values())
+        error = float(np.std(by_row, ddof=1)) / math.sqrt(len(by_row)) if len(by_row) > 1 else None
+        rows.append((short[setting.label], over.mean, over.n, over.std, error, intervals.get(setting.label)))
+    columns = ("setting", "ppl_mean", "seeds", "SD over seeds", "SE over rows", "95 % interval over rows")
+    return Table("Two kinds of uncertainty", columns, tuple(rows), _uncertainty_note(cells))
+
+
+def _uncertainty_note(cells: Sequence[CellRecord]) -> str:
+    note = (
+        "SD over seeds (n-1): what another draw of demonstrations does to the mean of these rows; empty for one seed. "
+        "SE over rows: what another draw of test rows does to it, a row entering with its mean over the seeds."
+    )
+    if any(cell.adapter_sha256 is not None for cell in cells):
+        note += " QLoRA was trained with one seed: how far another would move it is not in these numbers."
+    return note

@@ -1,0 +1,183 @@
+"""`report.html`: one file that asks the network for nothing, with the answer first and every row within reach.
+
+Names, prompts and rows are other people's words. Three things keep them words: the template escapes, the scripts set
+text and never HTML, and the page's own policy lets no script run but ours, told by its hash, and loads nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import triptych
+from triptych.records import RunRecord
+from triptych.report.answer import answer
+from triptych.report.contenders import STRATEGY_NAMES, best_of_each
+from triptych.report.markdown import SELECTED, TEMPLATES, draw_facts, duration
+from triptych.report.numbers import Interval, together
+from triptych.report.packing import pack
+from triptych.report.rendering import numeric_columns, write_value
+from triptych.report.statistics import averaged
+from triptych.report.tables import Table, flat
+
+__all__ = ["Page", "render_html"]
+
+ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = ("data.js", "plots.js", "detail.js", "explorer.js", "main.js")
+AVERAGES = Table(
+    "The four averages",
+    ("average", "formula", "what it says"),
+    (
+        ("ppl_mean", "mean of exp(nllᵢ / nᵢ)", "the study's number; a few hard rows can rule it"),
+        ("ppl_corpus", "exp(Σ nllᵢ / Σ nᵢ)", "“perplexity” in most papers; long rows weigh more"),
+        ("ppl_geometric", "exp(mean of nllᵢ / nᵢ)", "every row weighs the same, none rules"),
+        ("bits_per_char", "Σ nllᵢ / ln 2 / Σ characters", "comparable across tokenizers"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page shows beside the record."""
+
+    tables: Mapping[str, Table]
+    warnings: Sequence[str]
+    intervals: Mapping[str, Interval]
+    """By setting label."""
+    parts: Mapping[str, str]
+    """Packed data by name (`payload`)."""
+    evidence: Sequence[Table] = field(default=())
+    slices: Sequence[Table] = field(default=())
+    kept_note: str = ""
+    """What the records don't hold about rows, and how to get it; empty where all is there."""
+
+
+def render_html(record: RunRecord, page: Page) -> str:
+    """The whole file."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    environment.filters |= {
+        "value": write_value,
+        "count": lambda value: f"{value:,}",
+        "duration": duration,
+        "glue": _glued,
+    }
+    library, policy = _library()
+    return environment.get_template("report.html.j2").render(
+        record=record,
+        tune=record.tune,
+        tables=page.tables,
+        warnings=page.warnings,
+        evidence=page.evidence,
+        slice_tables=page.slices,
+        kept_note=page.kept_note,
+        parts={**page.parts, "plotly": library},
+        policy=policy,
+        css=(ASSETS / "report.css").read_text(encoding="utf-8"),
+        script=_script(),
+        version=triptych.__version__,
+        averages=AVERAGES,
+        numeric=numeric_columns,
+        prompt_texts=_prompt_texts,
+        **_facts(record, page),
+    )
+
+
+def _glued(text: str) -> str:
+    """`p < 0.001` stays on one line."""
+    return re.sub(r"\bp ([<>=]) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
+
+
+def _facts(record: RunRecord, page: Page) -> dict[str, Any]:
+    provenance = {key: value for key, value in record.provenance.items() if key != "command"}
+    drawn = draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"])
+    return {
+        "answer": answer(record.comparisons, record.cells, record.few_shot),
+        "intervals_shown": bool(record.comparisons),
+        "selected": SELECTED[record.tune.selected_by] if record.tune else "",
+        "panels": _panels(record, page.intervals),
+        "n_rows": " or ".join(f"{n:,}" for n in sorted({cell.aggregate.n_rows for cell in record.cells})),
+        "seeds": _drawn(drawn) if record.few_shot else "",
+        "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items())),
+        "command": str(record.provenance.get("command", "")),
+    }
+
+
+def _panels(record: RunRecord, intervals: Mapping[str, Interval]) -> list[dict[str, str]]:
+    """The best of each strategy, cheapest first: three panels, as the name says."""
+    found = []
+    for strategy, setting in best_of_each(record.cells).items():
+        over = averaged([cell.aggregate.ppl_mean for cell in setting.cells])
+        level, *std = together(over.mean, *([over.std] if over.std is not None else []))
+        bounds = intervals.get(setting.label)
+        what = [f"prompt {setting.prompt}"]
+        what += [f"k = {setting.k}, mean of {over.n} seeds" if over.n > 1 else f"k = {setting.k}"] if setting.k else []
+        found.append(
+            {
+                **{"strategy": strategy, "name": _capital(STRATEGY_NAMES[strategy]), "ppl": level},
+                **{"std": std[0] if std else "", "what": ", ".join(what)},
+                "interval": f"[{', '.join(together(*bounds))}]" if bounds else "",
+            }
+        )
+    return found
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _drawn(facts: Mapping[str, Any]) -> str:
+    how = {"item": "drawn at random for each test row anew", "seed": "drawn once per seed and shown for every row"}
+    ways = " and ".join(f"{how[draw]} (draw = {draw})" for draw in sorted(facts["draws"]))
+    dropped = facts["dropped"]
+    kept = (
+        f"{dropped:,} demonstrations did not fit the context" if dropped else "every demonstration fitted the context"
+    )
+    return f"Demonstrations: training pairs, {ways}; k = {', '.join(map(str, facts['ks']))}. {facts['seeds']}; {kept}."
+
+
+def _prompt_texts(prompt: Mapping[str, Any]) -> dict[str, str]:
+    """Part -> its text in full, the preamble in its place."""
+    preamble = str(prompt.get("preamble", ""))
+    texts = flat({key: prompt[key] for key in ("zero_shot", "few_shot") if key in prompt})
+    return {
+        part.replace("_", "-").replace(".", ", "): text.replace("{preamble}", preamble) for part, text in texts.items()
+    }
+
+
+def _script() -> str:
+    parts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    return '"use strict";\n' + "\n".join(parts)
+
+
+@cache
+def _library() -> tuple[str, str]:
+    """plotly.js as its PyPI package ships it, packed, and the policy that lets it and our script run."""
+    spec = find_spec("plotly")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("the package plotly, which brings plotly.js, is not installed")
+    content = (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_bytes()
+    allowed = " ".join(_source(script) for script in (content, _script().encode()))
+    policy = (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return pack(content), policy
+
+
+def _source(script: bytes) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"

@@ -1,0 +1,57 @@
+"""How a report carries its data: gzip in base64, in script tags that a browser unpacks when it needs them.
+
+Base64 holds no `<`, so no row, whatever its text, can close the tag it lies in.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["LOG_STEP", "NLL_STEP", "pack", "pack_json", "pack_logs", "pack_nll"]
+
+LOG_STEP = 5e-4
+"""Steps of ln(ppl): perplexities keep three significant places and a half."""
+NLL_STEP = 0.1
+"""Steps of a token's NLL in nats: what is shown has one decimal."""
+NLL_LEVELS = 251
+FIRST = 0x23
+"""Code point of NLL 0: `#`. One character a token, and none of them needs escaping but the backslash."""
+
+
+def pack(content: bytes) -> str:
+    """Bytes as base64 of gzip; the same bytes always give the same text."""
+    return base64.b64encode(gzip.compress(content, compresslevel=9, mtime=0)).decode("ascii")
+
+
+def pack_json(value: Any) -> str:
+    """JSON, packed."""
+    return pack(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
+
+
+def pack_logs(columns: Iterable[Sequence[float]]) -> str:
+    """Columns of ln(ppl), one after the other, as 16-bit integers in steps of `LOG_STEP`.
+
+    Each column is stored as its difference to the one before: rows that are hard are hard everywhere, so the
+    differences are small and compress well. High and low bytes lie apart for the same reason.
+    """
+    exact = np.array([list(column) for column in columns], dtype=np.float64)
+    if exact.size == 0:
+        return pack(b"")
+    codes = np.clip(np.rint(exact / LOG_STEP), 0, 65535).astype(np.int64)
+    steps = np.diff(codes, axis=0, prepend=0) & 0xFFFF
+    return pack((steps >> 8).astype(np.uint8).tobytes() + (steps & 0xFF).astype(np.uint8).tobytes())
+
+
+def pack_nll(values: Sequence[float]) -> str:
+    """The NLLs of a row's tokens as a string, one character a token, in steps of `NLL_STEP`."""
+    return "".join(_CODES[min(NLL_LEVELS - 1, max(0, math.floor(value / NLL_STEP + 0.5)))] for value in values)
+
+
+_CODES = [chr(FIRST + code) for code in range(NLL_LEVELS)]

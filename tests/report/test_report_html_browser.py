@@ -1,0 +1,185 @@
+"""`report.html` as a reader meets it: in a browser that has no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_run import make_run, save_run, save_texts
+
+from triptych.data import Row
+from triptych.prompts import template_from_mapping
+from triptych.records import ItemScore, RunRecord
+from triptych.report import build_report
+from triptych.report.contenders import items_of, settings
+from triptych.report.statistics import paired_rows
+
+Open = Callable[..., Any]
+HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)> & {preamble} ${x}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord, dict[str, list[ItemScore]], dict[str, Row]]:
+    record, items = make_run(dev=True)
+    folder = save_run(tmp_path_factory.mktemp("html"), record, items)
+    rows = save_texts(folder, items)
+    build_report(folder)
+    return folder / "report.html", record, items, rows
+
+
+def shown_ids(page: Any) -> list[str]:
+    found: list[str] = page.locator("#rows-list tr.row .open").all_text_contents()
+    return found
+
+
+def wait_for_rows(page: Any, count: int) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator("#rows-list tr.row")).to_have_count(count)
+
+
+def test_it_opens_offline_and_asks_for_nothing(run: Any, open_report: Open) -> None:
+    opened = open_report(run[0])
+    page = opened.load()
+    page.evaluate("plots.drawAll()")
+    for name in ("curve", "loss", "byK", "forest", "distribution", "scatter"):
+        page.wait_for_selector(f'[data-plot="{name}"][data-drawn] .main-svg')
+    assert "Use QLoRA" in page.locator(".answer").inner_text()
+    assert page.locator(".panel").count() == 3
+    assert page.locator("#rows-count").inner_text() == "60 of 60 rows"
+    opened.assert_quiet()
+
+
+def test_search_filter_and_sort(run: Any, open_report: Open) -> None:
+    _, record, items, rows = run
+    opened = open_report(run[0])
+    page = opened.load()
+    page.fill("#rows-search", "第17句")
+    wait_for_rows(page, 1)
+    assert shown_ids(page) == ["row-017"]
+    page.fill("#rows-search", "")
+    every = {setting.label: setting for setting in settings(record.cells)}
+    tuned, zero = (paired_rows(items_of(every[label], items)) for label in ("qlora/default", "zero_shot/default"))
+    wait_for_rows(page, 50)
+    for key, value in (("difference", lambda row: tuned[row] - zero[row]), ("a", tuned.get)):
+        page.select_option("#rows-sort", key)
+        page.wait_for_timeout(60)
+        assert shown_ids(page)[:5] == sorted(tuned, key=value)[:5]
+    page.select_option("#rows-sort", label="few_shot/default/k=3/draw=item/seed=1")
+    page.select_option("#rows-direction", "down")
+    page.wait_for_timeout(60)
+    worst = sorted(items["few_shot/default/k=3/draw=item/seed=1"], key=lambda item: -item.ppl)
+    assert shown_ids(page)[:5] == [item.id for item in worst[:5]]
+    assert rows["row-017"].id == "row-017"
+    opened.assert_quiet()
+
+
+def test_an_opened_row_shows_its_texts_tokens_and_the_prompt_as_it_was(run: Any, open_report: Open) -> None:
+    _, record, items, rows = run
+    opened = open_report(run[0])
+    page = opened.load()
+    page.click("#rows-list tr.row[data-row='3'] .open")
+    page.wait_for_selector("tr.detail[data-ready]")
+    detail = page.locator("tr.detail")
+    assert rows["row-003"].target() in detail.inner_text()
+    assert detail.locator(".tokens .line").count() == 3
+    text = "".join(detail.locator(".tokens .line").first.locator(".token").all_text_contents())
+    assert text == rows["row-003"].target() + "</s>"
+    for cell in record.cells:
+        item = items[cell.cell][3]
+        template = template_from_mapping(
+            {key: record.prompts[cell.prompt][key] for key in ("preamble", "zero_shot", "few_shot")},
+            name=cell.prompt,
+            where="test",
+        )
+        detail.locator("select").select_option(label=cell.cell)
+        demos = [rows[demo] for demo in item.demo_ids]
+        assert detail.locator("pre").text_content() == template.prompt(rows[item.id].instruction, demos)
+    page.click("#rows-list tr.row[data-row='3'] .open")
+    assert page.locator("tr.detail").count() == 0
+    opened.assert_quiet()
+
+
+def test_the_theme_follows_the_system_and_the_switch(run: Any, open_report: Open) -> None:
+    def ground(page: Any) -> str:
+        found: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return found
+
+    opened = open_report(run[0], color_scheme="dark")
+    page = opened.load()
+    dark = ground(page)
+    page.click("#theme")
+    assert ground(page) != dark
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    page.click("#theme")
+    assert ground(page) == dark
+    opened.assert_quiet()
+
+
+def test_a_point_of_the_scatter_opens_its_row(run: Any, open_report: Open) -> None:
+    opened = open_report(run[0])
+    page = opened.load()
+    page.evaluate("explorer.show(57)")
+    page.wait_for_selector("tr.detail[data-ready]")
+    assert page.locator("tr.detail").evaluate("e => e.previousSibling.querySelector('.open').textContent") == "row-057"
+    opened.assert_quiet()
+
+
+def test_it_fits_a_phone_and_prints(run: Any, open_report: Open) -> None:
+    opened = open_report(run[0], viewport={"width": 390, "height": 844})
+    page = opened.load()
+    page.evaluate("plots.drawAll()")
+    page.click("#rows-list tr.row .open >> nth=0")
+    page.wait_for_selector("tr.detail[data-ready]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert page.locator("#statistics").is_visible()
+    opened.assert_quiet()
+
+
+def test_hostile_names_and_rows_stay_words(tmp_path: Path, open_report: Open) -> None:
+    record, items = make_run(30, ks=(1,), seeds=(0,))
+    as_text = record.model_dump_json().replace("emotional", HOSTILE.replace("'", "`").replace('"', ""))
+    record = RunRecord.model_validate_json(as_text).model_copy(update={"name": HOSTILE, "warnings": (HOSTILE,)})
+    changed = {
+        cell.cell: [_renamed(item) for item in items[old]] for cell, old in zip(record.cells, items, strict=True)
+    }
+    first = next(iter(changed.values()))
+    save_run(tmp_path, record, changed)
+    save_texts(tmp_path, changed, {item.id: (HOSTILE, HOSTILE) for item in first})
+    build_report(tmp_path)
+    opened = open_report(tmp_path / "report.html")
+    page = opened.load()
+    page.evaluate("plots.drawAll()")
+    page.click("#rows-list tr.row .open >> nth=0")
+    page.wait_for_selector("tr.detail[data-ready]")
+    assert HOSTILE in page.locator("tr.detail .words").first.text_content()
+    assert page.locator("h1").text_content() == HOSTILE
+    assert page.locator(".excerpt").first.text_content() == HOSTILE
+    assert page.locator("img").count() == 0
+    opened.assert_quiet()
+
+
+def _renamed(item: ItemScore) -> ItemScore:
+    from dataclasses import replace
+
+    return replace(item, id=f"<b onclick=alert(2)>{item.id}</b>")
+
+
+def test_without_texts_it_shows_numbers_and_says_so(tmp_path: Path, open_report: Open) -> None:
+    record, items = make_run(30)
+    save_run(tmp_path, record, items)
+    build_report(tmp_path)
+    opened = open_report(tmp_path / "report.html")
+    page = opened.load()
+    assert "no rows.parquet" in page.locator("#rows .warnings").inner_text()
+    page.click("#rows-list tr.row .open >> nth=0")
+    page.wait_for_selector("tr.detail[data-ready]")
+    assert page.locator("tr.detail .levels li").count() == len(settings(record.cells))
+    assert page.locator("tr.detail pre").count() == 0
+    opened.assert_quiet()

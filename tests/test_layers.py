@@ -1,0 +1,55 @@
+"""What must stay light stays light, and packages say what they offer."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import types
+
+import pytest
+
+LIGHT = ["triptych", "triptych.errors", "triptych.data", "triptych.prompts", "triptych.records", "triptych.report"]
+PACKAGES = [*LIGHT, "triptych.models", "triptych.tune", "triptych.experiment"]
+HEAVY = ["torch", "transformers", "peft", "bitsandbytes"]
+
+
+def test_rows_prompts_records_and_reports_load_no_torch() -> None:
+    program = (
+        "import importlib, json, sys\n"
+        f"for name in {LIGHT!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    loaded = [heavy for heavy in {HEAVY!r} if heavy in sys.modules]\n"
+        "    if loaded: sys.exit(json.dumps([name, loaded]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_command_lines_help_loads_no_torch() -> None:
+    program = (
+        "import json, sys\n"
+        "sys.argv = ['triptych', 'run', '--help']\n"
+        "from triptych.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as error: assert not error.code, error.code\n"
+        f"sys.stderr.write(json.dumps([heavy for heavy in {HEAVY!r} if heavy in sys.modules]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stderr) == []
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_all_is_the_public_names(name: str) -> None:
+    module = importlib.import_module(name)
+    public = {
+        key
+        for key, value in vars(module).items()
+        if not key.startswith("_") and not isinstance(value, types.ModuleType) and key != "annotations"
+    }
+    declared = set(module.__all__)
+    assert len(declared) == len(module.__all__)
+    if name == "triptych.errors":  # a module, not a package: it has imports of its own kind
+        public = {key for key in public if isinstance(vars(module)[key], type)}
+    assert public == declared - {"__version__"}
