@@ -163,3 +163,24 @@ def test_models_that_scale_their_logits() -> None:
         head = head_of(model)
         assert head.scale == scale
         torch.testing.assert_close(head.logits(hidden, slice(0, 259)), logits, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("softcap", [None, 400.0])
+def test_a_target_far_below_the_maximum(softcap: float | None) -> None:
+    """exp(l_v - l_y) overflows float32 here, so the maximum has to be looked for; values and gradients stay right."""
+    weight = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    hidden = (40 * weight[3:6]).requires_grad_()
+    targets = (hidden.detach() @ weight.T).argmin(1)
+    head = Head(weight, softcap=softcap)
+    logits = hidden @ weight.T
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    plain = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    assert plain.max() > 89  # exp of it is infinite in float32
+    (expected,) = torch.autograd.grad(plain.sum(), hidden)
+    nll = head.nll(hidden, targets)
+    (gradient,) = torch.autograd.grad(nll.sum(), hidden)
+    torch.testing.assert_close(nll, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(head.nll(hidden, targets), plain, rtol=1e-5, atol=1e-5)

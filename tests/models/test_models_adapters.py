@@ -184,7 +184,6 @@ def test_bfloat16_products_float32_weights(load_fake: Any) -> None:
         {"lora_bias": True},
         {"target_modules": ["q_proj", "embed_tokens"]},
         {"target_modules": r".*\.[qv]_proj"},
-        {"modules_to_save": ["norm"]},
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -265,3 +264,18 @@ def test_an_adapter_under_other_names_is_not_silently_zero(load_fake: Any, tmp_p
     with pytest.warns(UserWarning), pytest.raises(ModelError, match="lacks weights for this model") as caught:
         load_adapter(load_fake("llama"), tmp_path)
     assert "42 of 42 missing" in str(caught.value)
+
+
+def test_an_adapter_that_replaces_modules_is_refused(
+    load_fake: Any, fake_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It could not be switched off, and the base model's cells would be scored with half of it."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(fake_folder("llama"))
+    config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["norm"], task_type="CAUSAL_LM")
+    get_peft_model(model, config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="can't be switched off") as caught:
+        load_adapter(load_fake("llama"), tmp_path)
+    assert "modules_to_save: ['norm']" in str(caught.value)

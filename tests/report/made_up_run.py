@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from triptych.records import Aggregate, CellRecord, CurvePoint, ItemScore, RunRecord, TuneSummary
 from triptych.data import Row
+from triptych.records import Aggregate, CellRecord, CurvePoint, ItemScore, RunRecord, TuneSummary
 from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import comparisons, summarise_few_shot

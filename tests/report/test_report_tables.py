@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 from made_up_run import make_run, make_tune
 from rich.console import Console
 
 from triptych.records import Averaged
-from triptych.report import Table, cells_table, print_tables, settings_table, study_table, to_csv, to_markdown
+from triptych.report import Table, cells_table, print_tables, settings_table, study_table, to_csv, to_latex, to_markdown
 from triptych.report.markdown import fence
 from triptych.report.numbers import Estimate, Interval, Probability, difference, number, p_text, spread
 from triptych.report.rendering import escape
@@ -111,14 +112,30 @@ def test_an_empty_table_still_has_its_head() -> None:
     assert to_csv(Table("t", ("a", "b"), ())) == "a,b\n"
 
 
-def test_the_terminal_shows_brackets_as_they_are() -> None:
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_shows_whole_names_and_numbers(width: int) -> None:
     record, _ = make_run()
-    console = Console(width=200, record=True, file=io.StringIO())
+    console = Console(width=width, record=True, file=io.StringIO())
     print_tables(record, console)
     text = console.export_text()
-    assert "best of each" in text
-    assert "[−" in text
+    assert "QLoRA < few-shot k=10" in text
+    assert re.search("zero-shot emotional [~<>] zero-shot default", text)
     assert "4.27 ± 0.03" in text
+    assert "[−" in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert len(re.findall(r"few-shot default k=10 item", text)) == 3
+
+
+def test_latex_is_escaped_and_keeps_its_columns() -> None:
+    names = ("50 % & #1", "[a] {b} \\c ~^_$", "−1 ± 2 < 3")
+    table = Table("t", ("na_me", "x"), tuple((name, 1.5) for name in names), "a\nnote")
+    lines = to_latex(table).splitlines()
+    assert lines[:5] == ["% t. a note", r"\begin{tabular}{lr}", r"\toprule", r"na\_me & x \\", r"\midrule"]
+    assert lines[5] == r"50 \% \& \#1 & 1.50 \\"
+    assert lines[6].startswith(r"{}[a] \{b\} \textbackslash{}c \textasciitilde{}\textasciicircum{}\_\$ & 1.50")
+    assert lines[7].startswith(r"$-$1 $\pm$ 2 \textless{} 3 &")
+    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
 
 
 def test_a_fence_outlasts_backticks_in_a_prompt() -> None:

@@ -58,9 +58,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_round_trip(
-    adapter: Adapter, adapted: Callable[..., tuple[LoadedModel, Adapter]], tmp_path: Path
-) -> None:
+def test_round_trip(adapter: Adapter, adapted: Callable[..., tuple[LoadedModel, Adapter]], tmp_path: Path) -> None:
     optimizer = stepped(adapter, 5)
     torch.manual_seed(42)
     torch.rand(3)

@@ -288,9 +288,7 @@ def test_weights_that_are_nan_stop_the_first_step(
     assert not (tmp_path / "tune" / "log.jsonl").exists()
 
 
-def test_a_point_without_finite_numbers_is_divergence_too(
-    train: Train, load_fake: Callable[..., LoadedModel]
-) -> None:
+def test_a_point_without_finite_numbers_is_divergence_too(train: Train, load_fake: Callable[..., LoadedModel]) -> None:
     loaded = load_fake("llama")
 
     def ruin(curve: Sequence[Any]) -> None:

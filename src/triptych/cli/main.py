@@ -34,6 +34,7 @@ _debug = False
 
 # typer raises click's errors or, in later versions, its own copies of them: BadParameter is a UsageError in both
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_CTRL_C = 130
 
 
 def _version(asked: bool) -> None:
@@ -66,19 +67,19 @@ def main() -> None:
     """Entry point: every way to fail ends in one readable message and an exit code."""
     errors = Console(stderr=True, soft_wrap=True)
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="triptych", standalone_mode=False)
+        if code == _CTRL_C:
+            raise KeyboardInterrupt
     except _UsageError as error:
         error.show()  # type: ignore[attr-defined]
         code = 2
-    except typer.Abort:
-        code = 1
     except TriptychError as error:
         if _debug:
             traceback.print_exc()
         message = str(error) if isinstance(error, Interrupted) else f"error: {error}"
         errors.print(message, markup=False, highlight=False)
         code = error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # typer turns the first into the second, or into an exit code
         errors.print("stopped. What was finished is saved; the same command goes on from there.")
         code = 1
     except Exception as error:

@@ -31,4 +31,4 @@ def run(
     print_tables(record, console)
     for sentence in answer(record.comparisons, record.cells, record.few_shot):
         console.print(sentence, highlight=False, markup=False)
-    console.print(f"\nreport: {folder / 'report.md'}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nreport: {folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

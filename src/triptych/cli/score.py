@@ -30,6 +30,7 @@ def score(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many rows.")] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest rendering.")] = 2048,
+    cache: Annotated[bool, typer.Option(help="Look up scores of the same tokens and weights first.")] = True,
 ) -> None:
     """Score rows: NLL of output and EOS, four averages, one JSON."""
     from triptych.cli.watch import ConsoleWatcher
@@ -49,6 +50,7 @@ def score(
         adapter=adapter,
         limit=limit,
         max_tokens=max_tokens,
+        cache=cache,
     )
     aggregate = score_file(request, out, ConsoleWatcher(console))
     console.print(

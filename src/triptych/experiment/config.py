@@ -29,6 +29,12 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        raise ValueError("at least one value")
+    return value
+
+
 class ModelConfig(_Section):
     """Which model, and how it is held."""
 
@@ -72,21 +78,26 @@ class DataConfig(_Section):
 class ZeroShotConfig(_Section):
     """A cell for each prompt."""
 
-    prompts: tuple[str, ...] = Field(("default", "emotional"), min_length=1)
+    prompts: tuple[str, ...] = ("default", "emotional")
 
     @field_validator("prompts", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
+    @field_validator("prompts")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _not_empty(value)
+
 
 class FewShotConfig(_Section):
     """A cell for each draw x k x seed."""
 
     prompt: str = "default"
-    k: tuple[int, ...] = Field((1, 2, 3, 10), min_length=1)
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    draw: tuple[Draw, ...] = Field(("item",), min_length=1)
+    k: tuple[int, ...] = (1, 2, 3, 10)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    draw: tuple[Draw, ...] = ("item",)
 
     @field_validator("k", "seeds", "draw", mode="before")
     @classmethod
@@ -105,7 +116,7 @@ class FewShotConfig(_Section):
     def _distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) < len(value):
             raise ValueError("each value once")
-        return value
+        return _not_empty(value)
 
 
 class QloraConfig(_Section):
@@ -147,6 +158,8 @@ class ExperimentConfig(_Section):
     """Templates of your own, by name: a text with {instruction}, a file, or the keys of a template file."""
     max_tokens: int = Field(MAX_TOKENS, ge=16)
     """Longest rendering; demonstrations that don't fit are dropped whole and counted."""
+    cache: bool = True
+    """Look up scores of the same tokens under the same weights before computing them."""
     strategies: StrategiesConfig = StrategiesConfig(
         zero_shot=ZeroShotConfig(), few_shot=FewShotConfig(), qlora=QloraConfig()
     )

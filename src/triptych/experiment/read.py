@@ -32,7 +32,6 @@ _EXPECTED = {
     "bool_parsing": "true or false",
     "string_type": "text, in quotes if it looks like a number or a date",
     "string_pattern_mismatch": "letters, digits, `_`, `-` and `.`, the first a letter, digit or `_`",
-    "too_short": "at least one value",
 }
 
 

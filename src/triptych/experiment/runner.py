@@ -17,6 +17,7 @@ from triptych.experiment.cells import CellSpec, check_pool, demo_pool, grid, ren
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.likelihood.aggregate import aggregate
+from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer, to_items
 from triptych.models import (
     Adapter,
@@ -33,7 +34,7 @@ from triptych.progress import Silent, Watcher
 from triptych.prompts import Rendered, Template, render
 from triptych.records import CellRecord, ItemScore, RunRecord, TuneSummary
 from triptych.records.lock import hold_to
-from triptych.records.provenance import provenance
+from triptych.records.provenance import peak_memory, provenance
 from triptych.records.store import read_json, write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, summarise_few_shot, write_curve
@@ -216,6 +217,7 @@ class _Run:
             adapter_sha256=self.adapter.sha256() if with_adapter and self.adapter else None,
             aggregate=aggregate(items),
             seconds=time.perf_counter() - began,
+            rows_cached=scorer.rows_cached,
             rows_with_demos_dropped=sum(item.n_demos_dropped > 0 for item in items),
             demos_dropped=sum(item.n_demos_dropped for item in items),
         )
@@ -239,7 +241,7 @@ class _Run:
             self.watcher.say(f"loading {self.config.model.name}")
             spec = dataclasses.replace(self.config.model.spec(), **self.chosen)
             self.loaded = load_model(spec)
-            self.scorer = Scorer(self.loaded)
+            self.scorer = Scorer(self.loaded, cache=score_cache(self.loaded) if self.config.cache else None)
             if not self.chosen:
                 self.chosen = {
                     "dtype": self.loaded.info["dtype"],
@@ -288,6 +290,7 @@ class _Run:
         seeds = self.config.strategies.few_shot.seeds if self.config.strategies.few_shot else ()
         return {
             **self.begun,
+            "peak_memory_bytes": peak_memory(),
             "data": self.data.files,
             "seeds": {"demonstrations": list(seeds), "tune": self.config.tune.seed, "data": self.config.data.seed},
             "config": _plain(self.config),
@@ -300,7 +303,7 @@ def _decides(config: ExperimentConfig) -> dict[str, Any]:
     for section, keys in {"data": ("dir", "train", "test"), "model": ("name", "revision", "threads")}.items():
         for key in keys:
             del plain[section][key]
-    del plain["name"], plain["prompts"]
+    del plain["name"], plain["prompts"], plain["cache"]
     return plain
 
 

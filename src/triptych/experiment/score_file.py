@@ -9,6 +9,7 @@ from typing import Any
 from triptych.data import find_overlap, read_rows, sha256_of_file
 from triptych.errors import ConfigError
 from triptych.likelihood.aggregate import aggregate
+from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer, to_items
 from triptych.models import ModelSpec, load_adapter, load_model
 from triptych.progress import Watcher
@@ -35,6 +36,7 @@ class ScoreRequest:
     adapter: Path | None = None
     limit: int | None = None
     max_tokens: int = 2048
+    cache: bool = True
 
 
 def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
@@ -87,7 +89,7 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
         )
         for row in rows
     ]
-    scorer = Scorer(loaded)
+    scorer = Scorer(loaded, cache=score_cache(loaded) if request.cache else None)
     with watcher.phase("scoring", len(rendered)) as advance:
         items = to_items(rendered, scorer.score(rendered, advance))
     if dropped := sum(item.n_demos_dropped for item in items):
@@ -107,6 +109,7 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
             "seed": request.seed if request.shots else None,
             "draw": request.draw if request.shots else None,
             "max_tokens": limit,
+            "rows_cached": scorer.rows_cached,
             "data": {role: _file(path) for role, path in (("data", request.data), ("pool", request.pool)) if path},
         },
     }

@@ -253,7 +253,7 @@ def _attend_in_blocks(
         low = 0 if window is None else max(0, n_before + first - window + 1)
         high = n_before + last
         block = grouped[:, :, :, first:last].reshape(n_rows, kv_heads, groups * (last - first), size)
-        scores = (block @ key[:, :, low:high].transpose(2, 3)).float().mul(scale)
+        scores = (block.float() @ key[:, :, low:high].float().transpose(2, 3)).mul_(scale)
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
         scores = scores.view(n_rows, kv_heads, groups, last - first, high - low) + mask[first:last, low:high]

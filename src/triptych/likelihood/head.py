@@ -1,13 +1,18 @@
 """The output head at scored positions only, in chunks of the vocabulary.
 
-For hidden state h (C numbers) and target y:     nll = log sum_v exp(l_v) - l_y,     l = post(W h)
+For hidden state h (C numbers) and target y, with l = post(W h) and l_y the target's own logit:
 
-The sum runs over vocabulary chunks with a running maximum, in float32, so that no [tokens, vocabulary] tensor is ever
-made (for Gemma's 262,144 columns it would be a megabyte a token). `post` is the model's own scaling or soft cap.
+    nll = log sum_v exp(l_v - l_y)
 
-Training needs d nll / d h = sum_v softmax_v W_v - W_y. The same pass can carry that sum, rescaled when the maximum
-moves (as FlashAttention carries its output), so the backward costs no second look at the vocabulary. The head is
-frozen: no gradient for W is formed.
+The sum runs over vocabulary chunks in float32, so that no [tokens, vocabulary] tensor is ever made (for Gemma's 262,144
+columns it would be a megabyte a token). Subtracting the target's logit instead of the maximum saves looking for the
+maximum, and is done inside the product, before it is rounded to 16 bits: what is rounded is then small, and the
+error with it. `post` is the model's own scaling or soft cap.
+
+Should a logit exceed the target's by so much that exp overflows float32 (88 nats), the maximum is looked for after all.
+
+Training needs d nll / d h = sum_v softmax_v W_v - W_y. The same pass carries that sum beside the other, so the backward
+costs no second look at the vocabulary. The head is frozen: no gradient for W is formed.
 """
 
 from __future__ import annotations
@@ -50,41 +55,68 @@ class Head:
         blocks = zip(torch.split(hidden, _BLOCK_ROWS), torch.split(targets, _BLOCK_ROWS), strict=True)
         return torch.cat([self._forward(h, y, None) for h, y in blocks])
 
-    def logits(self, hidden: Tensor, columns: slice) -> Tensor:
-        """[N, c] float32 logits of some vocabulary columns, as the model would give them."""
-        raw = F.linear(hidden, self.weight[columns], None if self.bias is None else self.bias[columns]).float()
+    def _post(self, raw: Tensor) -> Tensor:
+        """float32 logits as the model would give them, in place."""
         if self.scale != 1.0:
             raw *= self.scale
         if self.softcap is not None:
             raw.div_(self.softcap).tanh_().mul_(self.softcap)
         return raw
 
+    def logits(self, hidden: Tensor, columns: slice) -> Tensor:
+        """[N, c] float32 logits of some vocabulary columns, as the model would give them."""
+        return self._post(
+            F.linear(hidden, self.weight[columns], None if self.bias is None else self.bias[columns]).float()
+        )
+
+    def _above(self, hidden: Tensor, base: Tensor, columns: slice) -> Tensor:
+        """[n, c] float32: logits of some vocabulary columns minus a base [n] (in the weights' dtype, as float32)."""
+        weight = self.weight[columns]
+        if self.bias is None and self.softcap is None and self.scale == 1.0:
+            start = base.neg().to(weight.dtype)[:, None].expand(-1, weight.shape[0])
+            return torch.addmm(start, hidden, weight.t()).float()
+        return self.logits(hidden, columns).sub_(base[:, None])
+
+    def _targets(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """[n] float32: the logit of each target, without 16-bit rounding."""
+        raw = (hidden.float() * self.weight[targets].float()).sum(1)
+        return self._post(raw if self.bias is None else raw + self.bias[targets].float())
+
+    def _sum(self, hidden: Tensor, base: Tensor, gradient: Tensor | None) -> Tensor:
+        """[n]: sum_v exp(l_v - base); with `gradient` [n, C] given, sum_v exp(l_v - base) W_v is added to it."""
+        total = torch.zeros_like(base)
+        for columns in self._chunks():
+            above = self._above(hidden, base, columns)
+            slope = None
+            if gradient is not None and self.softcap is not None:
+                slope = 1 - ((above + base[:, None]) / self.softcap) ** 2
+            terms = above.exp_()
+            total += terms.sum(1)
+            if gradient is not None:
+                share = terms if slope is None else terms * slope
+                gradient += share.to(self.weight.dtype) @ self.weight[columns]
+        return total
+
+    def _chunks(self) -> list[slice]:
+        size = self.weight.shape[0]
+        return [slice(at, min(at + _CHUNK_COLUMNS, size)) for at in range(0, size, _CHUNK_COLUMNS)]
+
     def _forward(self, hidden: Tensor, targets: Tensor, gradient: Tensor | None) -> Tensor:
         """nll [n]; with `gradient` [n, C] float32 given (zeros), d nll / d hidden is left in it."""
-        n = hidden.shape[0]
-        top = hidden.new_full((n,), float("-inf"), dtype=torch.float32)
-        total = torch.zeros_like(top)
-        at_target = torch.zeros_like(top)
-        for start in range(0, self.weight.shape[0], _CHUNK_COLUMNS):
-            columns = slice(start, min(start + _CHUNK_COLUMNS, self.weight.shape[0]))
-            logits = self.logits(hidden, columns)
-            inside = (targets >= columns.start) & (targets < columns.stop)
-            local = (targets - columns.start).clamp(0, logits.shape[1] - 1)
-            picked = logits.gather(1, local[:, None]).squeeze(1)
-            at_target = torch.where(inside, picked, at_target)
-            new_top = torch.maximum(top, logits.amax(1))
-            shrink = (top - new_top).exp()
-            slope = None if gradient is None or self.softcap is None else 1 - (logits / self.softcap) ** 2
-            exponentials = logits.sub_(new_top[:, None]).exp_()
-            total.mul_(shrink).add_(exponentials.sum(1))
+        at_target = self._targets(hidden, targets)
+        base = at_target.to(self.weight.dtype).float()  # rounded as it will be inside the product
+        total = self._sum(hidden, base, gradient)
+        if not bool(torch.isfinite(total).all()):
+            zero = torch.zeros_like(base)
+            tops = [self._above(hidden, zero, columns).amax(1) for columns in self._chunks()]
+            base = torch.stack(tops).amax(0).to(self.weight.dtype).float()
             if gradient is not None:
-                share = exponentials if slope is None else exponentials * slope
-                gradient.mul_(shrink[:, None]).add_(share.to(self.weight.dtype) @ self.weight[columns])
-            top = new_top
+                gradient.zero_()
+            total = self._sum(hidden, base, gradient)
         if gradient is not None:
             slope_y = 1.0 if self.softcap is None else (1 - (at_target / self.softcap) ** 2)[:, None]
             gradient.div_(total[:, None]).sub_(self.weight[targets].float() * slope_y).mul_(self.scale)
-        return top + total.log() - at_target
+        return total.log() + base - at_target
 
 
 class _NLL(torch.autograd.Function):

@@ -1,10 +1,9 @@
 """The scorer: NLL of each row's scored tokens, exact, whatever else is scored with it.
 
-    rows ──► tree of shared prefixes ──► passes of bounded tokens ──► hidden states at scored positions ──► NLL
+    rows ──► known already? ──► tree of shared prefixes ──► passes of bounded tokens ──► NLL at scored positions
 
-Whether a model can be computed this way is not assumed but tried: before the first row, a probe is scored here and by
-the model's own forward, and if they differ the scorer uses the model's own forward for all, one row at a time, and
-says so.
+Whether a model can be computed this way is not assumed but tried (`probe`); if it can't, the model's own forward is
+used for all, one row at a time, and that is said.
 """
 
 from __future__ import annotations
@@ -20,11 +19,14 @@ import torch
 from torch import Tensor
 
 from triptych.errors import ModelError, ScoringError
-from triptych.likelihood.attention import PrefixKV, Unsupported
+from triptych.likelihood.attention import PrefixKV
+from triptych.likelihood.cache import ScoreCache
 from triptych.likelihood.head import Head, head_of
 from triptych.likelihood.passes import own_forward_nll, pass_nll, prefix_kv
 from triptych.likelihood.plan import Branch, batches, plan_branches
-from triptych.models import LoadedModel
+from triptych.likelihood.probe import can_be_packed
+from triptych.models import LoadedModel, active_adapter_sha256
+from triptych.models.device import free_memory, out_of_memory
 from triptych.prompts import Rendered
 from triptych.records import ItemScore
 
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]
 """Called with the number of rows just finished."""
+
+_MOST_NATS = 700.0  # exp() of more per token is beyond double precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +57,64 @@ class Scorer:
 
     Args:
         loaded: the model.
-        budget_tokens: tokens of one forward pass; None takes a default for the device. It bounds memory, and
-            changes no result beyond float rounding.
+        budget_tokens: tokens of one forward pass; None finds them from free memory. It bounds memory (beyond one
+            shared prefix), and changes no result beyond float rounding.
         packed: None tries packed passes against the model's own forward; False never uses them.
+        cache: scores known already, by content; None computes everything.
     """
 
-    def __init__(self, loaded: LoadedModel, *, budget_tokens: int | None = None, packed: bool | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        budget_tokens: int | None = None,
+        packed: bool | None = None,
+        cache: ScoreCache | None = None,
+    ) -> None:
         self.loaded = loaded
-        self.budget = budget_tokens or (8192 if loaded.device.type == "cuda" else 2048)
+        self.cache = cache
         self.head: Head = head_of(loaded.model)
-        self.packed = self._probe() if packed is None else packed
+        self.budget = budget_tokens or default_budget(loaded)
+        self.packed = can_be_packed(loaded, self.head) if packed is None else packed
+        self.rows_cached = 0
+        """Rows of the last call that were known already."""
 
     @torch.inference_mode()
     def score(self, rows: Sequence[Rendered], progress: Progress | None = None) -> list[RowNLL]:
         """NLL of each row, in the order given.
 
         Raises:
-            ScoringError: NaN or infinity, with the row named.
+            ScoringError: NaN, infinity or a likelihood too small to have a perplexity, with the row named.
             ModelError: a row is longer than the model's positions, or holds a token the model doesn't know.
         """
         self._check_lengths(rows)
-        results: list[RowNLL | None] = [None] * len(rows)
+        adapter = active_adapter_sha256(self.loaded.model) if self.cache else None
+        known = self.cache.get(rows, adapter) if self.cache else [None] * len(rows)
+        results = [None if tokens is None else RowNLL(tokens) for tokens in known]
+        missing = [index for index, result in enumerate(results) if result is None]
+        self.rows_cached = len(rows) - len(missing)
+        if progress is not None and self.rows_cached:
+            progress(self.rows_cached)
 
         def done(indices: Sequence[int], nlls: Sequence[Tensor]) -> None:
             for index, nll in zip(indices, nlls, strict=True):
-                results[index] = _checked(rows[index], nll)
+                results[missing[index]] = _checked(rows[missing[index]], nll)
             if progress is not None:
                 progress(len(indices))
 
+        self._compute([rows[index] for index in missing], done)
+        found = [result for result in results if result is not None]
+        if self.cache and missing:
+            # only when all are there: a cell that was cut short is computed whole, and comes out bit by bit the same
+            self.cache.put([rows[i] for i in missing], adapter, [found[i].tokens for i in missing])
+        return found
+
+    def _compute(self, rows: Sequence[Rendered], done: Callable[[Sequence[int], Sequence[Tensor]], None]) -> None:
         if not self.packed:
             for index, row in enumerate(rows):
                 done([index], [own_forward_nll(self.loaded, row).cpu()])
         elif rows:
             self._walk(plan_branches(rows), None, rows, done)
-        return [result for result in results if result is not None]
 
     def _walk(
         self,
@@ -100,35 +128,26 @@ class Scorer:
             past = prefix_kv(self.loaded, branch.ids[: branch.end], past)
         lengths = [len(row.ids) - branch.end for row in rows]
         for batch in batches(branch.rows, lengths, branch.end, budget=self.budget):
-            these = [rows[i] for i in batch]
-            nll = pass_nll(self.loaded, self.head, these, branch.end, past)
-            done(batch, torch.split(nll.cpu(), [row.n_scored for row in these]))
+            for part, nll in self._pass(batch, rows, branch.end, past):
+                done(part, torch.split(nll.cpu(), [rows[i].n_scored for i in part]))
         for child in branch.children:
             self._walk(child, past, rows, done)
 
-    @torch.inference_mode()
-    def _probe(self) -> bool:
-        """Whether packed passes give what the model's own forward gives."""
-        rows = _probe_rows(self.loaded)
+    def _pass(
+        self, batch: list[int], rows: Sequence[Rendered], n_prefix: int, past: PrefixKV | None
+    ) -> list[tuple[list[int], Tensor]]:
+        """One pass, or, where memory runs out, two of half the rows, and so on; the budget stays halved."""
         try:
-            ours: list[Tensor] = []
-            branch = plan_branches(rows, saves=1)
-            self._walk(branch, None, rows, lambda _, nlls: ours.extend(nlls))
-        except (Unsupported, AttributeError, LookupError, NotImplementedError, TypeError, RuntimeError) as error:
-            logger.warning("this model can't share prefixes (%s): rows are scored one by one", error)
-            return False
-        theirs = [own_forward_nll(self.loaded, rows[i]).cpu() for i in _visited(branch, rows)]
-        difference = (torch.cat(ours) - torch.cat(theirs)).abs().mean().item()
-        # 16-bit rounding alone moves these random tokens' NLL by about 1 % (measured: 0.2 of 19 nats); a mask or a
-        # position that is wrong moves them by far more
-        allowed = 1e-3 if self.loaded.dtype == torch.float32 else 0.05 * torch.cat(theirs).mean().item()
-        if difference > allowed or math.isnan(difference):
-            logger.warning(
-                "packed passes differ from this model's own forward by %.3g nats a token: rows are scored one by one",
-                difference,
-            )
-            return False
-        return True
+            return [(batch, pass_nll(self.loaded, self.head, [rows[i] for i in batch], n_prefix, past))]
+        except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
+            if len(batch) == 1 or not out_of_memory(error):
+                raise
+        if self.loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.budget = max(1, self.budget // 2)
+        logger.warning("out of memory with %d rows in a pass: going on with at most half", len(batch))
+        half = len(batch) // 2
+        return self._pass(batch[:half], rows, n_prefix, past) + self._pass(batch[half:], rows, n_prefix, past)
 
     def _check_lengths(self, rows: Sequence[Rendered]) -> None:
         limit = self.loaded.max_tokens
@@ -151,26 +170,21 @@ class Scorer:
                 )
 
 
-def _visited(branch: Branch, rows: Sequence[Rendered]) -> list[int]:
-    """Row indices in the order `_walk` finishes them."""
-    lengths = [len(row.ids) - branch.end for row in rows]
-    own = [i for batch in batches(branch.rows, lengths, branch.end, budget=1 << 30) for i in batch]
-    return own + [i for child in branch.children for i in _visited(child, rows)]
+def default_budget(loaded: LoadedModel) -> int:
+    """Tokens of a pass: as many as a quarter of the free memory holds, up to what still makes a pass faster.
 
-
-def _probe_rows(loaded: LoadedModel) -> list[Rendered]:
-    """Two rows of unlike length behind a prefix longer than the sliding window, if there is a window in reach."""
+    A token of a pass holds about eight hidden states, four of the feed-forward's and its keys and values, and
+    reserves eightfold keys and values for the prefix laid beside it (`plan.batches`).
+    """
     config: Any = loaded.model.config.get_text_config()
-    window = getattr(config, "sliding_window", None) or 0
-    limit = min(loaded.max_tokens or 2048, 2048)
-    n_prefix = window + 8 if window + 64 < limit else 24
-    usable = min(config.vocab_size, 50_000)
-
-    def ids(n: int, step: int) -> tuple[int, ...]:
-        return tuple((i * step + 17) % usable for i in range(n))
-
-    prefix = ids(n_prefix, 7919)
-    return [Rendered(f"probe {n}", prefix + ids(n, step), n_prefix + 2, 1) for n, step in ((18, 31), (31, 57))]
+    hidden = int(config.hidden_size)
+    inner = int(getattr(config, "intermediate_size", None) or 4 * hidden)
+    n_heads = int(getattr(config, "num_attention_heads", None) or 1)
+    heads = int(getattr(config, "num_key_value_heads", None) or n_heads)
+    size = int(getattr(config, "head_dim", None) or hidden // n_heads)
+    each = (8 * hidden + 4 * inner + 9 * 2 * heads * size) * 4
+    most = 16_384 if loaded.device.type == "cuda" else 2048
+    return max(256, min(most, free_memory(loaded.device) // 4 // each))
 
 
 def _checked(row: Rendered, nll: Tensor) -> RowNLL:
@@ -180,6 +194,11 @@ def _checked(row: Rendered, nll: Tensor) -> RowNLL:
             f"the model gives no finite likelihood for row {row.row_id!r}: scored token {bad + 1} of {row.n_scored} "
             f"(id {row.ids[row.n_prompt + bad]}) has NLL {nll[bad].item()}.\n"
             "  to mend it: check the weights are whole; with float16, try bfloat16 or float32"
+        )
+    if (mean := nll.mean().item()) > _MOST_NATS:
+        raise ScoringError(
+            f"row {row.row_id!r} costs {mean:.0f} nats a token: no number holds its perplexity.\n"
+            "  to mend it: if an adapter is on, it has diverged: train with a lower lr"
         )
     return RowNLL(nll.numpy().astype(np.float32))
 

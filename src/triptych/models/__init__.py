@@ -3,6 +3,7 @@
 from triptych.models.adapters import (
     Adapter,
     LoraSettings,
+    active_adapter_sha256,
     adapter_is_on,
     attach_adapter,
     load_adapter,
@@ -18,6 +19,7 @@ __all__ = [
     "LoraSettings",
     "ModelSpec",
     "TokenizerProfile",
+    "active_adapter_sha256",
     "adapter_is_on",
     "attach_adapter",
     "identify",

@@ -29,6 +29,7 @@ from triptych.records.store import read_json, write_json
 __all__ = [
     "Adapter",
     "LoraSettings",
+    "active_adapter_sha256",
     "adapter_is_on",
     "attach_adapter",
     "load_adapter",
@@ -152,6 +153,13 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
             fix="give the model it was trained on with --model",
         )
     config = wrapped.peft_config[_NAME]
+    if config.modules_to_save:
+        raise ModelError(
+            "this adapter replaces whole modules, which can't be switched off for the base model's cells",
+            where=str(folder),
+            found=f"modules_to_save: {config.modules_to_save}",
+            expected="LoRA layers only",
+        )
     _compute_in_input_dtype(wrapped)
     wrapped.eval()
     named = config.target_modules  # names, or one regular expression
@@ -163,6 +171,20 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
 def adapter_is_on(model: Any) -> bool:
     """Whether any LoRA layer would add to the output now."""
     return any(not layer.disable_adapters for layer in _lora_layers(model))
+
+
+def active_adapter_sha256(model: Any) -> str | None:
+    """Hash of all that the adapters add to the output now (weights and scale); None if they are off."""
+    if not adapter_is_on(model):
+        return None
+    digest = hashlib.sha256()
+    for layer in _lora_layers(model):
+        digest.update(repr(sorted(layer.scaling.items())).encode())
+    for name, parameter in sorted(model.named_parameters()):
+        if ".lora_" in name:
+            digest.update(name.encode())
+            digest.update(parameter.detach().to("cpu", torch.float32).numpy().tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager

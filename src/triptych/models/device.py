@@ -12,7 +12,7 @@ import torch
 
 from triptych.errors import ConfigError
 
-__all__ = ["DTYPES", "DtypeName", "choose_device", "choose_dtype", "choose_threads", "free_memory"]
+__all__ = ["DTYPES", "DtypeName", "choose_device", "choose_dtype", "choose_threads", "free_memory", "out_of_memory"]
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {
@@ -113,3 +113,8 @@ def free_memory(device: torch.device) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch means that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -13,7 +13,7 @@ from typing import Any
 
 import triptych
 
-__all__ = ["provenance"]
+__all__ = ["peak_memory", "provenance"]
 
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors", "gguf", "numpy", "scipy")
 
@@ -30,6 +30,16 @@ def provenance() -> dict[str, Any]:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def peak_memory() -> int | None:
+    """Most bytes this process held in main memory so far; None where the system doesn't say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _version(name: str) -> str | None:

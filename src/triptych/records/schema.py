@@ -94,6 +94,8 @@ class CellRecord(_Record):
     aggregate: Aggregate
     seconds: float
     """Wall time of scoring this cell. Near zero when the scores were already known."""
+    rows_cached: int = 0
+    """Rows whose scores were known from before; they took no time."""
     rows_with_demos_dropped: int = 0
     demos_dropped: int = 0
 

@@ -116,7 +116,7 @@ def read_record(path: Path, kind: type[RecordT]) -> RecordT:
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(
-            f"this is not a {kind.__name__} that this version of Triptych knows",
+            f"this is no {kind.__name__} that this version of Triptych knows",
             where=f"{path}, key {'.'.join(map(str, first['loc']))}",
             found=first["msg"],
             fix="use the version that wrote it, or delete the file and run the same command again",

@@ -3,7 +3,10 @@
 from triptych.report.answer import answer, dominated, row_warnings
 from triptych.report.build import build_report, write_curve
 from triptych.report.contenders import Setting, best_of_each, comparisons, settings
-from triptych.report.rendering import print_tables, to_csv, to_markdown
+from triptych.report.rendering import to_csv, to_latex, to_markdown
+from triptych.report.runs import compare_runs, read_runs
+from triptych.report.runs_files import write_comparison
+from triptych.report.slices import slices
 from triptych.report.statistics import compare, holm, interval, summarise_few_shot, told_apart
 from triptych.report.tables import (
     Table,
@@ -15,6 +18,7 @@ from triptych.report.tables import (
     study_table,
     zero_shot_table,
 )
+from triptych.report.terminal import print_table, print_tables
 
 __all__ = [
     "Setting",
@@ -24,6 +28,7 @@ __all__ = [
     "build_report",
     "cells_table",
     "compare",
+    "compare_runs",
     "comparisons",
     "comparisons_table",
     "curve_table",
@@ -31,15 +36,20 @@ __all__ = [
     "few_shot_table",
     "holm",
     "interval",
+    "print_table",
     "print_tables",
+    "read_runs",
     "row_warnings",
     "settings",
     "settings_table",
+    "slices",
     "study_table",
     "summarise_few_shot",
     "to_csv",
+    "to_latex",
     "to_markdown",
     "told_apart",
+    "write_comparison",
     "write_curve",
     "zero_shot_table",
 ]

@@ -3,89 +3,119 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from triptych.data import Row
 from triptych.errors import DataError
 from triptych.records import CurvePoint, ItemScore, RunRecord
 from triptych.records.store import read_items, read_run, write_text
 from triptych.report.answer import row_warnings
-from triptych.report.contenders import best_of_each, items_of, settings
+from triptych.report.certainty import settle_table, uncertainty_table, with_effect_sizes
+from triptych.report.contenders import best_of_each, items_of, names, settings
 from triptych.report.figures import draw_figures
 from triptych.report.html import Page, render_html
 from triptych.report.markdown import render_markdown
 from triptych.report.numbers import Interval
 from triptych.report.payload import payload
-from triptych.report.rendering import to_csv
+from triptych.report.rendering import to_csv, to_latex
+from triptych.report.slice_tables import difficulty, hard_table, hurt_table, slice_tables
+from triptych.report.slices import Slices, by_length, slices
 from triptych.report.statistics import interval, paired_rows
-from triptych.report.tables import (
-    Table,
-    cells_table,
-    comparisons_table,
-    curve_table,
-    few_shot_table,
-    settings_table,
-    study_table,
-    zero_shot_table,
-)
+from triptych.report.tables import Table, curve_table, study_tables
 from triptych.report.texts import LEFT_OUT, RowTexts, kept_note, read_texts
 
-__all__ = ["build_report", "write_curve"]
+__all__ = ["build_report", "write_curve", "write_tables"]
 
-TABLES = ("study", "zero_shot", "few_shot", "cells", "comparisons", "curve", "settings")
+Items = Mapping[str, Sequence[ItemScore]]
+
+EXCERPT = 40
 
 
 def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
     """Rebuild `report.html`, `report.md`, `figures/`, `tables/` and `curve.csv` from the run's records.
 
     `texts=False` leaves the rows' texts and tokens out of `report.html`: for results whose rows can't be published.
-
     What a record no longer holds (a curve, a strategy) leaves no old table or figure behind.
 
     Raises:
-        DataError: a record is missing, torn, of another schema, or the two are not of the same run.
+        DataError: a record is missing, torn, of another schema, or not of the same run as the others.
         DiskError: the folder can't be written to.
     """
     record = read_run(run_dir)
     items = read_items(run_dir / "items.parquet")
     _check_same_run(record, items, run_dir)
+    record = with_effect_sizes(record, items)
+    kept = read_texts(run_dir, items)
+    intervals = _intervals(record, items)
     best = [setting.label for setting in best_of_each(record.cells).values()]
-    intervals = _setting_intervals(record, items)
     figures = draw_figures(record, {label: intervals[label] for label in best}, run_dir / "figures")
-    tables = _tables(record, items)
-    _write_tables(tables, run_dir / "tables")
+    tables = study_tables(record, intervals)
+    evidence = _evidence(record, items, intervals)
+    parts = _parts(record, items, kept, texts=texts)
+    write_tables({**tables, **evidence, **parts.tables}, run_dir / "tables")
     if record.curve:
         write_curve(run_dir / "curve.csv", record.curve)
     # the runner may have kept the same warnings already: each is said once
     warnings = list(dict.fromkeys([*record.warnings, *_selected_on_test(record), *row_warnings(record.cells, items)]))
-    write_text(run_dir / "report.md", render_markdown(record, tables, figures=figures, warnings=warnings))
-    shown = read_texts(run_dir, items) if texts else None
-    write_text(run_dir / "report.html", _html(record, items, tables, warnings, shown, intervals))
+    more = [*evidence.values(), *parts.tables.values()]
+    write_text(run_dir / "report.md", render_markdown(record, tables, figures=figures, warnings=warnings, more=more))
+    page = Page(
+        tables=tables,
+        warnings=warnings,
+        intervals=intervals,
+        parts=payload(record, items, kept if texts else RowTexts(), intervals=intervals, slices=parts.slices),
+        evidence=list(evidence.values()),
+        slices=list(parts.tables.values()),
+        kept_note=kept_note(kept, [cell.cell for cell in record.cells]) if texts else LEFT_OUT,
+    )
+    write_text(run_dir / "report.html", render_html(record, page))
     return record
 
 
-def _write_tables(tables: Mapping[str, Table], folder: Path) -> None:
-    for name in TABLES:
+class Parts(NamedTuple):
+    """The slices of the rows and the tables that are made of them."""
+
+    slices: Slices
+    tables: dict[str, Table]
+
+
+def _parts(record: RunRecord, items: Items, kept: RowTexts, *, texts: bool) -> Parts:
+    known = kept.rows.get("test", {})
+    if known:
+        found = slices([Row(row, *pair) for row, pair in known.items()])
+    else:
+        found = {"length": by_length({i.id: i.n_chars for rows in list(items.values())[:1] for i in rows})}
+    if not texts:
+        found.pop("wording", None)  # lines of the data themselves
+    tables = {f"slice_{name}": table for name, table in slice_tables(record.cells, items, found).items()}
+    excerpts = {row: " ".join(output.split())[:EXCERPT] for row, (_, output) in known.items()} if texts else {}
+    rest = {"hard_rows": hard_table(record.cells, items, excerpts), "hurt_rows": hurt_table(record.cells, items)}
+    tables |= {name: table for name, table in rest.items() if table is not None}
+    return Parts({**found, **difficulty(record.cells, items)}, tables)
+
+
+def _evidence(record: RunRecord, items: Items, intervals: Mapping[str, Interval]) -> dict[str, Table]:
+    tables = {}
+    if record.cells:
+        tables["uncertainty"] = uncertainty_table(record.cells, items, intervals)
+    if record.comparisons:
+        tables["rows_to_settle"] = settle_table(record.comparisons, names(settings(record.cells)))
+    return tables
+
+
+def write_tables(tables: Mapping[str, Table], folder: Path) -> None:
+    """Each table as CSV and LaTeX; tables that are no more leave no file behind."""
+    written = set()
+    for name, table in tables.items():
         for kind, write in (("csv", to_csv), ("tex", to_latex)):
-            path = folder / f"{name}.{kind}"
-            if name in tables:
-                write_text(path, write(tables[name]))
-            else:
-                path.unlink(missing_ok=True)
-
-
-def _html(
-    record: RunRecord,
-    items: Mapping[str, Sequence[ItemScore]],
-    tables: Mapping[str, Table],
-    warnings: Sequence[str],
-    texts: RowTexts | None,
-    intervals: Mapping[str, Interval],
-) -> str:
-    slices: dict[str, dict[str, str]] = {}
-    parts = payload(record, items, texts or RowTexts(), intervals=intervals, slices=slices)
-    note = LEFT_OUT if texts is None else kept_note(texts, [cell.cell for cell in record.cells])
-    return render_html(record, Page(tables, warnings, intervals, parts, kept_note=note))
+            path = folder / f"{re.sub(r'[^a-z0-9_]+', '_', name.lower())}.{kind}"
+            write_text(path, write(table))
+            written.add(path)
+    for old in {*folder.glob("*.csv"), *folder.glob("*.tex")} - written:
+        old.unlink()
 
 
 def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:
@@ -99,7 +129,7 @@ def _selected_on_test(record: RunRecord) -> list[str]:
     return ["The QLoRA checkpoint was selected on the test rows, so its perplexity here is too good: see section 1."]
 
 
-def _check_same_run(record: RunRecord, items: Mapping[str, Sequence[ItemScore]], run_dir: Path) -> None:
+def _check_same_run(record: RunRecord, items: Items, run_dir: Path) -> None:
     for cell in record.cells:
         rows = items.get(cell.cell, ())
         mean = math.fsum(item.ppl for item in rows) / len(rows) if rows else math.nan
@@ -114,23 +144,12 @@ def _check_same_run(record: RunRecord, items: Mapping[str, Sequence[ItemScore]],
         )
 
 
-def _setting_intervals(record: RunRecord, items: Mapping[str, Sequence[ItemScore]]) -> dict[str, Interval]:
-    """Of each setting's mean over rows, a row entering with its mean over the seeds."""
-    every = settings(record.cells)
-    return {s.label: Interval(*interval(list(paired_rows(items_of(s, items)).values()))) for s in every}
-
-
-def _tables(record: RunRecord, items: Mapping[str, Sequence[ItemScore]]) -> dict[str, Table]:
-    intervals = {cell.cell: Interval(*interval([i.ppl for i in items[cell.cell]])) for cell in record.cells}
-    tables = {"study": study_table(record), "cells": cells_table(record.cells, intervals)}
-    if (zero_shot := zero_shot_table(record.cells, intervals)).rows:
-        tables["zero_shot"] = zero_shot
-    if record.few_shot:
-        tables["few_shot"] = few_shot_table(record)
-    if record.comparisons:
-        tables["comparisons"] = comparisons_table(record.comparisons)
-    if record.curve:
-        tables["curve"] = curve_table(record.curve)
-    if record.tune:
-        tables["settings"] = settings_table(record.tune)
-    return tables
+def _intervals(record: RunRecord, items: Items) -> dict[str, Interval]:
+    """By cell, and by setting label: of a setting's mean over rows, a row entering with its mean over the seeds."""
+    found = {cell.cell: Interval(*interval([i.ppl for i in items[cell.cell]])) for cell in record.cells}
+    for setting in settings(record.cells):
+        if len(setting.cells) > 1:
+            found[setting.label] = Interval(*interval(list(paired_rows(items_of(setting, items)).values())))
+        else:
+            found[setting.label] = found[setting.cells[0].cell]
+    return found

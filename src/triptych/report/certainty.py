@@ -9,8 +9,8 @@ Rows to settle (a power calculation, Cohen 1988, for the paired mean, by the nor
     n = ((z_(1 - alpha / 2m) + z_power) / |d|)^2        d: mean / SD of the paired differences
     smallest difference n rows show = (z_(1 - alpha / 2m) + z_power) * SD / sqrt(n)
 
-m, the number of comparisons, divides alpha as the first step of Holm's correction does. It takes the difference seen for
-the true one: where the data can't tell it from zero, that is an optimist's guess.
+m, the number of comparisons, divides alpha as the first step of Holm's correction does. It takes the difference seen
+for the true one: where the data can't tell it from zero, that is an optimist's guess.
 """
 
 from __future__ import annotations
@@ -21,17 +21,39 @@ from statistics import NormalDist
 
 import numpy as np
 
-from triptych.records import CellRecord, Comparison, ItemScore
+from triptych.records import CellRecord, Comparison, ItemScore, RunRecord
 from triptych.report.contenders import items_of, names, settings
 from triptych.report.numbers import Interval, number
-from triptych.report.statistics import averaged, paired_rows, told_apart
+from triptych.report.statistics import averaged, effect_size, paired_rows, told_apart
 from triptych.report.tables import Table, Value
 
-__all__ = ["MOST_ROWS", "POWER", "detectable", "rows_to_settle", "settle_table", "uncertainty_table", "would_settle"]
+__all__ = [
+    "MOST_ROWS",
+    "POWER",
+    "detectable",
+    "rows_to_settle",
+    "settle_table",
+    "uncertainty_table",
+    "with_effect_sizes",
+    "would_settle",
+]
 
 POWER = 0.8
 MOST_ROWS = 1_000_000
 """Beyond this no test set is meant."""
+
+
+def with_effect_sizes(record: RunRecord, items: Mapping[str, Sequence[ItemScore]]) -> RunRecord:
+    """Fill in the effect sizes that a run of an earlier version didn't keep."""
+    by_label = {setting.label: setting for setting in settings(record.cells)}
+
+    def filled(c: Comparison) -> Comparison:
+        if c.effect_size is not None or not {c.a, c.b} <= by_label.keys():
+            return c
+        a, b = (paired_rows(items_of(by_label[label], items)) for label in (c.a, c.b))
+        return c.model_copy(update={"effect_size": effect_size(np.array([a[row] - b[row] for row in a]))})
+
+    return record.model_copy(update={"comparisons": tuple(filled(c) for c in record.comparisons)})
 
 
 def rows_to_settle(comparison: Comparison, comparisons: int, *, power: float = POWER) -> int | None:
@@ -81,13 +103,20 @@ def _rows_text(c: Comparison, count: int) -> str:
     needed = rows_to_settle(c, count)
     if told_apart(c):
         return "settled"
-    return "no number would" if needed is None else f"over {MOST_ROWS:,}" if needed > MOST_ROWS else f"about {_round(needed):,}"
+    return (
+        "no number would"
+        if needed is None
+        else f"over {MOST_ROWS:,}"
+        if needed > MOST_ROWS
+        else f"about {_round(needed):,}"
+    )
 
 
 def _round(value: int) -> int:
     """Two significant places: the estimate is no better than that."""
     size = max(0, len(str(value)) - 2)
-    return math.ceil(value / 10**size) * 10**size
+    unit: int = 10**size
+    return math.ceil(value / unit) * unit
 
 
 def would_settle(c: Comparison, comparisons: int) -> str:

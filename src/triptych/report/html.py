@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -70,12 +70,13 @@ def render_html(record: RunRecord, page: Page) -> str:
         lstrip_blocks=True,
         autoescape=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "value": write_value,
         "count": lambda value: f"{value:,}",
         "duration": duration,
         "glue": _glued,
     }
+    environment.filters |= filters
     library, policy = _library()
     return environment.get_template("report.html.j2").render(
         record=record,

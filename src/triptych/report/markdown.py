@@ -25,9 +25,17 @@ SELECTED = {
 
 
 def render_markdown(
-    record: RunRecord, tables: Mapping[str, Table], *, figures: Sequence[str], warnings: Sequence[str]
+    record: RunRecord,
+    tables: Mapping[str, Table],
+    *,
+    figures: Sequence[str],
+    warnings: Sequence[str],
+    more: Sequence[Table] = (),
 ) -> str:
-    """Fill the template. `figures` are the names of those that were drawn; sections without cells are left out."""
+    """Fill the template. `figures` are the names of those that were drawn; sections without cells are left out.
+
+    `more`: tables of certainty and of slices, shown after the comparison.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -46,7 +54,7 @@ def render_markdown(
         "fence": fence,
         "duration": duration,
     }
-    text = environment.get_template("report.md.j2").render(_context(record, tables, figures, warnings))
+    text = environment.get_template("report.md.j2").render(_context(record, tables, figures, warnings), more=more)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 

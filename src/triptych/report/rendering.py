@@ -1,6 +1,6 @@
-"""A table as GitHub markdown, as CSV, and on the terminal.
+"""A table as GitHub markdown, CSV and LaTeX.
 
-Markdown and terminal round (`numbers`); CSV keeps every digit and gives a mean ± std or an interval a column each part.
+Markdown and LaTeX round (`numbers`); CSV keeps every digit and gives a mean ± std or an interval a column each part.
 """
 
 from __future__ import annotations
@@ -8,18 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import re
-from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from triptych.records import Averaged, RunRecord
+from triptych.records import Averaged
 from triptych.report.numbers import Estimate, Interval, Probability, difference, number, p_text, spread, together
-from triptych.report.tables import Table, Value, comparisons_table, study_table
+from triptych.report.tables import Table, Value
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["escape", "numeric_columns", "print_tables", "to_csv", "to_markdown", "write_value"]
+__all__ = ["escape", "numeric_columns", "to_csv", "to_latex", "to_markdown", "write_value"]
 
 
 def write_value(value: Value) -> str:
@@ -97,17 +93,27 @@ def _fields(value: Value, width: int) -> list[object]:
     return ["" if field is None else field for field in found]
 
 
-def print_tables(record: RunRecord, console: Console) -> None:
-    """The study's table and the paired differences on the terminal."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
+LATEX = {
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    **{"±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "<": r"\textless{}", ">": r"\textgreater{}", "…": r"\ldots{}"},
+    **dict.fromkeys("\n\r\t", " "),
+}
 
-    tables = [study_table(record), *([comparisons_table(record.comparisons)] if record.comparisons else [])]
-    for table in tables:
-        shown = RichTable(title=Text(table.title), caption=Text(table.note), caption_justify="left")
-        for name, side in zip(table.columns, _aligned(table), strict=True):
-            shown.add_column(Text(name), justify="left" if side == "left" else "right")
-        for row in table.rows:
-            # Text, so that brackets in names and intervals are not read as rich's markup
-            shown.add_row(*(Text(write_value(value)) for value in row))
-        console.print(shown)
+
+def escape_latex(text: str) -> str:
+    """Make any text plain text in a LaTeX table; Chinese needs a font for it (xeCJK, CJKutf8)."""
+    escaped = "".join(LATEX.get(character, character) for character in text)
+    # after a line's end, LaTeX would read these as the line end's own options
+    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
+
+
+def to_latex(table: Table) -> str:
+    r"""A tabular with booktabs' rules (`\usepackage{booktabs}`), numbers rounded as in the report, names escaped."""
+    numbers = numeric_columns(table)
+    sides = "".join("r" if index in numbers else "l" for index in range(len(table.columns)))
+    comment = " ".join(f"{table.title}. {table.note}".split())
+    body = [" & ".join(escape_latex(write_value(value)) for value in row) + r" \\" for row in table.rows]
+    head = " & ".join(escape_latex(column) for column in table.columns) + r" \\"
+    lines = [f"% {comment}", rf"\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule", *body]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

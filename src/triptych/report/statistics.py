@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from triptych.records import Averaged, CellRecord, Comparison, FewShotSummary, ItemScore
 
-__all__ = ["compare", "holm", "interval", "paired_rows", "summarise_few_shot", "told_apart"]
+__all__ = ["compare", "effect_size", "holm", "interval", "paired_rows", "sign_flip", "summarise_few_shot", "told_apart"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -148,7 +148,7 @@ def compare(
     differences = np.array([a[row] - b[row] for row in sorted(a)])
     differences[np.abs(differences) < TIE] = 0.0
     low, high = interval(differences, confidence=confidence, draws=draws, seed=seed)
-    p_value, test = _sign_flip(differences, draws, seed)
+    p_value, test = sign_flip(differences, draws, seed)
     return Comparison(
         a=a_label,
         b=b_label,
@@ -163,12 +163,12 @@ def compare(
         ties=int((differences == 0).sum()),
         losses=int((differences > 0).sum()),
         n_rows=len(a),
-        effect_size=_effect_size(differences),
+        effect_size=effect_size(differences),
         method=f"paired by row; BCa bootstrap of the mean ({draws:,} draws, seed {seed}); {test}",
     )
 
 
-def _effect_size(differences: FloatArray) -> float | None:
+def effect_size(differences: FloatArray) -> float | None:
     """Cohen's d_z: how large the mean difference is against the scatter of the rows' differences."""
     spread = float(np.std(differences, ddof=1)) if differences.size > 1 else 0.0
     return float(differences.mean()) / spread if spread > 0 else None
@@ -184,7 +184,7 @@ def paired_rows(items: Sequence[ItemScore]) -> dict[str, float]:
     return {row: float(np.mean(values)) for row, values in rows.items()}
 
 
-def _sign_flip(differences: FloatArray, draws: int, seed: int) -> tuple[float, str]:
+def sign_flip(differences: FloatArray, draws: int, seed: int) -> tuple[float, str]:
     """Two-sided p-value of the mean difference if, row by row, a and b could change places, and how it was made.
 
     Sampled: p = (1 + count) / (1 + draws), never 0 (Phipson & Smyth 2010). Exact for few rows: p = count / 2^n.

@@ -21,6 +21,7 @@ __all__ = [
     "flat",
     "settings_table",
     "study_table",
+    "study_tables",
     "zero_shot_table",
 ]
 
@@ -37,6 +38,22 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Value, ...], ...]
     note: str = ""
+
+
+def study_tables(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[str, Table]:
+    """The study's tables that this run has, by the name of their files. `intervals` by cell name."""
+    tables = {"study": study_table(record), "cells": cells_table(record.cells, intervals)}
+    if (zero_shot := zero_shot_table(record.cells, intervals)).rows:
+        tables["zero_shot"] = zero_shot
+    if record.few_shot:
+        tables["few_shot"] = few_shot_table(record)
+    if record.comparisons:
+        tables["comparisons"] = comparisons_table(record.comparisons, names(settings(record.cells)))
+    if record.curve:
+        tables["curve"] = curve_table(record.curve)
+    if record.tune:
+        tables["settings"] = settings_table(record.tune)
+    return tables
 
 
 def study_table(record: RunRecord) -> Table:
@@ -175,8 +192,8 @@ def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str
 def _comparison_note(comparisons: Sequence[Comparison]) -> str:
     methods = "; ".join(dict.fromkeys(c.method for c in comparisons))
     share = "".join(sorted({f"{c.confidence * 100:g} %" for c in comparisons}))
-    what = f"Mean of the rows' perplexity differences with its {share} interval; below zero, a is better. Effect size: mean / SD."
-    return f"{what} Method: {methods}."
+    what = f"Mean of the rows' perplexity differences with its {share} interval; below zero, a is better."
+    return f"{what} Effect size: mean / SD of the rows' differences. Method: {methods}."
 
 
 def curve_table(curve: Sequence[CurvePoint]) -> Table:

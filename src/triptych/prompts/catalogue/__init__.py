@@ -1,1 +1,0 @@
-"""The prompts that ship, one YAML file each."""

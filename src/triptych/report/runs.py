@@ -1,0 +1,222 @@
+"""Several runs beside each other: only what is comparable is compared, and what isn't says why.
+
+A difference of perplexities needs the same rows, the same protocol and the same tokenizer: perplexity is per token, and
+another tokenizer makes other tokens. Bits per character need only the same rows and the same protocol. Runs on other
+rows stand side by side, with no difference drawn between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triptych.errors import ConfigError
+from triptych.records import ItemScore, RunRecord
+from triptych.records.schema import Strategy
+from triptych.records.store import read_items, read_run
+from triptych.records.texts import read_rows_shown
+from triptych.report.contenders import STRATEGIES, STRATEGY_NAMES, Setting, best_of_each, items_of
+from triptych.report.numbers import Estimate, Interval, Probability
+from triptych.report.statistics import holm, interval, sign_flip
+from triptych.report.tables import Table, Value
+
+__all__ = ["Run", "RunsCompared", "compare_runs", "read_runs"]
+
+DRAWS, SEED = 10_000, 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run with its rows, named so that no two have the same name."""
+
+    name: str
+    record: RunRecord
+    items: Mapping[str, Sequence[ItemScore]]
+    texts: Mapping[str, tuple[str, str]]
+
+    def fact(self, *keys: str) -> Any:
+        """A fact of the provenance, None where the run didn't keep it."""
+        value: Any = self.record.provenance
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    @property
+    def rows(self) -> dict[str, ItemScore]:
+        """Its test rows by id, as the first cell scored them."""
+        return {item.id: item for item in next(iter(self.items.values()), ())}
+
+
+@dataclass(frozen=True)
+class RunsCompared:
+    """What may be said of several runs together."""
+
+    refused: tuple[str, ...]
+    """What was not compared, and why."""
+    tables: dict[str, Table]
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read the runs.
+
+    Raises:
+        DataError: a record is missing, torn or of another schema.
+        ConfigError: a folder is named twice, or nothing was scored in one.
+    """
+    found: list[Run] = []
+    for place, folder in enumerate(folders):
+        if folder.resolve() in [other.resolve() for other in folders[:place]]:
+            raise ConfigError("a run is named twice", where=str(folder), fix="name each run once")
+        record = read_run(folder)
+        items = read_items(folder / "items.parquet")
+        if not record.cells:
+            raise ConfigError("nothing was scored in this run, so it can't be compared", where=str(folder))
+        texts = read_rows_shown(folder / "rows.parquet").get("test", {})
+        found.append(Run(record.name, record, items, texts))
+    names = [run.name for run in found]
+    if len(set(names)) < len(names):
+        return [Run(str(folder), run.record, run.items, run.texts) for folder, run in zip(folders, found, strict=True)]
+    return found
+
+
+def other_rows(a: Run, b: Run) -> str | None:
+    """Why the two were not scored on the same rows; None if they were."""
+    ours, theirs = a.rows, b.rows
+    if only := ours.keys() ^ theirs.keys():
+        return f"other test rows: {len(only):,} are in only one of them ({len(ours):,} and {len(theirs):,} rows)"
+    lengths = [row for row in ours if ours[row].n_chars != theirs[row].n_chars]
+    texts = [row for row in ours if a.texts and b.texts and a.texts.get(row) != b.texts.get(row)]
+    if changed := lengths or texts:
+        return f"other test rows: {len(changed):,} of {len(ours):,} have the same id and another text"
+    files = [run.fact("data", "test", "sha256") for run in (a, b)]
+    if not (a.texts and b.texts) and all(files) and files[0] != files[1]:
+        return "their test files differ, and without rows.parquet nobody can tell whether the rows do"
+    return None
+
+
+def other_protocol(a: Run, b: Run) -> str | None:
+    """Why the two were not scored by the same rules; None if they were."""
+    for what, pair in {
+        "protocol": (a.record.protocol, b.record.protocol),
+        "longest input (max_tokens)": (a.fact("max_tokens"), b.fact("max_tokens")),
+    }.items():
+        if pair[0] != pair[1]:
+            return f"another {what}: {pair[0]} and {pair[1]}"
+    return None
+
+
+def other_tokenizer(a: Run, b: Run) -> str | None:
+    """Why perplexities per token of the two mean different things; None if they mean the same."""
+    ours, theirs = (run.fact("model", "tokenizer_sha256") for run in (a, b))
+    if ours and theirs and ours != theirs:
+        return "another tokenizer: perplexity per token can't be compared, bits per character can"
+    if not (ours and theirs):
+        return "the run doesn't say which tokenizer it used: bits per character can be compared"
+    counts = [row for row, item in a.rows.items() if row in b.rows and b.rows[row].n_tokens != item.n_tokens]
+    return f"{len(counts):,} rows have other numbers of scored tokens" if counts else None
+
+
+def compare_runs(runs: Sequence[Run]) -> RunsCompared:
+    """Each run against the first."""
+    first, refused = runs[0], []
+    by_token: list[Run] = [first]
+    by_character: list[Run] = [first]
+    for run in runs[1:]:
+        pair = f"{run.name} against {first.name}"
+        if why := other_rows(first, run) or other_protocol(first, run):
+            refused.append(f"{pair}: no difference is drawn, {why}.")
+        elif why := other_tokenizer(first, run):
+            refused.append(f"{pair}: perplexities are not compared, {why}.")
+            by_character.append(run)
+        else:
+            by_token.append(run)
+            by_character.append(run)
+    tables = {"runs": _overview(runs), "levels": _levels(runs)}
+    for name, title, chosen in (
+        ("perplexity", "Perplexity: differences to the first run", by_token),
+        ("bits_per_char", "Bits per character: differences to the first run", by_character),
+    ):
+        if (table := _differences(title, chosen, by_token=name == "perplexity")).rows:
+            tables[name] = table
+    return RunsCompared(tuple(refused), tables)
+
+
+def _overview(runs: Sequence[Run]) -> Table:
+    rows: list[tuple[Value, ...]] = [
+        (
+            run.name,
+            str(run.fact("model", "name") or ""),
+            str(run.fact("model", "quantize") or ""),
+            str(run.fact("model", "tokenizer_sha256") or "")[:8],
+            len(run.rows),
+            str(run.fact("data", "test", "sha256") or "")[:8],
+            run.record.protocol,
+        )
+        for run in runs
+    ]
+    columns = ("run", "model", "quantize", "tokenizer", "rows", "test file", "protocol")
+    return Table("The runs", columns, tuple(rows), "Tokenizer and test file: the first 8 characters of their SHA-256.")
+
+
+def _levels(runs: Sequence[Run]) -> Table:
+    rows: list[tuple[Value, ...]] = []
+    for run in runs:
+        for strategy, setting in best_of_each(run.record.cells).items():
+            bits = _bits(setting, run)
+            mean = float(np.mean(list(bits.values())))
+            rows.append(
+                (run.name, STRATEGY_NAMES[strategy], setting.label, mean, Interval(*interval(list(bits.values()))))
+            )
+    columns = ("run", "strategy", "best setting", "bits_per_char", "95 % interval")
+    return Table("Bits per character", columns, tuple(rows), "Lower is better; chosen by ppl_mean within each run.")
+
+
+def _bits(setting: Setting, run: Run) -> dict[str, float]:
+    """Row id -> bits over the mean number of characters of a row: their mean is the run's bits per character."""
+    rows = items_of(setting, run.items)
+    characters = max(1, sum(item.n_chars for item in rows)) / len(rows)
+    return _over_seeds(rows, lambda item: item.nll_nats / math.log(2) / characters)
+
+
+def _ppl(setting: Setting, run: Run) -> dict[str, float]:
+    return _over_seeds(items_of(setting, run.items), lambda item: item.ppl)
+
+
+def _over_seeds(rows: Sequence[ItemScore], value: Callable[[ItemScore], float]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for item in rows:
+        found.setdefault(item.id, []).append(value(item))
+    return {row: float(np.mean(values)) for row, values in found.items()}
+
+
+def _differences(title: str, runs: Sequence[Run], *, by_token: bool) -> Table:
+    measure = _ppl if by_token else _bits
+    found: list[tuple[Run, Strategy, Estimate, float]] = []
+    best = {run.name: best_of_each(run.record.cells) for run in runs}
+    for run in runs[1:]:
+        for strategy in STRATEGIES:
+            if strategy in best[run.name] and strategy in best[runs[0].name]:
+                ours = measure(best[run.name][strategy], run)
+                theirs = measure(best[runs[0].name][strategy], runs[0])
+                differences = np.array([ours[row] - theirs[row] for row in sorted(ours)])
+                value = Estimate(float(differences.mean()), *interval(differences, draws=DRAWS, seed=SEED))
+                found.append((run, strategy, value, sign_flip(differences, DRAWS, SEED)[0]))
+    corrected = holm([p for *_, p in found])
+    rows = tuple(
+        (run.name, STRATEGY_NAMES[strategy], value, Probability(p), _verdict(value, p))
+        for (run, strategy, value, _), p in zip(found, corrected, strict=True)
+    )
+    columns = ("run", "strategy", f"difference to {runs[0].name}", "p (Holm)", "verdict")
+    note = "Best setting against best, paired by row; below zero, this run is better. 95 % BCa intervals over rows."
+    return Table(title, columns, rows, note)
+
+
+def _verdict(value: Estimate, p: float) -> str:
+    if p >= 0.05 or value.low <= 0 <= value.high:
+        return "can't be told"
+    return "better" if value.value < 0 else "worse"

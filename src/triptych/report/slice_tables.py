@@ -1,0 +1,116 @@
+"""Tables of slices: every setting on every part of the rows, rows hard for all, rows that a strategy hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from triptych.records import CellRecord, ItemScore
+from triptych.records.schema import Strategy
+from triptych.report.contenders import STRATEGY_NAMES, best_of_each, items_of, names, settings
+from triptych.report.slices import Slices
+from triptych.report.statistics import paired_rows
+from triptych.report.tables import Table, Value
+
+__all__ = ["difficulty", "hard_table", "hurt_table", "slice_tables"]
+
+Items = Mapping[str, Sequence[ItemScore]]
+FEW_VALUES = 4
+HARDEST = 0.1
+"""Hard: among this share of rows with the highest perplexity."""
+MOST_SHOWN = 15
+WORST = 3
+
+
+def slice_tables(cells: Sequence[CellRecord], items: Items, slices: Slices) -> dict[str, Table]:
+    """Slice name -> mean perplexity by part. Few parts: a column each; many: a line each, for the best settings."""
+    every, short = settings(cells), names(settings(cells))
+    best = list(best_of_each(cells).values())
+    by_row = {s.label: paired_rows(items_of(s, items)) for s in every}
+    tables = {}
+    for name, values in slices.items():
+        parts = {value: [row for row in values if values[row] == value] for value in dict.fromkeys(values.values())}
+        heads = {value: f"{value}, {len(rows):,} rows" for value, rows in parts.items()}
+        title = f"By {name}"
+        if len(parts) <= FEW_VALUES:
+            lines = [(short[s.label], *(_mean(by_row[s.label], rows) for rows in parts.values())) for s in every]
+            tables[name] = Table(title, ("setting", *heads.values()), tuple(lines), "Mean perplexity of those rows.")
+            continue
+        ordered = sorted(parts.items(), key=lambda part: -len(part[1]))
+        columns = (name, "rows", *(short[s.label] for s in best))
+        rest = [(value, len(rows), *(_mean(by_row[s.label], rows) for s in best)) for value, rows in ordered]
+        tables[name] = Table(title, columns, tuple(rest), "Mean perplexity of the best setting of each strategy.")
+    return tables
+
+
+def _mean(ppl: Mapping[str, float], rows: Sequence[str]) -> float | None:
+    found = [ppl[row] for row in rows if row in ppl]
+    return float(np.mean(found)) if found else None
+
+
+def _best_rows(cells: Sequence[CellRecord], items: Items) -> dict[Strategy, dict[str, float]]:
+    return {strategy: paired_rows(items_of(setting, items)) for strategy, setting in best_of_each(cells).items()}
+
+
+def _hard(best: Mapping[Strategy, Mapping[str, float]]) -> list[str]:
+    """Rows among the hardest of every strategy, the hardest first (by the geometric mean over strategies)."""
+    if len(best) < 2:
+        return []
+    found: list[set[str]] = []
+    for ppl in best.values():
+        count = max(1, round(HARDEST * len(ppl)))
+        found.append(set(sorted(ppl, key=lambda row: -ppl[row])[:count]))
+    shared = set.intersection(*found)
+    return sorted(shared, key=lambda row: -float(np.mean([np.log(ppl[row]) for ppl in best.values()])))
+
+
+def difficulty(cells: Sequence[CellRecord], items: Items) -> Slices:
+    """Slices to filter rows by: hard for every strategy, and helped or hurt against the best zero-shot prompt."""
+    best = _best_rows(cells, items)
+    found: Slices = {}
+    if hard := _hard(best):
+        found["hard for every strategy"] = dict.fromkeys(hard, "yes")
+    base = best.get("zero_shot")
+    for strategy, ppl in best.items():
+        if base is not None and strategy != "zero_shot":
+            name = f"{STRATEGY_NAMES[strategy]} against zero-shot"
+            found[name] = {row: _verdict(ppl[row], base[row]) for row in ppl if row in base}
+    return found
+
+
+def _verdict(ppl: float, base: float) -> str:
+    return "helps" if ppl < base else "hurts" if ppl > base else "same"
+
+
+def hard_table(cells: Sequence[CellRecord], items: Items, excerpts: Mapping[str, str]) -> Table | None:
+    """Rows that every strategy finds hard; `excerpts`: row id -> the beginning of its text, where it may be shown."""
+    best = _best_rows(cells, items)
+    hard = _hard(best)
+    if not hard:
+        return None
+    rows: list[tuple[Value, ...]] = [
+        (row, *([excerpts.get(row, "")] if excerpts else []), *(ppl[row] for ppl in best.values()))
+        for row in hard[:MOST_SHOWN]
+    ]
+    columns = ("row", *(["output"] if excerpts else []), *(STRATEGY_NAMES[strategy] for strategy in best))
+    note = f"Among the {HARDEST:.0%} of rows with the highest perplexity under the best setting of every strategy"
+    more = f"; the {MOST_SHOWN} hardest of {len(hard)}." if len(hard) > MOST_SHOWN else "."
+    return Table("Rows hard for every strategy", columns, tuple(rows), note + more)
+
+
+def hurt_table(cells: Sequence[CellRecord], items: Items) -> Table | None:
+    """How often, and where most, a strategy makes a row worse than the best zero-shot prompt does."""
+    best = _best_rows(cells, items)
+    base = best.pop("zero_shot", None)
+    if base is None or not best:
+        return None
+    rows: list[tuple[Value, ...]] = []
+    for strategy, ppl in best.items():
+        worse = sorted((row for row in ppl if ppl[row] > base[row]), key=lambda row: base[row] / ppl[row])
+        ratio = float(np.median([ppl[row] / base[row] for row in worse])) if worse else None
+        share = f"{len(worse) / len(ppl):.0%}"
+        rows.append((STRATEGY_NAMES[strategy], len(worse), share, ratio, ", ".join(worse[:WORST])))
+    columns = ("strategy", "rows hurt", "share", "median factor", "hurt most")
+    note = "Rows whose perplexity is higher than under the best zero-shot prompt, and by what factor in the median."
+    return Table("Rows that a strategy hurts", columns, tuple(rows), note)

@@ -1,0 +1,83 @@
+"""Parts of the test set, so that an average can't hide where a strategy helps and where it doesn't.
+
+A slice is a name and a value for each row. Built in, where the rows have them: the direction of a translation between
+modern and classical Chinese, the wording of the instruction, the length of the output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from triptych.data import Row
+
+__all__ = ["Slices", "by_length", "slices"]
+
+Slices = dict[str, dict[str, str]]
+
+# the study's and the sample's wordings; 下麵 is the study's own spelling
+SENTENCE = r"(?:幫我)?(?:[將把](?:下[面麵]|這)句(?:子|話)?)?"
+CLASSICAL = re.compile(rf"{SENTENCE}翻譯成(?:文言文|古文)[：:。]?|這句話在(?:中國)?古代怎麼說[：:？?]?")
+MODERN = re.compile(rf"{SENTENCE}翻譯成(?:現代文|白話文)[：:。]?|文言文翻譯[：:]?")
+KNOWN_SHARE = 0.5
+"""A slice that says nothing of more rows than this is not shown."""
+FEWEST_REPEATS = 2
+REPEATED_SHARE = 0.01
+"""A first or last line that this share of the rows has is a template's, not a row's own."""
+MOST_WORDINGS = 40
+
+
+def slices(rows: Sequence[Row]) -> Slices:
+    """Name -> row id -> value. A row of which a slice says nothing is not in it; a slice of one value is none."""
+    found = {
+        "direction": _directions(rows),
+        "wording": _wordings(rows),
+        "length": by_length({row.id: len(row.output or "") for row in rows}),
+    }
+    return {name: values for name, values in found.items() if _tells(values, len(rows))}
+
+
+def _tells(values: Mapping[str, str], rows: int) -> bool:
+    return len(set(values.values())) > 1 and len(values) >= KNOWN_SHARE * rows
+
+
+def _lines(row: Row) -> tuple[str, str]:
+    lines = row.instruction.strip().splitlines() or [""]
+    return lines[0].strip(), lines[-1].strip()
+
+
+def _directions(rows: Iterable[Row]) -> dict[str, str]:
+    """By the line that asks, never by the text to be translated, which may speak of either."""
+    found = {}
+    for row in rows:
+        first, last = _lines(row)
+        for value, pattern in (("to classical", CLASSICAL), ("to modern", MODERN)):
+            if pattern.fullmatch(first) or pattern.fullmatch(last):
+                found[row.id] = value
+    return found
+
+
+def _wordings(rows: Sequence[Row]) -> dict[str, str]:
+    """First and last line where many rows share them: `first …`, `… last`, `first … last`."""
+    ends = {row.id: _lines(row) for row in rows if len(row.instruction.strip().splitlines()) > 1}
+    least = max(FEWEST_REPEATS, REPEATED_SHARE * len(rows))
+    firsts, lasts = (Counter(pair[side] for pair in ends.values()) for side in (0, 1))
+    found = {}
+    for row_id, (first, last) in ends.items():
+        head, tail = firsts[first] >= least, lasts[last] >= least
+        if head or tail:
+            found[row_id] = f"{first if head else ''} … {last if tail else ''}".strip()
+    return found if len(set(found.values())) <= MOST_WORDINGS else {}
+
+
+def by_length(characters: Mapping[str, int]) -> dict[str, str]:
+    """Thirds of the rows by the length of their outputs; fewer parts where many are equally long."""
+    if not characters:
+        return {}
+    lengths = np.array(list(characters.values()))
+    low, high = (int(cut) for cut in np.quantile(lengths, (1 / 3, 2 / 3), method="lower"))
+    names = (f"short (up to {low} characters)", f"middle ({low + 1} to {high})", f"long (over {high} characters)")
+    return {row: names[int(n > low) + int(n > high)] for row, n in characters.items()}

@@ -1,0 +1,115 @@
+"""The run's tables on a terminal, readable from 80 columns on.
+
+Fewer columns than in the report: what doesn't fit a line is in report.html, and no name is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from triptych.records import Comparison, RunRecord
+from triptych.report.contenders import STRATEGY_NAMES, Setting, best_of_each, names, settings
+from triptych.report.numbers import Estimate, Probability
+from triptych.report.rendering import numeric_columns, write_value
+from triptych.report.statistics import averaged, told_apart
+from triptych.report.tables import Table, Value
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["print_table", "print_tables"]
+
+
+def print_tables(record: RunRecord, console: Console) -> None:
+    """The study's table, the paired differences and every cell."""
+    short = {label: _plain(name) for label, name in names(settings(record.cells)).items()}
+    tables = [_study(record, short)]
+    if record.comparisons:
+        tables.append(_differences(record.comparisons, short))
+    tables.append(_cells(record))
+    for table in tables:
+        if table.rows:
+            print_table(table, console)
+
+
+def _plain(name: str) -> str:
+    """`few-shot k=10`: a comma and a capital less, so that two names fit a line."""
+    return name.replace(", ", " ").replace("Few-shot", "few-shot").replace("Zero-shot", "zero-shot")
+
+
+def print_table(table: Table, console: Console) -> None:
+    """One table with its note."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(
+        title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1)
+    )
+    numbers = numeric_columns(table)
+    for index, name in enumerate(table.columns):
+        side = index in numbers
+        # names may take two lines where the terminal is narrow; numbers stay whole
+        shown.add_column(Text(name), justify="right" if side else "left", no_wrap=side, overflow="fold")
+    for row in table.rows:
+        # Text, so that brackets in names and intervals are not read as rich's markup
+        shown.add_row(*(Text(write_value(value)) for value in row))
+    console.print(shown)
+    if table.note:
+        console.print(Text(f"  {table.note}"), style="dim", highlight=False)
+        console.print()
+
+
+def _study(record: RunRecord, short: dict[str, str]) -> Table:
+    best = set(best_of_each(record.cells).values())
+    ordered = sorted(settings(record.cells), key=lambda s: ("qlora", "zero_shot", "few_shot").index(s.strategy))
+    rows = tuple(
+        (short[s.label], *_means(s), len(s.cells), "best of its kind" if s in best and len(best) > 1 else "")
+        for s in ordered
+    )
+    counts = " or ".join(f"{n:,}" for n in sorted({cell.aggregate.n_rows for cell in record.cells}))
+    note = f"Mean perplexity of {counts} rows, lower is better."
+    if any(len(s.cells) > 1 for s in ordered):
+        note += " ±: standard deviation over seeds."
+    return Table("The study", ("setting", "ppl_mean", "bits/char", "seeds", ""), rows, note)
+
+
+def _means(setting: Setting) -> tuple[Value, ...]:
+    found = [
+        averaged([getattr(cell.aggregate, name) for cell in setting.cells]) for name in ("ppl_mean", "bits_per_char")
+    ]
+    return tuple(average if average.n > 1 else average.mean for average in found)
+
+
+def _differences(comparisons: Sequence[Comparison], short: dict[str, str]) -> Table:
+    rows = tuple(
+        (
+            f"{short.get(c.a, c.a)} {_sign(c)} {short.get(c.b, c.b)}",
+            Estimate(c.difference, c.ci_low, c.ci_high),
+            Probability(c.p_holm),
+        )
+        for c in comparisons
+    )
+    note = (
+        "First minus second, paired by row, 95 % interval, Holm-corrected p. < lower, > higher, ~ can't be told apart."
+    )
+    return Table("Paired differences of mean perplexity", ("comparison", "difference", "p"), rows, note)
+
+
+def _sign(c: Comparison) -> str:
+    return ("<" if c.difference < 0 else ">") if told_apart(c) else "~"
+
+
+def _cells(record: RunRecord) -> Table:
+    rows = tuple(
+        (
+            " ".join([STRATEGY_NAMES[cell.strategy], cell.prompt, *([f"k={cell.k} {cell.draw}"] if cell.k else [])]),
+            None if cell.seed is None else cell.seed,
+            *(getattr(cell.aggregate, name) for name in ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")),
+            cell.seconds,
+        )
+        for cell in record.cells
+    )
+    columns = ("cell", "seed", "mean", "corpus", "geom.", "bits/char", "sec")
+    return Table("Every cell", columns, rows, "Perplexity by three averages; bits per character; seconds of scoring.")

@@ -1,0 +1,189 @@
+"""Killed at any moment, the same command goes on and ends with the same numbers as a run that nothing happened to."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WEIGHTS = "adapter/adapter_model.safetensors"
+TIMEOUT = 60
+
+
+class Zygote:
+    """Starts commands in forks of one warm process (see `zygote.py`)."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("zygote.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert self._answer() == "ready"
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def _ask(self, **what: Any) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+        return int(self._answer())
+
+    def start(self, *arguments: object, out: Path) -> int:
+        """Begin `triptych ARGUMENTS`; returns the process id."""
+        return self._ask(argv=[str(argument) for argument in arguments], out=str(out))
+
+    def wait(self, pid: int) -> int:
+        """The exit code; below zero, the signal that ended it."""
+        return self._ask(wait=pid)
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    made = Zygote()
+    yield made
+    made.close()
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def until(ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not ready():
+        assert time.monotonic() < end, "it never came so far"
+        time.sleep(0.0005)
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """The training log without seconds."""
+    every = [json.loads(line) for line in (folder / "tune" / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in every]
+
+
+def curve_of(folder: Path) -> list[dict[str, Any]]:
+    points = json.loads((folder / "tune" / "curve.json").read_text())["points"]
+    return [{key: value for key, value in point.items() if key != "seconds"} for point in points]
+
+
+def training(project: Any, out: Path, *options: object) -> list[object]:
+    """`triptych tune`: 14 rows in steps of 2, 7 steps an epoch, 42 in all."""
+    rows = ["--data", project.train, "--test", project.test, "--out", out]
+    settings = ["--r", 2, "--batch-size", 2, "--epochs", 6, "--lr", 0.01, "--eval-every", 5]
+    return ["tune", *project.given(), *rows, *settings, *options]
+
+
+@pytest.mark.parametrize("dropout", [0, 0.2])
+def test_training_killed_mid_epoch_again_and_again(
+    dropout: float, zygote: Zygote, project: Any, tmp_path: Path
+) -> None:
+    whole, broken, said = tmp_path / "whole", tmp_path / "broken", tmp_path / "said.txt"
+    options = ("--dropout", dropout)
+    assert zygote.wait(zygote.start(*training(project, whole, *options), out=said)) == 0, said.read_text()
+    random_moment = random.Random(os.urandom(8))
+    log = broken / "tune" / "log.jsonl"
+    kills = []
+    for steps in (3, 10, 18, 30):  # none at the end of an epoch (7, 14, 21, …) or at a checkpoint (5, 10, …) exactly
+        pid = zygote.start(*training(project, broken, *options), out=said)
+        until(lambda steps=steps: lines(log) >= steps)
+        time.sleep(random_moment.uniform(0, 0.03))
+        os.kill(pid, signal.SIGKILL)
+        assert zygote.wait(pid) == -signal.SIGKILL, "it was done before it was killed"
+        kills.append(lines(log))
+    assert not (broken / "results.json").exists()
+    assert zygote.wait(zygote.start(*training(project, broken, *options), out=said)) == 0, said.read_text()
+    assert "training goes on from step" in said.read_text()
+    assert [line["step"] for line in log_of(broken)] == list(range(1, 43)), kills
+    assert log_of(broken) == log_of(whole), kills
+    assert curve_of(broken) == curve_of(whole), kills
+    assert (broken / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes(), kills
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_training_asked_to_stop_says_how_to_go_on(
+    number: signal.Signals, zygote: Zygote, project: Any, tmp_path: Path
+) -> None:
+    out, said = tmp_path / "tune", tmp_path / "said.txt"
+    log = out / "tune" / "log.jsonl"
+    pid = zygote.start(*training(project, out), out=said)
+    until(lambda: lines(log) >= 8)
+    os.kill(pid, number)
+    assert zygote.wait(pid) == 1
+    words = said.read_text()
+    done = lines(log)
+    assert f"stopped after step {done} of 42, which is saved." in words
+    assert "run the same command again" in words
+    assert "Traceback" not in words
+    assert (out / "tune" / "checkpoints" / f"step-{done:06d}").is_dir()
+    assert zygote.wait(zygote.start(*training(project, out), out=said)) == 0
+    assert f"training goes on from step {done} of 42" in said.read_text()
+    whole = tmp_path / "whole"
+    assert zygote.wait(zygote.start(*training(project, whole), out=said)) == 0
+    assert log_of(out) == log_of(whole)
+    assert curve_of(out) == curve_of(whole)
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_a_run_killed_among_its_cells(
+    zygote: Zygote, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
+) -> None:
+    project, whole, _ = finished
+    out, said = tmp_path / "run", tmp_path / "said.txt"
+    command = ("run", project.config, "--out", out)
+    random_moment = random.Random(os.urandom(8))
+    kept: dict[Path, int] = {}
+
+    def cells() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
+
+    for n in (2, 4, 6):
+        pid = zygote.start(*command, out=said)
+        until(lambda n=n: len(cells()) >= n)
+        time.sleep(random_moment.uniform(0, 0.005))
+        os.kill(pid, signal.SIGKILL)
+        assert zygote.wait(pid) == -signal.SIGKILL
+        assert kept.items() <= cells().items()  # what was finished was not computed again
+        kept = cells()
+        assert 2 <= len(kept) < 9
+        assert not (out / "results.json").exists()
+    assert zygote.wait(zygote.start(*command, out=said)) == 0, said.read_text()
+    assert f"{len(kept)} of 9 cells are already scored" in said.read_text()
+    assert kept.items() <= cells().items()
+    assert numbers(out) == numbers(whole)
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    assert not list(out.glob("*.tmp"))
+
+
+def test_ctrl_c_among_the_cells_keeps_what_is_finished(
+    zygote: Zygote, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
+) -> None:
+    project, whole, _ = finished
+    out, said = tmp_path / "run", tmp_path / "said.txt"
+    pid = zygote.start("run", project.config, "--out", out, out=said)
+    until(lambda: len(list((out / "cells").glob("*.json"))) >= 2)
+    os.kill(pid, signal.SIGINT)
+    assert zygote.wait(pid) == 1
+    assert "the same command goes on from there" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert zygote.wait(zygote.start("run", project.config, "--out", out, out=said)) == 0
+    assert numbers(out) == numbers(whole)

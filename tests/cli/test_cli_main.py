@@ -1,0 +1,122 @@
+"""Exit codes and messages: 0 done, 2 the input is wrong, 1 anything else; errors on stderr, tracebacks only if asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import triptych as package
+
+Triptych = Callable[..., Any]
+TRIPTYCH = Path(sys.executable).with_name("triptych")
+
+
+def test_version(triptych: Triptych) -> None:
+    done = triptych("--version")
+    assert (done.code, done.out, done.err) == (0, f"triptych {package.__version__}\n", "")
+
+
+def test_help_names_every_command(triptych: Triptych) -> None:
+    done = triptych("--help")
+    assert done.code == 0
+    for command in ("run", "score", "tune", "report"):
+        assert command in done.out
+        assert triptych(command, "--help").code == 0
+
+
+def test_the_installed_command() -> None:
+    done = subprocess.run([TRIPTYCH, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"triptych {package.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Usage: triptych"),
+        (["scroe"], "No such command 'scroe'"),
+        (["score"], "Missing option"),
+        (["run"], "Missing argument"),
+        (["--colour"], "No such option"),
+        (["score", "--modle", "x"], "--modle"),
+        (["score", "--model", "x", "--data", "y", "--out", "z", "--quantize", "q4"], "'nf4', 'int8', 'none'"),
+        (["score", "--model", "x", "--data", "y", "--out", "z", "--limit", "0"], "--limit"),
+        (["score", "--model", "x", "--data", "y", "--out", "z", "--shots", "many"], "--shots"),
+    ],
+)
+def test_a_wrong_command_line_is_2_and_says_how_it_goes(arguments: list[str], message: str, triptych: Triptych) -> None:
+    done = triptych(*arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert "Usage: triptych" in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+
+
+def test_wrong_input_is_2_on_stderr_without_traceback(triptych: Triptych, tmp_path: Path) -> None:
+    done = triptych("run", tmp_path / "none.yaml")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: there is no such configuration file\n  where: ")
+    assert "Traceback" not in done.err
+
+
+def test_with_debug_there_is_a_traceback_and_the_same_code(triptych: Triptych, tmp_path: Path) -> None:
+    done = triptych("--debug", "run", tmp_path / "none.yaml")
+    assert done.code == 2
+    assert "Traceback (most recent call last)" in done.err
+    assert "error: there is no such configuration file" in done.err
+    assert "Traceback" not in triptych("run", tmp_path / "none.yaml").err  # and the next time there is none
+
+
+def test_what_nobody_thought_of_is_1(triptych: Triptych, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
+    from triptych import experiment
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a cosmic ray")
+
+    monkeypatch.setattr(experiment, "run_experiment", broken)
+    done = triptych("run", project.config)
+    assert done.code == 1
+    assert done.err.startswith("error: RuntimeError: a cosmic ray\n")
+    assert "--debug" in done.err
+    assert "Traceback" not in done.err
+    assert "Traceback" in triptych("--debug", "run", project.config).err
+
+
+def test_ctrl_c_is_1_and_says_what_is_saved(triptych: Triptych, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
+    from triptych import experiment
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "run_experiment", interrupted)
+    done = triptych("run", project.config)
+    assert done.code == 1
+    assert "the same command goes on" in done.err
+
+
+def test_messages_with_brackets_come_through(triptych: Triptych, project: Any) -> None:
+    """Rich would take [a] for markup."""
+    done = triptych("run", project.config, "--set", "tune.betas=[bold]")
+    assert done.code == 2
+    assert "--set tune.betas=[bold]" in done.err
+
+
+def test_no_colours_and_no_bars_into_a_file(project: Any) -> None:
+    environment = {**os.environ, "COLUMNS": "40", "OMP_NUM_THREADS": "1", "TERM": "xterm-256color"}
+    environment.pop("FORCE_COLOR", None)
+    out = project.folder / "scores.json"
+    arguments = ["score", *project.given(), "--data", project.test, "--limit", "2", "--out", out]
+    done = subprocess.run([TRIPTYCH, *arguments], capture_output=True, text=True, env=environment, check=True)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    assert done.stderr == ""
+    [line, where] = done.stdout.splitlines()  # lines are not broken: scripts read them
+    assert line.startswith("ppl_mean ")
+    assert line.endswith(")")
+    assert where == f"scores: {out}"

@@ -1,0 +1,312 @@
+"""Reading the YAML: every mistake names file, line, key and the way out; `--set` goes over the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triptych.errors import ConfigError
+from triptych.experiment import ExperimentConfig, read_config
+from triptych.experiment.read import validated
+
+GOOD = """\
+name: mine
+model:
+  name: demo
+  quantize: none
+data:
+  dir: rows
+strategies:
+  zero_shot:
+    prompts: [default]
+  few_shot:
+    k: [1, 2]
+tune:
+  lr: 1.0e-3
+  betas: [0.9, 0.95]
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def to_file(text: str | bytes = GOOD, name: str = "exp.yaml") -> Path:
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return to_file
+
+
+def mistake(path: Path, *sets: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        read_config(path, sets)
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+def test_a_good_file(write: Any) -> None:
+    config = read_config(write())
+    assert config.name == "mine"
+    assert config.model.quantize == "none"
+    assert config.strategies.few_shot is not None
+    assert config.strategies.few_shot.k == (1, 2)
+    assert config.strategies.few_shot.seeds == (0, 1, 2)
+    assert config.strategies.qlora is None
+    assert config.tune.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("key", "line", "text"),
+    [
+        ("modle", 2, GOOD.replace("model:", "modle:")),
+        ("model.quantise", 4, GOOD.replace("quantize", "quantise")),
+        ("data.dirr", 6, GOOD.replace("dir:", "dirr:")),
+        ("strategies.zeroshot", 8, GOOD.replace("zero_shot", "zeroshot")),
+        ("strategies.zero_shot.prompt", 9, GOOD.replace("prompts:", "prompt:")),
+        ("strategies.few_shot.ks", 11, GOOD.replace("k: [1", "ks: [1")),
+        ("tune.beta", 14, GOOD.replace("betas", "beta")),
+    ],
+)
+def test_an_unknown_key_names_its_line_and_the_nearest(key: str, line: int, text: str, write: Any) -> None:
+    path = write(text)
+    error = mistake(path)
+    assert error.what == f"unknown key `{key}`"
+    assert error.where == f"{path}, line {line}, key `{key}`"
+    meant = {
+        "modle": "model",
+        "quantise": "quantize",
+        "dirr": "dir",
+        "zeroshot": "zero_shot",
+        "prompt": "prompts",
+        "ks": "k",
+        "beta": "betas",
+    }[key.rsplit(".", 1)[-1]]
+    assert error.expected is not None
+    assert meant in error.expected.split(", ")
+    assert error.fix == f"did you mean `{meant}`?"
+
+
+def test_an_unknown_key_like_no_other(write: Any) -> None:
+    error = mistake(write(GOOD + "zzzzzz: 1\n"))
+    assert error.fix == "remove it"
+    assert error.expected == ", ".join(sorted(ExperimentConfig.model_fields))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("model: {name: demo\ntune:\n", 2),
+        ("model:\n\tname: demo\n", 2),
+        ("name: a\nmodel: b: c\n", 2),
+        ("name: 'a\n", 2),
+        ("---\nname: a\n---\nname: b\n", 3),
+    ],
+)
+def test_not_yaml_names_the_line(text: str, line: int, write: Any) -> None:
+    path = write(text)
+    error = mistake(path)
+    assert error.what == "the configuration is not YAML"
+    assert str(error.where).startswith(f"{path}, line {line}, column ")
+    assert error.found
+
+
+def test_a_date_that_is_none(write: Any) -> None:
+    assert mistake(write("name: 2024-99-99\n")).what == "the configuration is not YAML"
+
+
+@pytest.mark.parametrize(("text", "found"), [("- a\n- b\n", "a list"), ("just text\n", "'just text'"), ("3\n", "3")])
+def test_not_a_mapping(text: str, found: str, write: Any) -> None:
+    error = mistake(write(text))
+    assert (error.what, error.found) == ("the configuration is not a mapping", found)
+
+
+def test_an_empty_file_is_all_defaults(write: Any) -> None:
+    assert read_config(write("# nothing\n")) == ExperimentConfig()
+
+
+def test_a_missing_file_names_the_nearest(write: Any, tmp_path: Path) -> None:
+    write(name="experiment.yaml")
+    error = mistake(tmp_path / "experimnet.yaml")
+    assert error.what == "there is no such configuration file"
+    assert error.fix == f"did you mean {tmp_path / 'experiment.yaml'}?"
+    assert mistake(tmp_path / "nowhere" / "x.yaml").found == "no YAML file in that folder"
+
+
+def test_a_folder_or_bytes_are_no_configuration(write: Any, tmp_path: Path) -> None:
+    assert mistake(tmp_path).found == "Is a directory"
+    assert mistake(write(b"name: \xff\xfe\n")).found == "bytes that are not UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "line", "expected"),
+    [
+        ("quantize: none", "quantize: nf8", "model.quantize", 4, "'nf4', 'int8' or 'none'"),
+        ("lr: 1.0e-3", "lr: fast", "tune.lr", 13, "a number"),
+        ("lr: 1.0e-3", "lr: 0", "tune.lr", 13, "greater than 0"),
+        ("lr: 1.0e-3", "lr: 2", "tune.lr", 13, "less than or equal to 1"),
+        ("lr: 1.0e-3", "r: 1.5", "tune.r", 13, "a whole number"),
+        ("lr: 1.0e-3", "max_grad_norm: []", "tune.max_grad_norm", 13, "a number"),
+        ("k: [1, 2]", "k: [1, 0]", "strategies.few_shot.k", 11, "1 or more"),
+        ("k: [1, 2]", "k: [1, two]", "strategies.few_shot.k.1", 11, "a whole number"),
+        ("k: [1, 2]", "k: [1, 1]", "strategies.few_shot.k", 11, "each value once"),
+        ("k: [1, 2]", "k: []", "strategies.few_shot.k", 11, "at least one value"),
+        ("k: [1, 2]", "draw: [row]", "strategies.few_shot.draw.0", 11, "'item' or 'seed'"),
+        ("prompts: [default]", "prompts: []", "strategies.zero_shot.prompts", 9, "at least one value"),
+        ("prompts: [default]", "prompts: {a: b}", "strategies.zero_shot.prompts", 9, "a list"),
+        ("betas: [0.9, 0.95]", "betas: [0.9]", "tune.betas.1", 14, "a value"),
+        ("name: mine", "name: my run", "name", 1, "letters, digits"),
+        ("name: mine", "name: ../up", "name", 1, "letters, digits"),
+        ("name: mine", "name: 3", "name", 1, "text, in quotes"),
+        ("dir: rows", "strict: perhaps", "data.strict", 6, "true or false"),
+        ("dir: rows", "test_rows: 0", "data.test_rows", 6, "greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_value_names_its_line_and_what_was_expected(
+    old: str, new: str, key: str, line: int, expected: str, write: Any
+) -> None:
+    assert old in GOOD
+    path = write(GOOD.replace(old, new))
+    error = mistake(path)
+    assert error.what == f"`{key}` can't be used"
+    assert error.where == f"{path}, line {line}, key `{key}`"
+    assert str(error.expected).startswith(expected)
+
+
+def test_several_mistakes_are_counted(write: Any) -> None:
+    error = mistake(write(GOOD.replace("lr: 1.0e-3", "lr: -1\n  r: 0")))
+    assert error.what.endswith("(and 1 more)")
+
+
+def test_a_prompt_of_the_wrong_kind(write: Any) -> None:
+    error = mistake(write(GOOD + "prompts:\n  good: '{instruction}'\n  bad: 3\n"))
+    assert error.what.startswith("`prompts.bad` can't be used")
+    assert "line 17" in str(error.where)
+
+
+def test_no_strategy_at_all(write: Any) -> None:
+    error = mistake(write("strategies: {zero_shot: null}\n"))
+    assert error.what == "`strategies` can't be used"
+    assert error.expected == "at least one of zero_shot, few_shot and qlora"
+
+
+# --- --set
+
+
+def test_set_goes_over_the_file_and_the_file_over_the_defaults(write: Any) -> None:
+    sets = [
+        "tune.lr=5e-4",
+        "tune.epochs=1",
+        "strategies.qlora.prompt=emotional",
+        "strategies.few_shot.k=[3, 4]",
+        "model.revision=null",
+        "prompts.mine=Say {instruction}: now",
+        "tune.lr=2e-4",
+    ]
+    config = read_config(write(), sets)
+    assert config.tune.lr == 2e-4  # the last one wins
+    assert config.tune.epochs == 1.0
+    assert config.tune.betas == (0.9, 0.95)
+    assert config.strategies.qlora is not None
+    assert config.strategies.qlora.prompt == "emotional"
+    assert config.strategies.few_shot is not None
+    assert config.strategies.few_shot.k == (3, 4)
+    assert config.strategies.zero_shot is not None
+
+
+def test_set_turns_a_strategy_off_and_reaches_into_a_bare_one(write: Any) -> None:
+    assert read_config(write(), ["strategies.few_shot=null"]).strategies.few_shot is None
+    path = write(GOOD.replace("  few_shot:\n    k: [1, 2]\n", "  few_shot:\n"))
+    few = read_config(path, ["strategies.few_shot.k=[7]"]).strategies.few_shot
+    assert few is not None
+    assert few.k == (7,)
+
+
+@pytest.mark.parametrize("text", ["tune.lr", "=3", " =3", ""])
+def test_a_set_that_assigns_nothing(text: str, write: Any) -> None:
+    error = mistake(write(), text)
+    assert error.what == "a --set is not an assignment"
+    assert error.where == f"--set {text}"
+    assert "--set tune.epochs=1" in str(error.expected)
+
+
+def test_a_set_that_is_not_yaml(write: Any) -> None:
+    error = mistake(write(), "tune.betas=[0.9")
+    assert (error.what, error.where, error.found) == (
+        "a --set has a value that is not YAML",
+        "--set tune.betas=[0.9",
+        "[0.9",
+    )
+
+
+def test_a_set_into_a_value(write: Any) -> None:
+    error = mistake(write(), "model.name.first=x")
+    assert error.what == "a --set reaches into something that has no keys"
+    assert error.found == "name: demo"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("tune.lrr=1", "unknown key `tune.lrr`"),
+        ("tunes.lr=1", "unknown key `tunes`"),
+        ("tune.lr=-1", "`tune.lr` can't be used"),
+        ("tune.betas=[1]", "`tune.betas.1` can't be used"),
+        ("tune=5", "`tune` can't be used"),
+        ("strategies.few_shot.k=two", "`strategies.few_shot.k.0` can't be used"),
+    ],
+)
+def test_a_mistake_in_a_set_names_the_set(text: str, what: str, write: Any) -> None:
+    error = mistake(write(), "tune.epochs=1", text)
+    assert error.what == what
+    assert error.where == f"--set {text}"
+
+
+def test_a_mistake_in_the_file_does_not_name_a_set(write: Any) -> None:
+    path = write(GOOD.replace("lr: 1.0e-3", "lr: -1"))
+    assert mistake(path, "tune.epochs=1").where == f"{path}, line 13, key `tune.lr`"
+
+
+# --- paths
+
+
+def test_paths_in_the_file_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf").mkdir()
+    path = tmp_path / "conf" / "exp.yaml"
+    path.write_text(
+        GOOD.replace("name: demo", "name: ../models/m") + "prompts:\n  own: own.txt\n  said: '{instruction}'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = read_config(Path("conf/exp.yaml"))
+    assert Path(str(config.data.dir)).resolve() == tmp_path / "conf" / "rows"
+    assert Path(config.model.name).resolve() == tmp_path / "models" / "m"
+    assert Path(str(config.prompts["own"])).resolve() == tmp_path / "conf" / "own.txt"
+    assert config.prompts["said"] == "{instruction}"
+
+
+def test_paths_of_a_set_are_relative_to_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "exp.yaml").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    config = read_config(Path("conf/exp.yaml"), ["data.dir=elsewhere", "model.name=./m", "prompts.own=own.txt"])
+    assert (config.data.dir, config.model.name, config.prompts["own"]) == ("elsewhere", "./m", "own.txt")
+
+
+def test_absolute_paths_hub_ids_and_the_sample_stay(write: Any) -> None:
+    assert read_config(write(GOOD.replace("dir: rows", "dir: /abs/rows"))).data.dir == "/abs/rows"
+    assert read_config(write(GOOD.replace("dir: rows", "dir: sample"))).data.dir == "sample"
+    assert read_config(write(GOOD.replace("name: demo", "name: owner/model"))).model.name == "owner/model"
+
+
+def test_files_without_a_folder_are_beside_the_configuration_if_they_are_there(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text("[]")
+    config = read_config(write(GOOD.replace("dir: rows", "train: t.json\n  test: owner/hub-set")))
+    assert config.data.train == str(tmp_path / "t.json")
+    assert config.data.test == "owner/hub-set"
+
+
+def test_settings_that_come_from_options_name_the_command_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        validated({"tune": {"lr": -1.0}}, "the command line")
+    assert caught.value.where == "the command line, key `tune.lr`"

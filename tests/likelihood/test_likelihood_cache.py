@@ -1,0 +1,103 @@
+"""Scores by content: found again, never confused, no trouble when broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from triptych.likelihood.cache import ScoreCache
+from triptych.likelihood.score import Scorer
+from triptych.models import LoraSettings, attach_adapter, switched
+from triptych.prompts import Rendered
+
+ROWS = [Rendered(str(i), tuple(range(10, 20 + i)), 5, 3) for i in range(6)]
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each call really computed."""
+    counts: list[int] = []
+    original = Scorer._compute
+
+    def counting(self: Scorer, rows: Any, done: Any) -> None:
+        counts.append(len(rows))
+        original(self, rows, done)
+
+    monkeypatch.setattr(Scorer, "_compute", counting)
+    return counts
+
+
+def test_only_what_is_new_is_computed(load_fake: Callable[..., Any], tmp_path: Path, computed: list[int]) -> None:
+    loaded = load_fake("llama")
+    plain = [nll.tokens for nll in Scorer(loaded).score(ROWS)]
+    first = Scorer(loaded, cache=ScoreCache(tmp_path / "c.sqlite", {"w": 1}))
+    first.score(ROWS[1:4])
+    second = Scorer(loaded, cache=ScoreCache(tmp_path / "c.sqlite", {"w": 1}))
+    seen: list[int] = []
+    found = second.score(ROWS[::-1], seen.append)
+    assert computed == [6, 3, 3]
+    assert second.rows_cached == 3
+    assert sum(seen) == 6
+    for nll, expected in zip(found[::-1], plain, strict=True):
+        torch.testing.assert_close(torch.tensor(nll.tokens), torch.tensor(expected), atol=1e-5, rtol=0)
+    again = second.score(ROWS)
+    assert computed[-1] == 0
+    assert [a.tokens.tolist() for a in again] == [f.tokens.tolist() for f in found[::-1]]
+
+
+def test_other_weights_adapters_and_spans_are_other_scores(
+    load_fake: Callable[..., Any], tmp_path: Path, computed: list[int]
+) -> None:
+    loaded = load_fake("llama")
+    path = tmp_path / "c.sqlite"
+    Scorer(loaded, cache=ScoreCache(path, {"w": 1})).score(ROWS)
+    Scorer(loaded, cache=ScoreCache(path, {"w": 2})).score(ROWS)
+    scorer = Scorer(loaded, cache=ScoreCache(path, {"w": 1}))
+    scorer.score([Rendered(r.row_id, r.ids, r.n_prompt + 1, 3) for r in ROWS])
+    adapter = attach_adapter(loaded, LoraSettings(r=2), seed=0)
+    scorer.score(ROWS)  # an adapter is on, even if it adds nothing yet
+    for parameter in adapter.parameters().values():
+        torch.nn.init.normal_(parameter, std=0.5)
+    trained = scorer.score(ROWS)
+    assert computed == [6, 6, 6, 6, 6]
+    with switched(adapter, on=False):
+        base = scorer.score(ROWS)
+    assert computed[-1] == 0
+    assert base[0].tokens.tolist() != trained[0].tokens.tolist()
+
+
+def test_a_broken_cache_is_no_cache(load_fake: Callable[..., Any], tmp_path: Path, computed: list[int]) -> None:
+    path = tmp_path / "c.sqlite"
+    path.write_bytes(b"this is no database, and long enough to be looked at as one" * 50)
+    scorer = Scorer(load_fake("llama"), cache=ScoreCache(path, {}))
+    assert len(scorer.score(ROWS)) == 6
+    assert len(scorer.score(ROWS)) == 6
+    assert computed == [6, 6]
+
+
+def test_running_out_of_memory_halves_the_pass(
+    load_fake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from triptych.likelihood import score
+
+    loaded = load_fake("llama")
+    expected = [nll.nll_nats for nll in Scorer(loaded).score(ROWS)]
+    real, refused = score.pass_nll, []
+
+    def small(loaded: Any, head: Any, rows: Any, n_prefix: int, past: Any = None) -> Any:
+        if len(rows) > 2:
+            refused.append(len(rows))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(loaded, head, rows, n_prefix, past)
+
+    scorer = Scorer(loaded, budget_tokens=1000)
+    monkeypatch.setattr(score, "pass_nll", small)
+    found = [nll.nll_nats for nll in scorer.score(ROWS)]
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert refused[0] == 6
+    assert scorer.budget < 1000
+    assert "out of memory" in caplog.text

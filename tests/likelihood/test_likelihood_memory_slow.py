@@ -1,0 +1,39 @@
+"""Peak memory depends on the budget, not on the number of rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from triptych.models.fake import write_fake_model
+
+SCRIPT = """
+import resource, sys
+from triptych.likelihood.score import Scorer
+from triptych.models import ModelSpec, load_model
+from triptych.prompts import Rendered
+loaded = load_model(ModelSpec(sys.argv[1], quantize="none", dtype="float32", threads=1))
+rows = [Rendered(str(i), (256, *((i * 7 + j * j) % 250 for j in range(300))), 150, 1) for i in range(int(sys.argv[2]))]
+scorer = Scorer(loaded, budget_tokens=4096)
+scorer.score(rows[:30])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+scorer.score(rows)
+print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_peak_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
+    write_fake_model(tmp_path / "model")
+    peaks = {}
+    for n in (60, 600):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "model"), str(n)], capture_output=True, text=True, check=True
+        )
+        peaks[n] = [int(x) / 1024 for x in done.stdout.split()]
+    print(peaks)
+    # 600 rows x 150 scored tokens are 0.4 MB of results; one [tokens, vocabulary] tensor of all rows would be 90 MB
+    assert peaks[600][1] - peaks[60][1] < 25
