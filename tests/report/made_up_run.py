@@ -191,9 +191,17 @@ def save_texts(
     shown = {demo: Row(demo, f"{demo} 問 {{k}}", f"{demo} 答 {{instruction}}") for demo in demos}
     write_rows(folder / "rows.parquet", {"test": rows.values(), "demo": shown.values()})
     pieces = {item.id: _pieces(rows[item.id].target(), item.n_tokens) for item in first}
-    nll = {cell: [[item.nll_nats / item.n_tokens] * item.n_tokens for item in scored] for cell, scored in items.items()}
+    random = np.random.default_rng(5)
+    nll = {cell: [_shared_out(item, random) for item in scored] for cell, scored in items.items()}
     write_tokens(folder / "tokens.parquet", pieces, nll)
     return {**rows, **shown}
+
+
+def _shared_out(item: ItemScore, random: np.random.Generator) -> list[float]:
+    """A row's NLL over its tokens, unevenly as in life: most tokens are easy, a few are not."""
+    shares = random.gamma(0.5, size=item.n_tokens)
+    found: list[float] = (item.nll_nats * shares / shares.sum()).tolist()
+    return found
 
 
 def _pieces(text: str, n_tokens: int) -> list[tuple[str, int]]:
