@@ -16,6 +16,12 @@ import yaml
 PIECES = ["春眠", "不覺曉", "處處", "聞啼鳥", "夜來", "風雨", "花落", "知多少"]
 
 
+DROPPED = {
+    *("seconds", "at", "command", "path", "name", "threads_reason", "git"),
+    *("peak_memory_bytes", "rows_cached"),
+}
+
+
 class Done(NamedTuple):
     """How a command ended."""
 
@@ -60,6 +66,7 @@ def write_project(folder: Path, model: Path) -> Project:
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
     config = {
         "name": "tiny",
+        "cache": False,  # what two runs agree on must not come from one computation
         "model": {"name": str(model), "quantize": "none", "dtype": "float32", "device": "cpu", "threads": 1},
         "data": {"dir": "."},
         "strategies": {
@@ -113,8 +120,7 @@ def numbers(folder: Path) -> dict[str, Any]:
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            dropped = ("seconds", "at", "command", "path", "name", "threads_reason", "git")
-            return {key: plain(item) for key, item in value.items() if key not in dropped}
+            return {key: plain(item) for key, item in value.items() if key not in DROPPED}
         return [plain(item) for item in value] if isinstance(value, list) else value
 
     result: dict[str, Any] = plain(json.loads((folder / "results.json").read_text(encoding="utf-8")))

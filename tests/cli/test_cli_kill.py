@@ -43,9 +43,10 @@ class Zygote:
         self.process.stdin.flush()
         return int(self._answer())
 
-    def start(self, *arguments: object, out: Path) -> int:
-        """Begin `triptych ARGUMENTS`; returns the process id."""
-        return self._ask(argv=[str(argument) for argument in arguments], out=str(out))
+    def start(self, *arguments: object, said: Path) -> int:
+        """Begin `triptych ARGUMENTS`; returns the process id. Its cache is its own: it lies beside what it says."""
+        cache = said.with_suffix(".cache")
+        return self._ask(argv=[str(argument) for argument in arguments], out=str(said), cache=str(cache))
 
     def wait(self, pid: int) -> int:
         """The exit code; below zero, the signal that ended it."""
@@ -93,25 +94,40 @@ def training(project: Any, out: Path, *options: object) -> list[object]:
     return ["tune", *project.given(), *rows, *settings, *options]
 
 
+@pytest.fixture(scope="module")
+def trained(zygote: Zygote, finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
+    """`trained(dropout)`: the folder of a training that nothing happened to."""
+    made: dict[float, Path] = {}
+
+    def whole(dropout: float) -> Path:
+        if dropout not in made:
+            folder = tmp_path_factory.mktemp("whole")
+            pid = zygote.start(*training(finished[0], folder, "--dropout", dropout), said=folder / "said.txt")
+            assert zygote.wait(pid) == 0, (folder / "said.txt").read_text()
+            made[dropout] = folder
+        return made[dropout]
+
+    return whole
+
+
 @pytest.mark.parametrize("dropout", [0, 0.2])
 def test_training_killed_mid_epoch_again_and_again(
-    dropout: float, zygote: Zygote, project: Any, tmp_path: Path
+    dropout: float, zygote: Zygote, project: Any, tmp_path: Path, trained: Callable[[float], Path]
 ) -> None:
-    whole, broken, said = tmp_path / "whole", tmp_path / "broken", tmp_path / "said.txt"
-    options = ("--dropout", dropout)
-    assert zygote.wait(zygote.start(*training(project, whole, *options), out=said)) == 0, said.read_text()
+    whole, broken, said = trained(dropout), tmp_path / "broken", tmp_path / "said.txt"
+    command = training(project, broken, "--dropout", dropout)
     random_moment = random.Random(os.urandom(8))
     log = broken / "tune" / "log.jsonl"
     kills = []
-    for steps in (3, 10, 18, 30):  # none at the end of an epoch (7, 14, 21, …) or at a checkpoint (5, 10, …) exactly
-        pid = zygote.start(*training(project, broken, *options), out=said)
+    for steps in (3, 11, 24):  # none at the end of an epoch (7, 14, ...) or at a checkpoint (5, 10, ...) exactly
+        pid = zygote.start(*command, said=said)
         until(lambda steps=steps: lines(log) >= steps)
         time.sleep(random_moment.uniform(0, 0.03))
         os.kill(pid, signal.SIGKILL)
         assert zygote.wait(pid) == -signal.SIGKILL, "it was done before it was killed"
         kills.append(lines(log))
     assert not (broken / "results.json").exists()
-    assert zygote.wait(zygote.start(*training(project, broken, *options), out=said)) == 0, said.read_text()
+    assert zygote.wait(zygote.start(*command, said=said)) == 0, said.read_text()
     assert "training goes on from step" in said.read_text()
     assert [line["step"] for line in log_of(broken)] == list(range(1, 43)), kills
     assert log_of(broken) == log_of(whole), kills
@@ -121,11 +137,11 @@ def test_training_killed_mid_epoch_again_and_again(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_training_asked_to_stop_says_how_to_go_on(
-    number: signal.Signals, zygote: Zygote, project: Any, tmp_path: Path
+    number: signal.Signals, zygote: Zygote, project: Any, tmp_path: Path, trained: Callable[[float], Path]
 ) -> None:
-    out, said = tmp_path / "tune", tmp_path / "said.txt"
+    whole, out, said = trained(0), tmp_path / "tune", tmp_path / "said.txt"
     log = out / "tune" / "log.jsonl"
-    pid = zygote.start(*training(project, out), out=said)
+    pid = zygote.start(*training(project, out), said=said)
     until(lambda: lines(log) >= 8)
     os.kill(pid, number)
     assert zygote.wait(pid) == 1
@@ -135,10 +151,8 @@ def test_training_asked_to_stop_says_how_to_go_on(
     assert "run the same command again" in words
     assert "Traceback" not in words
     assert (out / "tune" / "checkpoints" / f"step-{done:06d}").is_dir()
-    assert zygote.wait(zygote.start(*training(project, out), out=said)) == 0
+    assert zygote.wait(zygote.start(*training(project, out), said=said)) == 0
     assert f"training goes on from step {done} of 42" in said.read_text()
-    whole = tmp_path / "whole"
-    assert zygote.wait(zygote.start(*training(project, whole), out=said)) == 0
     assert log_of(out) == log_of(whole)
     assert curve_of(out) == curve_of(whole)
     assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
@@ -157,7 +171,7 @@ def test_a_run_killed_among_its_cells(
         return {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
 
     for n in (2, 4, 6):
-        pid = zygote.start(*command, out=said)
+        pid = zygote.start(*command, said=said)
         until(lambda n=n: len(cells()) >= n)
         time.sleep(random_moment.uniform(0, 0.005))
         os.kill(pid, signal.SIGKILL)
@@ -166,7 +180,7 @@ def test_a_run_killed_among_its_cells(
         kept = cells()
         assert 2 <= len(kept) < 9
         assert not (out / "results.json").exists()
-    assert zygote.wait(zygote.start(*command, out=said)) == 0, said.read_text()
+    assert zygote.wait(zygote.start(*command, said=said)) == 0, said.read_text()
     assert f"{len(kept)} of 9 cells are already scored" in said.read_text()
     assert kept.items() <= cells().items()
     assert numbers(out) == numbers(whole)
@@ -179,11 +193,11 @@ def test_ctrl_c_among_the_cells_keeps_what_is_finished(
 ) -> None:
     project, whole, _ = finished
     out, said = tmp_path / "run", tmp_path / "said.txt"
-    pid = zygote.start("run", project.config, "--out", out, out=said)
+    pid = zygote.start("run", project.config, "--out", out, said=said)
     until(lambda: len(list((out / "cells").glob("*.json"))) >= 2)
     os.kill(pid, signal.SIGINT)
     assert zygote.wait(pid) == 1
     assert "the same command goes on from there" in said.read_text()
     assert "Traceback" not in said.read_text()
-    assert zygote.wait(zygote.start("run", project.config, "--out", out, out=said)) == 0
+    assert zygote.wait(zygote.start("run", project.config, "--out", out, said=said)) == 0
     assert numbers(out) == numbers(whole)

@@ -1,4 +1,4 @@
-"""Exit codes and messages: 0 done, 2 the input is wrong, 1 anything else; errors on stderr, tracebacks only if asked."""
+"""Exit codes: 0 done, 2 the input is wrong, 1 anything else. Errors are on stderr, tracebacks only if asked for."""
 
 from __future__ import annotations
 

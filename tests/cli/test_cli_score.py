@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reference import reference_nll
 
+from reference import reference_nll
 from triptych.prompts import find_template
 
 Triptych = Callable[..., Any]
@@ -27,7 +27,7 @@ def score(triptych: Triptych, project: Any) -> Callable[..., Any]:
     def call(*options: object, data: Path | None = None) -> tuple[Any, dict[str, Any] | None]:
         out = project.folder / "scores.json"
         out.unlink(missing_ok=True)
-        done = triptych("score", *project.given(), "--data", data or project.test, "--out", out, *options)
+        done = triptych("score", *project.given(), "--no-cache", "--data", data or project.test, "--out", out, *options)
         assert not list(project.folder.glob(".*.tmp"))
         return done, json.loads(out.read_text(encoding="utf-8")) if out.exists() else None
 
@@ -170,7 +170,8 @@ def test_rows_of_the_pool_that_are_scored_are_not_shown(score: Any, project: Any
 def test_an_adapter_scores_as_in_its_run(finished: Any, triptych: Triptych, tmp_path: Path) -> None:
     project, run, _ = finished
     out = tmp_path / "scores.json"
-    arguments = ["score", *project.given(), "--data", project.test, "--adapter", run / "adapter", "--out", out]
+    options = ["--no-cache", "--data", project.test, "--out", out]
+    arguments = ["score", *project.given(), *options, "--adapter", run / "adapter"]
     done = triptych(*arguments)
     assert done.code == 0
     assert "warning" not in done.out + done.err

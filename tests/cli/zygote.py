@@ -1,6 +1,7 @@
 """A process with everything imported that is forked for each command: a real `triptych` to kill, without its start-up.
 
-Reads JSON lines: {"argv": [...], "out": file} forks one and answers its pid; {"wait": pid} answers how it ended.
+Reads JSON lines. {"argv": [...], "out": file, "cache": folder} forks one and answers its pid; {"wait": pid} answers how
+it ended.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import triptych.report  # noqa: F401
 from triptych.cli.main import main
 
 
-def child(argv: list[str], out: str) -> None:
+def child(argv: list[str], out: str, cache: str) -> None:
     """Become the command; never returns."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with Path(out).open("wb") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     sys.argv = ["triptych", *argv]
+    os.environ["TRIPTYCH_CACHE"] = cache
     code = 70
     try:
         main()
@@ -47,7 +49,7 @@ def serve() -> None:
         else:
             answer = os.fork()
             if answer == 0:
-                child(asked["argv"], asked["out"])
+                child(asked["argv"], asked["out"], asked["cache"])
         print(answer, flush=True)
 
 

@@ -16,6 +16,12 @@ from triptych.records import RunRecord
 PIECES = ["春眠", "不覺曉", "處處", "聞啼鳥", "夜來", "風雨", "花落", "知多少"]
 
 
+DROPPED = {
+    *("seconds", "at", "command", "path", "name", "threads_reason", "git"),
+    *("peak_memory_bytes", "rows_cached"),
+}
+
+
 def made(name: str, n: int, offset: int) -> list[dict[str, str]]:
     """Rows in the study's format; no two instructions are alike."""
     return [
@@ -40,6 +46,7 @@ def settings(model: Path, data: str = "data") -> dict[str, Any]:
     """An experiment's YAML as a mapping: every strategy, 9 cells, 8 steps of training."""
     return {
         "name": "tiny",
+        "cache": False,  # what two runs agree on must not come from one computation
         "model": {"name": str(model), "quantize": "none", "dtype": "float32", "device": "cpu", "threads": 1},
         "data": {"dir": data},
         "strategies": {
@@ -107,8 +114,7 @@ def numbers(folder: Path) -> dict[str, Any]:
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            dropped = ("seconds", "at", "command", "path", "name", "threads_reason", "git")
-            return {key: plain(item) for key, item in value.items() if key not in dropped}
+            return {key: plain(item) for key, item in value.items() if key not in DROPPED}
         return [plain(item) for item in value] if isinstance(value, list) else value
 
     result: dict[str, Any] = plain(json.loads((folder / "results.json").read_text(encoding="utf-8")))

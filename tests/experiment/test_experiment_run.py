@@ -1,4 +1,4 @@
-"""A run's files agree with each other, nothing that is done is done again, and what doesn't fit is refused or counted."""
+"""A run's files agree, nothing that is done is done again, and what doesn't fit is refused or counted."""
 
 from __future__ import annotations
 
@@ -250,6 +250,24 @@ def test_prompts_whose_names_fall_on_one_file(project: Project, tmp_path: Path, 
     first = [cell.aggregate for cell in run(path, tmp_path / "run").cells]
     assert first[0] != first[1]
     assert [cell.aggregate for cell in run(path, tmp_path / "run").cells] == first
+
+
+def test_what_was_scored_for_one_run_is_known_to_the_next(
+    project: Project, tmp_path: Path, undisturbed: Path, no_report: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    strategies = {"zero_shot": {"prompts": ["default"]}, "few_shot": {"k": [2], "seeds": [0]}}
+    first = run(project(strategies=strategies), tmp_path / "first", "cache=true")
+    more = {"zero_shot": {"prompts": ["default", "emotional"]}, "few_shot": {"k": [1, 2], "seeds": [0]}}
+    second = run(project(strategies=more), tmp_path / "second", "cache=true")
+    assert {cell.cell: cell.rows_cached for cell in first.cells} == {
+        "zero_shot/default": 0,
+        "few_shot/default/k=2/draw=item/seed=0": 0,
+        "qlora/default": 6,  # the last point of the curve
+    }
+    assert [cell.rows_cached for cell in second.cells] == [6, 0, 0, 6, 6]
+    items, expected = (read_items(folder / "items.parquet") for folder in (tmp_path / "second", undisturbed))
+    assert items == {name: expected[name] for name in items}
 
 
 # --- the run has changed

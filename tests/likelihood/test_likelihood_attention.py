@@ -100,11 +100,15 @@ def test_blocks_equal_fused_attention(
         randn(2, kv_heads, n_keys, SIZE, seed=2),
     )
     pack = Pack(torch.zeros(1, dtype=torch.long), 0, [1])
-    out = attention._attend_in_blocks(pack, q, k, v, 0.3, window, None)
+    k[:, :, :n_before], v[:, :, :n_before] = k[:1, :, :n_before], v[:1, :, :n_before]  # rows share the prefix
+    prefix, own = (k[:1, :, :n_before], v[:1, :, :n_before]), (k[:, :, n_before:], v[:, :, n_before:])
+    out = attention._attend_in_blocks(pack, q, *own, prefix, 0.3, window, None)
+    fused = attention._attend_fused(pack, q, *own, prefix, 0.3, window)
     at, key = torch.arange(n_before, n_keys)[:, None], torch.arange(n_keys)[None]
     allowed = (key <= at) & (at - key < (window or n_keys + 1))
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=0.3, enable_gqa=True)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fused, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_bfloat16_takes_the_blocks_and_stays_near() -> None:

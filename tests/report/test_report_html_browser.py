@@ -76,6 +76,41 @@ def test_search_filter_and_sort(run: Any, open_report: Open) -> None:
     opened.assert_quiet()
 
 
+def test_slices_filter_rows(run: Any, open_report: Open) -> None:
+    _, _, items, _ = run
+    opened = open_report(run[0])
+    page = opened.load()
+    page.select_option("#rows-slice", "direction")
+    page.select_option("#rows-value", label="to modern")
+    wait_for_rows(page, 30)
+    assert shown_ids(page) == [f"row-{i:03}" for i in range(0, 60, 2)]
+    page.select_option("#rows-slice", "QLoRA against zero-shot")
+    page.select_option("#rows-value", label="helps")
+    helped = sum(a.ppl < b.ppl for a, b in zip(items["qlora/default"], items["zero_shot/emotional"], strict=True))
+    assert page.locator("#rows-count").inner_text() == f"{helped} of 60 rows"
+    page.select_option("#rows-slice", "")
+    wait_for_rows(page, 50)
+    page.click("#rows-after")
+    wait_for_rows(page, 10)
+    opened.assert_quiet()
+
+
+def test_without_tokens_the_texts_are_still_there(tmp_path: Path, open_report: Open) -> None:
+    record, items = make_run(30)
+    save_run(tmp_path, record, items)
+    save_texts(tmp_path, items)
+    (tmp_path / "tokens.parquet").unlink()
+    build_report(tmp_path)
+    opened = open_report(tmp_path / "report.html")
+    page = opened.load()
+    assert "no tokens.parquet" in page.locator("#rows .warnings").inner_text()
+    page.click("#rows-list tr.row .open >> nth=0")
+    page.wait_for_selector("tr.detail[data-ready]")
+    assert page.locator("tr.detail pre").count() == 1
+    assert page.locator("tr.detail .tokens").count() == 0
+    opened.assert_quiet()
+
+
 def test_an_opened_row_shows_its_texts_tokens_and_the_prompt_as_it_was(run: Any, open_report: Open) -> None:
     _, record, items, rows = run
     opened = open_report(run[0])
@@ -139,6 +174,21 @@ def test_it_fits_a_phone_and_prints(run: Any, open_report: Open) -> None:
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
     assert page.locator("#statistics").is_visible()
+    opened.assert_quiet()
+
+
+def test_print_is_light_and_the_screen_comes_back(run: Any, open_report: Open) -> None:
+    opened = open_report(run[0], color_scheme="dark")
+    page = opened.load()
+    page.evaluate("plots.drawAll()")
+    ink = "document.querySelector('[data-plot=forest] .xtitle').style.fill"
+    dark = page.evaluate(ink)
+    page.evaluate("forPrint()")
+    light = page.evaluate(ink)
+    assert light != dark
+    page.evaluate("afterPrint()")
+    assert page.evaluate(ink) == dark
+    assert page.evaluate("document.documentElement.dataset.theme") is None
     opened.assert_quiet()
 
 

@@ -68,7 +68,7 @@ def test_slices_by_hand() -> None:
     assert found["QLoRA against zero-shot"] == {"r0": "helps", "r1": "hurts", "r2": "helps", "r3": "hurts"}
     hurt = hurt_table(cells, items)
     assert hurt is not None
-    assert hurt.rows[0][:3] == ("QLoRA", 2, "50%")
+    assert hurt.rows[0][:3] == ("QLoRA", 2, "50 %")
     assert hurt.rows[0][4] == "r3, r1"
     hard = hard_table(cells, items, {"r3": "words"})
     assert hard is not None

@@ -1,4 +1,4 @@
-"""Training from end to end on tiny models: it learns, stops when told, goes on as if it had not, and says what it did."""
+"""Training from end to end on tiny models: it learns, stops when told, goes on as if it had not, says what it did."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.score import Scorer, to_items
 from triptych.models import load_adapter
 from triptych.prompts import Rendered
-from triptych.tune import TuneResult, read_summary
+from triptych.tune import TuneResult, loop, read_summary
 
 if TYPE_CHECKING:
     from triptych.models import LoadedModel
@@ -214,10 +214,15 @@ def test_dropout_is_reproducible_and_off_when_scoring(train: Train, tmp_path: Pa
 
 
 def test_select_dev_gives_the_best_steps_adapter(
-    train: Train, load_fake: Callable[..., LoadedModel], rendered: Callable[..., list[Rendered]], tmp_path: Path
+    train: Train,
+    load_fake: Callable[..., LoadedModel],
+    rendered: Callable[..., list[Rendered]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # a rate that overshoots, so that the best is not the last
-    result = train(rows=8, dev=4, select="dev", lr=0.1, schedule="constant", epochs=20, eval_every=2)
+    # after six steps uphill, so that the best is not the last
+    monkeypatch.setattr(loop, "learning_rate", lambda config, step, total: 0.01 if step < 6 else -0.05)
+    result = train(rows=8, dev=4, select="dev", epochs=6, eval_every=2)
     dev = {point.step: point.aggregate for point in result.curve if point.split == "dev"}
     best = min(dev, key=lambda step: (dev[step].ppl_mean, step))
     assert 0 < best < result.summary.steps
@@ -261,17 +266,22 @@ def test_target_modules_are_the_only_ones_adapted(train: Train) -> None:
     assert {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in result.adapter.parameters()} == {"q_proj", "v_proj"}
 
 
-def test_divergence_stops_and_keeps_the_checkpoint(train: Train, tmp_path: Path) -> None:
+def test_divergence_stops_and_keeps_the_checkpoint(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "learning_rate", lambda config, step, total: 0.01 if step < 5 else 1e30)
     with pytest.raises(DivergedError) as caught:
-        train(lr=1.0, alpha=64, schedule="constant", max_grad_norm=None, epochs=60, eval_every=10)
+        train(lr=1.0, eval_every=4)
     message = str(caught.value)
     log = log_of(tmp_path / "tune")
-    assert f"diverged at step {len(log) + 1} of 300" in message
+    assert len(log) == 6  # the step at that rate, whose own gradient was fine
+    assert "diverged at step 7 of 10" in message
     named = message.split("rows of the step: ")[1].splitlines()[0].split(", ")
     assert len(named) == 4
     assert all(name.startswith("row-") for name in named)
     kept = sorted((tmp_path / "tune" / "checkpoints").iterdir())[-1]
-    assert f"checkpoint of step {int(kept.name[5:])}" in message
+    assert kept.name == "step-000004"
+    assert "checkpoint of step 4" in message
     assert "lower lr (now 1)" in message
     assert all(math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]) for line in log)
     assert not (tmp_path / "tune" / "adapter").exists()

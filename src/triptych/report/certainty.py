@@ -91,10 +91,11 @@ def settle_table(comparisons: Sequence[Comparison], short: Mapping[str, str]) ->
         for c in comparisons
     )
     columns = ("difference", "mean", "SD over rows", "effect size", "smallest shown", "rows to settle it")
+    often = f"in {POWER * 100:g} % of cases"
     note = (
         "Effect size: mean / SD of the paired differences. Smallest shown: the difference that these rows tell from "
-        f"zero in {POWER:.0%} of cases. Rows to settle: how many would tell a difference of this effect size from zero "
-        f"in {POWER:.0%} of cases (normal approximation, two-sided, level divided by the {count} comparisons)."
+        f"zero {often}. Rows to settle: how many would tell a difference of this effect size from zero {often} "
+        f"(normal approximation, two-sided, level divided by the {count} comparisons)."
     )
     return Table("What these rows can show", columns, rows, note)
 
@@ -128,8 +129,8 @@ def would_settle(c: Comparison, comparisons: int) -> str:
         return f"If it is what it seems, not even {MOST_ROWS:,} rows would settle it."
     if needed <= c.n_rows:
         least = number(detectable(c, comparisons) or 0.0)
-        return f"These rows show differences from {least} on (power {POWER:.0%}), so it is a close call."
-    return f"If it is what it seems, about {_round(needed):,} rows would settle it (power {POWER:.0%})."
+        return f"These rows show differences from {least} on (power {POWER * 100:g} %), so it is a close call."
+    return f"If it is what it seems, about {_round(needed):,} rows would settle it (power {POWER * 100:g} %)."
 
 
 def uncertainty_table(

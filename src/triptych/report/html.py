@@ -30,7 +30,7 @@ from triptych.report.tables import Table, flat
 __all__ = ["Page", "render_html"]
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("data.js", "plots.js", "detail.js", "explorer.js", "main.js")
+SCRIPTS = ("data.js", "chart.js", "plots.js", "detail.js", "explorer.js", "main.js")
 AVERAGES = Table(
     "The four averages",
     ("average", "formula", "what it says"),
@@ -113,6 +113,7 @@ def _facts(record: RunRecord, page: Page) -> dict[str, Any]:
         "panels": _panels(record, page.intervals),
         "n_rows": " or ".join(f"{n:,}" for n in sorted({cell.aggregate.n_rows for cell in record.cells})),
         "seeds": _drawn(drawn) if record.few_shot else "",
+        "losses": len({point.step for point in record.curve if point.train_loss is not None and point.split == "test"}),
         "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items())),
         "command": str(record.provenance.get("command", "")),
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,7 +50,5 @@ def pack_logs(columns: Iterable[Sequence[float]]) -> str:
 
 def pack_nll(values: Sequence[float]) -> str:
     """The NLLs of a row's tokens as a string, one character a token, in steps of `NLL_STEP`."""
-    return "".join(_CODES[min(NLL_LEVELS - 1, max(0, math.floor(value / NLL_STEP + 0.5)))] for value in values)
-
-
-_CODES = [chr(FIRST + code) for code in range(NLL_LEVELS)]
+    codes = np.clip(np.floor(np.asarray(values, dtype=np.float64) / NLL_STEP + 0.5), 0, NLL_LEVELS - 1)
+    return (codes.astype("<u4") + FIRST).tobytes().decode("utf-32-le")

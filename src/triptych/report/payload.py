@@ -134,14 +134,14 @@ def _rows(
     return {
         "ids": list(ids),
         "n_tokens": [known[row].n_tokens for row in ids],
-        "slices": {name: _coded([values.get(row, "") for row in ids]) for name, values in slices.items()},
+        "slices": {name: _coded(values, ids) for name, values in slices.items()},
     }
 
 
-def _coded(values: Sequence[str]) -> dict[str, Any]:
-    kinds = list(dict.fromkeys(value for value in values if value))
+def _coded(values: Mapping[str, str], ids: Sequence[str]) -> dict[str, Any]:
+    kinds = list(dict.fromkeys(values.values()))
     places = {value: place for place, value in enumerate(kinds)}
-    return {"values": kinds, "codes": [places.get(value, -1) for value in values]}
+    return {"values": kinds, "codes": [places[values[row]] if row in values else -1 for row in ids]}
 
 
 def _logs(rows: Sequence[ItemScore], ids: Sequence[str]) -> list[float]:

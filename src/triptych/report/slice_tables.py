@@ -94,7 +94,7 @@ def hard_table(cells: Sequence[CellRecord], items: Items, excerpts: Mapping[str,
         for row in hard[:MOST_SHOWN]
     ]
     columns = ("row", *(["output"] if excerpts else []), *(STRATEGY_NAMES[strategy] for strategy in best))
-    note = f"Among the {HARDEST:.0%} of rows with the highest perplexity under the best setting of every strategy"
+    note = f"Among the {HARDEST * 100:g} % of rows with the highest perplexity under the best setting of every strategy"
     more = f"; the {MOST_SHOWN} hardest of {len(hard)}." if len(hard) > MOST_SHOWN else "."
     return Table("Rows hard for every strategy", columns, tuple(rows), note + more)
 
@@ -109,7 +109,7 @@ def hurt_table(cells: Sequence[CellRecord], items: Items) -> Table | None:
     for strategy, ppl in best.items():
         worse = sorted((row for row in ppl if ppl[row] > base[row]), key=lambda row: base[row] / ppl[row])
         ratio = float(np.median([ppl[row] / base[row] for row in worse])) if worse else None
-        share = f"{len(worse) / len(ppl):.0%}"
+        share = f"{100 * len(worse) / len(ppl):.0f} %"
         rows.append((STRATEGY_NAMES[strategy], len(worse), share, ratio, ", ".join(worse[:WORST])))
     columns = ("strategy", "rows hurt", "share", "median factor", "hurt most")
     note = "Rows whose perplexity is higher than under the best zero-shot prompt, and by what factor in the median."

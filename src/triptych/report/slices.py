@@ -80,4 +80,5 @@ def by_length(characters: Mapping[str, int]) -> dict[str, str]:
     lengths = np.array(list(characters.values()))
     low, high = (int(cut) for cut in np.quantile(lengths, (1 / 3, 2 / 3), method="lower"))
     names = (f"short (up to {low} characters)", f"middle ({low + 1} to {high})", f"long (over {high} characters)")
-    return {row: names[int(n > low) + int(n > high)] for row, n in characters.items()}
+    parts = {row: int(n > low) + int(n > high) for row, n in characters.items()}
+    return {row: names[part] for row, part in sorted(parts.items(), key=lambda pair: pair[1])}

@@ -102,6 +102,8 @@ def save(figure: Figure, folder: Path, name: str) -> None:
         with warnings.catch_warnings():
             # without any CJK font a Chinese prompt's name shows as boxes; the tables beside the figure have it
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            # names so long that they leave no room: the figure is drawn as well as it can be
+            warnings.filterwarnings("ignore", message="constrained_layout not applied")
             figure.savefig(content, format=kind, dpi=200, facecolor="white", metadata=metadata)
         write_bytes(folder / f"{name}.{kind}", content.getvalue())
 

@@ -26,7 +26,7 @@ const detail = (() => {
   };
 
   function tokens(core, chunk, place, chosen) {
-    const caption = element("p", { className: "muted caption", textContent: "The darker, the less the model expected it. Point at a token for its numbers." });
+    const caption = element("p", { className: "muted caption", textContent: "The stronger the colour, the less the model expected it. Choose a token for its numbers." });
     caption.setAttribute("aria-live", "polite");
     const lines = element("div", { className: "tokens" });
     const some = [...new Set([...Object.values(core.best).map((b) => core.settings[b].cells[0]), ...chosen.flatMap((key) => cellsOf(core, key))])];
@@ -97,6 +97,11 @@ const detail = (() => {
     return [["", fill(head, common)], ...shown, ["", fill(tail, common)]];
   }
 
+  function shownDemos(shown, asked) {
+    if (!asked) return "";
+    return `${shown} demonstration${shown === 1 ? "" : "s"}${shown < asked ? `, ${asked - shown} more did not fit` : ""}.`;
+  }
+
   function prompt(core, chunk, place, texts, row, first) {
     const select = element("select", {}, ...core.cells.map((cell, i) => element("option", { value: String(i), textContent: cell.cell })));
     select.setAttribute("aria-label", "cell whose prompt is shown");
@@ -113,8 +118,7 @@ const detail = (() => {
       }
       const parts = pieces(template, texts.test[row][0], demos.map((demo) => texts.demo[demo]));
       shown.replaceChildren(...parts.map(([kind, words]) => (kind ? element("span", { className: kind, textContent: words }) : words)));
-      const dropped = cell.k - demos.length;
-      note.textContent = `After BOS the model reads exactly this; what follows is scored. ${demos.length} demonstrations${dropped > 0 ? `, ${dropped} more did not fit` : ""}.`;
+      note.textContent = `After BOS the model reads exactly this; the output that follows is scored. ${shownDemos(demos.length, cell.k)}`;
     };
     select.value = String(cellsOf(core, first)[0]);
     select.addEventListener("change", draw);

@@ -26,18 +26,17 @@ function complain(error) {
   box.textContent = `The interactive parts can't be shown: ${error.message}. The tables above and below hold all numbers.`;
 }
 
-// Printing: light, every figure drawn, at the paper's width.
-async function forPrint() {
-  root.dataset.printing = theme();
+// Printing: light, whatever the screen shows. Browsers don't wait here, so it is done at once.
+function forPrint() {
+  root.dataset.screen = root.dataset.theme ?? "";
   root.dataset.theme = "light";
-  for (const box of document.querySelectorAll("[data-plot][data-drawn]")) Plotly.relayout(box, { width: 660 });
-  await plots.redraw();
+  plots.forPaper();
 }
 
-async function afterPrint() {
-  root.dataset.theme = root.dataset.printing;
-  for (const box of document.querySelectorAll("[data-plot][data-drawn]")) Plotly.relayout(box, { width: null, autosize: true });
-  await plots.redraw();
+function afterPrint() {
+  if (root.dataset.screen) root.dataset.theme = root.dataset.screen;
+  else delete root.dataset.theme;
+  return plots.fromPaper();
 }
 
 async function begin() {
