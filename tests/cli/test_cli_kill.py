@@ -170,7 +170,7 @@ def test_a_run_killed_among_its_cells(
     def cells() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
 
-    for n in (2, 4, 6):
+    for n in (1, 3, 5):
         pid = zygote.start(*command, said=said)
         until(lambda n=n: len(cells()) >= n)
         time.sleep(random_moment.uniform(0, 0.005))
@@ -178,7 +178,7 @@ def test_a_run_killed_among_its_cells(
         assert zygote.wait(pid) == -signal.SIGKILL
         assert kept.items() <= cells().items()  # what was finished was not computed again
         kept = cells()
-        assert 2 <= len(kept) < 9
+        assert n <= len(kept) < 9
         assert not (out / "results.json").exists()
     assert zygote.wait(zygote.start(*command, said=said)) == 0, said.read_text()
     assert f"{len(kept)} of 9 cells are already scored" in said.read_text()

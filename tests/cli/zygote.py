@@ -24,6 +24,7 @@ from triptych.cli.main import main
 def child(argv: list[str], out: str, cache: str) -> None:
     """Become the command; never returns."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.nice(5)  # whoever is to kill us at a certain moment must not wait for a core
     with Path(out).open("wb") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from triptych.data import Overlap, Row, find_overlap, normalise
+from triptych.data import Overlap, Row, empty_outputs, find_overlap, normalise
 
 
 @given(st.text())
@@ -94,3 +94,9 @@ def test_many_rows_take_linear_time() -> None:
     start = time.perf_counter()
     assert len(find_overlap(train, test).normalised) == 20_000
     assert time.perf_counter() - start < 20  # comparing all pairs would take minutes
+
+
+def test_empty_outputs_are_said() -> None:
+    rows = [Row("a", "x", ""), Row("b", "x", "y"), Row("c", "x", ""), Row("d", "x", None)]
+    assert empty_outputs(rows) == "2 test rows have an empty output, of which only EOS is scored: a, c"
+    assert empty_outputs(rows[1:2]) is None

@@ -1,7 +1,7 @@
 """Rows: reading them, dividing them, and checking that train and test are apart. No torch here."""
 
 from triptych.data.bundled import SAMPLE, sample_folder
-from triptych.data.checks import Overlap, find_overlap, normalise
+from triptych.data.checks import Overlap, empty_outputs, find_overlap, normalise
 from triptych.data.dataset import Dataset, load_dataset, sha256_of_file
 from triptych.data.readers import read_rows
 from triptych.data.row import Row
@@ -12,6 +12,7 @@ __all__ = [
     "Dataset",
     "Overlap",
     "Row",
+    "empty_outputs",
     "find_overlap",
     "load_dataset",
     "normalise",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from triptych.data.row import Row
 
-__all__ = ["Overlap", "find_overlap", "normalise"]
+__all__ = ["Overlap", "empty_outputs", "find_overlap", "normalise"]
 
 _NAMED = 5
 
@@ -98,6 +98,15 @@ def find_overlap(train: Iterable[Row], test: Sequence[Row]) -> Overlap:
         alike = same_question.get(normalise(row.instruction), ())
         normalised.extend((row.id, other.id) for other in alike if (other.instruction, other.output) != pair)
     return Overlap(tuple(exact), tuple(normalised), len(test))
+
+
+def empty_outputs(rows: Iterable[Row]) -> str | None:
+    """A sentence on rows whose output is empty, of which only EOS can be scored; None if there are none."""
+    ids = [row.id for row in rows if row.output == ""]
+    if not ids:
+        return None
+    named = ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "")
+    return f"{len(ids)} test rows have an empty output, of which only EOS is scored: {named}"
 
 
 def _by_test_row(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.bundled import SAMPLE, sample_folder
-from triptych.data.checks import Overlap, find_overlap
+from triptych.data.checks import Overlap, empty_outputs, find_overlap
 from triptych.data.readers import read_rows
 from triptych.data.row import Row
 from triptych.data.splits import split_dev, take
@@ -85,6 +85,8 @@ def load_dataset(
     with _naming(f"{train_file.path}, train_rows {train_rows}"):
         train_part = take(rest, train_rows, seed)
     test_part, warnings = _first(test_file, test_rows)
+    if empty := empty_outputs(test_part):
+        warnings.append(empty)
     used = [("train", train_file, train_part), ("dev", train_file, dev_part), ("test", test_file, test_part)]
     overlap = find_overlap([*train_part, *dev_part], test_part)
     if overlap:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.data import find_overlap, read_rows, sha256_of_file
+from triptych.data import empty_outputs, find_overlap, read_rows, sha256_of_file
 from triptych.errors import ConfigError
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import score_cache
@@ -61,6 +61,8 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
         )
     template = template_from_text(request.template) if request.template else find_template(request.prompt)
     rows = read_rows(request.data)[: request.limit]
+    if empty := empty_outputs(rows):
+        watcher.say(f"warning: {empty}")
     pool = read_rows(request.pool) if request.pool and request.shots else []
     if overlap := find_overlap(pool, rows):
         watcher.say(f"warning: {overlap.message()}; these are never shown as demonstrations")
