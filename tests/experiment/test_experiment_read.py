@@ -304,6 +304,8 @@ def test_files_without_a_folder_are_beside_the_configuration_if_they_are_there(w
     config = read_config(write(GOOD.replace("dir: rows", "train: t.json\n  test: owner/hub-set")))
     assert config.data.train == str(tmp_path / "t.json")
     assert config.data.test == "owner/hub-set"
+    other = read_config(tmp_path / "exp.yaml", ["data.dir=/elsewhere"])
+    assert (other.data.dir, other.data.train) == ("/elsewhere", "t.json")
 
 
 def test_settings_that_come_from_options_name_the_command_line() -> None:

@@ -56,7 +56,8 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
             found="a list" if isinstance(value, list) else repr(value),
             expected="sections such as `model:`, `data:`, `strategies:`",
         )
-    _resolve_paths(value, path.parent)
+    elsewhere = any(assignment.partition("=")[0].strip() == "data.dir" for assignment in sets)
+    _resolve_paths(value, path.parent, elsewhere=elsewhere)
     origins = {}
     for assignment in sets:
         origins[_apply(value, assignment)] = f"--set {assignment}"
@@ -112,12 +113,12 @@ def _not_yaml(path: Path, error: Exception) -> ConfigError:
     )
 
 
-def _resolve_paths(value: dict[str, Any], folder: Path) -> None:
-    """Make paths of the file relative to where the command runs."""
+def _resolve_paths(value: dict[str, Any], folder: Path, *, elsewhere: bool) -> None:
+    """Make paths of the file relative to where the command runs; `elsewhere`: a `--set` gives the data's folder."""
     data, model = value.get("data"), value.get("model")
     if isinstance(data, dict) and isinstance(data.get("dir"), str) and data["dir"] != SAMPLE:
         data["dir"] = str(folder / data["dir"])
-    elif isinstance(data, dict) and data.get("dir") is None:
+    elif isinstance(data, dict) and data.get("dir") is None and not elsewhere:
         for role in ("train", "test"):
             if isinstance(data.get(role), str) and (folder / data[role]).exists():
                 data[role] = str(folder / data[role])
