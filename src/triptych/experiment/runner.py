@@ -23,6 +23,7 @@ from triptych.models import (
     Adapter,
     LoadedModel,
     adapter_is_on,
+    check_targets,
     identify,
     load_adapter,
     load_model,
@@ -116,7 +117,7 @@ class _Run:
                 "model": identity,
             },
         )
-        # dtype and threads may have been measured when the run began; going on, they are what they were
+        # dtype, threads and budget were found when the run began; going on, they are what they were
         self.chosen: dict[str, Any] = held.get("chosen", {})
         self.begun: dict[str, Any] = held.get("begun", {})
         for cell in self.cells:
@@ -239,14 +240,20 @@ class _Run:
         """Loaded when the first thing needs it, and once."""
         if self.loaded is None or self.scorer is None:
             self.watcher.say(f"loading {self.config.model.name}")
-            spec = dataclasses.replace(self.config.model.spec(), **self.chosen)
+            chosen = dict(self.chosen)
+            budget = chosen.pop("budget_tokens", None)
+            spec = dataclasses.replace(self.config.model.spec(), **chosen)
             self.loaded = load_model(spec)
-            self.scorer = Scorer(self.loaded, cache=score_cache(self.loaded) if self.config.cache else None)
+            if self.config.strategies.qlora:
+                check_targets(self.loaded, self.config.tune.lora())  # now, not after an hour of base cells
+            cache = score_cache(self.loaded) if self.config.cache else None
+            self.scorer = Scorer(self.loaded, budget_tokens=budget, cache=cache)
             if not self.chosen:
                 self.chosen = {
                     "dtype": self.loaded.info["dtype"],
                     "threads": self.loaded.info["threads"] or None,
                     "hold": self.loaded.info["weights_held"] if self.config.model.quantize == "nf4" else "auto",
+                    "budget_tokens": self.scorer.budget,
                 }
                 limit = self._max_tokens(self.loaded)
                 self.begun = {**provenance(), "model": self._model_facts(), "max_tokens": limit}

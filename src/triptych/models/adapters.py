@@ -32,6 +32,7 @@ __all__ = [
     "active_adapter_sha256",
     "adapter_is_on",
     "attach_adapter",
+    "check_targets",
     "load_adapter",
     "save_adapter",
     "switched",
@@ -100,6 +101,15 @@ def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) ->
     _compute_in_input_dtype(wrapped)
     wrapped.eval()
     return Adapter(wrapped, settings, names)
+
+
+def check_targets(loaded: LoadedModel, settings: LoraSettings) -> None:
+    """Say that target modules are wrong before anything is computed.
+
+    Raises:
+        ModelError: a target module names no linear layer.
+    """
+    _resolve_targets(loaded, settings.target_modules)
 
 
 def save_adapter(adapter: Adapter, folder: Path, *, facts: dict[str, Any]) -> None:

@@ -198,7 +198,10 @@ def _weight_files(source: Path | str, spec: ModelSpec) -> list[Path]:
         return sorted(source.glob("*.safetensors"))
     from huggingface_hub import snapshot_download
 
-    folder = snapshot_download(source, revision=spec.revision, allow_patterns=["*.safetensors", "*.json"])
+    try:
+        folder = snapshot_download(source, revision=spec.revision, allow_patterns=["*.safetensors", "*.json"])
+    except (OSError, ValueError) as error:  # no network, no such model, no right to it
+        raise _unreadable(spec, error) from error
     return sorted(Path(folder).glob("*.safetensors"))
 
 

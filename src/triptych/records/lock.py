@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import RunChangedError
+from triptych.errors import DataError, RunChangedError
 from triptych.records.store import read_json, write_json
 
 __all__ = ["changes", "hold_to"]
@@ -27,7 +27,15 @@ def hold_to(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         write_json(path, facts)
         return dict(facts)
-    held = read_json(path)
+    try:
+        held = read_json(path)
+    except DataError as error:
+        raise RunChangedError(
+            "the folder's lock is torn, so what its numbers were made with can't be known",
+            where=str(path),
+            found=error.found,
+            fix="start over with --fresh, or give another folder with --out",
+        ) from error
     different = changes({key: held.get(key) for key in facts}, facts)
     if different:
         more = [f"… and {len(different) - _SHOWN} more"] if len(different) > _SHOWN else []
