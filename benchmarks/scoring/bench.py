@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--reference-repeats", type=int, default=1, help="(a) is slow")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--grid", action="store_true", help="also the study's whole grid, once")
+    parser.add_argument("--grid-rows", type=int, default=0, help="also the study's whole grid on so many rows, once")
     parser.add_argument("--bench-python", default=".bench-venv/bin/python", help="interpreter that has lm-eval")
     parser.add_argument("--out", type=Path, help="write the measurements as JSON")
     options = parser.parse_args()
@@ -104,8 +104,8 @@ def main() -> None:
         for cell in cells:
             measure(cell, workers, options)
         show(cells, workers)
-        if options.grid:
-            whole_grid(workers, test, train, profile)
+        if options.grid_rows:
+            whole_grid(workers, test[: options.grid_rows], train, profile)
         if options.out:
             options.out.write_text(json.dumps([vars(cell) | {"requests": None} for cell in cells]), encoding="utf-8")
         for worker in workers.values():
@@ -207,10 +207,8 @@ def show(cells: list[Cell], workers: dict[str, Contestant]) -> None:
     for cell in cells:
         a, b, c = (cell.median(kind) for kind in CONTESTANTS)
         tokens = sum(len(r["ids"]) for r in cell.requests)
-        rows.append(
-            [cell.name, tokens, f"{a:.1f}", f"{b:.1f} (batch {cell.batch_size})", f"{c:.2f}"]
-            + [f"{a / c:.1f}x", f"{b / c:.1f}x", f"{tokens / c:,.0f}"]
-        )
+        row = [cell.name, tokens, f"{a:.1f}", f"{b:.1f} (batch {cell.batch_size})", f"{c:.2f}"]
+        rows.append([*row, f"{a / c:.1f}x", f"{b / c:.1f}x", f"{tokens / c:,.0f}"])
     headers = ["cell", "tokens", "(a) s", "(b) lm-eval s", "(c) ours s", "a / c", "b / c", "ours tokens/s"]
     print(tabulate(rows, headers, tablefmt="github", stralign="right"))
     peaks = ", ".join(f"{kind} {worker.peak_bytes / 1e9:.2f} GB" for kind, worker in workers.items())

@@ -33,14 +33,14 @@ from triptych.models import (
 )
 from triptych.progress import Silent, Watcher
 from triptych.prompts import Rendered, Template, render
-from triptych.records import CellRecord, ItemScore, RunRecord, TuneSummary
+from triptych.records import CellRecord, CurvePoint, ItemScore, RunRecord, TuneSummary
 from triptych.records.lock import hold_to
 from triptych.records.provenance import peak_memory, provenance
 from triptych.records.store import read_json, write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
-from triptych.report import build_report, comparisons, summarise_few_shot, write_curve
+from triptych.report import build_report, comparisons, interval, summarise_few_shot, write_curve
 from triptych.tune import TuneResult, TuneRows, read_summary, tune
-from triptych.tune.curve import read_curve
+from triptych.tune.curve import key, read_curve, read_rows
 
 __all__ = ["run_experiment"]
 
@@ -172,12 +172,11 @@ class _Run:
         ordered = {cell.name: self.finished[cell.name] for cell in self.cells}
         records = tuple(cell.record for cell in ordered.values())
         items = {name: cell.items for name, cell in ordered.items()}
-        curve = read_curve(self.folder.tune / "curve.json", up_to=1 << 60) if self.tuned else []
         record = RunRecord(
             name=self.config.name,
             cells=records,
             few_shot=summarise_few_shot(records),
-            curve=tuple(curve),
+            curve=_with_intervals(self.folder.tune / "curve.json") if self.tuned else (),
             comparisons=comparisons(records, items),
             tune=self.tuned,
             prompts={name: template.record() for name, template in self.templates.items()},
@@ -204,7 +203,8 @@ class _Run:
         with switched(self.adapter, on=with_adapter):
             if adapter_is_on(loaded.model) != with_adapter:
                 raise TriptychError(f"the adapter is {'off' if with_adapter else 'on'} for cell {cell.name}")
-            with self.watcher.phase(cell.name, len(rendered)) as advance:
+            title = f"{len(self.finished) + 1}/{len(self.cells)} {cell.name}"
+            with self.watcher.phase(title, len(rendered)) as advance:
                 nlls = scorer.score(rendered, advance)
         items = to_items(rendered, nlls)
         record = CellRecord(
@@ -302,6 +302,17 @@ class _Run:
             "seeds": {"demonstrations": list(seeds), "tune": self.config.tune.seed, "data": self.config.data.seed},
             "config": _plain(self.config),
         }
+
+
+def _with_intervals(path: Path) -> tuple[CurvePoint, ...]:
+    """The curve, each point with the interval of its mean where its rows were kept."""
+    points = read_curve(path, up_to=1 << 60)
+    bounds = {name: interval(rows) for name, rows in read_rows(path, points).items()}
+    none = (None, None)
+    return tuple(
+        point.model_copy(update=dict(zip(("ci_low", "ci_high"), bounds.get(key(point), none), strict=True)))
+        for point in points
+    )
 
 
 def _decides(config: ExperimentConfig) -> dict[str, Any]:

@@ -7,10 +7,13 @@ once, at unpacking, so that a float32 run and a bfloat16 run of the same file st
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import shutil
 import struct
+import sys
 import tempfile
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 
 from triptych.errors import DiskError, ModelError
@@ -86,10 +89,12 @@ def unpack_gguf(path: Path) -> Path:
             expected=f"{needed / 1e9:.1f} GB",
             fix="free some room, or set TRIPTYCH_CACHE to a folder on another disk",
         )
-    logger.info("unpacking %s once (a minute for a small model)", path.name)
+    logger.warning("first use of %s: unpacking it once (about a minute for a small model)", path.name)
     work = Path(tempfile.mkdtemp(prefix=target.name + ".", dir=target.parent))
     try:
-        with disk_errors(target):
+        # transformers draws a bar whoever looks; without a terminal it is noise
+        quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
+        with disk_errors(target), quiet:
             _dequantize(path, work)
             write_json(work / "triptych.json", {"gguf": path.name, "gguf_sha256": sha256, "format": _FORMAT})
             if not target.exists():

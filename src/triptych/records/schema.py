@@ -137,6 +137,9 @@ class CurvePoint(_Record):
     lr: float
     seconds: float
     """Training wall time so far, evaluation left out."""
+    ci_low: float | None = None
+    """95 % interval of `ppl_mean` over the rows; None where the rows' perplexities were not kept."""
+    ci_high: float | None = None
 
 
 class Comparison(_Record):

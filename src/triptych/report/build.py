@@ -50,8 +50,13 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
     record = with_effect_sizes(record, items)
     kept = read_texts(run_dir, items)
     intervals = _intervals(record, items)
-    best = [setting.label for setting in best_of_each(record.cells).values()]
-    figures = draw_figures(record, {label: intervals[label] for label in best}, run_dir / "figures")
+    best = best_of_each(record.cells).values()
+    figures = draw_figures(
+        record,
+        {setting.label: intervals[setting.label] for setting in best},
+        {setting.label: paired_rows(items_of(setting, items)) for setting in best},
+        run_dir / "figures",
+    )
     tables = study_tables(record, intervals)
     evidence = _evidence(record, items, intervals)
     parts = _parts(record, items, kept, texts=texts)

@@ -1,4 +1,4 @@
-"""The four figures of a report. Each function returns a figure, or None where there is nothing to show."""
+"""The figures of a report. Each function returns a figure, or None where there is nothing to show."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from triptych.records import Comparison, CurvePoint, FewShotSummary, RunRecord
+from triptych.records import Comparison, FewShotSummary, RunRecord
 from triptych.records.schema import Strategy
 from triptych.report.contenders import Setting, best_of_each, names, settings
-from triptych.report.numbers import Interval, difference, number, p_text
+from triptych.report.figure_curve import learning_curve
+from triptych.report.figure_rows import distribution, scatter
+from triptych.report.numbers import Interval, difference, p_text
 from triptych.report.statistics import told_apart
 from triptych.report.style import (
     COLOURS,
@@ -28,22 +30,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "comparison", "differences", "draw_figures", "learning_curve", "ppl_by_k"]
+__all__ = ["FIGURES", "comparison", "differences", "draw_figures", "ppl_by_k"]
 
-FIGURES = ("learning_curve", "ppl_by_k", "comparison", "differences")
+FIGURES = ("learning_curve", "ppl_by_k", "comparison", "differences", "scatter", "distribution")
 PPL = "mean perplexity of the test rows"
 
 
-def draw_figures(record: RunRecord, intervals: Mapping[str, Interval], folder: Path) -> tuple[str, ...]:
+def draw_figures(
+    record: RunRecord, intervals: Mapping[str, Interval], rows: Mapping[str, Mapping[str, float]], folder: Path
+) -> tuple[str, ...]:
     """Draw what there is to draw as PNG and SVG, take away what there no longer is, and name what was drawn.
 
-    `intervals`: interval of ppl_mean by setting label, for the best of each strategy.
+    By setting label, for the best of each strategy: `intervals`, the interval of ppl_mean; `rows`, row id -> perplexity.
     """
     makers: dict[str, Callable[[], Figure | None]] = {
         "learning_curve": lambda: learning_curve(record),
         "ppl_by_k": lambda: ppl_by_k(record),
         "comparison": lambda: comparison(record, intervals),
         "differences": lambda: differences(record),
+        "scatter": lambda: scatter(record, rows),
+        "distribution": lambda: distribution(record, rows),
     }
     drawn = []
     for name in FIGURES:
@@ -55,71 +61,6 @@ def draw_figures(record: RunRecord, intervals: Mapping[str, Interval], folder: P
                 for kind in ("png", "svg"):
                     (folder / f"{name}.{kind}").unlink(missing_ok=True)
     return tuple(drawn)
-
-
-def learning_curve(record: RunRecord) -> Figure | None:
-    """Perplexity against optimizer steps, with the levels training has to beat; train loss beside it."""
-    if not record.curve:
-        return None
-    loss = {p.step: p.train_loss for p in record.curve if p.train_loss is not None}
-    figure = new_figure(8.4 if loss else 5.2, 3.6)
-    left, *rest = figure.subplots(1, 2, width_ratios=(3, 2)) if loss else [figure.subplots()]
-    shown = [p.aggregate.ppl_mean for p in record.curve]
-    for split, line, filled in (("test", "-", True), ("dev", ":", False)):
-        if points := [p for p in record.curve if p.split == split]:
-            _curve(left, points, split, line, filled=filled)
-    shown += _levels(left, record)
-    _mark_selected(left, record)
-    perplexity_scale(left, shown)
-    left.set(xlabel="optimizer steps", ylabel="mean perplexity of the rows", title="Perplexity during QLoRA training")
-    if loss:
-        _loss(rest[0], loss)
-    legend_below(figure, left, columns=3)
-    return figure
-
-
-def _curve(axes: Axes, points: Sequence[CurvePoint], split: str, line: str, *, filled: bool) -> None:
-    colour = COLOURS["qlora"]
-    axes.plot(
-        [p.step for p in points],
-        [p.aggregate.ppl_mean for p in points],
-        line,
-        color=colour,
-        marker="o",
-        markersize=5,
-        markerfacecolor=colour if filled else "white",
-        label=f"QLoRA, {split} rows",
-    )
-
-
-def _levels(axes: Axes, record: RunRecord) -> list[float]:
-    """Dashed lines at the best that the base model reaches without training."""
-    every, levels = names(settings(record.cells)), []
-    for strategy, setting in best_of_each(record.cells).items():
-        if strategy != "qlora":
-            level = setting.mean()
-            label = f"best {every[setting.label][0].lower()}{every[setting.label][1:]}: {number(level)}"
-            axes.axhline(level, color=COLOURS[strategy], linestyle=(0, (5, 3)), linewidth=1.4, label=label, zorder=1)
-            levels.append(level)
-    return levels
-
-
-def _mark_selected(axes: Axes, record: RunRecord) -> None:
-    points = [p for p in record.curve if record.tune and p.step == record.tune.selected_step]
-    point = next((p for p in points if p.split == "test"), None)
-    if point and record.tune:
-        level = point.aggregate.ppl_mean
-        how = {"last": "last step", "dev": "best on dev", "test": "best on test"}[record.tune.selected_by]
-        label = f"used ({how}): {number(level)}"
-        axes.plot(
-            *([point.step], [level]), "o", markersize=11, markerfacecolor="none", markeredgecolor=INK, label=label
-        )
-
-
-def _loss(axes: Axes, loss: Mapping[int, float]) -> None:
-    axes.plot(list(loss), list(loss.values()), color=GREY, marker="o", markersize=4)
-    axes.set(xlabel="optimizer steps", ylabel="nats per scored token", title="Training loss")
-    axes.set_xlim(left=0)
 
 
 def ppl_by_k(record: RunRecord) -> Figure | None:

@@ -81,6 +81,7 @@ def _context(
         "intervals_shown": bool(record.comparisons),
         "warnings": warnings,
         "figures": figures,
+        "curve_band": sum(p.split == "test" and p.ci_low is not None for p in record.curve) > 1,
         "tables": {**tables, "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items()))},
         "command": " ".join(command) if isinstance(command, list | tuple) else str(command),
         "prompts": lambda chosen, kind: _prompts(record, chosen, kind),

@@ -90,7 +90,10 @@ def _core(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[str, Any
         "settings": [_setting(s, short[s.label], cell_places, intervals.get(s.label)) for s in every],
         "best": {strategy: places[setting.label] for strategy, setting in best_of_each(record.cells).items()},
         "curve": [
-            {"step": p.step, "split": p.split, "ppl": p.aggregate.ppl_mean, "loss": p.train_loss, "epoch": p.epoch}
+            {
+                **{"step": p.step, "split": p.split, "ppl": p.aggregate.ppl_mean, "loss": p.train_loss},
+                **{"epoch": p.epoch, "low": p.ci_low, "high": p.ci_high},
+            }
             for p in record.curve
         ],
         "selected": record.tune and {"step": record.tune.selected_step, "by": record.tune.selected_by},

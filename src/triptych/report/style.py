@@ -108,14 +108,19 @@ def save(figure: Figure, folder: Path, name: str) -> None:
         write_bytes(folder / f"{name}.{kind}", content.getvalue())
 
 
-def perplexity_scale(axes: Axes, values: Sequence[float], *, axis: str = "y") -> None:
-    """Logarithmic where the values span more than a factor of 10, with plain numbers on the ticks."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def perplexity_scale(axes: Axes, values: Sequence[float], *, axis: str = "y", always: bool = False) -> None:
+    """Logarithmic where the values span more than a factor of 10, or `always`, with plain numbers on the ticks."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-    if max(values) <= 10 * min(values):
+    factor = max(values) / min(values)
+    if factor <= 10 and not always:
         return
     (axes.set_yscale if axis == "y" else axes.set_xscale)("log")
     scaled = axes.yaxis if axis == "y" else axes.xaxis
-    scaled.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    if factor <= 10:  # too narrow for 1, 2, 5: it might hold none of them
+        scaled.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+        scaled.set_minor_locator(NullLocator())
+    else:
+        scaled.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if factor <= 1000 else (1,)))
     scaled.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     scaled.set_minor_formatter(NullFormatter())

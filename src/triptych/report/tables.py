@@ -197,12 +197,22 @@ def _comparison_note(comparisons: Sequence[Comparison]) -> str:
 
 
 def curve_table(curve: Sequence[CurvePoint]) -> Table:
-    """The evaluations during training."""
+    """The evaluations during training; the interval's two columns are there where any point has one."""
+    bounds = ("ci_low", "ci_high") if any(p.ci_low is not None for p in curve) else ()
+    before, after = ("split", "step", "epoch", "rows_seen"), ("train_loss", "lr", "seconds")
     rows = tuple(
-        (p.split, p.step, p.epoch, p.rows_seen, *_averages(p.aggregate), p.train_loss, p.lr, p.seconds) for p in curve
+        (
+            *(getattr(p, name) for name in before),
+            p.aggregate.ppl_mean,
+            *(getattr(p, name) for name in bounds),
+            *_averages(p.aggregate)[1:],
+            *(getattr(p, name) for name in after),
+        )
+        for p in curve
     )
-    columns = ("split", "step", "epoch", "rows_seen", *AVERAGES, "train_loss", "lr", "seconds")
+    columns = (*before, AVERAGES[0], *bounds, *AVERAGES[1:], *after)
     note = "Train loss: nats per scored training token since the point before. Seconds: training without evaluation."
+    note += " ci_low, ci_high: 95 % interval of ppl_mean over the rows." if bounds else ""
     return Table("Learning curve", columns, rows, note)
 
 

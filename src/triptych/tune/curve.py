@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +15,16 @@ from triptych.records import CurvePoint
 from triptych.records.store import read_json, write_json
 from triptych.tune.checkpoint import TrainState
 
-__all__ = ["Split", "best_step", "evaluate", "read_curve", "write_curve"]
+__all__ = ["Rows", "Split", "best_step", "evaluate", "key", "read_curve", "read_rows", "write_curve"]
 
 Split = Literal["test", "dev"]
+Rows = dict[str, list[float]]
+"""`key` of a point -> the perplexities of its rows, in the rows' order, to six significant digits."""
+
+
+def key(point: CurvePoint) -> str:
+    """Which point this is, as its rows are filed: `test@25`."""
+    return f"{point.split}@{point.step}"
 
 
 def evaluate(
@@ -29,10 +36,10 @@ def evaluate(
     epoch: float,
     lr: float,
     advance: Advance,
-) -> CurvePoint:
-    """One point, with the adapter as it stands."""
+) -> tuple[CurvePoint, list[float]]:
+    """One point, with the adapter as it stands, and the perplexities of its rows."""
     items = to_items(rows, scorer.score(rows, advance))
-    return CurvePoint(
+    point = CurvePoint(
         step=state.step,
         epoch=epoch,
         rows_seen=state.rows_seen,
@@ -42,6 +49,7 @@ def evaluate(
         lr=lr,
         seconds=state.seconds,
     )
+    return point, [float(f"{item.ppl:.6g}") for item in items]
 
 
 def best_step(curve: Sequence[CurvePoint], split: Split) -> int:
@@ -56,10 +64,28 @@ def read_curve(path: Path, *, up_to: int) -> list[CurvePoint]:
     try:
         points = [CurvePoint.model_validate(value) for value in read_json(path)["points"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError("the curve's record is torn", where=str(path), fix="delete it: it is made again") from error
+        raise _torn(path) from error
     return [point for point in points if point.step <= up_to]
 
 
-def write_curve(path: Path, curve: Sequence[CurvePoint]) -> None:
-    """Write all points so far."""
-    write_json(path, {"points": [point.model_dump(mode="json") for point in curve]})
+def read_rows(path: Path, points: Sequence[CurvePoint]) -> Rows:
+    """The rows' perplexities of these points, as far as they were kept: a curve written by an older version has none."""
+    if not path.exists():
+        return {}
+    try:
+        kept = {name: [float(ppl) for ppl in rows] for name, rows in read_json(path).get("rows", {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _torn(path) from error
+    found = {key(point): kept.get(key(point), []) for point in points}
+    return {key(p): found[key(p)] for p in points if len(found[key(p)]) == p.aggregate.n_rows}
+
+
+def _torn(path: Path) -> DataError:
+    return DataError("the curve's record is torn", where=str(path), fix="delete it: it is made again")
+
+
+def write_curve(path: Path, curve: Sequence[CurvePoint], rows: Mapping[str, Sequence[float]]) -> None:
+    """Write all points so far and their rows' perplexities, in one file so that a kill can't part them."""
+    # intervals are the report's: they are made from the rows when results are written
+    points = [point.model_dump(mode="json", exclude={"ci_low", "ci_high"}) for point in curve]
+    write_json(path, {"points": points, "rows": {name: list(values) for name, values in rows.items()}})

@@ -32,7 +32,7 @@ from triptych.records.store import disk_errors, read_json, write_json, write_tex
 from triptych.tune.batches import rows_of_step
 from triptych.tune.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
 from triptych.tune.config import TuneConfig, learning_rate
-from triptych.tune.curve import Split, best_step, evaluate, read_curve, write_curve
+from triptych.tune.curve import Rows, Split, best_step, evaluate, key, read_curve, read_rows, write_curve
 from triptych.tune.step import accumulate_gradient
 from triptych.tune.stop import stop_requested
 
@@ -123,6 +123,7 @@ class _Training:
         self.eval_steps = set(config.eval_steps(self.total))
         self.state = TrainState()
         self.curve: list[CurvePoint] = []
+        self.curve_rows: Rows = {}
 
     def begin(self) -> None:
         """A fresh adapter and optimizer, then the last checkpoint over them if there is one."""
@@ -141,6 +142,7 @@ class _Training:
             restore(path, self.adapter, self.optimizer)
             self.watcher.say(f"training goes on from step {self.state.step} of {self.total}")
         self.curve = read_curve(self.folder / "curve.json", up_to=self.state.step)
+        self.curve_rows = read_rows(self.folder / "curve.json", self.curve)
         self._trim_log()
 
     def run(self, asked: Callable[[], bool]) -> None:
@@ -220,7 +222,7 @@ class _Training:
                 epoch = self.state.rows_seen / len(self.rows.train)
                 lr = learning_rate(self.config, max(0, self.state.step - 1), self.total)
                 try:
-                    point = evaluate(self.scorer, rows, split, self.state, epoch=epoch, lr=lr, advance=advance)
+                    point, ppl = evaluate(self.scorer, rows, split, self.state, epoch=epoch, lr=lr, advance=advance)
                 except (ScoringError, OverflowError) as error:  # OverflowError: a perplexity beyond any float
                     if self.state.step == 0:
                         raise
@@ -231,7 +233,8 @@ class _Training:
             if split == self.config.select and best_step([*self.curve, point], split) == point.step:
                 self._keep_best()  # before the curve says so: a kill in between evaluates again, and saves again
             self.curve.append(point)
-            write_curve(self.folder / "curve.json", self.curve)
+            self.curve_rows[key(point)] = ppl
+            write_curve(self.folder / "curve.json", self.curve, self.curve_rows)
             if self.on_curve is not None:
                 self.on_curve(self.curve)
         self.state.nll_since_point, self.state.scored_since_point = 0.0, 0

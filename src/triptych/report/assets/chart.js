@@ -41,15 +41,29 @@ const chart = (() => {
     if (!core.curve.length) return null;
     const traces = ["test", "dev"].flatMap((split) => {
       const points = core.curve.filter((point) => point.split === split);
-      return points.length ? [curveLine(points, split)] : [];
+      const band = split === "test" ? curveBand(points) : [];
+      return points.length ? [...band, curveLine(points, split)] : [];
     });
     const last = Math.max(...core.curve.map((point) => point.step)) || 1;
     for (const level of levels(core)) traces.push(...levelLine(core, level, last));
     const used = core.curve.find((point) => point.split === "test" && point.step === core.selected?.step);
     if (used) traces.push(usedPoint(core, used));
-    const shown = [...core.curve.map((point) => point.ppl), ...levels(core).map((level) => level.ppl)];
+    const curves = core.curve.flatMap((point) => [point.ppl, point.low ?? point.ppl, point.high ?? point.ppl]);
+    const shown = [...curves, ...levels(core).map((level) => level.ppl)];
     const x = axis("optimizer steps", null, { range: [-0.03 * last, 1.04 * last] });
     return [traces, layout({ xaxis: x, yaxis: axis("mean perplexity of the rows", shown) })];
+  }
+
+  // The 95 % interval of the points' means over rows; runs of older versions have none.
+  function curveBand(points) {
+    const known = points.filter((point) => point.low !== null);
+    if (known.length < 2) return [];
+    const back = [...known].reverse();
+    return [{
+      ...{ x: [...known, ...back].map((p) => p.step), y: [...known.map((p) => p.high), ...back.map((p) => p.low)] },
+      ...{ fill: "toself", mode: "lines", fillcolor: faint(css("qlora"), 0.16), line: { width: 0 } },
+      ...{ name: "95 % interval over test rows", hoverinfo: "skip" },
+    }];
   }
 
   function curveLine(points, split) {

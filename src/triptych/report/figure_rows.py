@@ -1,0 +1,101 @@
+"""The figures of single rows: two strategies against each other row by row, and how the rows are distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from triptych.records import RunRecord
+from triptych.report.contenders import Setting, best_of_each, names, settings
+from triptych.report.numbers import number
+from triptych.report.statistics import TIE
+from triptych.report.style import COLOURS, GREY, INK, MARKERS, legend_below, new_figure, perplexity_scale
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["distribution", "scatter"]
+
+RowPpl = Mapping[str, Mapping[str, float]]
+"""Setting label -> row id -> perplexity, a mean over seeds where there are several."""
+MANY = 2000
+"""Points beyond this are pixels in the SVG too, or it would be megabytes."""
+LINES = {"qlora": "-", "few_shot": "--", "zero_shot": ":"}
+
+
+def scatter(record: RunRecord, rows: RowPpl) -> Figure | None:
+    """Each row's perplexity under the two best strategies; the better one is drawn upwards, so low is good."""
+    found = sorted((s for s in best_of_each(record.cells).values() if s.label in rows), key=lambda s: s.mean())
+    if len(found) < 2:
+        return None
+    up, across = found[:2]
+    pairs = [(rows[across.label][row], ppl) for row, ppl in rows[up.label].items() if row in rows[across.label]]
+    if not pairs:
+        return None
+    figure = new_figure(5.6, 5.9)
+    axes = figure.subplots()
+    short = {s.label: _name(record, s) for s in (up, across)}
+    _points(axes, up, [(x, y) for x, y in pairs if x - y >= TIE], f"below: {short[up.label]} better")
+    _points(axes, across, [(x, y) for x, y in pairs if y - x >= TIE], f"above: {short[across.label]} better")
+    every = [ppl for pair in pairs for ppl in pair]
+    ends = (min(every) / 1.12, max(every) * 1.12)
+    equal = sum(abs(x - y) < TIE for x, y in pairs)
+    label = f"equal ({equal:,} rows)" if equal else "equal"
+    axes.plot(ends, ends, color=INK, linewidth=1.2, linestyle=(0, (5, 3)), label=label, zorder=1)
+    for axis in ("x", "y"):
+        perplexity_scale(axes, ends, axis=axis, always=True)
+    axes.set(xlim=ends, ylim=ends, aspect="equal", title="Row by row")
+    axes.set(xlabel=f"perplexity of a row: {short[across.label]}", ylabel=f"perplexity of a row: {short[up.label]}")
+    legend_below(figure, axes, columns=1)
+    return figure
+
+
+def _points(axes: Axes, winner: Setting, points: list[tuple[float, float]], label: str) -> None:
+    size = 4.5 if len(points) <= 500 else 2.5
+    axes.plot(
+        [x for x, _ in points],
+        [y for _, y in points],
+        MARKERS[winner.strategy],
+        color=COLOURS[winner.strategy],
+        markersize=size,
+        markeredgewidth=0,
+        alpha=0.55,
+        label=f"{label} ({len(points):,} rows)",
+        rasterized=len(points) > MANY,
+    )
+
+
+def distribution(record: RunRecord, rows: RowPpl) -> Figure | None:
+    """Which share of the rows lies at or below a perplexity, for the best of each strategy, with median and mean."""
+    found = [s for s in best_of_each(record.cells).values() if len(rows.get(s.label, ())) > 1]
+    if not found:
+        return None
+    figure = new_figure(6.4, 4.2)
+    axes = figure.subplots()
+    for setting in found:
+        _steps(axes, setting, sorted(rows[setting.label].values()), _name(record, setting))
+    axes.axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+    every = [ppl for setting in found for ppl in rows[setting.label].values()]
+    perplexity_scale(axes, every, axis="x", always=True)
+    axes.set(xlabel="perplexity of a row", ylabel="share of the rows at or below", title="Distribution over rows")
+    axes.set_ylim(0, 1.02)
+    legend_below(figure, axes, columns=1)
+    return figure
+
+
+def _steps(axes: Axes, setting: Setting, values: list[float], name: str) -> None:
+    from statistics import fmean, median
+
+    colour, mean = COLOURS[setting.strategy], fmean(values)
+    label = f"{name}: median {number(median(values))}, mean {number(mean)} (mark)"
+    below = sum(value <= mean for value in values) / len(values)
+    line = {"color": colour, "linestyle": LINES[setting.strategy]}
+    axes.ecdf(values, **line)
+    # the legend shows line and mark together
+    axes.plot([mean], [below], marker=MARKERS[setting.strategy], markersize=7, label=label, **line)
+
+
+def _name(record: RunRecord, setting: Setting) -> str:
+    name = names(settings(record.cells))[setting.label]
+    return f"{name} (mean of {len(setting.cells)} seeds)" if len(setting.cells) > 1 else name
