@@ -24,6 +24,7 @@ from triptych.likelihood.score import Scorer
 from triptych.records import ItemScore, RunRecord
 from triptych.records.store import read_items, read_run
 from triptych.records.texts import read_rows_shown, read_tokens
+from triptych.report import interval
 
 Project = Callable[..., Path]
 Numbers = Callable[[Path], dict[str, Any]]
@@ -129,6 +130,14 @@ def test_curve_ends_where_the_table_stands(undisturbed: Path) -> None:
     for line, point in zip(lines, record.curve, strict=True):
         assert int(line["step"]) == point.step
         assert float(line["ppl_mean"]) == point.aggregate.ppl_mean
+        assert point.ci_low is not None
+        assert point.ci_high is not None
+        assert point.ci_low < point.aggregate.ppl_mean < point.ci_high
+        assert (float(line["ci_low"]), float(line["ci_high"])) == (point.ci_low, point.ci_high)
+    items = read_items(undisturbed / "items.parquet")["qlora/default"]
+    last = (record.curve[-1].ci_low, record.curve[-1].ci_high)
+    # the final cell's own; of so few rows, a mean that ties in its last bits moves BCa's levels a little
+    assert last == pytest.approx(interval([item.ppl for item in items]), rel=1e-2)
 
 
 def test_files_of_the_report_are_there(undisturbed: Path) -> None:

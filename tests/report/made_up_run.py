@@ -12,7 +12,7 @@ from triptych.data import Row
 from triptych.records import Aggregate, CellRecord, CurvePoint, ItemScore, RunRecord, TuneSummary
 from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
-from triptych.report import comparisons, summarise_few_shot
+from triptych.report import comparisons, interval, summarise_few_shot
 
 PREAMBLE = "你是人工智慧助理，以下是用戶和人工智能助理之間的對話。"
 ADAPTER = "ab" * 32
@@ -73,11 +73,13 @@ class Maker:
         ]
 
 
-def make_curve(maker: Maker, final: list[ItemScore], *, dev: bool) -> tuple[CurvePoint, ...]:
+def make_curve(maker: Maker, final: list[ItemScore], *, dev: bool, band: bool = True) -> tuple[CurvePoint, ...]:
+    """`band=False`: as older versions wrote it, without intervals."""
     points = []
     for index, level in enumerate((5.46, 3.9, 3.6, 3.46, 3.39)):
         for split in ("test", "dev") if dev else ("test",):
             items = final if (index, split) == (4, "test") else maker.items(level + 0.1 * (split == "dev"))
+            low, high = interval([item.ppl for item in items], draws=500) if band else (None, None)
             points.append(
                 CurvePoint(
                     step=index * 469,
@@ -88,6 +90,8 @@ def make_curve(maker: Maker, final: list[ItemScore], *, dev: bool) -> tuple[Curv
                     train_loss=None if index == 0 else 1.9 / (1 + index) ** 0.3,
                     lr=3e-5,
                     seconds=index * 1210.5,
+                    ci_low=low,
+                    ci_high=high,
                 )
             )
     return tuple(points)

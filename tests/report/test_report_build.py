@@ -60,7 +60,9 @@ def test_the_report_holds_the_runs_numbers_and_prompts(built: tuple[Path, RunRec
 def test_every_linked_figure_exists_and_is_a_picture(built: tuple[Path, RunRecord, str]) -> None:
     folder, _, text = built
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert [Path(link).stem for link in links] == ["learning_curve", "ppl_by_k", "comparison", "differences"]
+    assert [Path(link).stem for link in links] == [
+        *["learning_curve", "ppl_by_k", "comparison", "differences", "scatter", "distribution"]
+    ]
     for link in links:
         assert (folder / link).read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (folder / link).with_suffix(".svg").read_text(encoding="utf-8")
@@ -71,12 +73,14 @@ def test_the_curve_is_written_with_its_columns(built: tuple[Path, RunRecord, str
     with (folder / "curve.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == [
-        *["split", "step", "epoch", "rows_seen", "ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char"],
-        *["train_loss", "lr", "seconds"],
+        *["split", "step", "epoch", "rows_seen", "ppl_mean", "ci_low", "ci_high", "ppl_corpus", "ppl_geometric"],
+        *["bits_per_char", "train_loss", "lr", "seconds"],
     ]
     assert len(lines) == len(record.curve) == 10
     assert lines[0]["train_loss"] == ""
     assert float(lines[-2]["ppl_mean"]) == record.curve[-2].aggregate.ppl_mean
+    assert float(lines[-2]["ci_low"]) == record.curve[-2].ci_low
+    assert float(lines[-2]["ci_high"]) == record.curve[-2].ci_high
 
 
 def test_building_again_gives_the_same_bytes(built: tuple[Path, RunRecord, str]) -> None:
@@ -101,7 +105,8 @@ def test_strategies_that_were_not_run_leave_no_section_figure_or_table(tmp_path:
     assert "## 1. QLoRA" not in text
     assert "## 3. Few-shot" not in text
     assert "adapter off" not in text
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["differences.png", "differences.svg"]
+    kept = [f"{name}.{kind}" for name in ("differences", "distribution") for kind in ("png", "svg")]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == kept
     assert not (tmp_path / "tables" / "few_shot.csv").exists()
 
 

@@ -21,6 +21,7 @@ from triptych.likelihood.score import Scorer, to_items
 from triptych.models import load_adapter
 from triptych.prompts import Rendered
 from triptych.tune import TuneResult, loop, read_summary
+from triptych.tune.curve import read_curve, read_rows, write_curve
 
 if TYPE_CHECKING:
     from triptych.models import LoadedModel
@@ -146,6 +147,56 @@ def test_going_on_is_as_if_nothing_had_happened(config: dict[str, Any], train: T
     assert log_of(tmp_path / "broken") == log_of(tmp_path / "whole")
     drop = {"seconds"}
     assert broken.summary.model_dump(exclude=drop) == undisturbed.summary.model_dump(exclude=drop)
+
+
+def test_the_curve_keeps_the_perplexities_of_its_rows(train: Train, tmp_path: Path) -> None:
+    result = train("whole", dev=3, eval_every=2)
+    path = tmp_path / "whole" / "curve.json"
+    kept = read_rows(path, result.curve)
+    assert list(kept) == [f"{point.split}@{point.step}" for point in result.curve]
+    for point, rows in zip(result.curve, kept.values(), strict=True):
+        assert len(rows) == point.aggregate.n_rows
+        assert math.fsum(rows) / len(rows) == pytest.approx(point.aggregate.ppl_mean, rel=1e-5)
+        assert all(ppl == float(f"{ppl:.6g}") for ppl in rows)
+
+    with pytest.raises(Killed):
+        train("broken", dev=3, eval_every=2, on_curve=killed_at(6))
+    broken = tmp_path / "broken" / "curve.json"
+    assert [name for name in json.loads(broken.read_text())["rows"] if name.endswith("@6")] == ["test@6"]
+    train("broken", dev=3, eval_every=2)
+    assert json.loads(broken.read_text())["rows"] == json.loads(path.read_text())["rows"]
+
+
+def test_rows_of_the_curve_are_trimmed_with_its_points(train: Train, tmp_path: Path) -> None:
+    result = train(eval_every=2)
+    path = tmp_path / "tune" / "curve.json"
+    points = read_curve(path, up_to=4)
+    assert list(read_rows(path, points)) == ["test@0", "test@2", "test@4"]
+    write_curve(path, points, read_rows(path, points))
+    assert list(read_rows(path, result.curve)) == ["test@0", "test@2", "test@4"]
+
+
+def test_a_curve_without_rows_is_read_and_gone_on_with(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(eval_every=2, on_curve=killed_at(4))
+    path = tmp_path / "tune" / "curve.json"
+    plain = json.loads(path.read_text())
+    path.write_text(json.dumps({"points": plain["points"]}))  # as older versions wrote it
+    assert [point.step for point in read_curve(path, up_to=4)] == [0, 2, 4]
+    assert read_rows(path, read_curve(path, up_to=4)) == {}
+    result = train(eval_every=2)
+    gone_on = [f"test@{point.step}" for point in result.curve][-len(read_rows(path, result.curve)) :]
+    assert list(read_rows(path, result.curve)) == gone_on
+    assert 0 < len(gone_on) < len(result.curve)
+
+
+@pytest.mark.parametrize("rows", ['{"test@0": ["x"]}', '{"test@0": 3}', "[1]"])
+def test_torn_rows_of_a_curve_are_a_data_error(rows: str, train: Train, tmp_path: Path) -> None:
+    result = train(epochs=1)
+    path = tmp_path / "tune" / "curve.json"
+    path.write_text(f'{{"points": [], "rows": {rows}}}')
+    with pytest.raises(DataError, match="torn"):
+        read_rows(path, result.curve)
 
 
 def test_going_on_from_the_checkpoint_before_a_torn_one(

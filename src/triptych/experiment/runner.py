@@ -40,7 +40,7 @@ from triptych.records.store import read_json, write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, interval, summarise_few_shot, write_curve
 from triptych.tune import TuneResult, TuneRows, read_summary, tune
-from triptych.tune.curve import key, read_curve, read_rows
+from triptych.tune.curve import point_key, read_curve, read_rows
 
 __all__ = ["run_experiment"]
 
@@ -310,7 +310,7 @@ def _with_intervals(path: Path) -> tuple[CurvePoint, ...]:
     bounds = {name: interval(rows) for name, rows in read_rows(path, points).items()}
     none = (None, None)
     return tuple(
-        point.model_copy(update=dict(zip(("ci_low", "ci_high"), bounds.get(key(point), none), strict=True)))
+        point.model_copy(update=dict(zip(("ci_low", "ci_high"), bounds.get(point_key(point), none), strict=True)))
         for point in points
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from triptych.records import RunRecord
@@ -35,18 +36,18 @@ def scatter(record: RunRecord, rows: RowPpl) -> Figure | None:
         return None
     figure = new_figure(5.6, 5.9)
     axes = figure.subplots()
-    short = {s.label: _name(record, s) for s in (up, across)}
+    short, full = names(settings(record.cells)), {s.label: _name(record, s) for s in (up, across)}
     _points(axes, up, [(x, y) for x, y in pairs if x - y >= TIE], f"below: {short[up.label]} better")
     _points(axes, across, [(x, y) for x, y in pairs if y - x >= TIE], f"above: {short[across.label]} better")
     every = [ppl for pair in pairs for ppl in pair]
     ends = (min(every) / 1.12, max(every) * 1.12)
     equal = sum(abs(x - y) < TIE for x, y in pairs)
-    label = f"equal ({equal:,} rows)" if equal else "equal"
+    label = f"equal ({_rows(equal)})" if equal else "equal"
     axes.plot(ends, ends, color=INK, linewidth=1.2, linestyle=(0, (5, 3)), label=label, zorder=1)
     for axis in ("x", "y"):
         perplexity_scale(axes, ends, axis=axis, always=True)
     axes.set(xlim=ends, ylim=ends, aspect="equal", title="Row by row")
-    axes.set(xlabel=f"perplexity of a row: {short[across.label]}", ylabel=f"perplexity of a row: {short[up.label]}")
+    axes.set(xlabel=f"perplexity of a row: {full[across.label]}", ylabel=f"perplexity of a row: {full[up.label]}")
     legend_below(figure, axes, columns=1)
     return figure
 
@@ -61,9 +62,13 @@ def _points(axes: Axes, winner: Setting, points: list[tuple[float, float]], labe
         markersize=size,
         markeredgewidth=0,
         alpha=0.55,
-        label=f"{label} ({len(points):,} rows)",
+        label=f"{label} ({_rows(len(points))})",
         rasterized=len(points) > MANY,
     )
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"
 
 
 def distribution(record: RunRecord, rows: RowPpl) -> Figure | None:
@@ -85,15 +90,13 @@ def distribution(record: RunRecord, rows: RowPpl) -> Figure | None:
 
 
 def _steps(axes: Axes, setting: Setting, values: list[float], name: str) -> None:
-    from statistics import fmean, median
-
-    colour, mean = COLOURS[setting.strategy], fmean(values)
+    colour, line, mean = COLOURS[setting.strategy], LINES[setting.strategy], fmean(values)
     label = f"{name}: median {number(median(values))}, mean {number(mean)} (mark)"
     below = sum(value <= mean for value in values) / len(values)
-    line = {"color": colour, "linestyle": LINES[setting.strategy]}
-    axes.ecdf(values, **line)
+    axes.ecdf(values, color=colour, linestyle=line)
     # the legend shows line and mark together
-    axes.plot([mean], [below], marker=MARKERS[setting.strategy], markersize=7, label=label, **line)
+    marker = MARKERS[setting.strategy]
+    axes.plot([mean], [below], color=colour, linestyle=line, marker=marker, markersize=7, label=label)
 
 
 def _name(record: RunRecord, setting: Setting) -> str:

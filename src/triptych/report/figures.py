@@ -41,7 +41,7 @@ def draw_figures(
 ) -> tuple[str, ...]:
     """Draw what there is to draw as PNG and SVG, take away what there no longer is, and name what was drawn.
 
-    By setting label, for the best of each strategy: `intervals`, the interval of ppl_mean; `rows`, row id -> perplexity.
+    By setting label, for the best of each: `intervals`, the interval of ppl_mean; `rows`, row id -> perplexity.
     """
     makers: dict[str, Callable[[], Figure | None]] = {
         "learning_curve": lambda: learning_curve(record),

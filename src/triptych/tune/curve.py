@@ -15,14 +15,14 @@ from triptych.records import CurvePoint
 from triptych.records.store import read_json, write_json
 from triptych.tune.checkpoint import TrainState
 
-__all__ = ["Rows", "Split", "best_step", "evaluate", "key", "read_curve", "read_rows", "write_curve"]
+__all__ = ["Rows", "Split", "best_step", "evaluate", "point_key", "read_curve", "read_rows", "write_curve"]
 
 Split = Literal["test", "dev"]
 Rows = dict[str, list[float]]
-"""`key` of a point -> the perplexities of its rows, in the rows' order, to six significant digits."""
+"""`point_key` of a point -> the perplexities of its rows, in the rows' order, to six significant digits."""
 
 
-def key(point: CurvePoint) -> str:
+def point_key(point: CurvePoint) -> str:
     """Which point this is, as its rows are filed: `test@25`."""
     return f"{point.split}@{point.step}"
 
@@ -69,15 +69,15 @@ def read_curve(path: Path, *, up_to: int) -> list[CurvePoint]:
 
 
 def read_rows(path: Path, points: Sequence[CurvePoint]) -> Rows:
-    """The rows' perplexities of these points, as far as they were kept: a curve written by an older version has none."""
+    """The rows' perplexities of these points, as far as they were kept: older versions kept none."""
     if not path.exists():
         return {}
     try:
         kept = {name: [float(ppl) for ppl in rows] for name, rows in read_json(path).get("rows", {}).items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise _torn(path) from error
-    found = {key(point): kept.get(key(point), []) for point in points}
-    return {key(p): found[key(p)] for p in points if len(found[key(p)]) == p.aggregate.n_rows}
+    found = {point_key(point): kept.get(point_key(point), []) for point in points}
+    return {point_key(p): found[point_key(p)] for p in points if len(found[point_key(p)]) == p.aggregate.n_rows}
 
 
 def _torn(path: Path) -> DataError:

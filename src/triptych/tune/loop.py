@@ -32,7 +32,7 @@ from triptych.records.store import disk_errors, read_json, write_json, write_tex
 from triptych.tune.batches import rows_of_step
 from triptych.tune.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
 from triptych.tune.config import TuneConfig, learning_rate
-from triptych.tune.curve import Rows, Split, best_step, evaluate, key, read_curve, read_rows, write_curve
+from triptych.tune.curve import Rows, Split, best_step, evaluate, point_key, read_curve, read_rows, write_curve
 from triptych.tune.step import accumulate_gradient
 from triptych.tune.stop import stop_requested
 
@@ -233,7 +233,7 @@ class _Training:
             if split == self.config.select and best_step([*self.curve, point], split) == point.step:
                 self._keep_best()  # before the curve says so: a kill in between evaluates again, and saves again
             self.curve.append(point)
-            self.curve_rows[key(point)] = ppl
+            self.curve_rows[point_key(point)] = ppl
             write_curve(self.folder / "curve.json", self.curve, self.curve_rows)
             if self.on_curve is not None:
                 self.on_curve(self.curve)
