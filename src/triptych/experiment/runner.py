@@ -225,6 +225,7 @@ class _Run:
         finished = FinishedCell(record, items, [[round(x, 5) for x in nll.tokens.tolist()] for nll in nlls])
         self.folder.save_cell(finished)
         self.finished[cell.name] = finished
+        self._note_memory()
 
     def _write_texts(self, items: dict[str, list[ItemScore]]) -> None:
         """What a report needs to show rows: their texts, and each scored token's text and NLL."""
@@ -260,6 +261,15 @@ class _Run:
                 held = read_json(self.folder.lock)
                 write_json(self.folder.lock, {**held, "chosen": self.chosen, "begun": self.begun})
         return self.loaded, self.scorer
+
+    def _note_memory(self) -> int | None:
+        """Keep the largest of all processes that worked on this run, killed ones included."""
+        held = read_json(self.folder.lock)
+        known, now = held.get("peak_memory_bytes"), peak_memory()
+        if now is not None and now > 1.02 * (known or 0):
+            write_json(self.folder.lock, {**held, "peak_memory_bytes": now})
+            return now
+        return known or now
 
     def _model_facts(self) -> dict[str, Any]:
         assert self.loaded is not None
@@ -297,7 +307,7 @@ class _Run:
         seeds = self.config.strategies.few_shot.seeds if self.config.strategies.few_shot else ()
         return {
             **self.begun,
-            "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes": self._note_memory(),
             "data": self.data.files,
             "seeds": {"demonstrations": list(seeds), "tune": self.config.tune.seed, "data": self.config.data.seed},
             "config": _plain(self.config),
