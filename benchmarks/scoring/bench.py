@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--reference-repeats", type=int, default=1, help="(a) is slow")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--grid-rows", type=int, default=0, help="also the study's whole grid on so many rows, once")
+    parser.add_argument("--only-grid", action="store_true", help="leave the table of single cells out")
     parser.add_argument("--bench-python", default=".bench-venv/bin/python", help="interpreter that has lm-eval")
     parser.add_argument("--out", type=Path, help="write the measurements as JSON")
     options = parser.parse_args()
@@ -90,20 +91,22 @@ def main() -> None:
         profile = save_weights(Path(folder))
         test = read_rows(options.data / "public_test.json")[: options.limit]
         train = read_rows(options.data / "train.json")
+        settings: list[tuple[str, int, Draw]] = [
+            ("zero-shot", 0, "seed"),
+            ("k=1, draw seed", 1, "seed"),
+            ("k=3, draw seed", 3, "seed"),
+            ("k=10, draw seed", 10, "seed"),
+            ("k=10, draw item", 10, "item"),
+        ]
         cells = [
             make_cell(name, test, train, profile, prompt="default", k=k, draw=draw, seed=0)
-            for name, k, draw in (
-                ("zero-shot", 0, "seed"),
-                ("k=1, draw seed", 1, "seed"),
-                ("k=3, draw seed", 3, "seed"),
-                ("k=10, draw seed", 10, "seed"),
-                ("k=10, draw item", 10, "item"),
-            )
+            for name, k, draw in ([] if options.only_grid else settings)
         ]
         workers = start(Path(folder), options)
         for cell in cells:
             measure(cell, workers, options)
-        show(cells, workers)
+        if cells:
+            show(cells, workers)
         if options.grid_rows:
             whole_grid(workers, test[: options.grid_rows], train, profile)
         if options.out:
