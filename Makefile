@@ -3,7 +3,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-slow check format setup constraints bench-score bench-tune clean
+.PHONY: help demo test test-slow check format setup constraints bench-score bench-tune bench-tune-quality clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -47,6 +47,14 @@ BENCH_READY := .bench-venv/.ready
 
 bench-score: $(READY) $(BENCH_READY)  ## scoring speed against a plain reference and lm-eval
 	$(BIN)/python benchmarks/scoring/bench.py --data $(BENCH_DATA) $(BENCH_ARGS)
+
+bench-tune: $(READY) $(BENCH_READY)  ## training speed against a plain QLoRA loop and TRL
+	$(BIN)/python benchmarks/training/bench.py --data $(BENCH_DATA) $(BENCH_ARGS)
+
+bench-tune-quality: $(READY) $(BENCH_READY)  ## perplexity after equal training, Triptych and TRL, three seeds (hours)
+	$(BIN)/python benchmarks/training/quality.py --framework ours --data $(BENCH_DATA) $(BENCH_ARGS)
+	$(BIN)/python benchmarks/training/quality.py --framework trl --data $(BENCH_DATA) $(BENCH_ARGS)
+	$(BIN)/python benchmarks/training/quality.py --compare --data $(BENCH_DATA) $(BENCH_ARGS)
 
 $(BENCH_READY): benchmarks/requirements.txt
 	test -x .bench-venv/bin/python || python3 -m venv .bench-venv

@@ -100,13 +100,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) ->
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out figures and Markdown, which are most of a tiny run's time."""
-    from triptych.experiment import runner
+    from triptych.experiment import results
     from triptych.records.store import read_run
 
     def read(folder: Path, *_: Any, **__: Any) -> RunRecord:
         return read_run(folder)
 
-    monkeypatch.setattr(runner, "build_report", read)
+    monkeypatch.setattr(results, "build_report", read)
 
 
 def numbers(folder: Path) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def test_a_prompt_of_the_wrong_kind(write: Any) -> None:
 def test_no_strategy_at_all(write: Any) -> None:
     error = mistake(write("strategies: {zero_shot: null}\n"))
     assert error.what == "`strategies` can't be used"
-    assert error.expected == "at least one of zero_shot, few_shot and qlora"
+    assert error.expected == "at least one of zero_shot, few_shot, qlora and search"
 
 
 # --- --set

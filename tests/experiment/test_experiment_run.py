@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from triptych.errors import ConfigError, DataError, DiskError, ModelError, RunChangedError, TriptychError
-from triptych.experiment import read_config, run_experiment, runner
+from triptych.experiment import read_config, run_experiment, runner, session
 from triptych.experiment.folder import RunFolder
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.score import Scorer
@@ -197,7 +197,7 @@ def test_a_finished_run_computes_nothing(
     def never(*_: Any) -> Any:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(runner, "load_model", never)
+    monkeypatch.setattr(session, "load_model", never)
     watcher = Watcher()
     run(*copy, watcher=watcher)
     assert "9 of 9 cells are already scored" in watcher.said

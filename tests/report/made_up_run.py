@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from triptych.data import Row
 from triptych.records import Aggregate, CellRecord, CurvePoint, ItemScore, RunRecord, TuneSummary
+from triptych.records.schema import Candidate, SearchRecord
 from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import comparisons, interval, summarise_few_shot
+
+Items = dict[str, list[ItemScore]]
 
 PREAMBLE = "你是人工智慧助理，以下是用戶和人工智能助理之間的對話。"
 ADAPTER = "ab" * 32
@@ -174,6 +177,73 @@ def make_run(
     return record, items
 
 
+def make_grid(n_rows: int = 60, *, train_seeds: Sequence[int] = (0, 1, 2)) -> tuple[RunRecord, Items]:
+    """A run beyond the study's: chosen demonstrations, several trainings, compositions, a search."""
+    maker = Maker(n_rows, seed=11)
+    items: Items = {}
+    cells: list[CellRecord] = []
+
+    def add(name: str, level: float, **fields: object) -> None:
+        items[name] = maker.items(level, int(str(fields.get("k", 0))))
+        cells.append(make_cell(name, items[name], **fields))
+
+    add("zero_shot/default", 5.46)
+    for k in (1, 4):
+        for seed in (0, 1, 2):
+            add(
+                f"few_shot/default/k={k}/draw=item/seed={seed}",
+                4.9 - 0.04 * k + 0.03 * seed,
+                **drawn(k, seed, "random"),
+            )
+            add(
+                f"few_shot/default/k={k}/select=same/draw=item/seed={seed}", 4.7 - 0.03 * seed, **drawn(k, seed, "same")
+            )
+        for order in ("nearest-last", "nearest-first"):
+            chosen = {"k": k, "select": "bm25", "order": order, "demo_similarity_mean": 0.1 + 0.05 * k}
+            add(f"few_shot/default/k={k}/select=bm25/order={order}", 4.2, **chosen)
+    for seed in train_seeds:
+        for trained_k in (0, 2):
+            where = f"/trained_k={trained_k}" * bool(trained_k) + f"/train_seed={seed}" * (seed != train_seeds[0])
+            known = {
+                **{"training": f"default{'/k=2' * bool(trained_k)}/train_seed={seed}", "trained_prompt": "default"},
+                **{"trained_k": trained_k, "train_seed": seed, "adapter_sha256": f"{seed}{trained_k}" * 32},
+            }
+            add(f"qlora/default{where}", 3.4 + 0.05 * seed - 0.1 * bool(trained_k), **known)
+            add(f"qlora/emotional/trained=default{where}", 3.5 + 0.05 * seed, **known)
+            for draw in (0, 1):
+                add(
+                    f"qlora/default/k=2/draw=item/seed={draw}{where}",
+                    3.3 + 0.1 * draw,
+                    **known,
+                    **drawn(2, draw, "random"),
+                )
+    add("few_shot/default/k=8/select=bm25/order=nearest-last/search", 4.1, k=8, select="bm25", searched=12)
+    trainings = tuple(
+        make_tune(name=f"default{'/k=2' * bool(k)}/train_seed={seed}", k=k, seed=seed, adapter_sha256=f"{seed}{k}" * 32)
+        for k in (0, 2)
+        for seed in train_seeds
+    )
+    plain, _ = make_run(5)
+    candidates = tuple(
+        Candidate(cell=c, rounds=r, n_rows=16 * r, ppl_mean=4.0 + r) for c, r in (("bm25 8", 2), ("zero", 1))
+    )
+    record = plain.model_copy(
+        update={
+            "cells": tuple(cells),
+            "few_shot": summarise_few_shot(cells),
+            "comparisons": comparisons(cells, items),
+            "tune": trainings[0],
+            "trainings": trainings,
+            "search": SearchRecord(winner="bm25 8", candidates=candidates, rows_scored=48, n_dev=32, seconds=3.0),
+        }
+    )
+    return record, items
+
+
+def drawn(k: int, seed: int, select: str) -> dict[str, object]:
+    return {"k": k, "seed": seed, "draw": "item", "select": select}
+
+
 def save_run(folder: Path, record: RunRecord, items: dict[str, list[ItemScore]]) -> Path:
     write_json(folder / "results.json", record)
     write_items(folder / "items.parquet", items)
@@ -185,12 +255,18 @@ def instruction_of(index: int) -> str:
 
 
 def save_texts(
-    folder: Path, items: dict[str, list[ItemScore]], texts: dict[str, tuple[str, str]] | None = None
+    folder: Path,
+    items: dict[str, list[ItemScore]],
+    texts: dict[str, tuple[str, str]] | None = None,
+    columns: Callable[[int], dict[str, str]] = lambda place: {},
 ) -> dict[str, Row]:
-    """`rows.parquet` and `tokens.parquet` to fit the numbers; `texts` replaces some rows' texts. Returns the rows."""
+    """`rows.parquet` and `tokens.parquet` to fit the numbers; `texts` replaces some rows' texts. Returns the rows.
+
+    `columns`: a row's place -> its further columns.
+    """
     first = next(iter(items.values()))
     known = {item.id: (instruction_of(i), f"第{i}句之譯文也") for i, item in enumerate(first)} | (texts or {})
-    rows = {id_: Row(id_, *pair) for id_, pair in known.items()}
+    rows = {id_: Row(id_, *pair, tuple(columns(i).items())) for i, (id_, pair) in enumerate(known.items())}
     demos = sorted({demo for scored in items.values() for item in scored for demo in item.demo_ids})
     shown = {demo: Row(demo, f"{demo} 問 {{k}}", f"{demo} 答 {{instruction}}") for demo in demos}
     write_rows(folder / "rows.parquet", {"test": rows.values(), "demo": shown.values()})

@@ -37,8 +37,10 @@ def test_scores_survive_packing() -> None:
 
 def test_token_nll_keeps_one_decimal() -> None:
     values = [0.0, 0.04, 0.05, 1.26, 9.99, 24.0, 400.0]
-    shown = [(ord(c) - FIRST) * NLL_STEP for c in json.loads(json.dumps(pack_nll(values)))]
+    shown = [(ord(c) - FIRST) * NLL_STEP for c in json.loads(json.dumps(pack_nll([values])[0]))]
     assert shown == pytest.approx([0.0, 0.0, 0.1, 1.3, 10.0, 24.0, 25.0])
+    assert pack_nll([[], values, [0.1]]) == ["", pack_nll([values])[0], "$"]
+    assert pack_nll([]) == []
 
 
 def test_it_asks_the_network_for_nothing_and_has_its_policy(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_run import make_run, save_run, save_texts
+from made_up_run import make_grid, make_run, save_run, save_texts
 
 from triptych.data import Row
 from triptych.prompts import template_from_mapping
@@ -92,6 +92,50 @@ def test_slices_filter_rows(run: Any, open_report: Open) -> None:
     wait_for_rows(page, 50)
     page.click("#rows-after")
     wait_for_rows(page, 10)
+    opened.assert_quiet()
+
+
+def test_columns_of_the_data_filter_rows(tmp_path: Path, open_report: Open) -> None:
+    record, items = make_run(30)
+    save_run(tmp_path, record, items)
+    save_texts(
+        tmp_path, items, columns=lambda place: {"朝代 <b>": "漢" if place % 3 else HOSTILE} if place < 20 else {}
+    )
+    build_report(tmp_path)
+    opened = open_report(tmp_path / "report.html")
+    page = opened.load()
+    page.select_option("#rows-slice", "朝代 <b>")
+    page.select_option("#rows-value", label="漢")
+    wait_for_rows(page, 13)
+    assert shown_ids(page) == [f"row-{i:03}" for i in range(20) if i % 3]
+    page.select_option("#rows-value", index=0)
+    wait_for_rows(page, 7)
+    page.click("#rows-list tr.row .open >> nth=0")
+    page.wait_for_selector("tr.detail[data-ready]")
+    assert f"朝代 <b>: {HOSTILE}" in page.locator("tr.detail").text_content()
+    opened.assert_quiet()
+
+
+def test_a_richer_grid_has_its_figures_and_every_setting(tmp_path: Path, open_report: Open) -> None:
+    record, items = make_grid(30)
+    save_run(tmp_path, record, items)
+    save_texts(tmp_path, items)
+    build_report(tmp_path)
+    opened = open_report(tmp_path / "report.html")
+    page = opened.load()
+    page.evaluate("plots.drawAll()")
+    page.wait_for_selector('[data-plot="byK"][data-drawn] .legendtext')
+    legend = page.locator('[data-plot="byK"] .legendtext').all_text_contents()
+    for way in ("random", "same", "bm25, nearest-last", "bm25, nearest-first"):
+        assert any(f"few-shot, {way}" in line for line in legend), legend
+    assert "(3 trainings)" in page.locator("#rows-a").inner_text()
+    page.click("#rows-list tr.row .open >> nth=0")
+    page.wait_for_selector("tr.detail[data-ready]")
+    page.locator("tr.detail button.plain").click()
+    names = page.locator("tr.detail .tokens .name").all_text_contents()
+    assert len(names) == len(record.cells)
+    assert "QLoRA, default, k=2, trained with 2 demos, training seed 2, seed 1" in names
+    assert len(set(names)) == len(names)
     opened.assert_quiet()
 
 

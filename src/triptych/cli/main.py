@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 import triptych
-from triptych.cli import report, run, score, tune
+from triptych.cli import doctor, plan, report, run, score, tune
 from triptych.errors import Interrupted, TriptychError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,8 @@ app.command("run")(run.run)
 app.command("score")(score.score)
 app.command("tune")(tune.tune)
 app.command("report")(report.report)
+app.command("plan")(plan.plan)
+app.command("doctor")(doctor.doctor)
 
 _debug = False
 

@@ -3,8 +3,9 @@
 from triptych.data.bundled import SAMPLE, sample_folder
 from triptych.data.checks import Overlap, empty_outputs, find_overlap, normalise
 from triptych.data.dataset import Dataset, load_dataset, sha256_of_file
-from triptych.data.readers import read_rows
+from triptych.data.readers import RowsRead, read_rows, read_source
 from triptych.data.row import Row
+from triptych.data.sampling import split_sample
 from triptych.data.splits import split_dev, take
 
 __all__ = [
@@ -12,13 +13,16 @@ __all__ = [
     "Dataset",
     "Overlap",
     "Row",
+    "RowsRead",
     "empty_outputs",
     "find_overlap",
     "load_dataset",
     "normalise",
     "read_rows",
+    "read_source",
     "sample_folder",
     "sha256_of_file",
     "split_dev",
+    "split_sample",
     "take",
 ]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from triptych.data.bundled import SAMPLE, sample_folder
 from triptych.data.checks import Overlap, empty_outputs, find_overlap
-from triptych.data.readers import read_rows
+from triptych.data.derive import Rules, unmatched
+from triptych.data.derive import derive as derive_columns
+from triptych.data.layouts import Layout
+from triptych.data.readers import read_source
 from triptych.data.row import Row
+from triptych.data.sampling import split_sample
 from triptych.data.splits import split_dev, take
 from triptych.errors import DataError
+from triptych.progress import Silent, Watcher
 
 __all__ = ["Dataset", "load_dataset", "sha256_of_file"]
 
@@ -31,7 +36,7 @@ class Dataset:
     warnings: tuple[str, ...] = ()
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Role ("train", "dev", "test") -> `path` as given, `sha256` of the file's bytes (of the rows, as JSON, for a hub
-    data set), `n_rows` in the file, `n_rows_used`."""
+    data set), `format` as detected, `n_rows` in the file, `n_rows_used`."""
     overlapping_train_ids: frozenset[str] = frozenset()
     """Train and dev rows that occur in test: never to be shown as demonstrations."""
 
@@ -43,9 +48,17 @@ class _File:
     path: str
     sha256: str
     rows: list[Row]
+    format: str = ""
+    n_rows: int = 0
+    layout: Layout | None = None
 
     def entry(self, used: Sequence[Row]) -> dict[str, Any]:
-        return {"path": self.path, "sha256": self.sha256, "n_rows": len(self.rows), "n_rows_used": len(used)}
+        facts = {"path": self.path, "sha256": self.sha256, "format": self.format}
+        return {**facts, "n_rows": self.n_rows, "n_rows_used": len(used)}
+
+    @property
+    def is_sample(self) -> bool:
+        return self.n_rows > len(self.rows)
 
 
 def load_dataset(
@@ -58,6 +71,9 @@ def load_dataset(
     dev_rows: int = 0,
     seed: int = 0,
     strict: bool = False,
+    columns: Mapping[str, str] | None = None,
+    derive: Rules | None = None,
+    watcher: Watcher | None = None,
 ) -> Dataset:
     """Read train and test, hold out dev, and look for test rows in train.
 
@@ -66,8 +82,22 @@ def load_dataset(
     `dev_rows` are held out of the whole train file and `train_rows` are a nested sample of the rest, so that dev stays
     the same when `train_rows` changes. Overlap is looked for among the rows that are used.
 
+    Args:
+        train: path, path#N for a sample of N rows, or hub id; None if nothing is trained on or shown.
+        test: the same.
+        folder: put before relative paths.
+        train_rows: how many to use; None for all.
+        test_rows: how many to use; None for all.
+        dev_rows: how many to hold out of train.
+        seed: of `path#N`, the dev rows and the train rows.
+        strict: make overlap an error.
+        columns: our name (instruction, output, id, input, messages) -> the file's column, where it can't be detected.
+        derive: further columns to read off the instructions.
+        watcher: is told how each file was read.
+
     Raises:
-        DataError: a file or a row is unusable, more rows are asked for than there are, or `strict` and rows overlap.
+        DataError: a file or a row is unusable, more rows are asked for than there are, a rule of `columns` or `derive`
+            fits nothing, or `strict` and rows overlap.
     """
     if folder is not None and str(folder) == SAMPLE:
         train, test = train or "train.json", test or "test.json"
@@ -79,12 +109,22 @@ def load_dataset(
             expected="at least one of them",
             fix=f"name the train or the test file, or use the bundled data: folder {SAMPLE!r}",
         )
-    train_file, test_file = _load(train, folder), _load(test, folder)
+    train_file, test_file = (_load(source, folder, columns, seed) for source in (train, test))
+    for file in (train_file, test_file):
+        if file.layout is not None and (file.layout.name != "triptych" or file.is_sample):
+            # nothing was guessed about a file in our own layout
+            of = f" of {file.n_rows}" if file.is_sample else ""
+            (watcher or Silent()).say(f"{file.path}: {len(file.rows)}{of} rows; {file.format}")
+    if columns and not any(file.layout.name == "mapped" for file in (train_file, test_file) if file.layout):
+        raise _maps_nothing(columns, train_file, test_file)
+    derived, unmet = _derived((train_file, test_file), derive or {})
+    train_file, test_file = derived
     with _naming(f"{train_file.path}, dev_rows {dev_rows}"):
         rest, dev_part = split_dev(train_file.rows, dev_rows, seed)
     with _naming(f"{train_file.path}, train_rows {train_rows}"):
         train_part = take(rest, train_rows, seed)
     test_part, warnings = _first(test_file, test_rows)
+    warnings += unmet
     if empty := empty_outputs(test_part):
         warnings.append(empty)
     used = [("train", train_file, train_part), ("dev", train_file, dev_part), ("test", test_file, test_part)]
@@ -107,13 +147,56 @@ def sha256_of_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _load(source: str | Path | None, folder: str | Path | None) -> _File:
+def _load(source: str | Path | None, folder: str | Path | None, columns: Mapping[str, str] | None, seed: int) -> _File:
     if source is None:
         return _File("(no file named)", "", [])
     given = source if folder is None else Path(folder) / source
     place = sample_folder() / source if folder is not None and str(folder) == SAMPLE else given
-    rows = read_rows(place)
-    return _File(str(given), sha256_of_file(place) if Path(place).is_file() else _sha256_of_rows(rows), rows)
+    read = read_source(place, columns=columns, seed=seed)
+    file, _ = split_sample(place)
+    sha256 = sha256_of_file(file) if Path(file).is_file() else _sha256_of_rows(read.rows)
+    return _File(str(given), sha256, read.rows, read.format, read.n_in_file, read.layout)
+
+
+def _maps_nothing(columns: Mapping[str, str], *files: _File) -> DataError:
+    return DataError(
+        "data.columns names columns that no file has",
+        where=" and ".join(file.path for file in files if file.layout),
+        found="; ".join(file.format for file in files if file.layout),
+        expected=", ".join(map(repr, columns.values())),
+        fix="remove data.columns: the rows can be read without it",
+    )
+
+
+def _derived(files: tuple[_File, _File], rules: Rules) -> tuple[list[_File], list[str]]:
+    """The files with derived columns, and warnings on rules that may be wrong: a sample needn't have every value."""
+    if not rules:
+        return list(files), []
+    done = [replace(file, rows=_derive(file, rules)) for file in files]
+    rows = [row for file in done for row in file.rows]
+    left = unmatched(rows, rules)
+    for name, values in rules.items():
+        mine = [(value, shadowed) for column, value, shadowed in left if column == name]
+        if mine and (len(mine) == len(values) or not any(file.is_sample for file in done)):
+            raise _no_match(name, *mine[0], len(rows))
+    return done, [
+        f"data.derive.{name}.{value} matches none of the {len(rows)} rows that are used" for name, value, _ in left
+    ]
+
+
+def _derive(file: _File, rules: Rules) -> list[Row]:
+    with _naming(file.path):
+        return derive_columns(file.rows, rules)
+
+
+def _no_match(name: str, value: str, shadowed: bool, n: int) -> DataError:
+    return DataError(
+        f"a rule of data.derive gives no row the value {value!r}",
+        where=f"data.derive.{name}.{value}",
+        found=f"all rows it matches have another value of {name!r} already" if shadowed else f"no match in {n} rows",
+        expected="a regular expression that is found in the instruction of at least one row",
+        fix="put it before the values that take its rows" if shadowed else "mend the expression, or remove the value",
+    )
 
 
 def _sha256_of_rows(rows: Sequence[Row]) -> str:
@@ -144,6 +227,7 @@ def _naming(where: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
+        where = f"{where}, {error.where}" if error.where else where
         raise DataError(error.what, where=where, found=error.found, expected=error.expected, fix=error.fix) from error
 
 

@@ -1,18 +1,25 @@
-"""Which suffix is parsed by what. The parsers judge the format alone; `triptych.data.validate` judges the rows."""
+"""Which suffix is parsed by what, and what is unpacked first. `triptych.data.validate` judges the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from typing import IO, cast
 
 from triptych.data.json_files import parse_json, parse_jsonl
-from triptych.data.raw import RawTable
+from triptych.data.raw import RawStream
 from triptych.data.table_files import parse_csv, parse_parquet
+from triptych.errors import DataError
 
-__all__ = ["PARSERS", "Parser"]
+__all__ = ["KINDS", "PARSERS", "Parser", "kind_of", "opened"]
 
-Parser = Callable[[bytes, str], RawTable]
-"""(the file's bytes, the name to use for it in errors) -> its raw rows."""
+Parser = Callable[[IO[bytes], str], RawStream]
+"""(the open file, the name to use for it in errors) -> its raw rows, read as they are asked for."""
 
 PARSERS: dict[str, Parser] = {
     ".json": parse_json,
@@ -23,3 +30,66 @@ PARSERS: dict[str, Parser] = {
     ".parquet": parse_parquet,
 }
 """What reads which suffix."""
+
+_PACKED = (".gz", ".zst")
+
+KINDS = f"{', '.join(PARSERS)}, each also with {' or '.join(_PACKED)} after it"
+"""For messages."""
+
+
+def kind_of(name: str) -> tuple[str, str]:
+    """The suffix that says what the file holds, and the one that says how it is packed ("" if it isn't)."""
+    path = Path(name)
+    packed = path.suffix.lower()
+    if packed not in _PACKED:
+        return packed, ""
+    return path.with_suffix("").suffix.lower(), packed
+
+
+@contextmanager
+def opened(path: Path, source: str) -> Iterator[IO[bytes]]:
+    """Open a file for reading its bytes, unpacked; Parquet inside a packed file is unpacked into memory.
+
+    Raises:
+        DataError: what is packed is torn, or not packed that way.
+    """
+    kind, packed = kind_of(path.name)
+    with path.open("rb") as file:
+        if not packed:
+            yield file
+            return
+        try:
+            content = _unpacked(file, packed)
+            yield cast("IO[bytes]", io.BytesIO(content.read()) if kind == ".parquet" else content)
+        # gzip's own and zlib's errors; Arrow's for zstd are OSError and ValueError
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            raise DataError(
+                f"the file can't be unpacked as {packed}",
+                where=source,
+                found=f"{type(error).__name__}: {ascii(str(error))[:200]}",
+                expected=f"a whole file packed as its suffix {packed} says",
+                fix="write or download it again, or unpack it yourself and give the unpacked file",
+            ) from error
+
+
+def _unpacked(file: IO[bytes], packed: str) -> IO[bytes]:
+    if packed == ".gz":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    import pyarrow as pa
+
+    return cast("IO[bytes]", io.BufferedReader(_Raw(pa.CompressedInputStream(file, "zstd")), 1 << 18))
+
+
+class _Raw(io.RawIOBase):
+    """An Arrow stream as Python's own kind of stream, so that it can be read by lines."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        piece = self._stream.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)

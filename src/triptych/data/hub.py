@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from triptych.data.formats import PARSERS
-from triptych.data.raw import RawRow, RawTable
+from triptych.data.formats import PARSERS, kind_of
+from triptych.data.raw import RawRow, RawStream
 from triptych.errors import DataError
 
 __all__ = ["looks_like_hub_id", "read_hub"]
@@ -18,12 +18,12 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?", re.ASCII)
 
 def looks_like_hub_id(source: str) -> bool:
     """Whether "owner/name" or "owner/name:split" is meant, and not a file: no data suffix, no such folder here."""
-    if _HUB_ID.fullmatch(source) is None or Path(source).suffix.lower() in PARSERS:
+    if _HUB_ID.fullmatch(source) is None or kind_of(source)[0] in PARSERS:
         return False
     return not Path(source.partition("/")[0]).is_dir()
 
 
-def read_hub(source: str) -> RawTable:
+def read_hub(source: str) -> RawStream:
     """Read one split of a hub data set; without ":split" the data set must have only one.
 
     Raises:
@@ -43,18 +43,29 @@ def read_hub(source: str) -> RawTable:
     try:
         splits = datasets.load_dataset(name)
         chosen = _choose(splits, split, source)
-        rows = [RawRow(f"row {number}", dict(values)) for number, values in enumerate(chosen, 1)]
-        return RawTable(tuple(chosen.column_names), rows)
+        return RawStream(dict.fromkeys(chosen.column_names), _rows(chosen, source))
     except DataError:
         raise
     except Exception as error:  # network, login, a name that isn't there, a broken data set: each has its own kind
-        raise DataError(
-            "there is no such file, and the hub could not give this data set",
-            where=source,
-            found=f"{type(error).__name__}: {ascii(str(error))[:300]}",
-            expected="a path to a file, or a data set on the hub that you can read",
-            fix="check the spelling, the network and `hf auth login`, or download the file and give its path",
-        ) from error
+        raise _not_given(error, source) from error
+
+
+def _rows(chosen: Iterable[Mapping[str, Any]], source: str) -> Iterator[RawRow]:
+    try:
+        for number, values in enumerate(chosen, 1):
+            yield RawRow(number, dict(values))
+    except Exception as error:
+        raise _not_given(error, source) from error
+
+
+def _not_given(error: Exception, source: str) -> DataError:
+    return DataError(
+        "there is no such file, and the hub could not give this data set",
+        where=source,
+        found=f"{type(error).__name__}: {ascii(str(error))[:300]}",
+        expected="a path to a file, or a data set on the hub that you can read",
+        fix="check the spelling, the network and `hf auth login`, or download the file and give its path",
+    )
 
 
 def _choose(splits: Mapping[str, Any], split: str, source: str) -> Any:

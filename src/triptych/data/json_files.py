@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
 
-from triptych.data.raw import RawRow, RawTable, decode, describe
+from triptych.data.raw import RawRow, RawStream, decode, describe, lines_of, not_an_object
 from triptych.errors import DataError
 
 __all__ = ["parse_json", "parse_jsonl"]
 
 
-def parse_json(content: bytes, source: str) -> RawTable:
-    """Parse a list of objects.
+def parse_json(file: IO[bytes], source: str) -> RawStream:
+    """Parse a list of objects. The whole file is read at once: a list has no row before it has its end.
 
     Raises:
         DataError: not UTF-8, not JSON, not a list, or an element that is not an object.
     """
-    value = _loads(decode(content, source), source)
+    value = _loads(decode(file.read(), source), source)
     if not isinstance(value, list):
         lists = [key for key, inner in value.items() if isinstance(inner, list)] if isinstance(value, dict) else []
         raise DataError(
@@ -28,19 +28,18 @@ def parse_json(content: bytes, source: str) -> RawTable:
             expected='a list of objects: [{"id": ..., "instruction": ..., "output": ...}, ...]',
             fix=f"keep only the list under {lists[0]!r}" if lists else "put the rows in one list, [ ... ]",
         )
-    return _from_objects(((f"row {number}", element) for number, element in enumerate(value, 1)), source)
+    return _stream(((None, element) for element in value), source)
 
 
-def parse_jsonl(content: bytes, source: str) -> RawTable:
-    """Parse one object a line; blank lines are skipped.
+def parse_jsonl(file: IO[bytes], source: str) -> RawStream:
+    """Parse one object a line, as they are asked for; blank lines are skipped.
 
     Raises:
         DataError: not UTF-8, or a line that is not JSON or not an object.
     """
-    # str.splitlines would also cut at U+2028 and its like, which JSON allows inside a string
-    lines = enumerate(decode(content, source).split("\n"), 1)
-    objects = ((f"line {number}", _loads(line, source, line=number)) for number, line in lines if line.strip())
-    return _from_objects(objects, source)
+    # only "\n" ends a line: str.splitlines would also cut at U+2028 and its like, which JSON allows inside a string
+    lines = ((line, text.removesuffix("\n")) for line, text in lines_of(iter(file), source) if text.strip())
+    return _stream(((line, _loads(text, source, line=line)) for line, text in lines), source)
 
 
 def _loads(text: str, source: str, *, line: int | None = None) -> Any:
@@ -67,20 +66,14 @@ def _loads(text: str, source: str, *, line: int | None = None) -> Any:
         ) from error
 
 
-def _from_objects(elements: Iterable[tuple[str, Any]], source: str) -> RawTable:
+def _stream(elements: Iterable[tuple[int | None, Any]], source: str) -> RawStream:
     columns: dict[str, None] = {}
-    rows = []
-    for place, element in elements:
-        if not isinstance(element, dict):
-            raise DataError(
-                "a row is not an object",
-                where=f"{source}, {place}",
-                found=describe(element),
-                expected='an object: {"id": ..., "instruction": ..., "output": ...}',
-                fix="if the file is one list over several lines, rename it to .json"
-                if place.startswith("line")
-                else "make every element of the list an object",
-            )
-        columns.update(dict.fromkeys(element))
-        rows.append(RawRow(place, element))
-    return RawTable(tuple(columns), rows)
+
+    def rows() -> Iterator[RawRow]:
+        for number, (line, element) in enumerate(elements, 1):
+            if not isinstance(element, dict):
+                raise not_an_object(element, source, f"row {number}" if line is None else f"line {line}")
+            columns.update(dict.fromkeys(element))
+            yield RawRow(number, element, line)
+
+    return RawStream(columns, rows())

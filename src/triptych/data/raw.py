@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from triptych.errors import DataError
 
-__all__ = ["RawRow", "RawTable", "decode", "describe"]
+__all__ = ["RawRow", "RawStream", "decode", "describe", "lines_of"]
+
+_ROW = '{"id": ..., "instruction": ..., "output": ...}'
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """A row as the file has it. `place` is "line 3" where lines mean something, else "row 3", counted from 1."""
+    """A row as the file has it."""
 
-    place: str
-    values: Mapping[str, object]
+    number: int
+    """Its position among the rows, from 1."""
+    values: Mapping[str, Any]
+    line: int | None = None
+    """The line it begins on, from 1, where lines mean something."""
+
+    @property
+    def place(self) -> str:
+        """For messages: "line 3" where lines mean something, else "row 3"."""
+        return f"row {self.number}" if self.line is None else f"line {self.line}"
 
 
 @dataclass(frozen=True, slots=True)
-class RawTable:
-    """The columns met anywhere in the file, in order of appearance, and the rows."""
+class RawStream:
+    """Rows that are read as they are asked for, once.
 
-    columns: tuple[str, ...]
-    rows: list[RawRow]
+    `columns` are those met so far, in order of appearance: a table's are known at once, objects bring their own.
+    """
+
+    columns: dict[str, None]
+    rows: Iterator[RawRow]
 
 
 def describe(value: object) -> str:
@@ -36,22 +50,54 @@ def describe(value: object) -> str:
     return f"{text if len(text) <= 60 else text[:60] + '…'} ({type(value).__name__})"
 
 
-def decode(content: bytes, source: str) -> str:
-    """Decode UTF-8, dropping a byte order mark.
+def decode(content: bytes, source: str, *, offset: int = 0, line: int = 1) -> str:
+    """Decode UTF-8; a byte order mark at the file's beginning is dropped.
+
+    Args:
+        content: the bytes.
+        source: the file's name, for messages.
+        offset: where in the file they begin.
+        line: the line they begin on.
 
     Raises:
         DataError: the bytes are not UTF-8; the first bad byte's offset is named.
     """
     try:
         # not "utf-8-sig": its error offsets are counted from after the mark
-        return content.decode().removeprefix("\ufeff")
+        text = content.decode()
     except UnicodeDecodeError as error:
         encoding = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "BIG5"
-        line = content.count(b"\n", 0, error.start) + 1
+        line += content.count(b"\n", 0, error.start)
         raise DataError(
             "the file is not UTF-8",
             where=f"{source}, line {line}",
-            found=f"byte 0x{content[error.start]:02x} at byte offset {error.start}: {error.reason}",
+            found=f"byte 0x{content[error.start]:02x} at byte offset {offset + error.start}: {error.reason}",
             expected="UTF-8 text, with or without a byte order mark",
             fix=f"save it as UTF-8, e.g. `iconv -f {encoding} -t UTF-8 OLD > NEW` with the encoding it really has",
         ) from error
+    return text if offset else text.removeprefix("\ufeff")
+
+
+def lines_of(file: Iterator[bytes], source: str) -> Iterator[tuple[int, str]]:
+    r"""Decode a file line by line, each with its number from 1 and its line break; only "\n" ends a line.
+
+    Raises:
+        DataError: a line is not UTF-8.
+    """
+    offset = 0
+    for number, line in enumerate(file, 1):
+        yield number, decode(line, source, offset=offset, line=number)
+        offset += len(line)
+
+
+def not_an_object(value: object, source: str, place: str) -> DataError:
+    """A row that has no named values."""
+    return DataError(
+        "a row is not an object",
+        where=f"{source}, {place}",
+        found=describe(value),
+        expected=f"an object: {_ROW}",
+        fix="if the file is one list over several lines, rename it to .json"
+        if place.startswith("line")
+        else "make every element of the list an object",
+    )

@@ -1,44 +1,121 @@
-"""Where rows come from: a file, by its suffix, or the hub."""
+"""Where rows come from: a file, by its suffix, or the hub; whole, or a sample of it."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from triptych.data.formats import PARSERS, Parser
+from triptych.data.formats import KINDS, PARSERS, Parser, kind_of, opened
 from triptych.data.hub import looks_like_hub_id, read_hub
+from triptych.data.layouts import NAMES, NESTED, Layout
+from triptych.data.raw import RawStream
 from triptych.data.row import Row
+from triptych.data.sampling import sample, split_sample
+from triptych.data.table_files import parse_parquet
 from triptych.data.validate import to_rows
 from triptych.errors import DataError
 
-__all__ = ["read_rows"]
+__all__ = ["RowsRead", "read_rows", "read_source"]
 
-_KINDS = ", ".join(PARSERS)
+_HEAD = 1 << 16
 
 
-def read_rows(source: str | Path, *, need_output: bool = True) -> list[Row]:
-    """Read the rows of a .json, .jsonl, .ndjson, .csv, .tsv or .parquet file, or of a hub data set.
+@dataclass(frozen=True, slots=True)
+class RowsRead:
+    """What was read, and how the file writes it."""
 
-    Columns are `id`, `instruction`, `output`. Without `id` the rows are called "row-1", "row-2", ...; integer ids
-    become text. With `need_output=False` (files to predict) the output may be missing or null. Text is kept as it is.
+    rows: list[Row]
+    n_in_file: int
+    """More than there are rows if a sample was asked for."""
+    kind: str
+    """The suffix without its dot, e.g. "jsonl.gz", or "hub"."""
+    layout: Layout
+
+    @property
+    def format(self) -> str:
+        """What was detected, e.g. "jsonl.gz, alpaca (instruction + input -> output)"."""
+        return f"{self.kind}, {self.layout.describe()}"
+
+
+def read_rows(
+    source: str | Path, *, need_output: bool = True, columns: Mapping[str, str] | None = None, seed: int = 0
+) -> list[Row]:
+    """The rows of `read_source`."""
+    return read_source(source, need_output=need_output, columns=columns, seed=seed).rows
+
+
+def read_source(
+    source: str | Path, *, need_output: bool = True, columns: Mapping[str, str] | None = None, seed: int = 0
+) -> RowsRead:
+    """Read the rows of a .json, .jsonl, .ndjson, .csv, .tsv or .parquet file (also .gz or .zst), or a hub data set.
+
+    Which columns hold the rows is told by their names (see `triptych.data.layouts`). Rows without ids are called
+    "row-1", "row-2", ... by their place in the file; integer ids become text. Text is kept as it is.
     A string that is no existing path but reads like "owner/name" or "owner/name:split" is looked up on the hub.
+    "path#500" is a sample of 500 rows (see `triptych.data.sampling`), if there is no file of that name; then only
+    these rows are kept in memory, and only they are checked.
+
+    Args:
+        source: the path or hub id.
+        need_output: False for files to predict: the output may be missing or null.
+        columns: instruction, output, id, input or messages -> the name of the file's column.
+        seed: of the sample.
 
     Raises:
         DataError: the file or a row in it can't be used; the message says where, what was found, and how to mend it.
     """
-    if isinstance(source, str) and not _exists(Path(source), source) and looks_like_hub_id(source):
-        return to_rows(read_hub(source), source, need_output=need_output)
-    path = Path(source)
-    content = _read(path, str(source))
-    if not content.removeprefix(b"\xef\xbb\xbf").strip():
+    whole, n = split_sample(source)
+    if isinstance(whole, str) and not _exists(Path(whole), whole) and looks_like_hub_id(whole):
+        stream, kind = read_hub(whole), "hub"
+        total, stream = _sampled(stream, n, seed, whole)
+        rows, layout = to_rows(stream, str(source), need_output=need_output, columns=columns)
+        return RowsRead(rows, total or len(rows), kind, layout)
+    path, name = Path(whole), str(whole)
+    _check(path, name, str(source))
+    kind, packed = kind_of(path.name)
+    with _readable(name), opened(path, name) as file:
+        total, stream = _sampled(_parser(path, columns)(file, name), n, seed, name)
+        rows, layout = to_rows(stream, name, need_output=need_output, columns=columns)
+        return RowsRead(rows, total or len(rows), (kind + packed)[1:], layout)
+
+
+def _sampled(stream: RawStream, n: int | None, seed: int, source: str) -> tuple[int | None, RawStream]:
+    """The stream, or a sample of it with the number of rows it was drawn from."""
+    if n is None:
+        return None, stream
+    rows, total = sample(stream.rows, n, seed, source)
+    return total, RawStream(stream.columns, iter(rows))
+
+
+def _check(path: Path, name: str, source: str) -> None:
+    """Fail at once if there is no such file, if it can't be one of ours, or if it is empty."""
+    if not _exists(path, name):
+        raise _missing(path, source)
+    if path.is_dir():
+        raise _folder(path, name)
+    _parser(path)  # before reading: a 10 GB archive given by mistake should fail at once
+    with _readable(name), opened(path, name) as file:
+        head = file.read(_HEAD)
+    if len(head) < _HEAD and not head.removeprefix(b"\xef\xbb\xbf").strip():
         raise DataError(
             "the file is empty",
-            where=str(source),
-            found=f"{len(content)} bytes, none of them text",
+            where=name,
+            found=f"{len(head)} bytes, none of them text",
             expected="at least one row",
             fix="check that this is the right file, and that whatever wrote it finished",
         )
-    return to_rows(_parser(path)(content, str(source)), str(source), need_output=need_output)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(name, error) from error
 
 
 def _exists(path: Path, source: str) -> bool:
@@ -46,31 +123,23 @@ def _exists(path: Path, source: str) -> bool:
         return path.exists()
     except OSError as error:  # a name too long for the file system, a folder that may not be entered
         raise _unreadable(source, error) from error
+    except ValueError:  # a NUL in the name, on older Pythons
+        return False
 
 
-def _read(path: Path, source: str) -> bytes:
-    if not _exists(path, source):
-        raise _missing(path, source)
-    if path.is_dir():
-        raise _folder(path, source)
-    _parser(path)  # before reading: a 10 GB archive given by mistake should fail at once
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(source, error) from error
-
-
-def _parser(path: Path) -> Parser:
-    suffix = path.suffix.lower()
-    if suffix not in PARSERS:
+def _parser(path: Path, columns: Mapping[str, str] | None = None) -> Parser:
+    kind, packed = kind_of(path.name)
+    if kind not in PARSERS:
         raise DataError(
             "this kind of file can't be read",
             where=str(path),
-            found=f"the suffix {suffix!r}" if suffix else "a name without a suffix",
-            expected=f"one of {_KINDS}",
+            found=f"the suffix {kind + packed!r}" if kind + packed else "a name without a suffix",
+            expected=f"one of {KINDS}",
             fix="rename the file if it is one of these, else convert it to .jsonl",
         )
-    return PARSERS[suffix]
+    if kind == ".parquet" and columns:
+        return partial(parse_parquet, wanted=(*NAMES, *NESTED, *columns.values()))
+    return PARSERS[kind]
 
 
 def _missing(path: Path, source: str) -> DataError:
@@ -81,7 +150,7 @@ def _missing(path: Path, source: str) -> DataError:
         "there is no such file",
         where=source,
         found=f"no {path.name!r} in {folder.absolute()}" if folder.is_dir() else f"no folder {folder.absolute()}",
-        expected=f"a file ({_KINDS}), or owner/name[:split] on the hub",
+        expected=f"a file ({KINDS}), or owner/name[:split] on the hub",
         fix=f"did you mean {' or '.join(str(folder / name) for name in near)}?" if near else "check the path",
     )
 
@@ -92,7 +161,7 @@ def _folder(path: Path, source: str) -> DataError:
         "this is a folder, not a file",
         where=source,
         found=f"a folder with {', '.join(names[:5])}" if names else "a folder without data files",
-        expected=f"a file ({_KINDS})",
+        expected=f"a file ({KINDS})",
         fix=f"give the file, e.g. {path / names[0]}" if names else "give the path of a file",
     )
 
@@ -101,7 +170,7 @@ def _unreadable(source: str, error: OSError) -> DataError:
     return DataError(
         "the file can't be opened",
         where=source,
-        found=error.strerror or str(error),
+        found=error.strerror or str(error) or type(error).__name__,
         expected="a file that you may read",
         fix="check the path and its permissions",
     )
@@ -115,4 +184,4 @@ def _names(folder: Path) -> list[str]:
 
 
 def _is_data(name: str) -> bool:
-    return Path(name).suffix.lower() in PARSERS
+    return kind_of(name)[0] in PARSERS

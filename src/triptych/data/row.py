@@ -17,6 +17,13 @@ class Row:
     id: str
     instruction: str
     output: str | None
+    columns: tuple[tuple[str, str], ...] = ()
+    """Further columns of the file, (name, value) in the file's order: what reports are cut by and rows are chosen by. They
+    never reach a prompt."""
+
+    def column(self, name: str) -> str | None:
+        """The value of a further column; None if this row has no such column."""
+        return dict(self.columns).get(name)
 
     def target(self) -> str:
         """The output, for code that has checked the rows are complete."""

@@ -1,32 +1,56 @@
-"""Raw rows from files with named columns: delimited text and Parquet."""
+"""Raw rows from files with named columns: delimited text and Parquet. Both are read a piece at a time."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Collection, Iterator
+from typing import IO, Any
 
-from triptych.data.raw import RawRow, RawTable, decode, describe
+from triptych.data.layouts import NAMES, NESTED
+from triptych.data.raw import RawRow, RawStream, describe, lines_of
 from triptych.errors import DataError
 
 __all__ = ["parse_csv", "parse_parquet"]
 
-_COLUMNS = ("id", "instruction", "output")
+_ROWS_AT_ONCE = 4096
 
 
-def parse_csv(content: bytes, source: str, *, delimiter: str) -> RawTable:
+def parse_csv(file: IO[bytes], source: str, *, delimiter: str) -> RawStream:
     """Parse delimited text whose first line names the columns; blank lines are skipped.
 
     Raises:
         DataError: not UTF-8, broken quoting, a column named twice, or a row with more or fewer fields than columns.
     """
     # strict: without it the reader guesses at broken quoting and merges rows silently
-    reader = csv.reader(io.StringIO(decode(content, source), newline=""), delimiter=delimiter, strict=True)
-    lines: list[tuple[int, list[str]]] = []
+    reader = csv.reader(_split_at_returns(iter(file), source), delimiter=delimiter, strict=True)
+    fields = _fields(reader, source)
+    _, header = next(fields, (0, []))
+    columns = _distinct(header, source)
+
+    def rows() -> Iterator[RawRow]:
+        for number, (line, values) in enumerate(fields, 1):
+            yield RawRow(number, _named(columns, values, source, line), line)
+
+    return RawStream(dict.fromkeys(columns), rows())
+
+
+def _split_at_returns(file: Iterator[bytes], source: str) -> Iterator[str]:
+    r"""Lines of decoded text; a lone "\r" ends one too, as it did on old machines."""
+    for _, text in lines_of(file, source):
+        if "\r" in text:
+            yield from io.StringIO(text, newline="")
+        else:
+            yield text
+
+
+def _fields(reader: Any, source: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row's fields, with the line it begins on."""
     line = 1
     try:
         for fields in reader:
             if fields:
-                lines.append((line, fields))
+                yield line, fields
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
@@ -36,11 +60,9 @@ def parse_csv(content: bytes, source: str, *, delimiter: str) -> RawTable:
             expected="fields with quotes, delimiters or line breaks inside are quoted, and quotes in them doubled",
             fix="write the file again with a CSV library, or use .jsonl",
         ) from error
-    columns = _distinct(lines[0][1], source) if lines else ()
-    return RawTable(columns, [_from_fields(columns, fields, source, line) for line, fields in lines[1:]])
 
 
-def _from_fields(columns: tuple[str, ...], fields: list[str], source: str, line: int) -> RawRow:
+def _named(columns: tuple[str, ...], fields: list[str], source: str, line: int) -> dict[str, str]:
     if len(fields) != len(columns):
         raise DataError(
             "a row has more or fewer fields than there are columns",
@@ -49,7 +71,7 @@ def _from_fields(columns: tuple[str, ...], fields: list[str], source: str, line:
             expected=f"{len(columns)} fields: {', '.join(map(repr, columns))[:200]}",
             fix="quote the fields that hold the delimiter, or use .jsonl",
         )
-    return RawRow(f"line {line}", dict(zip(columns, fields, strict=True)))
+    return dict(zip(columns, fields, strict=True))
 
 
 def _distinct(columns: list[str], source: str) -> tuple[str, ...]:
@@ -65,27 +87,52 @@ def _distinct(columns: list[str], source: str) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def parse_parquet(content: bytes, source: str) -> RawTable:
-    """Parse a Parquet file; only the columns of a row are decoded.
+def parse_parquet(file: IO[bytes], source: str, *, wanted: Collection[str] = (*NAMES, *NESTED)) -> RawStream:
+    """Parse a Parquet file, a few thousand rows at a time; columns of lists, objects and bytes are left undecoded.
+
+    Args:
+        file: the file; it must be seekable.
+        source: its name, for messages.
+        wanted: columns that are decoded whatever is in them.
 
     Raises:
         DataError: not Parquet, torn, or a column named twice.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        names = [str(name) for name in file.schema_arrow.names]
-        table = file.read(columns=[name for name in _COLUMNS if name in names], use_threads=False)
-        values = table.to_pylist()
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        fields = list(parquet.schema_arrow)
+        names = [str(field.name) for field in fields]
+        chosen = [str(field.name) for field in fields if field.name in wanted or _is_plain(field.type)]
     except Exception as error:  # a torn file makes Arrow raise a dozen kinds; each means the same to the user
-        raise DataError(
-            "this is not a Parquet file, or it is torn",
-            where=source,
-            found=f"{type(error).__name__}: {ascii(str(error))[:200]}",
-            expected="a whole Parquet file",
-            fix="write or download it again, or use .jsonl",
-        ) from error
-    rows = [RawRow(f"row {number}", row) for number, row in enumerate(values, 1)]
-    return RawTable(_distinct(names, source), rows)
+        raise _torn(error, source) from error
+    columns = _distinct(names, source)
+
+    def rows() -> Iterator[RawRow]:
+        number = 0
+        try:
+            for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=chosen, use_threads=False):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield RawRow(number, values)
+        except Exception as error:
+            raise _torn(error, source) from error
+
+    return RawStream(dict.fromkeys(columns), rows())
+
+
+def _is_plain(kind: Any) -> bool:
+    from pyarrow import types
+
+    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _torn(error: Exception, source: str) -> DataError:
+    return DataError(
+        "this is not a Parquet file, or it is torn",
+        where=source,
+        found=f"{type(error).__name__}: {ascii(str(error))[:200]}",
+        expected="a whole Parquet file",
+        fix="write or download it again, or use .jsonl",
+    )

@@ -2,124 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from triptych.data.raw import RawRow, RawTable, describe
+from triptych.data.conversations import Unusable, from_turns
+from triptych.data.layouts import Layout, choose_layout
+from triptych.data.raw import RawRow, RawStream, describe
 from triptych.data.row import Row
 from triptych.errors import DataError
 
 __all__ = ["to_rows"]
 
+_HEAD = 1000
+"""Rows by which the layout is told."""
+_KEPT = 100_000
+"""Different values of further columns that are kept once instead of once a row."""
 
-def to_rows(table: RawTable, source: str, *, need_output: bool) -> list[Row]:
-    """Check a table and make its rows; text is kept as it is, to the last space.
 
-    Without an `id` column the ids are "row-1", "row-2", ... by position.
+def to_rows(
+    stream: RawStream, source: str, *, need_output: bool, columns: Mapping[str, str] | None = None
+) -> tuple[list[Row], Layout]:
+    """Tell the layout by the first rows, check every row and make it; text is kept as it is, to the last space.
+
+    Without ids the rows are "row-1", "row-2", ... by position. Further columns with text, numbers, true or false are
+    kept as text.
 
     Raises:
-        DataError: no rows, a missing column, a row that lacks a text, or an id that is used twice.
+        DataError: no rows, columns that are not known, a row that lacks a text, or an id that is used twice.
     """
-    if not table.rows:
+    head = list(itertools.islice(stream.rows, _HEAD))
+    if not head:
         raise DataError(
             "there are no rows",
             where=source,
-            found="an empty list" if not table.columns else "column names and nothing below them",
+            found="an empty list" if not stream.columns else "column names and nothing below them",
             expected="at least one row",
             fix="check that this is the right file, and that whatever wrote it finished",
         )
-    _check_columns(table, source, need_output=need_output)
-    has_ids = "id" in table.columns
-    rows = []
-    for number, raw in enumerate(table.rows, 1):
-        row_id = _id(raw, source) if has_ids else f"row-{number}"
-        rows.append(_row(row_id, raw, source, need_output=need_output))
-    _check_unique(rows, table.rows, source)
-    return rows
-
-
-def _check_columns(table: RawTable, source: str, *, need_output: bool) -> None:
-    needed = ("instruction", "output") if need_output else ("instruction",)
-    missing = [name for name in needed if name not in table.columns]
-    if not missing:
-        return
-    only_output = missing == ["output"]
-    names = [repr(name)[:40] for name in table.columns[:20]]
-    raise DataError(
-        f"the column {missing[0]!r} is missing" if len(missing) == 1 else "the columns of a row are missing",
-        where=source,
-        found=f"the columns {', '.join(names)}" if names else "no columns at all",
-        expected=f"the columns {', '.join(map(repr, needed))}, and 'id' if there is one",
-        fix="rows to score or train on need outputs; a file without them can only be given to `triptych predict`"
-        if only_output
-        else "rename the file's columns to these",
-    )
-
-
-def _id(raw: RawRow, source: str) -> str:
-    value = raw.values.get("id")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or value == "":
+    layout = choose_layout(tuple(stream.columns), head, source, need_output=need_output, given=columns)
+    make = _Maker(layout, source, need_output=need_output)
+    rows, numbers, lines = [], array("q"), array("q")
+    for raw in itertools.chain(head, stream.rows):
+        rows.append(make.row(raw))
+        numbers.append(raw.number)
+        lines.append(raw.line or 0)
+    if layout.id is not None:
+        _check_unique(rows, numbers, lines, source)
+    elif "id" in stream.columns:
         raise DataError(
-            "a row has no id" if value in (None, "") else "an id is neither text nor a whole number",
-            where=f"{source}, {raw.place}",
-            found=describe(value) if "id" in raw.values else "no 'id', though other rows have one",
-            expected="a string or an integer",
+            "some rows have an id and some have none",
+            where=source,
+            found=f"no 'id' in the first {len(head)} rows",
+            expected="an 'id' in every row, or in none",
             fix="give every row its own id, or leave the column out: rows are then numbered",
         )
-    return _encodable(value, "id", raw, source, None)
+    return rows, layout
 
 
-def _row(row_id: str, raw: RawRow, source: str, *, need_output: bool) -> Row:
-    instruction = _text("instruction", row_id, raw, source)
-    if instruction == "":
-        raise DataError(
-            "an instruction is empty",
-            where=f"{source}, {raw.place}, id {row_id!r}",
-            found="'' as instruction",
-            expected="text",
-            fix="fill it in, or remove the row",
+class _Maker:
+    """Makes the rows of one file."""
+
+    def __init__(self, layout: Layout, source: str, *, need_output: bool) -> None:
+        self.layout, self.source, self.need_output = layout, source, need_output
+        self.used = layout.used
+        self.kept: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def row(self, raw: RawRow) -> Row:
+        row_id = f"row-{raw.number}" if self.layout.id is None else self._id(raw, self.layout.id)
+        instruction, output = self._texts(raw, row_id)
+        if instruction == "":
+            raise self._wrong("an instruction is empty", raw, row_id, "'' as instruction", "text", "fill it in")
+        return Row(row_id, instruction, output, self._further(raw.values))
+
+    def _texts(self, raw: RawRow, row_id: str) -> tuple[str, str | None]:
+        layout, values = self.layout, raw.values
+        asks = values.get(layout.instruction) if layout.instruction else None
+        if layout.turns is not None or (isinstance(asks, list) and layout.instruction == "prompt"):
+            return self._from_turns(raw, row_id)
+        if isinstance(values.get("history"), list) and values["history"]:
+            problem = "a row has a history, which this layout can't use"
+            found = describe(values["history"])
+            raise self._wrong(problem, raw, row_id, found, "no history", "write the turns as `messages`")
+        instruction = self._text("instruction", layout.instruction, raw, row_id)
+        more = values.get(layout.input) if layout.input else None
+        if more not in (None, ""):
+            instruction += "\n" + self._text("input", layout.input, raw, row_id)
+        # a row to predict may say null or nothing; an empty output is fine, EOS alone is then scored
+        absent = not self.need_output and (layout.output is None or values.get(layout.output) is None)
+        return instruction, None if absent else self._text("output", layout.output, raw, row_id)
+
+    def _from_turns(self, raw: RawRow, row_id: str) -> tuple[str, str | None]:
+        layout, values = self.layout, raw.values
+        turns: Any = values.get(layout.turns) if layout.turns else None
+        if layout.turns is None:  # a prompt and a completion that are lists of turns
+            before, after = values.get(layout.instruction or ""), values.get(layout.output or "")
+            turns = [*before, *(after if isinstance(after, list) else [])] if isinstance(before, list) else before
+        try:
+            instruction, output = from_turns(turns, need_output=self.need_output)
+        except Unusable as error:
+            expected = "turns of text, each {role, content} or {from, value}, the last of them the assistant's"
+            raise self._wrong(error.what, raw, row_id, error.found, expected, "mend it") from error
+        where = f"{self.source}, {raw.place}", row_id
+        return (
+            _encodable(instruction, "instruction", *where),
+            None if output is None else _encodable(output, "output", *where),
         )
-    # a row to predict may say null or nothing; an empty output is fine, EOS alone is then scored
-    absent = not need_output and raw.values.get("output") is None
-    return Row(row_id, instruction, None if absent else _text("output", row_id, raw, source))
+
+    def _id(self, raw: RawRow, column: str) -> str:
+        value = raw.values.get(column)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if not isinstance(value, str) or value == "":
+            raise DataError(
+                "a row has no id" if value in (None, "") else "an id is neither text nor a whole number",
+                where=f"{self.source}, {raw.place}",
+                found=describe(value) if column in raw.values else f"no {column!r}, though other rows have one",
+                expected="a string or an integer",
+                fix="give every row its own id, or leave the column out: rows are then numbered",
+            )
+        return _encodable(value, "id", f"{self.source}, {raw.place}", None)
+
+    def _text(self, part: str, column: str | None, raw: RawRow, row_id: str) -> str:
+        value = raw.values.get(column) if column is not None else None
+        if not isinstance(value, str):
+            problem = f"a row has no {part}" if value is None else f"the {part} of a row is not text"
+            found = f"{describe(value)} as {part}" if column in raw.values else f"no {column!r} in this row"
+            raise self._wrong(problem, raw, row_id, found, "a string", "fill it in as a string")
+        return _encodable(value, part, f"{self.source}, {raw.place}", row_id)
+
+    def _further(self, values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        if len(values) <= len(self.used) and values.keys() <= self.used:
+            return ()
+        pairs = ((name, _plain(value)) for name, value in values.items() if name not in self.used)
+        return tuple(self._keep((_safe(name), _safe(text))) for name, text in pairs if text is not None)
+
+    def _keep(self, pair: tuple[str, str]) -> tuple[str, str]:
+        if len(self.kept) < _KEPT:
+            return self.kept.setdefault(pair, pair)
+        return self.kept.get(pair, pair)
+
+    def _wrong(self, what: str, raw: RawRow, row_id: str, found: str, expected: str, fix: str) -> DataError:
+        where = f"{self.source}, {raw.place}, id {row_id!r}"
+        return DataError(what, where=where, found=found, expected=expected, fix=f"{fix}, or remove the row")
 
 
-def _text(column: str, row_id: str, raw: RawRow, source: str) -> str:
-    value = raw.values.get(column)
-    if not isinstance(value, str):
-        raise DataError(
-            f"a row has no {column}" if value is None else f"the {column} of a row is not text",
-            where=f"{source}, {raw.place}, id {row_id!r}",
-            found=f"{describe(value)} as {column}" if column in raw.values else f"no {column!r} in this row",
-            expected="a string",
-            fix="fill it in as a string, or remove the row",
-        )
-    return _encodable(value, column, raw, source, row_id)
+def _plain(value: Any) -> str | None:
+    """A further column's value as text; None for what is none, and for lists, objects and bytes."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, list | dict | tuple | bytes):
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _encodable(text: str, column: str, raw: RawRow, source: str, row_id: str | None) -> str:
+def _safe(text: str) -> str:
+    """Further columns are only shown: half a character in one is no reason to refuse the row."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def _encodable(text: str, part: str, place: str, row_id: str | None) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"the {column} of a row holds half a character",
-            where=f"{source}, {raw.place}" + (f", id {row_id!r}" if row_id is not None else ""),
-            found=f"the lone surrogate \\u{ord(text[error.start]):04x} at character {error.start + 1} of the {column}",
+            f"the {part} of a row holds half a character",
+            where=place + (f", id {row_id!r}" if row_id is not None else ""),
+            found=f"the lone surrogate \\u{ord(text[error.start]):04x} at character {error.start + 1} of the {part}",
             expected="text that can be written as UTF-8",
             fix="write the whole character there, or remove the row: no tokenizer can read this",
         ) from error
     return text
 
 
-def _check_unique(rows: Sequence[Row], raw_rows: Sequence[RawRow], source: str) -> None:
-    places: dict[str, list[str]] = {}
-    for row, raw in zip(rows, raw_rows, strict=True):
-        places.setdefault(row.id, []).append(raw.place)
-    repeated = {row_id: where for row_id, where in places.items() if len(where) > 1}
-    if not repeated:
+def _check_unique(rows: Sequence[Row], numbers: Sequence[int], lines: Sequence[int], source: str) -> None:
+    if len({row.id for row in rows}) == len(rows):
         return
-    named = [_repeat(row_id, where) for row_id, where in list(repeated.items())[:5]]
+    places: dict[str, list[str]] = {}
+    for row, number, line in zip(rows, numbers, lines, strict=True):
+        places.setdefault(row.id, []).append(f"line {line}" if line else f"row {number}")
+    repeated = {row_id: where for row_id, where in places.items() if len(where) > 1}
+    named = [_repeat(row_id, where) for row_id, where in itertools.islice(repeated.items(), 5)]
     rest = f"; and {len(repeated) - 5} more ids" if len(repeated) > 5 else ""
     raise DataError(
         "ids are used more than once" if len(repeated) > 1 else "an id is used more than once",

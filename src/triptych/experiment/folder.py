@@ -4,6 +4,8 @@ run.lock.json     facts that decide the numbers; a changed config is refused aga
 cells/NAME.json   a finished cell: its record and its rows
 tune/             training in progress and its checkpoints
 adapter/          the final adapter, PEFT's format
+trainings/NAME/   further trainings of the run, each with its adapter in `final/`
+search.json       what a search scored on dev rows
 results.json, items.parquet, report.md, curve.csv, tables/, figures/
 rows.parquet, tokens.parquet      texts and per-token NLL, for reports that show rows
 """
@@ -16,13 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from triptych.errors import DataError
+from triptych.experiment.cells import TrainingSpec
 from triptych.records import CellRecord, ItemScore
 from triptych.records.store import read_json, write_json
 
 __all__ = ["FinishedCell", "RunFolder"]
 
-_OURS = ("cells", "tune", "adapter", "figures", "tables")
-_RECORDS = ("run.lock.json", "results.json", "items.parquet", "rows.parquet", "tokens.parquet")
+_OURS = ("cells", "tune", "adapter", "trainings", "figures", "tables")
+_RECORDS = ("search.json", "run.lock.json", "results.json", "items.parquet", "rows.parquet", "tokens.parquet")
 _REPORTS = ("report.md", "report.html", "curve.csv")
 
 
@@ -44,9 +47,17 @@ class RunFolder:
         self.tune = path / "tune"
         self.adapter = path / "adapter"
 
+    def tune_of(self, training: TrainingSpec) -> Path:
+        """Where a training works: `tune/` for the run's first."""
+        return self.tune if training.first else self.path / "trainings" / _file_name(training.name)
+
+    def adapter_of(self, training: TrainingSpec) -> Path:
+        """Where a training's final adapter goes: `adapter/` for the run's first."""
+        return self.adapter if training.first else self.tune_of(training) / "final"
+
     def holds_work(self) -> bool:
         """Whether anything was computed here. A lock alone, of a run that failed to begin, is nothing to lose."""
-        made = (self.tune, self.adapter, self.path / "cells", self.path / "results.json")
+        made = (self.tune, self.adapter, *(self.path / name for name in ("cells", "results.json", "search.json")))
         return any(path.exists() for path in made)
 
     def clear(self) -> None:
@@ -60,7 +71,7 @@ class RunFolder:
 
     def cell_path(self, name: str) -> Path:
         """One file per cell; names from a config can't leave the folder."""
-        return self.path / "cells" / ("".join(c if c.isalnum() or c in "=-_." else "__" for c in name) + ".json")
+        return self.path / "cells" / f"{_file_name(name)}.json"
 
     def save_cell(self, cell: FinishedCell) -> None:
         """Keep a finished cell."""
@@ -84,3 +95,7 @@ class RunFolder:
             return FinishedCell(record, items, token_nll) if record.cell == name else None
         except (DataError, KeyError, TypeError, ValueError):
             return None
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "=-_." else "__" for c in name)

@@ -1,22 +1,26 @@
-"""Reading an experiment's YAML: every mistake is one error that names the file, the line, the key and the way out."""
+"""Reading an experiment's YAML: every mistake is named with the file, the line, the key and the way out."""
 
 from __future__ import annotations
 
 import difflib
+import reprlib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from triptych.data import SAMPLE
+from triptych.data import SAMPLE, split_sample
 from triptych.errors import ConfigError
 from triptych.experiment.config import ExperimentConfig
+from triptych.experiment.peers import MEANT
+from triptych.experiment.yaml_file import line_of, load_yaml, read_text
 
-__all__ = ["read_config", "validated"]
+__all__ = ["read_config", "section_of", "validated"]
 
 _EXPECTED = {
     "missing": "a value",
@@ -25,37 +29,44 @@ _EXPECTED = {
     "model_type": "keys and values",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
     "int_from_float": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "string_type": "text, in quotes if it looks like a number or a date",
+    "invalid_key": "a key that is text",
     "string_pattern_mismatch": "letters, digits, `_`, `-` and `.`, the first a letter, digit or `_`",
 }
+_NAMED = 10
+_NEAR, _PERHAPS = 0.75, 0.5
+"""How alike a key must be to be meant; and to be worth a guess when nothing else is known."""
 
 
 def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
-    """Read a YAML file and put `--set key.sub=value` over it.
+    """Read a YAML file and put `--set key.sub=value` over it. A section with nothing below it has its defaults.
 
     Raises:
         ConfigError: anything unreadable, unknown or out of range.
     """
-    text = _read(path)
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: something like a date that is none
-        raise _not_yaml(path, error) from error
+    value, node = load_yaml(read_text(path), path)
     if value is None:
-        value = {}
+        raise ConfigError(
+            "the configuration is empty",
+            where=str(path),
+            found="no settings, or comments alone",
+            expected="sections such as `model:`, `data:`, `strategies:`",
+            fix="`triptych config init --out FILE.yaml` writes one with every key explained",
+        )
     if not isinstance(value, dict):
         raise ConfigError(
             "the configuration is not a mapping",
             where=str(path),
-            found="a list" if isinstance(value, list) else repr(value),
+            found="a list" if isinstance(value, list) else _short(value),
             expected="sections such as `model:`, `data:`, `strategies:`",
         )
+    _fill_empty_sections(value, ExperimentConfig)
     elsewhere = any(assignment.partition("=")[0].strip() == "data.dir" for assignment in sets)
     _resolve_paths(value, path.parent, elsewhere=elsewhere)
     origins = {}
@@ -78,39 +89,25 @@ def validated(
     try:
         return ExperimentConfig.model_validate(value)
     except ValidationError as error:
-        raise _first_mistake(error, source, node, origins or {}) from error
+        raise _all_mistakes(error, source, node, origins or {}) from error
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, siblings, n=1)
-        raise ConfigError(
-            "there is no such configuration file",
-            where=str(path),
-            found=", ".join(sorted(siblings)) or "no YAML file in that folder",
-            fix=f"did you mean {path.parent / near[0]}?" if near else "check the path",
-        ) from error
-    except (UnicodeDecodeError, OSError) as error:
-        raise ConfigError(
-            "the configuration can't be read",
-            where=str(path),
-            found=getattr(error, "strerror", None) or "bytes that are not UTF-8",
-            expected="a YAML file in UTF-8",
-        ) from error
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field's annotation means, alone or with null; None for plain values."""
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
 
 
-def _not_yaml(path: Path, error: Exception) -> ConfigError:
-    mark = getattr(error, "problem_mark", None)
-    place = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-    return ConfigError(
-        "the configuration is not YAML",
-        where=place,
-        found=str(getattr(error, "problem", None) or error),
-        fix="check the indentation and that texts with `:` or `{` are quoted",
-    )
+def _fill_empty_sections(value: dict[str, Any], model: type[BaseModel]) -> None:
+    """A section whose keys are all commented out is null in YAML; where null means nothing else, it is all defaults."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if name not in value or not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            continue
+        if value[name] is None:
+            value[name] = {}
+        elif isinstance(value[name], dict):
+            _fill_empty_sections(value[name], annotation)
 
 
 def _resolve_paths(value: dict[str, Any], folder: Path, *, elsewhere: bool) -> None:
@@ -120,15 +117,24 @@ def _resolve_paths(value: dict[str, Any], folder: Path, *, elsewhere: bool) -> N
         data["dir"] = str(folder / data["dir"])
     elif isinstance(data, dict) and data.get("dir") is None and not elsewhere:
         for role in ("train", "test"):
-            if isinstance(data.get(role), str) and (folder / data[role]).exists():
+            if isinstance(data.get(role), str) and _exists(split_sample(folder / data[role])[0]):
                 data[role] = str(folder / data[role])
-    if isinstance(model, dict) and isinstance(model.get("name"), str) and model["name"].startswith(("./", "../")):
-        model["name"] = str(folder / model["name"])
+    if isinstance(model, dict) and isinstance(model.get("name"), str):
+        name = model["name"]
+        if name.startswith(("./", "../")) or (name not in ("", "demo") and _exists(folder / name)):
+            model["name"] = str(folder / name)
     prompts = value.get("prompts")
     if isinstance(prompts, dict):
         for name, text in prompts.items():
             if isinstance(text, str) and "{" not in text and "\n" not in text:
                 prompts[name] = str(folder / text)
+
+
+def _exists(path: str | Path) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name too long for the file system, or with a NUL in it
+        return False
 
 
 def _apply(value: dict[str, Any], assignment: str) -> str:
@@ -142,8 +148,8 @@ def _apply(value: dict[str, Any], assignment: str) -> str:
             expected="key.sub=value, e.g. --set tune.epochs=1",
         )
     try:
-        parsed = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+        parsed, _ = load_yaml(text, Path("--set"))
+    except ConfigError as error:
         raise ConfigError(
             "a --set has a value that is not YAML",
             where=f"--set {assignment}",
@@ -160,41 +166,75 @@ def _apply(value: dict[str, Any], assignment: str) -> str:
             raise ConfigError(
                 "a --set reaches into something that has no keys",
                 where=f"--set {assignment}",
-                found=f"{parent}: {inner}",
+                found=f"{parent}: {_short(inner)[1:-1] if isinstance(inner, str) else _short(inner)}",
             )
         at = inner
     at[last] = parsed
     return key
 
 
-def _first_mistake(
+@dataclass(frozen=True)
+class _Mistake:
+    """One setting that can't be used."""
+
+    key: str
+    line: int
+    given_by: str | None
+    """The `--set` that gave it."""
+    unknown: bool
+    found: str | None
+    expected: str
+    fix: str | None
+
+    def where(self, source: str, *, has_lines: bool) -> str:
+        place = f"{source}, line {self.line}" if has_lines else source
+        return self.given_by or f"{place}, key `{self.key}`"
+
+    def in_one_line(self, *, has_lines: bool) -> str:
+        place = self.given_by or (f"line {self.line}" if has_lines else "")
+        what = "unknown" if self.unknown else f"{self.found}, expected {self.expected}"
+        return f"{place}{', ' if place else ''}key `{self.key}`: {what}" + (f"; {self.fix}" if self.fix else "")
+
+
+def _all_mistakes(
     error: ValidationError, source: str, node: yaml.Node | None, origins: Mapping[str, str]
 ) -> ConfigError:
-    problems = error.errors()
-    # an unknown key is what explains the others
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    location = _location(problem["loc"])
-    key = ".".join(map(str, location))
-    given_by = next((text for name, text in origins.items() if f"{key}.".startswith(f"{name}.")), None)
-    given_by = given_by or next((text for name, text in origins.items() if name.startswith(f"{key}.")), None)
-    in_file = f"{source}, line {_line(node, location)}" if node is not None else source
-    where = given_by or f"{in_file}, key `{key}`"
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    """One error on all that is wrong, in the order of the file; of one key only the first complaint counts."""
+    mistakes = {mistake.key: mistake for mistake in reversed(list(_mistakes(error, node, origins)))}
+    ordered = sorted(mistakes.values(), key=lambda mistake: mistake.line)
+    has_lines = node is not None
+    if len(ordered) == 1:
+        one = ordered[0]
+        what = f"unknown key `{one.key}`" if one.unknown else f"`{one.key}` can't be used"
         return ConfigError(
-            f"unknown key `{key}`",
-            where=where,
-            expected=", ".join(known),
-            fix=f"did you mean `{near[0]}`?" if near else "remove it",
+            what if one.key else "the configuration can't be used",
+            where=one.where(source, has_lines=has_lines),
+            found=one.found,
+            expected=one.expected,
+            fix=one.fix,
         )
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    lines = [mistake.in_one_line(has_lines=has_lines) for mistake in ordered[:_NAMED]]
+    more = [f"… and {len(ordered) - _NAMED} more"] if len(ordered) > _NAMED else []
     return ConfigError(
-        f"`{key}` can't be used{more}" if key else "the configuration can't be used",
-        where=where,
-        found=_short(problem.get("input")),
-        expected=_expected(problem),
+        f"{len(ordered)} settings can't be used",
+        where=source,
+        found="\n    ".join(["", *lines, *more]),
+        fix="mend them all; `triptych config schema` has every key with its type",
     )
+
+
+def _mistakes(error: ValidationError, node: yaml.Node | None, origins: Mapping[str, str]) -> Iterator[_Mistake]:
+    for problem in error.errors(include_url=False):
+        location = _location(problem["loc"])
+        key = ".".join(map(str, location))
+        given_by = next((text for name, text in origins.items() if f"{key}.".startswith(f"{name}.")), None)
+        given_by = given_by or next((text for name, text in origins.items() if name.startswith(f"{key}.")), None)
+        line = line_of(node, location)
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(location[:-1])
+            yield _Mistake(key, line, given_by, True, None, ", ".join(known), _meant(location, known))
+        else:
+            yield _Mistake(key, line, given_by, False, _short(problem.get("input")), _expected(problem), None)
 
 
 def _location(parts: Sequence[str | int]) -> list[str | int]:
@@ -211,33 +251,43 @@ def _expected(problem: Mapping[str, Any]) -> str:
     return message.removeprefix("Value error, ").removeprefix("Input should be ")
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else text[:97] + "…"
+def _meant(location: Sequence[str | int], known: Sequence[str]) -> str:
+    """What to do about an unknown key: the nearest of its section, the same of another, or what peers call so."""
+    name = str(location[-1])
+    near = difflib.get_close_matches(name[:100], known, n=1, cutoff=_NEAR)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    elsewhere = MEANT.get(name) or next(
+        (f"{section}.{name}" for section, keys in _sections(ExperimentConfig, "") if name in keys), None
+    )
+    if elsewhere:
+        return f"did you mean `{elsewhere}`?"
+    near = difflib.get_close_matches(name[:100], known, n=1, cutoff=_PERHAPS)
+    return f"did you mean `{near[0]}`?" if near else "remove it"
 
 
-def _line(node: yaml.Node | None, location: Sequence[str | int]) -> int:
-    """Line of the deepest part of a key that is in the file."""
-    line = 1
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
+def _sections(model: type[BaseModel], at: str) -> Iterator[tuple[str, list[str]]]:
+    for name, field in model.model_fields.items():
+        if inner := section_of(field.annotation):
+            dotted = f"{at}.{name}" if at else name
+            yield dotted, list(inner.model_fields)
+            yield from _sections(inner, dotted)
 
 
 def _known_keys(location: Sequence[str | int]) -> list[str]:
     """Keys allowed in a section."""
     model: type[BaseModel] = ExperimentConfig
     for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        annotation = model.model_fields[part].annotation
+        inner = section_of(annotation) or next(filter(None, map(section_of, typing.get_args(annotation))), None)
+        model = inner or model
     return sorted(model.model_fields)
+
+
+def _short(value: Any) -> str:
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxother = 100
+    text = shortener.repr(value)
+    return text if len(text) <= 100 else text[:97] + "…"

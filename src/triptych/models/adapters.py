@@ -1,10 +1,11 @@
 """LoRA adapters (Hu et al. 2021) through peft: made, switched on and off, saved and loaded in PEFT's format.
 
-    y = W x + (alpha / r) B A x          W frozen; A: (r, in), B: (out, r), both float32; B starts at zero
+    y = W x + s B A x        W frozen; A: (r, in), B: (out, r), both float32; B starts at zero
+                             s = alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023)
 
 peft would cast x to the adapter's float32 and compute A x and B A x there. With bfloat16 weights we cast A and B
 instead, which are small: the usual mixed precision (master weights in float32, products in bfloat16) without copying
-activations. In float32 the two are the same.
+activations. In float32 the two are the same. DoRA (Liu et al. 2024) is left to peft's own forward.
 """
 
 from __future__ import annotations
@@ -33,12 +34,15 @@ __all__ = [
     "adapter_is_on",
     "attach_adapter",
     "check_targets",
+    "detach_adapter",
     "load_adapter",
     "save_adapter",
+    "set_dropout",
     "switched",
 ]
 
 _NAME = "default"
+_PARTS = ("lora_A", "lora_B", "lora_magnitude_vector")
 _RECORD = "triptych.json"
 
 
@@ -51,6 +55,10 @@ class LoraSettings:
     dropout: float = 0.0
     target_modules: tuple[str, ...] | None = None
     """Names of linear layers (last part of the path, e.g. `q_proj`); None: all of them except the output head."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(r) instead of alpha / r."""
+    use_dora: bool = False
+    """Learn each output's magnitude apart from the weights' directions."""
 
 
 @dataclass
@@ -62,7 +70,7 @@ class Adapter:
     target_modules: tuple[str, ...]
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The trainable parameters by name, A and B of every adapted layer, in a fixed order."""
+        """The trainable parameters by name: A, B and DoRA's magnitude of every adapted layer, in a fixed order."""
         return {name: p for name, p in sorted(self.model.named_parameters()) if p.requires_grad}
 
     def sha256(self) -> str:
@@ -93,11 +101,14 @@ def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) ->
         target_modules=list(names),
         bias="none",
         task_type="CAUSAL_LM",
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
         fan_in_fan_out=any(isinstance(layer, Conv1D) for _, layer in linear_layers(loaded.model)),
     )
     with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
         torch.manual_seed(seed)
         wrapped = get_peft_model(loaded.model, config)
+    _master_weights(wrapped)
     _compute_in_input_dtype(wrapped)
     wrapped.eval()
     return Adapter(wrapped, settings, names)
@@ -153,8 +164,8 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
         raise ModelError(
             "the adapter doesn't fit this model", where=str(folder), found=str(error).splitlines()[0]
         ) from error
-    made = [n for n, _ in wrapped.named_parameters() if f".lora_A.{_NAME}." in n or f".lora_B.{_NAME}." in n]
-    if missing := [name for name in made if name.replace(f".{_NAME}", "") not in there]:
+    made = [n for n, _ in wrapped.named_parameters() if any(f".{part}.{_NAME}." in n for part in _PARTS)]
+    if missing := [name for name in made if _saved_name(name) not in there]:
         # peft only warns, and leaves a fresh adapter there: one that adds nothing
         raise ModelError(
             "the adapter's file lacks weights for this model",
@@ -170,12 +181,22 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
             found=f"modules_to_save: {config.modules_to_save}",
             expected="LoRA layers only",
         )
+    _master_weights(wrapped)
     _compute_in_input_dtype(wrapped)
     wrapped.eval()
     named = config.target_modules  # names, or one regular expression
     targets = (named,) if isinstance(named, str) else tuple(sorted(named))
-    settings = LoraSettings(config.r, config.lora_alpha, config.lora_dropout, targets)
+    settings = LoraSettings(
+        config.r, config.lora_alpha, config.lora_dropout, targets, config.use_rslora, config.use_dora
+    )
     return Adapter(wrapped, settings, targets), facts
+
+
+def detach_adapter(loaded: LoadedModel, adapter: Adapter) -> None:
+    """Take an adapter off: the base model is what it was before, and another adapter can be put on."""
+    adapter.model.unload()
+    if any(True for _ in _lora_layers(loaded.model)):
+        raise ModelError("the adapter could not be taken off", found="LoRA layers that stayed in the model")
 
 
 def adapter_is_on(model: Any) -> bool:
@@ -211,6 +232,13 @@ def switched(adapter: Adapter | None, *, on: bool) -> Iterator[None]:
         _switch(adapter.model, on=before)
 
 
+def set_dropout(adapter: Adapter, *, on: bool) -> None:
+    """Switch the adapter's dropout alone; the base model stays in evaluation mode."""
+    for layer in _lora_layers(adapter.model):
+        layer.training = on  # DoRA asks the layer, plain LoRA its dropout
+        layer.lora_dropout.train(on)
+
+
 def _switch(model: Any, *, on: bool) -> None:
     # peft's own switch also sets requires_grad; ours only decides what the forward adds
     for layer in _lora_layers(model):
@@ -223,6 +251,19 @@ def _lora_layers(model: Any) -> Iterator[Any]:
     for module in model.modules():
         if isinstance(module, LoraLayer):
             yield module
+
+
+def _saved_name(parameter: str) -> str:
+    """A parameter's name in PEFT's file: without the adapter's name, and DoRA's magnitude as if it were no module."""
+    name = parameter.replace(f".{_NAME}", "")
+    return name.removesuffix(".weight") if "lora_magnitude_vector" in name else name
+
+
+def _master_weights(model: Any) -> None:
+    """All that is trained in float32. peft sees to A and B; a magnitude takes the dtype it was computed in."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def _compute_in_input_dtype(model: Any) -> None:

@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from triptych.errors import ModelError
+from triptych.models.chat import ChatFormat
 
 __all__ = ["TokenizerProfile", "load_tokenizer", "profile_of"]
 
@@ -34,6 +36,27 @@ class TokenizerProfile:
         """Token ids of a text, without special tokens."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the tokenizer comes with a chat template."""
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def chat_prompt(self, turns: Sequence[tuple[str, str]]) -> list[int]:
+        """Token ids of a conversation, (role, text) by turn, up to where the assistant's answer begins."""
+        return self._chat.prompt(turns)
+
+    def chat(self, turns: Sequence[tuple[str, str]], answer: str) -> tuple[list[int], list[int]]:
+        """The same, and the ids of the answer with the token that ends its turn."""
+        return self._chat.with_answer(turns, answer)
+
+    def chat_stop_ids(self) -> tuple[int, ...]:
+        """The tokens that end an assistant's turn: the template's own, and EOS."""
+        return self._chat.stop_ids
+
+    @cached_property
+    def _chat(self) -> ChatFormat:
+        return ChatFormat(self.tokenizer, self.eos_id)
 
     def pieces(self, ids: Sequence[int]) -> list[tuple[str, int]]:
         """Text for display: the shortest runs of tokens that decode to whole characters, each with its token count.

@@ -1,21 +1,44 @@
-"""From a row to a prompt to token ids. No torch here."""
+"""From a row to a prompt to token ids, and which demonstrations stand in it. No torch here."""
 
 from triptych.prompts.demonstrations import Draw, draw_demos
 from triptych.prompts.named import catalogue, find_template, template_from_text
-from triptych.prompts.render import MAX_TOKENS, Rendered, Tokenizes, render
-from triptych.prompts.template import FewShotText, Template, template_from_mapping
+from triptych.prompts.ranking import Vectors
+from triptych.prompts.render import (
+    MAX_TOKENS,
+    Chats,
+    Drop,
+    Rendered,
+    RenderedPrompt,
+    Tokenizes,
+    render,
+    render_prompt,
+)
+from triptych.prompts.selection import Chosen, Order, Select, Selector
+from triptych.prompts.show import show_on_sample
+from triptych.prompts.template import FewShotText, Style, Template, template_from_mapping
 
 __all__ = [
     "MAX_TOKENS",
+    "Chats",
+    "Chosen",
     "Draw",
+    "Drop",
     "FewShotText",
+    "Order",
     "Rendered",
+    "RenderedPrompt",
+    "Select",
+    "Selector",
+    "Style",
     "Template",
     "Tokenizes",
+    "Vectors",
     "catalogue",
     "draw_demos",
     "find_template",
     "render",
+    "render_prompt",
+    "show_on_sample",
     "template_from_mapping",
     "template_from_text",
 ]

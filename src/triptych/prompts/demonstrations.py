@@ -1,4 +1,4 @@
-"""Which training rows are shown as demonstrations.
+"""Which training rows are shown as demonstrations, drawn at random; `selection` has the other ways to choose.
 
     draw `item`   k rows drawn afresh for each test row, as in the study
     draw `seed`   one set of k rows per seed, the same for every test row
@@ -11,13 +11,13 @@ demonstrations added and not by luck.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Literal
 
 from triptych.data import Row
 from triptych.errors import ConfigError
 
-__all__ = ["Draw", "draw_demos"]
+__all__ = ["Draw", "draw_demos", "drawn_positions"]
 
 Draw = Literal["item", "seed"]
 
@@ -42,10 +42,23 @@ def draw_demos(pool: Sequence[Row], k: int, *, seed: int, draw: Draw, row_id: st
             found=f"k = {k}, {len(pool)} rows in the pool",
             fix="lower k, or give more training rows",
         )
+    return tuple(pool[position] for position in drawn_positions(len(pool), k, seed=seed, draw=draw, row_id=row_id))
+
+
+def drawn_positions(
+    n: int, k: int, *, seed: int, draw: Draw, row_id: str, without: Container[int] = frozenset()
+) -> list[int]:
+    """Draw k distinct numbers below n, uniformly; of `without`, none.
+
+    There must be as many left: the caller has counted. What is left out changes nothing else: the others come in the
+    order in which they would have come.
+    """
     # A string seed is hashed with SHA-512 by `random`, so the draw is the same on every machine and Python version.
     key = f"triptych-demos:{seed}" if draw == "seed" else f"triptych-demos:{seed}:{row_id}"
     generator = random.Random(key)
     chosen: dict[int, None] = {}
     while len(chosen) < k:  # one at a time, which keeps smaller k a beginning of larger k
-        chosen.setdefault(generator.randrange(len(pool)))
-    return tuple(pool[index] for index in chosen)
+        position = generator.randrange(n)
+        if position not in without:
+            chosen.setdefault(position)
+    return list(chosen)

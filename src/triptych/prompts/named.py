@@ -20,7 +20,7 @@ def catalogue() -> dict[str, Template]:
     """The prompts that ship, by name."""
     folder = files("triptych.prompts") / "catalogue"  # as a package it would take this function's name
     found = {}
-    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name.removesuffix(".yaml")):
         if entry.name.endswith(".yaml"):
             name = entry.name.removesuffix(".yaml")
             value = yaml.safe_load(entry.read_text(encoding="utf-8"))
@@ -28,8 +28,13 @@ def catalogue() -> dict[str, Template]:
     return found
 
 
-def find_template(name: str, extra: Mapping[str, Template] | None = None) -> Template:
+def find_template(name: str, extra: Mapping[str, Template] | None = None, *, where: str | None = None) -> Template:
     """A template by name, from the user's own first, then the catalogue.
+
+    Args:
+        name: the prompt's name.
+        extra: the user's own, by name.
+        where: the key or option that names it, for the message.
 
     Raises:
         TemplateError: there is none of that name; the nearest is named.
@@ -38,10 +43,12 @@ def find_template(name: str, extra: Mapping[str, Template] | None = None) -> Tem
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1)
+    own = "`triptych score` takes your own with --template, `triptych run` under `prompts:` in its YAML"
     raise TemplateError(
         f"there is no prompt named `{name}`",
+        where=where or f"prompt {name!r}",
         expected=", ".join(sorted(known)),
-        fix=f"did you mean `{near[0]}`?" if near else "define it under `prompts:` in the YAML, or use --template",
+        fix=(f"did you mean `{near[0]}`? " if near else "") + f"`triptych prompts list` describes them; {own}",
     )
 
 

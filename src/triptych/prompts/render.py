@@ -1,6 +1,6 @@
 """One row, one rendering: the only place where text becomes the tokens that are trained on, scored or continued.
 
-Protocol `hw3`:
+Protocol `hw3`, for templates of style `plain`:
 
     [BOS]  p1 p2 … pm   o1 o2 … on  [EOS]
            └ prompt ┘   └─── scored ────┘
@@ -8,22 +8,30 @@ Protocol `hw3`:
 
 Prompt and output are tokenized separately, without special tokens. The token at position t is predicted from the
 tokens before it, so each scored token is predicted exactly once, the first of them from the last prompt token.
+
+Styles `chat` and `multiturn` put the same texts into the model's own chat template, which then decides on BOS and on
+how a turn ends: scored are the assistant's answer and the token that ends its turn (`models.chat` says how).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from triptych.data import Row
 from triptych.errors import DataError, ModelError
 from triptych.prompts.template import Template
 
-__all__ = ["MAX_TOKENS", "Rendered", "Tokenizes", "render"]
+__all__ = ["MAX_TOKENS", "Chats", "Drop", "Rendered", "RenderedPrompt", "Tokenizes", "render", "render_prompt"]
 
 MAX_TOKENS = 2048
 """The protocol's limit for BOS + prompt + output + EOS."""
+
+Drop = Literal["last", "first"]
+"""From which end demonstrations are dropped that don't fit."""
+
+_Ids = tuple[list[int], list[int]]  # prompt, answer
 
 
 class Tokenizes(Protocol):
@@ -39,6 +47,24 @@ class Tokenizes(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
+
+
+@runtime_checkable
+class Chats(Protocol):
+    """What rendering in styles `chat` and `multiturn` needs beside; turns are (role, text)."""
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model comes with a chat template."""
+
+    def chat_prompt(self, turns: Sequence[tuple[str, str]]) -> list[int]:
+        """Token ids of a conversation, up to where the assistant's answer begins."""
+
+    def chat(self, turns: Sequence[tuple[str, str]], answer: str) -> tuple[list[int], list[int]]:
+        """The same, and the ids of the answer with the token that ends its turn."""
+
+    def chat_stop_ids(self) -> tuple[int, ...]:
+        """The tokens that end an assistant's turn, when text is generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +84,18 @@ class Rendered:
         return len(self.ids) - self.n_prompt
 
 
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """Token ids of one row's prompt, to be continued: what `Rendered.ids[:n_prompt]` is where both fit."""
+
+    row_id: str
+    ids: tuple[int, ...]
+    demo_ids: tuple[str, ...] = ()
+    n_demos_dropped: int = 0
+    stop_ids: tuple[int, ...] = ()
+    """Any of these ends the answer and is no part of its text."""
+
+
 def render(
     row: Row,
     template: Template,
@@ -65,27 +103,125 @@ def render(
     *,
     demos: Sequence[Row] = (),
     max_tokens: int = MAX_TOKENS,
+    drop: Drop = "last",
 ) -> Rendered:
     """Render a row with its output.
 
-    Demonstrations that don't fit `max_tokens` are dropped whole, the last first, and counted; the numbers in the
-    prompt's text are those of the demonstrations that are left.
+    Demonstrations that don't fit `max_tokens` are dropped whole, from the end that `drop` names, and counted; the
+    numbers in the prompt's text are those of the demonstrations that are left.
 
     Raises:
         DataError: the row is too long even without demonstrations.
-        ModelError: nothing stands before the first scored token, so nothing can predict it.
+        ModelError: nothing stands before the first scored token, so nothing can predict it; or the template's style
+            needs a chat template and the model has none that can be used.
     """
-    output = [*tokenizer.encode(row.target()), tokenizer.eos_id]
+    target = row.target()
+    if template.style == "plain":
+        output = [*tokenizer.encode(target), tokenizer.eos_id]
+
+        def ids_with(shown: Sequence[Row]) -> _Ids:
+            return _plain_prompt(row, template, tokenizer, shown), output
+    else:
+        chats = _chats(template, tokenizer)
+
+        def ids_with(shown: Sequence[Row]) -> _Ids:
+            return chats.chat(template.turns(row.instruction, shown), target)
+
+    shown, prompt, answer = _fit(row, template, demos, ids_with, max_tokens, "to score", drop)
+    return Rendered(
+        row_id=row.id,
+        ids=(*prompt, *answer),
+        n_prompt=len(prompt),
+        n_chars=len(target),
+        demo_ids=tuple(demo.id for demo in shown),
+        n_demos_dropped=len(demos) - len(shown),
+    )
+
+
+def render_prompt(
+    row: Row,
+    template: Template,
+    tokenizer: Tokenizes,
+    *,
+    demos: Sequence[Row] = (),
+    max_tokens: int = MAX_TOKENS,
+    reserve: int = 0,
+    drop: Drop = "last",
+) -> RenderedPrompt:
+    """Render a row without its output (it may have none), for the model to go on from.
+
+    Args:
+        row: the row; its output is never looked at.
+        template: how its instruction becomes a prompt.
+        tokenizer: what makes token ids of it.
+        demos: demonstrations in the order they are shown; dropped as `render` drops them.
+        max_tokens: the longest prompt and answer may be together.
+        reserve: tokens of it that are kept for the answer.
+        drop: the end from which demonstrations are dropped.
+
+    Raises:
+        DataError: the prompt is too long even without demonstrations.
+        ModelError: as in `render`.
+    """
+    kept = [0] * reserve  # stands for the answer: only its length counts
+    if template.style == "plain":
+        stop_ids: tuple[int, ...] = (tokenizer.eos_id,)
+
+        def ids_with(shown: Sequence[Row]) -> _Ids:
+            return _plain_prompt(row, template, tokenizer, shown), kept
+    else:
+        chats = _chats(template, tokenizer)
+        stop_ids = chats.chat_stop_ids()
+
+        def ids_with(shown: Sequence[Row]) -> _Ids:
+            return chats.chat_prompt(template.turns(row.instruction, shown)), kept
+
+    shown, prompt, _ = _fit(row, template, demos, ids_with, max_tokens, "kept for the answer", drop)
+    return RenderedPrompt(
+        row_id=row.id,
+        ids=tuple(prompt),
+        demo_ids=tuple(demo.id for demo in shown),
+        n_demos_dropped=len(demos) - len(shown),
+        stop_ids=stop_ids,
+    )
+
+
+def _plain_prompt(row: Row, template: Template, tokenizer: Tokenizes, demos: Sequence[Row]) -> list[int]:
     start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    for shown in range(len(demos), -1, -1):
-        prompt = start + tokenizer.encode(template.prompt(row.instruction, demos[:shown]))
-        if len(prompt) + len(output) <= max_tokens:
+    return start + tokenizer.encode(template.prompt(row.instruction, demos))
+
+
+def _chats(template: Template, tokenizer: Tokenizes) -> Chats:
+    if not isinstance(tokenizer, Chats) or not tokenizer.has_chat_template:
+        raise ModelError(
+            "the prompt needs a chat template and the model has none: it is a base model, or its tokenizer lacks it",
+            where=f"prompt `{template.name}`, style: {template.style}",
+            expected="`chat_template` in tokenizer_config.json, or chat_template.jinja, beside the weights",
+            fix="use a prompt with `style: plain`, or a model that was tuned for conversations",
+        )
+    return tokenizer
+
+
+def _fit(
+    row: Row,
+    template: Template,
+    demos: Sequence[Row],
+    ids_with: Callable[[Sequence[Row]], _Ids],
+    max_tokens: int,
+    what_follows: str,
+    drop: Drop,
+) -> tuple[Sequence[Row], list[int], list[int]]:
+    """As many demonstrations as fit, and the ids of prompt and answer with them."""
+    for count in range(len(demos), -1, -1):
+        shown = demos[:count] if drop == "last" else demos[len(demos) - count :]
+        prompt, answer = ids_with(shown)
+        if len(prompt) + len(answer) <= max_tokens:
             break
     else:
         raise DataError(
             "a row is longer than the model's context, even without demonstrations",
             where=f"row {row.id!r}, prompt `{template.name}`",
-            found=f"{len(prompt) + len(output)} tokens ({len(prompt)} of prompt, {len(output)} to score)",
+            found=f"{len(prompt) + len(answer)} tokens ({len(prompt)} of prompt, {len(answer)} {what_follows})",
             expected=f"at most {max_tokens}",
             fix="shorten or remove the row, or raise max_tokens if the model's context allows it",
         )
@@ -95,11 +231,4 @@ def render(
             where=f"row {row.id!r}, prompt `{template.name}`",
             fix="use a template with some text, or a model with a BOS token",
         )
-    return Rendered(
-        row_id=row.id,
-        ids=(*prompt, *output),
-        n_prompt=len(prompt),
-        n_chars=len(row.target()),
-        demo_ids=tuple(demo.id for demo in demos[:shown]),
-        n_demos_dropped=len(demos) - shown,
-    )
+    return shown, prompt, answer

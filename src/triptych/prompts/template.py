@@ -4,6 +4,12 @@
     few-shot    head  +  demo 1 … demo k, with nothing between them  +  tail
                  {k}      {i} {instruction} {output}                    {instruction}
 
+How the text reaches the model is the template's style:
+
+    plain       as it stands, the output right behind it (the study)
+    chat        as the one user turn of the model's own chat template; the output is the assistant's turn
+    multiturn   the zero-shot text is a user turn and a demonstration's output the assistant's turn that follows
+
 Only the names in braces above are replaced, in one pass over the template: braces inside the data are data.
 """
 
@@ -15,12 +21,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from triptych.data import Row
 from triptych.errors import TemplateError
 
-__all__ = ["FewShotText", "Template", "template_from_mapping"]
+__all__ = ["FewShotText", "Style", "Template", "template_from_mapping"]
+
+Style = Literal["plain", "chat", "multiturn"]
 
 _FIELD = re.compile(r"\{(\w+)\}")
 _ALLOWED = {
@@ -28,7 +36,9 @@ _ALLOWED = {
     "head": {"preamble", "k"},
     "demo": {"preamble", "i", "k", "instruction", "output"},
     "tail": {"preamble", "k", "instruction"},
+    "system": set(),
 }
+_KEYS = {"name", "zero_shot", "few_shot", "preamble", "language", "source", "description", "style", "system"}
 _NEEDED = {"zero_shot": {"instruction"}, "demo": {"instruction", "output"}, "tail": {"instruction"}}
 
 
@@ -55,6 +65,10 @@ class Template:
     preamble: str = ""
     language: str = ""
     source: str = ""
+    description: str = ""
+    style: Style = "plain"
+    system: str = ""
+    """Text of the system turn; only in styles with turns."""
 
     def prompt(self, instruction: str, demos: Sequence[Row] = ()) -> str:
         """The text before the output. No demonstrations: the zero-shot text."""
@@ -70,9 +84,23 @@ class Template:
         )
         return "".join([_fill(self.few_shot.head, common), *shown, _fill(self.few_shot.tail, common)])
 
+    def turns(self, instruction: str, demos: Sequence[Row] = ()) -> list[tuple[str, str]]:
+        """The conversation before the answer, as (role, text) with roles `system`, `user` and `assistant`.
+
+        Of a plain template it is the one turn that its prompt would be.
+        """
+        turns = [("system", self.system)] if self.system else []
+        if self.style != "multiturn":
+            return [*turns, ("user", self.prompt(instruction, demos))]
+        for demo in demos:
+            turns += [("user", self.prompt(demo.instruction)), ("assistant", demo.target())]
+        return [*turns, ("user", self.prompt(instruction))]
+
     def texts(self) -> dict[str, Any]:
         """What decides the prompt's text, and nothing else."""
-        return {"preamble": self.preamble, "zero_shot": self.zero_shot, "few_shot": asdict(self.few_shot)}
+        texts = {"preamble": self.preamble, "zero_shot": self.zero_shot, "few_shot": asdict(self.few_shot)}
+        # a plain template keeps the hash it had before there were styles: old scores still name it
+        return texts if self.style == "plain" else {**texts, "style": self.style, "system": self.system}
 
     @property
     def sha256(self) -> str:
@@ -89,16 +117,17 @@ def template_from_mapping(value: Mapping[str, Any], *, name: str, where: str) ->
     """Build and check a template.
 
     Args:
-        value: `zero_shot` (needed, with `{instruction}`), `few_shot` (`head`, `demo`, `tail`), `preamble`, `language`,
-            `source`, `name`. Without `few_shot`, a demonstration is the zero-shot text, a space, its output and a
-            blank line.
+        value: `zero_shot` (needed, with `{instruction}`), `few_shot` (`head`, `demo`, `tail`), `preamble`, `style`
+            (`plain`, `chat` or `multiturn`), `system`, `language`, `source`, `description`, `name`. Without `few_shot`,
+            a demonstration is the zero-shot text, a space, its output and a blank line; in style `multiturn` it is
+            always turns.
         name: used when the mapping has no `name` of its own.
         where: file or key for messages.
 
     Raises:
-        TemplateError: a key or field is unknown or missing, or a text is not a string.
+        TemplateError: a key or field is unknown or missing, a text is not a string, or keys don't go together.
     """
-    _refuse_unknown(value, {"name", "zero_shot", "few_shot", "preamble", "language", "source"}, where)
+    _refuse_unknown(value, _KEYS, where)
     zero_shot = value.get("zero_shot")
     if zero_shot is None:
         raise TemplateError("a template has no text", where=where, expected="a key `zero_shot` with {instruction}")
@@ -109,9 +138,9 @@ def template_from_mapping(value: Mapping[str, Any], *, name: str, where: str) ->
     if missing := {"demo", "tail"} - set(few_shot):
         raise TemplateError("`few_shot` is incomplete", where=where, expected=f"the key `{min(missing)}`")
     pieces = {"zero_shot": zero_shot, "head": few_shot.get("head", ""), **{k: few_shot[k] for k in ("demo", "tail")}}
-    for piece, text in pieces.items():
+    for piece, text in {**pieces, "system": value.get("system", "")}.items():
         _check_fields(piece, text, where)
-    plain = {key: value.get(key, "") for key in ("preamble", "language", "source")}
+    plain = {key: value.get(key, "") for key in ("preamble", "language", "source", "description", "system")}
     for key, text in plain.items():
         if not isinstance(text, str):
             raise TemplateError(f"`{key}` is not text", where=where, found=repr(text))
@@ -119,8 +148,35 @@ def template_from_mapping(value: Mapping[str, Any], *, name: str, where: str) ->
         name=str(value.get("name", name)),
         zero_shot=zero_shot,
         few_shot=FewShotText(head=pieces["head"], demo=pieces["demo"], tail=pieces["tail"]),
+        style=_style(value, where),
         **plain,
     )
+
+
+def _style(value: Mapping[str, Any], where: str) -> Style:
+    style: Any = value.get("style", "plain")
+    if style not in get_args(Style):
+        near = difflib.get_close_matches(str(style), get_args(Style), n=1)
+        raise TemplateError(
+            "a template's style is unknown",
+            where=f"{where}, style",
+            found=repr(style),
+            expected=", ".join(get_args(Style)),
+            fix=f"did you mean `{near[0]}`?" if near else None,
+        )
+    if style == "plain" and value.get("system"):
+        raise TemplateError(
+            "a plain template has no system turn",
+            where=f"{where}, system",
+            fix="set `style: chat` or `style: multiturn`, or put the text into `preamble`",
+        )
+    if style == "multiturn" and value.get("few_shot"):
+        raise TemplateError(
+            "in style `multiturn` demonstrations are turns, so `few_shot` would be without effect",
+            where=f"{where}, few_shot",
+            fix="leave `few_shot` out, or set `style: chat` to have all of it in one turn",
+        )
+    return style  # type: ignore[no-any-return]
 
 
 def _refuse_unknown(value: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -27,6 +27,7 @@ def provenance() -> dict[str, Any]:
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "platform": platform.platform(),
         "processor": _processor(),
+        "accelerator": _accelerator(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -55,6 +56,14 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _accelerator() -> str | None:
+    """The GPU's name and its CUDA, where torch was loaded and sees one. Nothing here loads torch."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
 
 
 def _git() -> str | None:

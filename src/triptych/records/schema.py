@@ -16,12 +16,14 @@ __all__ = [
     "SCHEMA_VERSION",
     "Aggregate",
     "Averaged",
+    "Candidate",
     "CellRecord",
     "Comparison",
     "CurvePoint",
     "FewShotSummary",
     "ItemScore",
     "RunRecord",
+    "SearchRecord",
     "Strategy",
     "TuneSummary",
 ]
@@ -89,6 +91,23 @@ class CellRecord(_Record):
     seed: int | None = None
     """Seed of the demonstrations' draw; None where there are none."""
     draw: Literal["item", "seed"] | None = None
+    select: str | None = None
+    """How the demonstrations were chosen (`random`, `same`, `bm25`, ...); None where there are none."""
+    order: str | None = None
+    """Of demonstrations ranked by similarity: `random`, `nearest-last` or `nearest-first`."""
+    demo_similarity_mean: float | None = None
+    """Mean over the rows of how close their demonstrations came to the query (Jaccard of character n-grams, 0 to 1)."""
+    demo_similarity_max: float | None = None
+    """The closest any demonstration came to its query."""
+    training: str | None = None
+    """Name of the training whose adapter was on; None means there was none."""
+    trained_prompt: str | None = None
+    trained_k: int = 0
+    """Demonstrations in the training's prompts."""
+    train_seed: int | None = None
+    """Seed of the training; cells that differ in nothing else are repeats of one recipe."""
+    searched: int | None = None
+    """The winner of a search among so many settings, chosen on dev rows; None for a setting that was asked for."""
     adapter_sha256: str | None = None
     """Set when the LoRA adapter was on; None means it was off."""
     aggregate: Aggregate
@@ -112,7 +131,9 @@ class FewShotSummary(_Record):
     """One k over its seeds: the study's "4.96 ± 0.03"."""
 
     prompt: str
-    draw: Literal["item", "seed"]
+    draw: Literal["item", "seed"] | None
+    select: str = "random"
+    order: str | None = None
     k: int
     seeds: tuple[int, ...]
     cells: tuple[str, ...]
@@ -179,15 +200,51 @@ class TuneSummary(_Record):
     """Distinct training rows used."""
     rows_dropped: int
     """Rows longer than the limit, left out."""
+    rows_dropped_ids: tuple[str, ...] = ()
+    """The first twenty of them; `tune/dropped.json` has all."""
     scored_tokens: int
     tokens: int
     trainable_parameters: int
     target_modules: tuple[str, ...]
     selected_step: int
     selected_by: Literal["last", "dev", "test"]
+    stopped_early: bool = False
+    """Whether patience ran out on the dev rows before the last step."""
     adapter_sha256: str
     seconds: float
     settings: dict[str, Any]
+    """Hyper-parameters as used: a preset's values and defaults filled in."""
+    chosen: dict[str, Any] = {}
+    """What was decided when training began: activation checkpointing, ranks, memory in bytes by how weights are held and
+    activations kept."""
+    name: str | None = None
+    """Unique in the run; None in runs of one training made before there were several."""
+    k: int = 0
+    """Demonstrations in the training prompts."""
+    seed: int | None = None
+
+
+class Candidate(_Record):
+    """One setting that a search tried, and how far it came."""
+
+    cell: str
+    rounds: int
+    """Rounds it took part in."""
+    n_rows: int
+    """Dev rows it was scored on."""
+    ppl_mean: float
+    """On those rows."""
+
+
+class SearchRecord(_Record):
+    """What a search over prompts and demonstrations did on the dev rows."""
+
+    winner: str
+    candidates: tuple[Candidate, ...]
+    """All that were tried, the best first."""
+    rows_scored: int
+    n_dev: int
+    seconds: float
 
 
 class RunRecord(_Record):
@@ -201,6 +258,10 @@ class RunRecord(_Record):
     curve: tuple[CurvePoint, ...]
     comparisons: tuple[Comparison, ...]
     tune: TuneSummary | None
+    """The first training; None without any."""
+    trainings: tuple[TuneSummary, ...] = ()
+    """All trainings, the first included."""
+    search: SearchRecord | None = None
     prompts: dict[str, dict[str, Any]]
     """Prompt name -> its texts, source and hash, as used."""
     warnings: tuple[str, ...]

@@ -1,6 +1,7 @@
 """Texts and tokens beside the numbers, for reports that show rows. A report without them shows numbers only.
 
-    rows.parquet      role ("test", "demo"), id, instruction, output
+    rows.parquet      role ("test", "demo"), id, instruction, output, columns (further columns as a JSON object,
+                      null for none; files of older versions don't have it)
     tokens.parquet    cell (null for the texts), id, and either
                         pieces + sizes    text of the scored tokens, a piece being 1 or more tokens (once per row)
                         nll               NLL in nats of each scored token (once per cell x row)
@@ -10,19 +11,25 @@ The scored tokens of a row (its output and EOS) are the same in every cell of a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from triptych.errors import DataError
 from triptych.records.store import atomic_write
 
-__all__ = ["Text", "TokenTexts", "read_rows_shown", "read_tokens", "write_rows", "write_tokens"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+__all__ = ["Text", "TokenTexts", "read_columns", "read_rows_shown", "read_tokens", "write_rows", "write_tokens"]
 
 
 class Text(Protocol):
-    """A row as the records see it (`data.Row` is one)."""
+    """A row as the records see it (`data.Row` is one). It may have `columns`: (name, value) pairs beside its texts."""
 
     @property
     def id(self) -> str:
@@ -43,8 +50,11 @@ class TokenTexts:
 
     pieces: dict[str, list[tuple[str, int]]]
     """Row id -> (text, number of tokens), in order."""
-    nll: dict[str, dict[str, list[float]]]
-    """Cell -> row id -> NLL in nats of each scored token."""
+    nll: dict[str, dict[str, npt.NDArray[np.float32]]]
+    """Cell -> row id -> NLL in nats of each scored token, in the written order of the rows.
+
+    A test set of 10,000 rows has millions of tokens, so they stay in one block, and these are views of it.
+    """
 
 
 def write_rows(path: Path, roles: Mapping[str, Iterable[Text]]) -> None:
@@ -52,12 +62,17 @@ def write_rows(path: Path, roles: Mapping[str, Iterable[Text]]) -> None:
     import pyarrow as pa
 
     lines = [
-        {"role": role, "id": row.id, "instruction": row.instruction, "output": row.output}
+        {"role": role, "id": row.id, "instruction": row.instruction, "output": row.output, "columns": _as_json(row)}
         for role, rows in roles.items()
         for row in rows
     ]
-    kinds = [(name, pa.string()) for name in ("role", "id", "instruction", "output")]
+    kinds = [(name, pa.string()) for name in ("role", "id", "instruction", "output", "columns")]
     _write(path, pa.Table.from_pylist(lines, schema=pa.schema(kinds)))
+
+
+def _as_json(row: Text) -> str | None:
+    columns = getattr(row, "columns", ())
+    return json.dumps(dict(columns), ensure_ascii=False) if columns else None
 
 
 def read_rows_shown(path: Path) -> dict[str, dict[str, tuple[str, str]]]:
@@ -66,6 +81,29 @@ def read_rows_shown(path: Path) -> dict[str, dict[str, tuple[str, str]]]:
     for line in _read(path):
         found.setdefault(line["role"], {})[line["id"]] = (line["instruction"], line["output"])
     return found
+
+
+def read_columns(path: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Role -> id -> name -> value of the rows' further columns; empty if the file isn't there or has none.
+
+    Raises:
+        DataError: the file is torn, or a row's columns are no JSON object.
+    """
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for line in _read(path):
+        if (text := line.get("columns")) is not None:
+            found.setdefault(line["role"], {})[line["id"]] = _columns(text, path, line["id"])
+    return found
+
+
+def _columns(text: str, path: Path, row: str) -> dict[str, str]:
+    try:
+        columns = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _torn(path, f"row {row!r}, column `columns`: {error}") from error
+    if not isinstance(columns, dict):
+        raise _torn(path, f"row {row!r}, column `columns`: {type(columns).__name__} instead of a JSON object")
+    return {str(name): str(value) for name, value in columns.items()}
 
 
 def write_tokens(
@@ -99,14 +137,37 @@ def write_tokens(
 
 
 def read_tokens(path: Path) -> TokenTexts:
-    """Read `tokens.parquet`; empty if the file isn't there."""
+    """Read `tokens.parquet`; empty if the file isn't there.
+
+    Raises:
+        DataError: the file is torn, or is no file of tokens.
+    """
+    import pyarrow.compute as pc
+
+    table = _table(path)
     found = TokenTexts({}, {})
-    for line in _read(path):
-        if line["cell"] is None:
-            found.pieces[line["id"]] = list(zip(line["pieces"], line["sizes"], strict=True))
-        else:
-            found.nll.setdefault(line["cell"], {})[line["id"]] = line["nll"]
+    if table is None:
+        return found
+    try:
+        cell_names = pc.cast(table.column("cell"), "string")
+        texts = table.filter(pc.is_null(cell_names)).select(["id", "pieces", "sizes"]).to_pylist()
+        lines = table.filter(pc.is_valid(cell_names)).select(["cell", "id", "nll"]).combine_chunks()
+    except KeyError as error:
+        raise _torn(path, str(error)) from error
+    for line in texts:
+        found.pieces[line["id"]] = list(zip(line["pieces"], line["sizes"], strict=True))
+    _fill(found.nll, lines)
     return found
+
+
+def _fill(nll: dict[str, dict[str, npt.NDArray[np.float32]]], lines: pa.Table) -> None:
+    if not lines.num_rows:
+        return
+    column = lines.column("nll").chunk(0)
+    starts, values = column.offsets.to_numpy().tolist(), column.values.to_numpy(zero_copy_only=False)
+    cells, ids = lines.column("cell").to_pylist(), lines.column("id").to_pylist()
+    for place, (cell, row) in enumerate(zip(cells, ids, strict=True)):
+        nll.setdefault(cell, {})[row] = values[starts[place] : starts[place + 1]]
 
 
 def _write(path: Path, table: Any) -> None:
@@ -117,18 +178,27 @@ def _write(path: Path, table: Any) -> None:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
+    table = _table(path)
+    return [] if table is None else table.to_pylist()
+
+
+def _table(path: Path) -> pa.Table | None:
+    """The file's content; None if it isn't there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.exists():
-        return []
+        return None
     try:
-        lines: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            "a record is torn or is not Parquet",
-            where=str(path),
-            found=str(error),
-            fix="delete this file (the report then shows numbers only), or run the same command again to rebuild it",
-        ) from error
-    return lines
+        raise _torn(path, str(error)) from error
+
+
+def _torn(path: Path, found: str) -> DataError:
+    return DataError(
+        "a record is torn or is not Parquet",
+        where=str(path),
+        found=found,
+        fix="delete this file (the report then shows numbers only), or run the same command again to rebuild it",
+    )

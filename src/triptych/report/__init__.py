@@ -2,12 +2,14 @@
 
 from triptych.report.answer import answer, dominated, row_warnings
 from triptych.report.build import build_report, write_curve
-from triptych.report.contenders import Setting, best_of_each, comparisons, settings
+from triptych.report.contenders import Setting, best_of_each, settings
+from triptych.report.questions import comparisons
 from triptych.report.rendering import to_csv, to_latex, to_markdown
 from triptych.report.runs import compare_runs, read_runs
 from triptych.report.runs_files import write_comparison
+from triptych.report.seeds import summarise_few_shot
 from triptych.report.slices import slices
-from triptych.report.statistics import compare, holm, interval, summarise_few_shot, told_apart
+from triptych.report.statistics import compare, holm, interval, told_apart
 from triptych.report.tables import (
     Table,
     cells_table,

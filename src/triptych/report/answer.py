@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
@@ -14,10 +15,15 @@ from triptych.report.certainty import would_settle
 from triptych.report.contenders import STRATEGIES, STRATEGY_NAMES, Setting, best_of_each, settings
 from triptych.report.numbers import difference, number, p_text, together
 from triptych.report.statistics import told_apart
+from triptych.report.summaries import adapters_summary, demos_summary, prompts_summary, searched
 
 __all__ = ["answer", "dominated", "row_warnings"]
 
+Kind = Literal["main", "prompts", "demos", "adapters"]
+
 HEAVY_SHARE = 0.05
+MOST_SENTENCES = 4
+"""More comparisons of one kind than this are summed up."""
 FEWEST_ROWS = 20
 """Below this, 5 % of the rows is less than one row, and one row always carries much."""
 
@@ -31,12 +37,31 @@ def answer(
         return ["Nothing was scored, so there is no answer yet."]
     described = _descriptions(settings(cells), best)
     known = [c for c in comparisons if c.a in described and c.b in described]
-    sentences = [_headline(best, known, described)]
+    by_label = {setting.label: setting for setting in settings(cells)}
+    kinds: dict[Kind, list[Comparison]] = {"main": [], "prompts": [], "demos": [], "adapters": []}
+    for c in known:
+        kinds[_kind(by_label[c.a], by_label[c.b], best)].append(c)
     count = len(comparisons)
-    sentences += [_sentence(c, described[c.a], described[c.b], count) for c in known if not _both_prompts(c, cells)]
-    sentences += [_prompt_sentence(c, cells, count) for c in known if _both_prompts(c, cells)]
-    sentences += _other_averages(best)
+    sentences = [_headline(best, known, described)]
+    few = len(kinds["adapters"]) < MOST_SENTENCES
+    full = [c for c in known if c in kinds["main"] or (few and c in kinds["adapters"])]
+    sentences += [_sentence(c, described[c.a], described[c.b], count) for c in full]
+    if len(kinds["prompts"]) <= MOST_SENTENCES:
+        sentences += [_prompt_sentence(c, by_label, count) for c in kinds["prompts"]]
+    else:
+        sentences += prompts_summary(kinds["prompts"], by_label)
+    sentences += demos_summary(kinds["demos"], by_label)
+    sentences += adapters_summary([] if few else kinds["adapters"], by_label)
+    sentences += _other_averages(best) + searched(cells)
     return sentences + _selection(cells, few_shot)
+
+
+def _kind(a: Setting, b: Setting, best: Mapping[Strategy, Setting]) -> Kind:
+    """Which question a comparison answers; of many QLoRA settings only the best one is set against the base model."""
+    within: dict[Strategy, Kind] = {"zero_shot": "prompts", "few_shot": "demos", "qlora": "adapters"}
+    if a.strategy == b.strategy:
+        return within[a.strategy]
+    return "main" if a in best.values() and b in best.values() else "adapters"
 
 
 def _descriptions(every: Sequence[Setting], best: Mapping[Strategy, Setting]) -> dict[str, str]:
@@ -51,11 +76,17 @@ def _descriptions(every: Sequence[Setting], best: Mapping[Strategy, Setting]) ->
 
 def _description(setting: Setting, which: str, *, alone: bool) -> str:
     if setting.strategy == "qlora":
-        return "QLoRA" if alone else f"QLoRA ({setting.label})"
+        inside = [] if alone else [setting.label]
+        inside += [f"mean of {setting.over().n} {setting.repeated}"] if setting.repeated else []
+        return f"QLoRA ({', '.join(inside)})" if inside else "QLoRA"
     if setting.strategy == "zero_shot":
         return f"the {which} zero-shot prompt ({setting.prompt})".replace("  ", " ")
-    seeds = len(setting.cells)
-    parts = [f"k={setting.k}", f"draw={setting.cells[0].draw}", f"mean of {seeds} seeds" if seeds > 1 else "one seed"]
+    seeds, first = len(setting.cells), setting.first
+    parts = [f"k={setting.k}"]
+    parts += [setting.select] if setting.select not in (None, "random") else []
+    parts += [first.order] if first.order else []
+    parts += [f"draw={first.draw}"] if first.draw else []
+    parts += [f"mean of {seeds} seeds" if seeds > 1 else "one seed"] if setting.seeds else []
     if setting.prompt != "default":
         parts.insert(0, f"prompt {setting.prompt}")
     return f"the {which} few-shot setting ({', '.join(parts)})".replace("  ", " ")
@@ -140,16 +171,11 @@ def _undecided(c: Comparison, count: int) -> str:
     return f"{text} ({p_text(c.p_holm)} after Holm correction). {would_settle(c, count)}"
 
 
-def _both_prompts(c: Comparison, cells: Sequence[CellRecord]) -> bool:
-    strategy = {setting.label: setting.strategy for setting in settings(cells)}
-    return strategy[c.a] == strategy[c.b] == "zero_shot"
-
-
-def _prompt_sentence(c: Comparison, cells: Sequence[CellRecord], count: int) -> str:
-    prompt = {setting.label: setting.prompt for setting in settings(cells)}
+def _prompt_sentence(c: Comparison, by_label: Mapping[str, Setting], count: int) -> str:
+    a, b = by_label[c.a].prompt, by_label[c.b].prompt
     if told_apart(c):
-        return f"The {prompt[c.a]} prompt {_decided(c, f'the {prompt[c.b]} prompt')}"
-    return f"The {prompt[c.a]} prompt's difference to the {prompt[c.b]} prompt, {_undecided(c, count)}"
+        return f"The {a} prompt {_decided(c, f'the {b} prompt')}"
+    return f"The {a} prompt's difference to the {b} prompt, {_undecided(c, count)}"
 
 
 def _other_averages(best: Mapping[Strategy, Setting]) -> list[str]:
@@ -168,7 +194,7 @@ def _other_averages(best: Mapping[Strategy, Setting]) -> list[str]:
 
 
 def _selection(cells: Sequence[CellRecord], few_shot: Sequence[FewShotSummary]) -> list[str]:
-    every = settings(cells)
+    every = settings([cell for cell in cells if cell.searched is None])
     tried = {
         "zero-shot prompts": sum(s.strategy == "zero_shot" for s in every),
         "few-shot settings": len(few_shot),

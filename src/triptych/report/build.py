@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from triptych.data import Row
 from triptych.errors import DataError
@@ -17,15 +18,17 @@ from triptych.report.certainty import settle_table, uncertainty_table, with_effe
 from triptych.report.contenders import best_of_each, items_of, names, settings
 from triptych.report.figures import draw_figures
 from triptych.report.html import Page, render_html
-from triptych.report.markdown import render_markdown
+from triptych.report.markdown import figure_key, render_markdown
 from triptych.report.numbers import Interval
 from triptych.report.payload import payload
 from triptych.report.rendering import to_csv, to_latex
 from triptych.report.slice_tables import difficulty, hard_table, hurt_table, slice_tables
-from triptych.report.slices import Slices, by_length, slices
-from triptych.report.statistics import interval, paired_rows
+from triptych.report.slices import Slices, by_length, column_slices, slices
+from triptych.report.statistics import intervals, paired_rows
 from triptych.report.tables import Table, curve_table, study_tables
 from triptych.report.texts import LEFT_OUT, RowTexts, kept_note, read_texts
+from triptych.report.training_tables import training_tables
+from triptych.report.trainings import trainings_of
 
 __all__ = ["build_report", "write_curve", "write_tables"]
 
@@ -49,31 +52,33 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
     _check_same_run(record, items, run_dir)
     record = with_effect_sizes(record, items)
     kept = read_texts(run_dir, items)
-    intervals = _intervals(record, items)
+    bounds = _intervals(record, items)
     best = best_of_each(record.cells).values()
     figures = draw_figures(
         record,
-        {setting.label: intervals[setting.label] for setting in best},
+        {setting.label: bounds[setting.label] for setting in best},
         {setting.label: paired_rows(items_of(setting, items)) for setting in best},
         run_dir / "figures",
     )
-    tables = study_tables(record, intervals)
-    evidence = _evidence(record, items, intervals)
+    tables = study_tables(record, bounds) | training_tables(record)
+    evidence = _evidence(record, items, bounds)
     parts = _parts(record, items, kept, texts=texts)
     write_tables({**tables, **evidence, **parts.tables}, run_dir / "tables")
     if record.curve:
         write_curve(run_dir / "curve.csv", record.curve)
     # the runner may have kept the same warnings already: each is said once
-    warnings = list(dict.fromkeys([*record.warnings, *_selected_on_test(record), *row_warnings(record.cells, items)]))
+    found = [*record.warnings, *_selected_on_test(record), *row_warnings(record.cells, items), *parts.notes]
+    warnings = list(dict.fromkeys(found))
     more = [*evidence.values(), *parts.tables.values()]
     write_text(run_dir / "report.md", render_markdown(record, tables, figures=figures, warnings=warnings, more=more))
     page = Page(
         tables=tables,
         warnings=warnings,
-        intervals=intervals,
-        parts=payload(record, items, kept if texts else RowTexts(), intervals=intervals, slices=parts.slices),
+        intervals=bounds,
+        parts=payload(record, items, kept if texts else RowTexts(), intervals=bounds, slices=parts.slices),
         evidence=list(evidence.values()),
         slices=list(parts.tables.values()),
+        figure_key=figure_key({short: name for key in figures.values() for short, name in key.items()}),
         kept_note=kept_note(kept, [cell.cell for cell in record.cells]) if texts else LEFT_OUT,
     )
     write_text(run_dir / "report.html", render_html(record, page))
@@ -85,6 +90,8 @@ class Parts(NamedTuple):
 
     slices: Slices
     tables: dict[str, Table]
+    notes: list[str]
+    """Why columns that the user named make no slice."""
 
 
 def _parts(record: RunRecord, items: Items, kept: RowTexts, *, texts: bool) -> Parts:
@@ -93,13 +100,27 @@ def _parts(record: RunRecord, items: Items, kept: RowTexts, *, texts: bool) -> P
         found = slices([Row(row, *pair) for row, pair in known.items()])
     else:
         found = {"length": by_length({i.id: i.n_chars for rows in list(items.values())[:1] for i in rows})}
+    wanted = _wanted(record)
     if not texts:
-        found.pop("wording", None)  # lines of the data themselves
+        # lines of the data themselves, and columns that may hold anything: what the user names was meant to be shown
+        found.pop("wording", None)
+        wanted = wanted or ()
+    hardness = difficulty(record.cells, items)
+    by_column, notes = column_slices(kept.columns, wanted, taken=[*found, *hardness])
+    found |= by_column
     tables = {f"slice_{name}": table for name, table in slice_tables(record.cells, items, found).items()}
     excerpts = {row: " ".join(output.split())[:EXCERPT] for row, (_, output) in known.items()} if texts else {}
     rest = {"hard_rows": hard_table(record.cells, items, excerpts), "hurt_rows": hurt_table(record.cells, items)}
     tables |= {name: table for name, table in rest.items() if table is not None}
-    return Parts({**found, **difficulty(record.cells, items)}, tables)
+    return Parts({**found, **hardness}, tables, notes)
+
+
+def _wanted(record: RunRecord) -> tuple[str, ...] | None:
+    """The columns to cut by that the configuration names; None if it leaves the choice to the report."""
+    value: Any = record.provenance
+    for key in ("config", "report", "slices"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else None
 
 
 def _evidence(record: RunRecord, items: Items, intervals: Mapping[str, Interval]) -> dict[str, Table]:
@@ -113,12 +134,17 @@ def _evidence(record: RunRecord, items: Items, intervals: Mapping[str, Interval]
 
 def write_tables(tables: Mapping[str, Table], folder: Path) -> None:
     """Each table as CSV and LaTeX; tables that are no more leave no file behind."""
-    written = set()
+    written: set[Path] = set()
     for name, table in tables.items():
+        stem = plain = re.sub(r"[^a-z0-9_]+", "_", name.lower())
+        # columns may have names that leave nothing: two must not share a file
+        for number in count(2):
+            if folder / f"{stem}.csv" not in written:
+                break
+            stem = f"{plain}_{number}"
         for kind, write in (("csv", to_csv), ("tex", to_latex)):
-            path = folder / f"{re.sub(r'[^a-z0-9_]+', '_', name.lower())}.{kind}"
-            write_text(path, write(table))
-            written.add(path)
+            write_text(folder / f"{stem}.{kind}", write(table))
+            written.add(folder / f"{stem}.{kind}")
     for old in {*folder.glob("*.csv"), *folder.glob("*.tex")} - written:
         old.unlink()
 
@@ -129,7 +155,7 @@ def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:
 
 
 def _selected_on_test(record: RunRecord) -> list[str]:
-    if record.tune is None or record.tune.selected_by != "test":
+    if all(training.selected_by != "test" for training in trainings_of(record)):
         return []
     return ["The QLoRA checkpoint was selected on the test rows, so its perplexity here is too good: see section 1."]
 
@@ -151,10 +177,10 @@ def _check_same_run(record: RunRecord, items: Items, run_dir: Path) -> None:
 
 def _intervals(record: RunRecord, items: Items) -> dict[str, Interval]:
     """By cell, and by setting label: of a setting's mean over rows, a row entering with its mean over the seeds."""
-    found = {cell.cell: Interval(*interval([i.ppl for i in items[cell.cell]])) for cell in record.cells}
-    for setting in settings(record.cells):
-        if len(setting.cells) > 1:
-            found[setting.label] = Interval(*interval(list(paired_rows(items_of(setting, items)).values())))
-        else:
-            found[setting.label] = found[setting.cells[0].cell]
-    return found
+    every = settings(record.cells)
+    several = [setting for setting in every if len(setting.cells) > 1]
+    names = [*(cell.cell for cell in record.cells), *(setting.label for setting in several)]
+    columns = [[item.ppl for item in items[cell.cell]] for cell in record.cells]
+    columns += [list(paired_rows(items_of(setting, items)).values()) for setting in several]
+    found = {name: Interval(*bounds) for name, bounds in zip(names, intervals(columns), strict=True)}
+    return found | {s.label: found[s.cells[0].cell] for s in every if len(s.cells) == 1}

@@ -2,7 +2,7 @@
 
 Two things move a few-shot mean, and they are not added up: which demonstrations were drawn (SD over seeds, on these
 rows) and which test rows there are (standard error over rows, with these demonstrations). More seeds narrow the first,
-more rows the second.
+more rows the second. What moves a QLoRA mean beside the rows is the seed of its training, a third thing.
 
 Rows to settle (a power calculation, Cohen 1988, for the paired mean, by the normal approximation):
 
@@ -22,9 +22,9 @@ from statistics import NormalDist
 import numpy as np
 
 from triptych.records import CellRecord, Comparison, ItemScore, RunRecord
-from triptych.report.contenders import items_of, names, settings
+from triptych.report.contenders import Setting, items_of, names, settings
 from triptych.report.numbers import Interval, number
-from triptych.report.statistics import averaged, effect_size, paired_rows, told_apart
+from triptych.report.statistics import effect_size, paired_rows, told_apart
 from triptych.report.tables import Table, Value
 
 __all__ = [
@@ -139,21 +139,36 @@ def uncertainty_table(
     """The spread over seeds beside the uncertainty from the rows, setting by setting."""
     every = settings(cells)
     short = names(every)
+    trained = any(len(setting.train_seeds) > 1 for setting in every)
     rows: list[tuple[Value, ...]] = []
     for setting in every:
-        over = averaged([cell.aggregate.ppl_mean for cell in setting.cells])
+        over, again = setting.over_draws(), setting.over_trainings()
         by_row = list(paired_rows(items_of(setting, items)).values())
         error = float(np.std(by_row, ddof=1)) / math.sqrt(len(by_row)) if len(by_row) > 1 else None
-        rows.append((short[setting.label], over.mean, over.n, over.std, error, intervals.get(setting.label)))
-    columns = ("setting", "ppl_mean", "seeds", "SD over seeds", "SE over rows", "95 % interval over rows")
-    return Table("Two kinds of uncertainty", columns, tuple(rows), _uncertainty_note(cells))
+        training = ([again.n, again.std] if setting.train_seeds else [None, None]) if trained else []
+        known = (over.mean, over.n, over.std, error, intervals.get(setting.label))
+        rows.append((short[setting.label], *known, *training))
+    more = ("training seeds", "SD over training seeds") if trained else ()
+    columns = ("setting", "ppl_mean", "seeds", "SD over seeds", "SE over rows", "95 % interval over rows", *more)
+    return Table(
+        f"{'Three' if trained else 'Two'} kinds of uncertainty", columns, tuple(rows), _uncertainty_note(every)
+    )
 
 
-def _uncertainty_note(cells: Sequence[CellRecord]) -> str:
+def _uncertainty_note(every: Sequence[Setting]) -> str:
     note = (
         "SD over seeds (n-1): what another draw of demonstrations does to the mean of these rows; empty for one seed. "
         "SE over rows: what another draw of test rows does to it, a row entering with its mean over the seeds."
     )
-    if any(cell.adapter_sha256 is not None for cell in cells):
-        note += " QLoRA was trained with one seed: how far another would move it is not in these numbers."
+    tuned = [setting for setting in every if setting.strategy == "qlora"]
+    once = [setting for setting in tuned if len(setting.train_seeds) < 2]
+    if len(once) < len(tuned):
+        note += (
+            " SD over training seeds (n-1): what training again from another seed does to the mean of these rows; "
+            "where demonstrations were drawn too, a training enters with the mean of its draws, and their SD is that "
+            "within a training."
+        )
+    if once:
+        which = "QLoRA" if len(once) == len(tuned) else " and ".join(names(every)[setting.label] for setting in once)
+        note += f" {which} was trained with one seed: how far another would move it is not in these numbers."
     return note

@@ -101,4 +101,4 @@ def _steps(axes: Axes, setting: Setting, values: list[float], name: str) -> None
 
 def _name(record: RunRecord, setting: Setting) -> str:
     name = names(settings(record.cells))[setting.label]
-    return f"{name} (mean of {len(setting.cells)} seeds)" if len(setting.cells) > 1 else name
+    return f"{name} (mean of {setting.over().n} {setting.repeated})" if setting.repeated else name

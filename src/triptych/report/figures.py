@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from triptych.records import Comparison, FewShotSummary, RunRecord
 from triptych.records.schema import Strategy
 from triptych.report.contenders import Setting, best_of_each, names, settings
 from triptych.report.figure_curve import learning_curve
 from triptych.report.figure_rows import distribution, scatter
+from triptych.report.fonts import stand_ins
 from triptych.report.numbers import Interval, difference, p_text
 from triptych.report.statistics import told_apart
 from triptych.report.style import (
@@ -32,17 +33,24 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURES", "comparison", "differences", "draw_figures", "ppl_by_k"]
 
+LINES = (
+    *(("-", "s", "#D55E00"), ("--", "^", "#CC79A7"), (":", "v", "#8C5E00"), ("-.", "P", "#5B4A9E")),
+    *(("-", "X", "#00797A"), ("--", "D", "#A3312C"), (":", "<", "#5E7F1E"), ("-.", ">", "#767676")),
+)
 FIGURES = ("learning_curve", "ppl_by_k", "comparison", "differences", "scatter", "distribution")
 PPL = "mean perplexity of the test rows"
 
 
 def draw_figures(
     record: RunRecord, intervals: Mapping[str, Interval], rows: Mapping[str, Mapping[str, float]], folder: Path
-) -> tuple[str, ...]:
-    """Draw what there is to draw as PNG and SVG, take away what there no longer is, and name what was drawn.
+) -> dict[str, dict[str, str]]:
+    """Draw what there is to draw as PNG and SVG, and take away what there no longer is.
 
-    By setting label, for the best of each: `intervals`, the interval of ppl_mean; `rows`, row id -> perplexity.
+    By setting label, for the best of each: `intervals`, the interval of ppl_mean; `rows`, row id -> perplexity. Returns
+    what was drawn, each with its key: what it writes for names that no font here can draw -> the name.
     """
+    short, fonts = stand_ins(record)
+    record, intervals, rows = short.record(record), short.keys(intervals), short.keys(rows)
     makers: dict[str, Callable[[], Figure | None]] = {
         "learning_curve": lambda: learning_curve(record),
         "ppl_by_k": lambda: ppl_by_k(record),
@@ -51,16 +59,22 @@ def draw_figures(
         "scatter": lambda: scatter(record, rows),
         "distribution": lambda: distribution(record, rows),
     }
-    drawn = []
+    drawn: dict[str, dict[str, str]] = {}
     for name in FIGURES:
-        with style():
+        with style(fonts):
             if figure := makers[name]():
                 save(figure, folder, name)
-                drawn.append(name)
+                drawn[name] = short.used_in(_texts(figure))
             else:
                 for kind in ("png", "svg"):
                     (folder / f"{name}.{kind}").unlink(missing_ok=True)
-    return tuple(drawn)
+    return drawn
+
+
+def _texts(figure: Figure) -> list[str]:
+    from matplotlib.text import Text
+
+    return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
 
 
 def ppl_by_k(record: RunRecord) -> Figure | None:
@@ -69,9 +83,10 @@ def ppl_by_k(record: RunRecord) -> Figure | None:
         return None
     figure = new_figure(5.8, 4.3)
     axes = figure.subplots()
-    series: dict[tuple[str, str], list[FewShotSummary]] = {}
+    series: dict[Series, list[FewShotSummary]] = {}
     for summary in record.few_shot:
-        series.setdefault((summary.prompt, summary.draw), []).append(summary)
+        key = Series(summary.prompt, summary.select, summary.order, summary.draw)
+        series.setdefault(key, []).append(summary)
     by_cell = {cell.cell: cell.aggregate.ppl_mean for cell in record.cells}
     for index, (key, summaries) in enumerate(series.items()):
         _series(axes, _series_name(key, series), summaries, by_cell, index)
@@ -86,26 +101,41 @@ def ppl_by_k(record: RunRecord) -> Figure | None:
     return figure
 
 
-def _series_name(key: tuple[str, str], series: Mapping[tuple[str, str], object]) -> str:
-    prompt, draw = key
-    several = len({other for other, _ in series}) > 1
-    how = {"item": "drawn for each row", "seed": "one draw a seed"}[draw]
-    return f"few-shot, {f'{prompt}, ' if several else ''}{how}"
+class Series(NamedTuple):
+    """What the cells of one line over k have in common."""
+
+    prompt: str
+    select: str
+    order: str | None
+    draw: str | None
+
+
+def _series_name(key: Series, series: Mapping[Series, object]) -> str:
+    parts = [key.prompt] if len({other.prompt for other in series}) > 1 else []
+    if len({other.select for other in series}) > 1 or key.select != "random":
+        parts.append(key.select)
+    if key.order and len({other.order for other in series if other.select == key.select}) > 1:
+        parts.append(key.order)
+    if key.draw:
+        parts.append({"item": "drawn for each row", "seed": "one draw a seed"}[key.draw])
+    return ", ".join(["few-shot", *parts])
 
 
 def _series(
     axes: Axes, name: str, summaries: Sequence[FewShotSummary], by_cell: Mapping[str, float], index: int
 ) -> None:
     ks = [summary.k for summary in summaries]
-    # the second series must be told from the first without relying on shades: line, marker and fill change with it
-    line, marker, colour = (("-", "s", "#D55E00"), ("--", "^", "#CC79A7"), (":", "v", "#8C5E00"))[index % 3]
+    # a series must be told from the others without relying on shades: line, marker and fill change with it
+    line, marker, colour = LINES[index % len(LINES)]
     seeds = [(summary.k, by_cell[cell]) for summary in summaries for cell in summary.cells if cell in by_cell]
     # beside the mean, not under it; the first series to the left, the second to the right
-    aside = (-0.018, 0.018, 0.03)[index % 3] * max(ks)
-    axes.plot([k + aside for k, _ in seeds], [ppl for _, ppl in seeds], "o", color=colour, markersize=3.5, alpha=0.6)
+    aside = (-0.018, 0.018, 0.03, -0.03)[index % 4] * max(ks)
+    if any(summary.seeds for summary in summaries):
+        xs, ys = [k + aside for k, _ in seeds], [ppl for _, ppl in seeds]
+        axes.plot(xs, ys, "o", color=colour, markersize=3.5, alpha=0.6)
     means, stds = [s.ppl_mean.mean for s in summaries], [s.ppl_mean.std or 0.0 for s in summaries]
     most = max(len(summary.seeds) for summary in summaries)
-    label = f"{name} (mean ± std n-1, {most} seeds)" if most > 1 else f"{name} (one seed)"
+    label = f"{name} (mean ± std n-1, {most} seeds)" if most > 1 else f"{name} (one seed)" if most else name
     errors = stds if any(stds) else None
     axes.errorbar(ks, means, errors, fmt=line, marker=marker, color=colour, markersize=6, capsize=4, label=label)
 
@@ -149,7 +179,7 @@ def comparison(record: RunRecord, intervals: Mapping[str, Interval]) -> Figure |
 
 
 def _with_seeds(name: str, setting: Setting) -> str:
-    return f"{name}\n(mean of {len(setting.cells)} seeds)" if len(setting.cells) > 1 else name
+    return f"{name}\n(mean of {setting.over().n} {setting.repeated})" if setting.repeated else name
 
 
 def _dot(axes: Axes, height: int, strategy: Strategy, setting: Setting, bounds: Interval) -> None:

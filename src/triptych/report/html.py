@@ -24,7 +24,6 @@ from triptych.report.markdown import SELECTED, TEMPLATES, draw_facts, duration
 from triptych.report.numbers import Interval, together
 from triptych.report.packing import pack
 from triptych.report.rendering import numeric_columns, write_value
-from triptych.report.statistics import averaged
 from triptych.report.tables import Table, flat
 
 __all__ = ["Page", "render_html"]
@@ -55,6 +54,8 @@ class Page:
     """Packed data by name (`payload`)."""
     evidence: Sequence[Table] = field(default=())
     slices: Sequence[Table] = field(default=())
+    figure_key: str = ""
+    """What the files in `figures/` write for names that can't be drawn (`markdown.figure_key`)."""
     kept_note: str = ""
     """What the records don't hold about rows, and how to get it; empty where all is there."""
 
@@ -86,6 +87,7 @@ def render_html(record: RunRecord, page: Page) -> str:
         evidence=page.evidence,
         slice_tables=page.slices,
         kept_note=page.kept_note,
+        figure_key=page.figure_key,
         parts={**page.parts, "plotly": library},
         policy=policy,
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),
@@ -112,7 +114,8 @@ def _facts(record: RunRecord, page: Page) -> dict[str, Any]:
         "selected": SELECTED[record.tune.selected_by] if record.tune else "",
         "panels": _panels(record, page.intervals),
         "n_rows": " or ".join(f"{n:,}" for n in sorted({cell.aggregate.n_rows for cell in record.cells})),
-        "seeds": _drawn(drawn) if record.few_shot else "",
+        "shown": _shown(drawn) if record.few_shot else "",
+        "repeated": _repeated(record),
         "losses": len({point.step for point in record.curve if point.train_loss is not None and point.split == "test"}),
         "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items())),
         "command": str(record.provenance.get("command", "")),
@@ -123,11 +126,13 @@ def _panels(record: RunRecord, intervals: Mapping[str, Interval]) -> list[dict[s
     """The best of each strategy, cheapest first: three panels, as the name says."""
     found = []
     for strategy, setting in best_of_each(record.cells).items():
-        over = averaged([cell.aggregate.ppl_mean for cell in setting.cells])
+        over = setting.over()
         level, *std = together(over.mean, *([over.std] if over.std is not None else []))
         bounds = intervals.get(setting.label)
         what = [f"prompt {setting.prompt}"]
-        what += [f"k = {setting.k}, mean of {over.n} seeds" if over.n > 1 else f"k = {setting.k}"] if setting.k else []
+        what += [f"k = {setting.k}"] if setting.k else []
+        what += [setting.select] if setting.select not in (None, "random") else []
+        what += [f"mean of {over.n} {setting.repeated}"] if setting.repeated else []
         found.append(
             {
                 **{"strategy": strategy, "name": _capital(STRATEGY_NAMES[strategy]), "ppl": level},
@@ -142,14 +147,20 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _drawn(facts: Mapping[str, Any]) -> str:
-    how = {"item": "drawn at random for each test row anew", "seed": "drawn once per seed and shown for every row"}
-    ways = " and ".join(f"{how[draw]} (draw = {draw})" for draw in sorted(facts["draws"]))
+def _shown(facts: Mapping[str, Any]) -> str:
+    ways = "; ".join(f"{how} ({what})" for what, how in facts["ways"].items())
     dropped = facts["dropped"]
     kept = (
         f"{dropped:,} demonstrations did not fit the context" if dropped else "every demonstration fitted the context"
     )
     return f"Demonstrations: training pairs, {ways}; k = {', '.join(map(str, facts['ks']))}. {facts['seeds']}; {kept}."
+
+
+def _repeated(record: RunRecord) -> str:
+    """What the ± in the panels is over."""
+    kinds = {setting.repeated for setting in best_of_each(record.cells).values()}
+    names = {"seeds": "over seeds of the demonstrations", "trainings": "over training seeds"}
+    return " or ".join(text for kind, text in names.items() if kind in kinds)
 
 
 def _prompt_texts(prompt: Mapping[str, Any]) -> dict[str, str]:

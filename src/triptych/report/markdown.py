@@ -10,11 +10,13 @@ from typing import Any
 from triptych.records import CellRecord, RunRecord
 from triptych.report.answer import answer
 from triptych.report.contenders import Setting, settings
-from triptych.report.numbers import number
+from triptych.report.fonts import WHY
+from triptych.report.numbers import number, spread
 from triptych.report.rendering import escape, to_markdown
+from triptych.report.seeds import selection
 from triptych.report.tables import Table, flat
 
-__all__ = ["SELECTED", "TEMPLATES", "draw_facts", "duration", "render_markdown"]
+__all__ = ["SELECTED", "TEMPLATES", "draw_facts", "duration", "figure_key", "render_markdown"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 SELECTED = {
@@ -28,13 +30,14 @@ def render_markdown(
     record: RunRecord,
     tables: Mapping[str, Table],
     *,
-    figures: Sequence[str],
+    figures: Mapping[str, Mapping[str, str]],
     warnings: Sequence[str],
     more: Sequence[Table] = (),
 ) -> str:
-    """Fill the template. `figures` are the names of those that were drawn; sections without cells are left out.
+    """Fill the template; sections without cells are left out.
 
-    `more`: tables of certainty and of slices, shown after the comparison.
+    `figures`: those that were drawn, each with its key (`figure_key`). `more`: tables of certainty and of slices, shown
+    after the comparison.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -49,6 +52,7 @@ def render_markdown(
     environment.filters |= {
         "md": escape,
         "number": number,
+        "spread": spread,
         "count": lambda value: f"{value:,}",
         "table": to_markdown,
         "fence": fence,
@@ -59,7 +63,7 @@ def render_markdown(
 
 
 def _context(
-    record: RunRecord, tables: Mapping[str, Table], figures: Sequence[str], warnings: Sequence[str]
+    record: RunRecord, tables: Mapping[str, Table], figures: Mapping[str, Mapping[str, str]], warnings: Sequence[str]
 ) -> dict[str, Any]:
     by_strategy: dict[str, list[Setting]] = {"qlora": [], "zero_shot": [], "few_shot": []}
     for setting in settings(record.cells):
@@ -81,6 +85,7 @@ def _context(
         "intervals_shown": bool(record.comparisons),
         "warnings": warnings,
         "figures": figures,
+        "key": lambda name: figure_key(figures.get(name, {})),
         "curve_band": sum(p.split == "test" and p.ci_low is not None for p in record.curve) > 1,
         "tables": {**tables, "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items()))},
         "command": " ".join(command) if isinstance(command, list | tuple) else str(command),
@@ -91,16 +96,45 @@ def _context(
     }
 
 
+def figure_key(key: Mapping[str, str]) -> str:
+    """What a figure writes for names that can't be drawn, and why; empty where it writes all names as they are."""
+    if not key:
+        return ""
+    return f"Written for a name in the figure: {', '.join(f'{short} = {name}' for short, name in key.items())} ({WHY})."
+
+
 def draw_facts(cells: Sequence[CellRecord]) -> dict[str, Any]:
     """How the demonstrations of few-shot cells were drawn, and how many did not fit."""
     seeds = sorted({cell.seed for cell in cells if cell.seed is not None})
     several = f"{len(seeds)} seeds" if len(seeds) > 1 else "One seed"
     return {
         "ks": sorted({cell.k for cell in cells}),
-        "draws": {cell.draw for cell in cells},
+        "ways": dict(_way(cell) for cell in cells),
         "seeds": f"{several}: {', '.join(map(str, seeds))}" if seeds else "No seed: nothing is drawn at random",
         "dropped": sum(cell.demos_dropped for cell in cells),
     }
+
+
+WAYS = {
+    "random": "drawn at random",
+    "same": "drawn at random among those that have the query's value in a column",
+    "bm25": "nearest to the query by BM25",
+    "embedding": "nearest to the query by embedding",
+    "mmr": "near to the query and unlike each other (MMR)",
+    "longest": "the longest",
+    "shortest": "the shortest",
+    "similar-length": "of a length like the query's",
+}
+DRAWS = {"item": "for each test row anew, seeded", "seed": "once per seed and shown for every test row"}
+
+
+def _way(cell: CellRecord) -> tuple[str, str]:
+    """How a cell's demonstrations were chosen: the settings that say so, and the same in words."""
+    select = selection(cell) or "random"
+    known = {"select": None if select == "random" else select, "order": cell.order, "draw": cell.draw}
+    words = [WAYS.get(select, f"chosen by {select}"), *([DRAWS[cell.draw]] if cell.draw else [])]
+    ordered = f", order {cell.order}" if cell.order else ""
+    return ", ".join(f"{key} = {value}" for key, value in known.items() if value), " ".join(words) + ordered
 
 
 def _prompts(record: RunRecord, chosen: Sequence[str], kind: str) -> str:

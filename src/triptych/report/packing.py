@@ -9,9 +9,11 @@ import base64
 import gzip
 import json
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 __all__ = ["LOG_STEP", "NLL_STEP", "pack", "pack_json", "pack_logs", "pack_nll"]
 
@@ -48,7 +50,11 @@ def pack_logs(columns: Iterable[Sequence[float]]) -> str:
     return pack((steps >> 8).astype(np.uint8).tobytes() + (steps & 0xFF).astype(np.uint8).tobytes())
 
 
-def pack_nll(values: Sequence[float]) -> str:
-    """The NLLs of a row's tokens as a string, one character a token, in steps of `NLL_STEP`."""
-    codes = np.clip(np.floor(np.asarray(values, dtype=np.float64) / NLL_STEP + 0.5), 0, NLL_LEVELS - 1)
-    return (codes.astype("<u4") + FIRST).tobytes().decode("utf-32-le")
+def pack_nll(rows: Sequence[npt.ArrayLike]) -> list[str]:
+    """The NLLs of rows' tokens as a string a row, one character a token, in steps of `NLL_STEP`."""
+    if not len(rows):
+        return []
+    exact = np.concatenate([np.asarray(row, dtype=np.float64) for row in rows])
+    codes = np.clip(np.floor(exact / NLL_STEP + 0.5), 0, NLL_LEVELS - 1).astype("<u4") + FIRST
+    text, ends = codes.astype("<u4").tobytes().decode("utf-32-le"), np.cumsum([np.size(row) for row in rows]).tolist()
+    return [text[begin:end] for begin, end in pairwise([0, *ends])]

@@ -99,8 +99,9 @@ def _core(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[str, Any
         "selected": record.tune and {"step": record.tune.selected_step, "by": record.tune.selected_by},
         "few_shot": [
             {
-                **{"prompt": s.prompt, "draw": s.draw, "k": s.k, "mean": s.ppl_mean.mean, "std": s.ppl_mean.std},
-                "seeds": [[seed, by_cell[cell]] for seed, cell in zip(s.seeds, s.cells, strict=True)],
+                **{"prompt": s.prompt, "select": s.select, "order": s.order, "draw": s.draw, "k": s.k},
+                **{"mean": s.ppl_mean.mean, "std": s.ppl_mean.std},
+                "seeds": [[seed, by_cell[cell]] for seed, cell in zip(s.seeds, s.cells, strict=False)],
             }
             for s in record.few_shot
         ],
@@ -116,7 +117,9 @@ def _core(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[str, Any
 
 
 def _cell(cell: CellRecord) -> dict[str, Any]:
-    return {"cell": cell.cell, "prompt": cell.prompt, "k": cell.k, "seed": cell.seed}
+    repeat = [f"training seed {cell.train_seed}"] if cell.train_seed is not None else []
+    repeat += [f"seed {cell.seed}"] if cell.seed is not None else []
+    return {"cell": cell.cell, "prompt": cell.prompt, "k": cell.k, "repeat": ", ".join(repeat)}
 
 
 def _setting(setting: Setting, name: str, places: Mapping[str, int], bounds: Interval | None) -> dict[str, Any]:
@@ -126,6 +129,7 @@ def _setting(setting: Setting, name: str, places: Mapping[str, int], bounds: Int
         "cells": [places[cell.cell] for cell in setting.cells],
         "ppl": setting.mean(),
         "shown": number(setting.mean()),
+        "repeats": f"{setting.over().n} {setting.repeated}" if setting.repeated else "",
         "interval": bounds,
     }
 
@@ -166,5 +170,5 @@ def _tokens_chunk(cells: Sequence[str], ids: Sequence[str], tokens: TokenTexts) 
     return {
         "pieces": [[text for text, _ in tokens.pieces[row]] for row in ids],
         "sizes": [[size for _, size in tokens.pieces[row]] for row in ids],
-        "nll": [[pack_nll(rows.get(row, ())) for row in ids] if rows else None for rows in by_cell],
+        "nll": [pack_nll([rows.get(row, ()) for row in ids]) if rows else None for rows in by_cell],
     }

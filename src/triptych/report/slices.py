@@ -1,20 +1,23 @@
 """Parts of the test set, so that an average can't hide where a strategy helps and where it doesn't.
 
 A slice is a name and a value for each row. Built in, where the rows have them: the direction of a translation between
-modern and classical Chinese, the wording of the instruction, the length of the output.
+modern and classical Chinese, the wording of the instruction, the length of the output. Any further column of the data
+makes another (`column_slices`).
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 
 from triptych.data import Row
 
-__all__ = ["Slices", "by_length", "slices"]
+__all__ = ["Slices", "by_length", "column_slices", "slices"]
 
 Slices = dict[str, dict[str, str]]
 
@@ -28,6 +31,10 @@ FEWEST_REPEATS = 2
 REPEATED_SHARE = 0.01
 """A first or last line that this share of the rows has is a template's, not a row's own."""
 MOST_WORDINGS = 40
+MOST_AUTOMATIC = 12
+"""A column with more values than this is a slice only if the user names it."""
+MOST_PARTS = 40
+REST = "(other values)"
 
 
 def slices(rows: Sequence[Row]) -> Slices:
@@ -71,6 +78,67 @@ def _wordings(rows: Sequence[Row]) -> dict[str, str]:
         if head or tail:
             found[row_id] = f"{first if head else ''} … {last if tail else ''}".strip()
     return found if len(set(found.values())) <= MOST_WORDINGS else {}
+
+
+def column_slices(
+    columns: Mapping[str, Mapping[str, str]], wanted: Sequence[str] | None, taken: Iterable[str] = ()
+) -> tuple[Slices, list[str]]:
+    """Slices by further columns of the data, and what to tell of columns that make none.
+
+    Args:
+        columns: row id -> name -> value; rows may have different columns.
+        wanted: the columns to cut by; None for every column with 2 to `MOST_AUTOMATIC` values.
+        taken: names of other slices, which a column of that name must not hide.
+    """
+    values: dict[str, dict[str, str]] = {}
+    for row, known in columns.items():
+        for name, value in known.items():
+            values.setdefault(name, {})[row] = value
+    if wanted is None:
+        chosen = [name for name, found in values.items() if 1 < len(set(found.values())) <= MOST_AUTOMATIC]
+    else:
+        chosen = [name for name in dict.fromkeys(wanted) if len(set(values.get(name, {}).values())) > 1]
+    notes = [_no_slice(name, values) for name in dict.fromkeys(wanted or ()) if name not in chosen]
+    reserved = set(taken)
+    return {(f"column {n}" if n in reserved else n): _parts(values[n]) for n in chosen}, notes
+
+
+def _no_slice(name: str, values: Mapping[str, Mapping[str, str]]) -> str:
+    if name in values:
+        return f"No slice by the column {name!r}: it has one value, {next(iter(values[name].values()))!r}, in all rows."
+    text = f"No slice by the column {name!r}: no test row has such a column"
+    if not values:
+        return f"{text}, or any further column that this run kept."
+    near = get_close_matches(name, values, n=1, cutoff=0.0)
+    others = ", ".join(repr(other) for other in values)
+    return f"{text}; the nearest is {near[0]!r} (columns: {others})."
+
+
+def _parts(values: Mapping[str, str]) -> dict[str, str]:
+    """Few values stay as they are; many are thirds where they are numbers, else the rarest are put together."""
+    counts = Counter(values.values())
+    if len(counts) <= MOST_AUTOMATIC:
+        return dict(values)
+    numbers = _numbers(values)
+    if numbers:
+        return _thirds(numbers)
+    kept = {value for value, _ in counts.most_common(MOST_PARTS - 1)} if len(counts) > MOST_PARTS else set(counts)
+    return {row: value if value in kept else REST for row, value in values.items()}
+
+
+def _numbers(values: Mapping[str, str]) -> dict[str, float]:
+    try:
+        found = {row: float(value) for row, value in values.items()}
+    except ValueError:
+        return {}
+    return found if all(math.isfinite(number) for number in found.values()) else {}
+
+
+def _thirds(numbers: Mapping[str, float]) -> dict[str, str]:
+    low, high = (float(cut) for cut in np.quantile(list(numbers.values()), (1 / 3, 2 / 3), method="lower"))
+    names = (f"up to {low:g}", f"over {low:g}, up to {high:g}", f"over {high:g}")
+    parts = {row: int(value > low) + int(value > high) for row, value in numbers.items()}
+    return {row: names[part] for row, part in sorted(parts.items(), key=lambda pair: pair[1])}
 
 
 def by_length(characters: Mapping[str, int]) -> dict[str, str]:

@@ -1,25 +1,34 @@
-"""What the rows' perplexities can and can't tell: means over seeds, bootstrap intervals, paired tests.
+"""What the rows' perplexities can and can't tell: bootstrap intervals and paired tests.
 
     interval     BCa bootstrap of the mean over rows (Efron 1987; Efron & Tibshirani 1993, chapter 14)
     compare      paired by row: d_i = ppl_a,i - ppl_b,i, its mean, an interval, a sign-flip permutation test of the mean
     holm         Holm 1979: step-down, holds the chance of any false finding among m tests
 
 The rows are what is resampled: an interval says how far another draw of test rows could move the mean. It holds the
-seeds of the demonstrations fixed; their spread is the `std` of `summarise_few_shot`.
+seeds of the demonstrations fixed; their spread is the `std` of `seeds.summarise_few_shot`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from triptych.records import Averaged, CellRecord, Comparison, FewShotSummary, ItemScore
+from triptych.records import Comparison, ItemScore
 
-__all__ = ["compare", "effect_size", "holm", "interval", "paired_rows", "sign_flip", "summarise_few_shot", "told_apart"]
+__all__ = [
+    "compare",
+    "effect_size",
+    "holm",
+    "interval",
+    "intervals",
+    "paired_rows",
+    "sign_flip",
+    "told_apart",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,44 +39,6 @@ CHUNK = 1_000_000
 """Numbers held at once while resampling: 8 MB, whatever the number of rows."""
 
 
-def summarise_few_shot(cells: Sequence[CellRecord]) -> tuple[FewShotSummary, ...]:
-    """Mean and standard deviation (n-1) over seeds of the four averages, by (prompt, draw, k) and sorted so.
-
-    Cells with an adapter on are left out: they are QLoRA with demonstrations, not few-shot on the base model.
-    """
-    groups: defaultdict[tuple[str, str, int], list[CellRecord]] = defaultdict(list)
-    for cell in cells:
-        if cell.strategy == "few_shot" and cell.adapter_sha256 is None:
-            groups[cell.prompt, cell.draw or "", cell.k].append(cell)
-    return tuple(_summary(groups[key]) for key in sorted(groups))
-
-
-def _summary(group: list[CellRecord]) -> FewShotSummary:
-    unknown = [cell.cell for cell in group if cell.seed is None or cell.draw is None]
-    if unknown:
-        raise ValueError(f"a few-shot cell needs a seed and a draw: {unknown[0]!r}")
-    ordered = sorted(group, key=lambda cell: (cell.seed or 0, cell.cell))
-    averages: dict[str, Any] = {
-        name: averaged([getattr(cell.aggregate, name) for cell in ordered])
-        for name in ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
-    }
-    first = ordered[0]
-    return FewShotSummary(
-        prompt=first.prompt,
-        draw=first.draw or "item",
-        k=first.k,
-        seeds=tuple(cell.seed or 0 for cell in ordered),
-        cells=tuple(cell.cell for cell in ordered),
-        **averages,
-    )
-
-
-def averaged(values: Sequence[float]) -> Averaged:
-    """Mean and n-1 standard deviation; one value has no spread, and None says so where 0 would lie."""
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Averaged(mean=float(np.mean(values)), std=std, n=len(values))
-
-
 def interval(
     values: npt.ArrayLike, *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
@@ -76,22 +47,44 @@ def interval(
     BCa (bias-corrected and accelerated) because rows' perplexities are skewed to the right, where the plain percentile
     interval lies too low. The percentile interval stands in where BCa is not defined; one row, or rows all equal, give
     an interval of no width. `scipy.stats.bootstrap` computes the same thing; this does it from one block of resamples
-    (250 rows x 10,000 draws: about 0.01 s) and doesn't depend on the order of the rows.
+    (250 rows x 10,000 draws: about 0.02 s) and doesn't depend on the order of the rows.
     """
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    if ordered.size == 0:
+    return intervals([values], confidence=confidence, draws=draws, seed=seed)[0]
+
+
+def intervals(
+    columns: Sequence[npt.ArrayLike], *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> list[tuple[float, float]]:
+    """`interval` of each of many columns: columns of the same length share their resamples, which costs once.
+
+    A resample is how often it drew each of the sorted rows, so all columns' means are one matrix product (10,000 rows x
+    30 columns x 10,000 draws: about 2 s where one column after the other took 25 s).
+    """
+    ordered = [np.sort(np.asarray(values, dtype=np.float64)) for values in columns]
+    if any(values.size == 0 for values in ordered):
         raise ValueError("no rows to resample")
-    if ordered[0] == ordered[-1]:
-        return float(ordered[0]), float(ordered[0])
-    means = np.concatenate(list(_resampled_means(ordered, draws, seed)))
-    low, high = np.quantile(means, _levels(ordered, means, confidence))
-    return float(low), float(high)
+    found = [(float(values[0]), float(values[0])) for values in ordered]
+    for rows in sorted({values.size for values in ordered}):
+        places = [i for i, values in enumerate(ordered) if values.size == rows and values[0] != values[-1]]
+        if not places:
+            continue
+        means = _resampled_means(np.column_stack([ordered[i] for i in places]), draws, seed)
+        for place, of_it in zip(places, means.T, strict=True):
+            low, high = np.quantile(of_it, _levels(ordered[place], of_it, confidence))
+            found[place] = (float(low), float(high))
+    return found
 
 
-def _resampled_means(values: FloatArray, draws: int, seed: int) -> Iterator[FloatArray]:
-    generator = np.random.default_rng(seed)
-    for size in _chunks(draws, values.size):
-        yield values[generator.integers(0, values.size, size=(size, values.size), dtype=np.int32)].mean(axis=1)
+def _resampled_means(values: FloatArray, draws: int, seed: int) -> FloatArray:
+    """draws x columns: the means of resamples of the rows (rows x columns), the same rows in every column."""
+    generator, rows = np.random.default_rng(seed), values.shape[0]
+    parts = []
+    for size in _chunks(draws, rows):
+        drawn = generator.integers(0, rows, size=(size, rows), dtype=np.int32)
+        drawn += rows * np.arange(size, dtype=np.int32)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows)
+        parts.append(counts.astype(np.float64) @ values / rows)
+    return np.concatenate(parts)
 
 
 def _chunks(draws: int, rows: int) -> Iterator[int]:
@@ -113,7 +106,9 @@ def _levels(values: FloatArray, means: FloatArray, confidence: float) -> FloatAr
     mean = values.mean()
     influence = values - mean
     spread = float((influence**2).sum()) ** 1.5
-    below = float(np.mean(means < mean) + np.mean(means == mean) / 2)
+    # sums of the same numbers in another order may differ in their last bits; they must count as equal
+    equal = np.abs(means - mean) <= 1e-12 * float(np.abs(values).max())
+    below = float(np.mean((means < mean) & ~equal) + np.mean(equal) / 2)
     if spread == 0 or not 0 < below < 1:
         return plain
     z0, acceleration = ndtri(below), float((influence**3).sum()) / (6 * spread)
@@ -181,7 +176,7 @@ def paired_rows(items: Sequence[ItemScore]) -> dict[str, float]:
         rows[item.id].append(item.ppl)
     if len({len(values) for values in rows.values()}) > 1:
         raise ValueError("some rows were scored more often than others: seeds with different rows, or repeated ids")
-    return {row: float(np.mean(values)) for row, values in rows.items()}
+    return {row: math.fsum(values) / len(values) for row, values in rows.items()}
 
 
 def sign_flip(differences: FloatArray, draws: int, seed: int) -> tuple[float, str]:

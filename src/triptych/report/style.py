@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.records.schema import Strategy
 from triptych.records.store import write_bytes
+from triptych.report.fonts import BASE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,19 +34,15 @@ COLOURS: dict[Strategy, str] = {"qlora": "#0072B2", "few_shot": "#D55E00", "zero
 """From the palette of Okabe and Ito (2008), told apart with any colour vision; markers differ as well."""
 MARKERS: dict[Strategy, str] = {"qlora": "o", "few_shot": "s", "zero_shot": "D"}
 INK, GREY = "#222222", "#767676"
-# DejaVu comes with matplotlib; the others are used where installed, for prompts with Chinese names
-CJK_FONTS = ("Noto Sans CJK TC", "Noto Sans TC", "PingFang TC", "Microsoft JhengHei", "WenQuanYi Zen Hei")
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def style(families: Sequence[str] = (BASE,)) -> Iterator[None]:
     """The look of every figure, leaving the caller's matplotlib settings as they were."""
     import matplotlib as mpl
-    from matplotlib.font_manager import fontManager
 
-    installed = {font.name for font in fontManager.ttflist}
     settings: dict[Any, Any] = {
-        "font.family": ["DejaVu Sans", *(font for font in CJK_FONTS if font in installed)],
+        "font.family": list(families),
         "font.size": 9.5,
         "axes.titlesize": 10.5,
         "axes.titleweight": "bold",
@@ -100,8 +97,6 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         content = BytesIO()
         with warnings.catch_warnings():
-            # without any CJK font a Chinese prompt's name shows as boxes; the tables beside the figure have it
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             # names so long that they leave no room: the figure is drawn as well as it can be
             warnings.filterwarnings("ignore", message="constrained_layout not applied")
             figure.savefig(content, format=kind, dpi=200, facecolor="white", metadata=metadata)

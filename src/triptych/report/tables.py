@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from triptych.records import Aggregate, Averaged, CellRecord, Comparison, CurvePoint, RunRecord, TuneSummary
+from triptych.records import (
+    Averaged,
+    Comparison,
+    CurvePoint,
+    RunRecord,
+    TuneSummary,
+)
+from triptych.report.cell_tables import cells_table, few_shot_table, std_note, zero_shot_table
 from triptych.report.contenders import STRATEGY_NAMES, Setting, best_of_each, names, settings
 from triptych.report.numbers import Estimate, Interval, Probability, number, spread
-from triptych.report.statistics import averaged, told_apart
+from triptych.report.statistics import told_apart
+from triptych.report.table import AVERAGES, Table, Value, averages
+from triptych.report.trainings import what_training_did
 
 __all__ = [
     "Table",
@@ -24,20 +32,6 @@ __all__ = [
     "study_tables",
     "zero_shot_table",
 ]
-
-AVERAGES = ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
-
-Value = str | int | float | Averaged | Interval | Estimate | None
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Title, column names, rows of values, and a note on how to read it."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-    note: str = ""
 
 
 def study_tables(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[str, Table]:
@@ -60,38 +54,41 @@ def study_table(record: RunRecord) -> Table:
     """What the study's report shows: QLoRA, each zero-shot prompt, each k over seeds, and the best of each."""
     every = settings(record.cells)
     rows: list[tuple[Value, ...]] = [
-        (STRATEGY_NAMES[s.strategy], _what(s, record.tune), *_means(s), len(s.cells))
+        (STRATEGY_NAMES[s.strategy], _what(s, record), *_means(s), s.over().n)
         for strategy in ("qlora", "zero_shot", "few_shot")
         for s in sorted((s for s in every if s.strategy == strategy), key=_order)
     ]
     best = best_of_each(record.cells)
     if len(best) > 1:
         rows.append(_best_row(best.values(), every))
-    note = f"ppl_mean: mean perplexity per token over {_n_rows(record)} rows, lower is better. {_std_note(record)}"
+    note = f"ppl_mean: mean perplexity per token over {_n_rows(record)} rows, lower is better. {std_note(every)}"
     return Table("The study", ("strategy", "setting", "ppl_mean", "bits_per_char", "seeds"), tuple(rows), note.strip())
 
 
-def _order(setting: Setting) -> tuple[str, str, int]:
+def _order(setting: Setting) -> tuple[object, ...]:
     # prompts stay in the order of the grid (sorting is stable); demonstrations go up in k
-    return ("", "", 0) if setting.strategy != "few_shot" else (setting.prompt, setting.cells[0].draw or "", setting.k)
+    if setting.strategy != "few_shot":
+        return ()
+    first, random = setting.first, setting.select == "random"
+    return (setting.prompt, not random, setting.select or "", first.order or "", first.draw or "", setting.k)
 
 
-def _what(setting: Setting, tune: TuneSummary | None) -> str:
+def _what(setting: Setting, record: RunRecord) -> str:
     parts = [setting.prompt]
     if setting.k:
-        parts += [f"k={setting.k}", f"draw={setting.cells[0].draw}"]
-    if setting.strategy == "qlora" and tune:
-        parts.append(
-            f"{tune.epochs:g} epoch{'s' * (tune.epochs != 1)} on {tune.rows:,} rows, step {tune.selected_step:,}"
-        )
+        parts += [f"k={setting.k}", *([setting.select] if setting.select not in (None, "random") else [])]
+        parts += [setting.first.order] if setting.first.order else []
+        parts += [f"draw={setting.first.draw}"] if setting.first.draw else []
+    parts += what_training_did(setting, record)
+    if setting.first.searched:
+        parts.append(f"chosen on dev rows among {setting.first.searched:,} settings")
     return ", ".join(parts)
 
 
 def _means(setting: Setting) -> tuple[Averaged | float, Averaged | float]:
-    found = [
-        averaged([getattr(cell.aggregate, name) for cell in setting.cells]) for name in ("ppl_mean", "bits_per_char")
-    ]
-    ppl, bits = (average if average.n > 1 else average.mean for average in found)
+    ppl, bits = (
+        over if over.n > 1 else over.mean for over in (setting.over(name) for name in ("ppl_mean", "bits_per_char"))
+    )
     return ppl, bits
 
 
@@ -108,63 +105,6 @@ def _text(value: Averaged | float) -> str:
 def _n_rows(record: RunRecord) -> str:
     counts = sorted({cell.aggregate.n_rows for cell in record.cells})
     return " or ".join(f"{count:,}" for count in counts)
-
-
-def _std_note(record: RunRecord) -> str:
-    counts = sorted({len(summary.seeds) for summary in record.few_shot if len(summary.seeds) > 1})
-    return f"± is the standard deviation (n-1, {' or '.join(map(str, counts))} seeds)." if counts else ""
-
-
-def few_shot_table(record: RunRecord) -> Table:
-    """Each k over its seeds, by all four averages."""
-    rows = tuple(
-        (s.prompt, s.draw, s.k, ", ".join(map(str, s.seeds)), *(getattr(s, average) for average in AVERAGES))
-        for s in record.few_shot
-    )
-    columns = ("prompt", "draw", "k", "seeds", *AVERAGES)
-    return Table("Few-shot over seeds", columns, rows, f"Mean over seeds. {_std_note(record)}".strip())
-
-
-def zero_shot_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) -> Table:
-    """Each zero-shot prompt, by all four averages."""
-    rows = tuple(
-        (cell.prompt, cell.aggregate.ppl_mean, intervals.get(cell.cell), *_averages(cell.aggregate)[1:])
-        for cell in cells
-        if cell.strategy == "zero_shot" and cell.adapter_sha256 is None
-    )
-    return Table("Zero-shot", ("prompt", "ppl_mean", "95 % interval", *AVERAGES[1:]), rows)
-
-
-def cells_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) -> Table:
-    """Every cell; `intervals` holds the 95 % interval of ppl_mean by cell name, where it is known."""
-    rows = tuple(
-        (
-            STRATEGY_NAMES[cell.strategy],
-            cell.prompt,
-            cell.k,
-            cell.draw,
-            None if cell.seed is None else str(cell.seed),
-            cell.adapter_sha256[:8] if cell.adapter_sha256 else None,
-            cell.aggregate.ppl_mean,
-            intervals.get(cell.cell),
-            *_averages(cell.aggregate)[1:],
-            cell.aggregate.n_rows,
-            cell.aggregate.n_tokens,
-            cell.demos_dropped,
-            cell.seconds,
-        )
-        for cell in cells
-    )
-    columns = (
-        *("strategy", "prompt", "k", "draw", "seed", "adapter", "ppl_mean", "95 % interval", *AVERAGES[1:]),
-        *("rows", "tokens", "dropped demos", "seconds"),
-    )
-    note = "Interval: BCa bootstrap over rows. Tokens: the scored ones. Seconds: scoring, model loading left out."
-    return Table("Every cell", columns, rows, note)
-
-
-def _averages(aggregate: Aggregate) -> tuple[float, ...]:
-    return tuple(getattr(aggregate, average) for average in AVERAGES)
 
 
 def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str] | None = None) -> Table:
@@ -205,7 +145,7 @@ def curve_table(curve: Sequence[CurvePoint]) -> Table:
             *(getattr(p, name) for name in before),
             p.aggregate.ppl_mean,
             *(getattr(p, name) for name in bounds),
-            *_averages(p.aggregate)[1:],
+            *averages(p.aggregate)[1:],
             *(getattr(p, name) for name in after),
         )
         for p in curve

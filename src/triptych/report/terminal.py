@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from triptych.records import Comparison, RunRecord
+from triptych.records import CellRecord, Comparison, RunRecord
 from triptych.report.contenders import STRATEGY_NAMES, Setting, best_of_each, names, settings
 from triptych.report.numbers import Estimate, Probability
 from triptych.report.rendering import numeric_columns, write_value
-from triptych.report.statistics import averaged, told_apart
+from triptych.report.seeds import selection
+from triptych.report.statistics import told_apart
 from triptych.report.tables import Table, Value
 
 if TYPE_CHECKING:
@@ -65,21 +66,20 @@ def _study(record: RunRecord, short: dict[str, str]) -> Table:
     best = set(best_of_each(record.cells).values())
     ordered = sorted(settings(record.cells), key=lambda s: ("qlora", "zero_shot", "few_shot").index(s.strategy))
     rows = tuple(
-        (short[s.label], *_means(s), len(s.cells), "best of its kind" if s in best and len(best) > 1 else "")
+        (short[s.label], *_means(s), s.over().n, "best of its kind" if s in best and len(best) > 1 else "")
         for s in ordered
     )
     counts = " or ".join(f"{n:,}" for n in sorted({cell.aggregate.n_rows for cell in record.cells}))
     note = f"Mean perplexity of {counts} rows, lower is better."
     if any(len(s.cells) > 1 for s in ordered):
-        note += " ±: standard deviation over seeds."
+        trained = any(s.repeated == "trainings" for s in ordered)
+        note += f" ±: standard deviation over seeds{' (QLoRA: of the training)' * trained}."
     return Table("The study", ("setting", "ppl_mean", "bits/char", "seeds", ""), rows, note)
 
 
 def _means(setting: Setting) -> tuple[Value, ...]:
-    found = [
-        averaged([getattr(cell.aggregate, name) for cell in setting.cells]) for name in ("ppl_mean", "bits_per_char")
-    ]
-    return tuple(average if average.n > 1 else average.mean for average in found)
+    found = [setting.over(name) for name in ("ppl_mean", "bits_per_char")]
+    return tuple(over if over.n > 1 else over.mean for over in found)
 
 
 def _differences(comparisons: Sequence[Comparison], short: dict[str, str]) -> Table:
@@ -104,12 +104,24 @@ def _sign(c: Comparison) -> str:
 def _cells(record: RunRecord) -> Table:
     rows = tuple(
         (
-            " ".join([STRATEGY_NAMES[cell.strategy], cell.prompt, *([f"k={cell.k} {cell.draw}"] if cell.k else [])]),
-            None if cell.seed is None else cell.seed,
+            " ".join([STRATEGY_NAMES[cell.strategy], cell.prompt, *_shown(cell)]),
+            cell.seed if cell.train_seed is None or cell.seed is not None else f"t{cell.train_seed}",
             *(getattr(cell.aggregate, name) for name in ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")),
             cell.seconds,
         )
         for cell in record.cells
     )
     columns = ("cell", "seed", "mean", "corpus", "geom.", "bits/char", "sec")
-    return Table("Every cell", columns, rows, "Perplexity by three averages; bits per character; seconds of scoring.")
+    note = "Perplexity by three averages; bits per character; seconds of scoring."
+    if any(cell.train_seed is not None for cell in record.cells):
+        note += " Seed t0: of the training."
+    return Table("Every cell", columns, rows, note)
+
+
+def _shown(cell: CellRecord) -> list[str]:
+    select = selection(cell)
+    shown = [f"k={cell.k}", *([select] if select not in (None, "random") else []), cell.order, cell.draw]
+    trained = [f"trained: {cell.trained_prompt}"] if cell.trained_prompt not in (None, cell.prompt) else []
+    trained += [f"trained k={cell.trained_k}"] if cell.trained_k else []
+    trained += [f"t{cell.train_seed}"] if cell.train_seed is not None and cell.seed is not None else []
+    return [*([part for part in shown if part] if cell.k else []), *trained]

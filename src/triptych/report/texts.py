@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from triptych.errors import DataError
 from triptych.records import ItemScore
-from triptych.records.texts import TokenTexts, read_rows_shown, read_tokens
+from triptych.records.texts import TokenTexts, read_columns, read_rows_shown, read_tokens
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["LEFT_OUT", "RowTexts", "kept_note", "read_texts"]
 
-LEFT_OUT = "The texts of the rows were left out of this report (--without-texts): it shows their numbers only."
+LEFT_OUT = (
+    "The texts of the rows were left out of this report (--without-texts): it shows their numbers only. So were slices "
+    "by further columns, but for those that report.slices names."
+)
 AGAIN = "`triptych run` with the same configuration writes it again from the finished cells"
 NLL_ERROR = 1e-3
 """How far a row's tokens may be from its sum, in nats per token: they are stored with 5 decimals."""
@@ -25,6 +34,8 @@ class RowTexts:
     rows: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
     """Role ("test", "demo") -> id -> (instruction, output)."""
     tokens: TokenTexts = field(default_factory=lambda: TokenTexts({}, {}))
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Test row's id -> name -> value of its further columns; empty where the rows have none."""
 
 
 def read_texts(run_dir: Path, items: Mapping[str, Sequence[ItemScore]]) -> RowTexts:
@@ -33,27 +44,42 @@ def read_texts(run_dir: Path, items: Mapping[str, Sequence[ItemScore]]) -> RowTe
     Raises:
         DataError: one is torn, or is of another run than the numbers.
     """
-    texts = RowTexts(read_rows_shown(run_dir / "rows.parquet"), read_tokens(run_dir / "tokens.parquet"))
-    ids = {item.id for rows in items.values() for item in rows}
+    rows, tokens = run_dir / "rows.parquet", run_dir / "tokens.parquet"
+    texts = RowTexts(read_rows_shown(rows), read_tokens(tokens), read_columns(rows).get("test", {}))
+    ids = {item.id for scored in items.values() for item in scored}
     test = texts.rows.get("test")
     if test is not None and ids - test.keys():
-        raise _mismatch(run_dir / "rows.parquet", f"no text of row {min(ids - test.keys())!r}")
+        raise _mismatch(rows, f"no text of row {min(ids - test.keys())!r}")
+    sizes = {row: sum(size for _, size in pieces) for row, pieces in texts.tokens.pieces.items()}
     for cell, by_row in texts.tokens.nll.items():
-        for item in items.get(cell, ()):
-            _check_tokens(run_dir, cell, item, by_row.get(item.id), texts.tokens.pieces.get(item.id, []))
+        _check_tokens(tokens, cell, items.get(cell, ()), by_row, sizes)
     return texts
 
 
 def _check_tokens(
-    run_dir: Path, cell: str, item: ItemScore, nll: Sequence[float] | None, pieces: Sequence[tuple[str, int]]
+    path: Path,
+    cell: str,
+    items: Sequence[ItemScore],
+    nll: Mapping[str, npt.NDArray[np.float32]],
+    sizes: Mapping[str, int],
 ) -> None:
-    found = len(nll or ())
-    if nll is None or found != item.n_tokens or sum(size for _, size in pieces) != item.n_tokens:
-        told = f"cell {cell}, row {item.id!r}: {found} tokens where {item.n_tokens} were scored"
-        raise _mismatch(run_dir / "tokens.parquet", told)
-    if abs(sum(nll) - item.nll_nats) > NLL_ERROR * item.n_tokens:
-        told = f"cell {cell}, row {item.id!r}: {sum(nll):.4f} nats where {item.nll_nats:.4f} were scored"
-        raise _mismatch(run_dir / "tokens.parquet", told)
+    """Every row's tokens are as many as were scored, and add up to its NLL."""
+    for item in items:
+        found = len(nll[item.id]) if item.id in nll else 0
+        if item.id not in nll or found != item.n_tokens or sizes.get(item.id, 0) != item.n_tokens:
+            told = f"cell {cell}, row {item.id!r}: {found} tokens where {item.n_tokens} were scored"
+            raise _mismatch(path, told)
+    if not items:
+        return
+    counts = np.array([item.n_tokens for item in items])
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    sums = np.add.reduceat(np.concatenate([nll[item.id] for item in items]), starts, dtype=np.float64)
+    off = np.abs(sums - [item.nll_nats for item in items]) > NLL_ERROR * counts
+    if off.any():
+        place = int(np.argmax(off))
+        item = items[place]
+        told = f"cell {cell}, row {item.id!r}: {sums[place]:.4f} nats where {item.nll_nats:.4f} were scored"
+        raise _mismatch(path, told)
 
 
 def _mismatch(path: Path, found: str) -> DataError:

@@ -1,8 +1,8 @@
 """Checkpoints: all that is needed to go on as if nothing had happened, written whole or not at all.
 
     checkpoints/step-000120/
-        adapter.safetensors      float32 A and B
-        optimizer.safetensors    AdamW's two moments for each, and the random generator's state
+        adapter.safetensors      float32 A and B, and DoRA's magnitudes
+        optimizer.safetensors    AdamW's two moments for each, and the random generators' states
         state.json               step, sums since the last curve point, seconds, SHA-256 of the two files above
 
 The folder is made under another name, flushed and renamed. A checkpoint whose hashes don't hold is passed over for the
@@ -56,6 +56,8 @@ def save_checkpoint(
     shutil.rmtree(work, ignore_errors=True)
     parameters = adapter.parameters()
     moments = {"rng": torch.get_rng_state()}
+    if (cuda := _cuda_of(adapter)) is not None:
+        moments["rng_cuda"] = torch.cuda.get_rng_state(cuda)
     for name, parameter in parameters.items():
         for moment in _MOMENTS:
             if moment in optimizer.state[parameter]:
@@ -120,6 +122,15 @@ def restore(path: Path, adapter: Adapter, optimizer: torch.optim.Optimizer) -> N
             if found:
                 optimizer.state[parameter] = found
     torch.set_rng_state(moments["rng"])
+    # one that was written on a CPU has none: dropout then goes on from the seed
+    if (cuda := _cuda_of(adapter)) is not None and "rng_cuda" in moments:
+        torch.cuda.set_rng_state(moments["rng_cuda"], cuda)
+
+
+def _cuda_of(adapter: Adapter) -> torch.device | None:
+    """The GPU that dropout is drawn on, if it is one."""
+    device = next(iter(adapter.parameters().values())).device
+    return device if device.type == "cuda" else None
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -5,31 +5,40 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from triptych.models import LoraSettings
 from triptych.prompts import MAX_TOKENS
+from triptych.tune.presets import PRESETS, Preset
+from triptych.tune.rows import LongRows
 
-__all__ = ["Schedule", "TuneConfig", "learning_rate"]
+__all__ = ["Recompute", "Schedule", "TuneConfig", "learning_rate"]
 
 Schedule = Literal["cosine", "linear", "constant"]
+Recompute = Literal["auto", "on", "off"]
 
 
 class TuneConfig(BaseModel):
-    """Defaults are a sound start for a few hundred to a few thousand short rows; the study's own settings are in
-    `examples/hw3/experiment.yaml`.
-    """
+    """Defaults are a sound start for a few hundred to a few thousand short rows; `preset: study` has the study's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    preset: Preset | None = None
+    """Defaults by name; keys that are set win. What is recorded are the resolved values."""
     r: int = Field(16, ge=1, le=1024)
     """Rank of the adapter."""
     alpha: float = Field(16.0, gt=0)
-    """The adapter's output is scaled by alpha / r."""
+    """The adapter's output is scaled by alpha / r (with `use_rslora`: alpha / sqrt(r))."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the adapter's input."""
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     """Names of linear layers, e.g. [q_proj, v_proj]."""
+    use_rslora: bool = False
+    """Rank-stabilized LoRA (Kalajdzievski 2023, arXiv 2312.03732): scale by alpha / sqrt(r)."""
+    use_dora: bool = False
+    """Weight-decomposed LoRA (Liu et al. 2024, arXiv 2402.09353): directions and magnitudes learn apart. Slower."""
+    lora_plus_ratio: float | None = Field(None, gt=0, le=1000)
+    """LoRA+ (Hayou et al. 2024, arXiv 2402.12354): B learns at `lr` times this (the paper: 16); null for the same."""
     epochs: float = Field(2.0, gt=0, le=1000)
     """Passes over the training rows; a fraction is allowed."""
     max_steps: int | None = Field(None, ge=1)
@@ -52,9 +61,14 @@ class TuneConfig(BaseModel):
     seed: int = Field(0, ge=0)
     """Of the adapter's start, the order of rows and dropout."""
     max_tokens: int = Field(MAX_TOKENS, ge=8)
-    """Longer training rows are left out and counted."""
+    """Longest training row; `long_rows` says what becomes of longer ones."""
+    long_rows: LongRows = "drop"
+    """`drop`: longer rows are left out, counted and listed. `error`: they stop the training before it begins."""
     tokens_per_pass: int = Field(4096, ge=1)
     """Bound on the tokens of one pass; memory, not results, depends on it."""
+    activation_checkpointing: Recompute = "auto"
+    """Compute each block's activations again in the backward instead of keeping them: less memory, a third more work.
+    `auto`: only where the estimate says that they don't fit."""
     eval_every: int | None = Field(None, ge=1)
     """Optimizer steps between points of the learning curve; null for about ten points."""
     eval_rows: int | None = Field(None, ge=1)
@@ -66,6 +80,16 @@ class TuneConfig(BaseModel):
     select: Literal["last", "dev", "test"] = "last"
     """Which point of the curve gives the final adapter. `test` selects on the rows that are reported, and the report
     says so."""
+    patience: int | None = Field(None, ge=1)
+    """Stop when so many points in a row on dev are no better than the best one. Needs `select: dev`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, value: Any) -> Any:
+        """What the preset says, under what is set."""
+        if isinstance(value, dict) and value.get("preset") in PRESETS:
+            return {**PRESETS[value["preset"]], **value}
+        return value
 
     @field_validator("target_modules", mode="before")
     @classmethod
@@ -75,6 +99,12 @@ class TuneConfig(BaseModel):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
+    @model_validator(mode="after")
+    def _patience_has_its_rows(self) -> TuneConfig:
+        if self.patience is not None and self.select != "dev":
+            raise ValueError("patience stops by the points on dev rows: it needs `select: dev` (and data.dev_rows)")
+        return self
+
     @property
     def rows_per_step(self) -> int:
         """Rows of one optimizer step."""
@@ -83,7 +113,7 @@ class TuneConfig(BaseModel):
     def lora(self) -> LoraSettings:
         """The adapter's size and place."""
         targets = None if self.target_modules == "all-linear" else tuple(self.target_modules)
-        return LoraSettings(self.r, self.alpha, self.dropout, targets)
+        return LoraSettings(self.r, self.alpha, self.dropout, targets, self.use_rslora, self.use_dora)
 
     def total_steps(self, n_rows: int) -> int:
         """Optimizer steps over `n_rows` training rows. The last step of an epoch may have fewer rows."""

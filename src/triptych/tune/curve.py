@@ -15,7 +15,7 @@ from triptych.records import CurvePoint
 from triptych.records.store import read_json, write_json
 from triptych.tune.checkpoint import TrainState
 
-__all__ = ["Rows", "Split", "best_step", "evaluate", "point_key", "read_curve", "read_rows", "write_curve"]
+__all__ = ["Rows", "Split", "best_step", "evaluate", "out_of_patience", "point_key", "read_curve", "read_rows", "write_curve"]
 
 Split = Literal["test", "dev"]
 Rows = dict[str, list[float]]
@@ -55,6 +55,15 @@ def evaluate(
 def best_step(curve: Sequence[CurvePoint], split: Split) -> int:
     """The step with the lowest `ppl_mean` on a split, the earliest of equals."""
     return min((p for p in curve if p.split == split), key=lambda p: (p.aggregate.ppl_mean, p.step)).step
+
+
+def out_of_patience(curve: Sequence[CurvePoint], patience: int | None) -> bool:
+    """Whether the last `patience` points on dev are all no better than the best before them."""
+    on_dev = sum(point.split == "dev" for point in curve)
+    if patience is None or not on_dev:
+        return False
+    best = best_step(curve, "dev")
+    return sum(point.split == "dev" and point.step > best for point in curve) >= patience
 
 
 def read_curve(path: Path, *, up_to: int) -> list[CurvePoint]:

@@ -45,6 +45,7 @@ def accumulate_gradient(
     *,
     max_rows: int,
     max_tokens: int,
+    n_scored: int | None = None,
     share_prefix: bool = True,
     packed: bool = True,
 ) -> StepResult:
@@ -53,13 +54,15 @@ def accumulate_gradient(
     Args:
         loaded: the model, with an adapter on it.
         head: its output head.
-        rows: the rows of the step.
+        rows: the rows of the step, or one rank's share of them (which may be none).
         max_rows: most rows of a pass.
         max_tokens: most tokens of a pass.
+        n_scored: scored tokens of the whole step, by which the sum is divided; None: of `rows`.
         share_prefix: compute a common beginning once.
         packed: whether the model can compute rows side by side (`Scorer.packed`); else one row at a time.
     """
-    n_scored = sum(row.n_scored for row in rows)
+    of_these = sum(row.n_scored for row in rows)
+    denominator = n_scored or of_these
     total = 0.0
     for batch in passes_of(rows, max_rows=max_rows if packed else 1, max_tokens=max_tokens):
         with torch.enable_grad():
@@ -68,6 +71,6 @@ def accumulate_gradient(
             else:
                 nll = own_forward_nll(loaded, batch[0])
             summed = nll.sum()
-            (summed / n_scored).backward()  # type: ignore[no-untyped-call]
+            (summed / denominator).backward()  # type: ignore[no-untyped-call]
         total += summed.item()
-    return StepResult(total, n_scored, sum(len(row.ids) for row in rows))
+    return StepResult(total, of_these, sum(len(row.ids) for row in rows))

@@ -2,6 +2,8 @@
 const chart = (() => {
   const DASHES = ["solid", "dash", "dot", "dashdot"];
   const SYMBOLS = ["square", "triangle-up", "triangle-down", "cross"];
+  // for further lines of the figure over k: readable on light and dark, each with its own dash and symbol
+  const FURTHER = ["#b5568f", "#9a7b1f", "#7a70cf", "#2b9a9a", "#b5483f", "#6f8f2f", "#8a8a8a"];
 
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const touch = () => matchMedia("(pointer: coarse)").matches;
@@ -142,12 +144,13 @@ const chart = (() => {
   // What tells this line from the others: nothing where there is one.
   function groupName(core, point) {
     const several = (key) => new Set(core.few_shot.map((other) => other[key])).size > 1;
-    const draw = point.draw === "item" ? "drawn for each row" : "one draw a seed";
-    return [...(several("prompt") ? [point.prompt] : []), ...(several("draw") ? [draw] : [])].map((part) => `, ${part}`).join("");
+    const draw = { item: "drawn for each row", seed: "one draw a seed" }[point.draw];
+    const parts = [several("prompt") && point.prompt, several("select") && point.select, several("order") && point.order, several("draw") && draw];
+    return parts.filter(Boolean).map((part) => `, ${part}`).join("");
   }
 
   function kLine(name, points, index) {
-    const colour = css("few_shot");
+    const colour = index ? FURTHER[(index - 1) % FURTHER.length] : css("few_shot");
     const spread = points.some((point) => point.std !== null);
     const seeds = points.flatMap((point) => point.seeds.map(([seed, ppl]) => [point.k, ppl, seed, data.number(ppl)]));
     return [

@@ -64,8 +64,8 @@ const detail = (() => {
       return mark;
     });
     const setting = core.settings.find((s) => s.cells.includes(cell));
-    const seed = core.cells[cell].seed;
-    const name = setting.name + (setting.cells.length > 1 && seed !== null ? `, seed ${seed}` : "");
+    const repeat = core.cells[cell].repeat;
+    const name = setting.name + (setting.cells.length > 1 && repeat ? `, ${repeat}` : "");
     const head = element("span", { className: `name ${setting.strategy}`, textContent: name });
     return element("div", { className: "line", data: { cell: core.cells[cell].cell } }, head, element("span", { className: "words" }, ...marks));
   }

@@ -28,7 +28,7 @@ const explorer = (() => {
   function choices(select, chosen, extra = []) {
     const group = (label, options) =>
       element("optgroup", { label }, ...options.map(([value, text]) => element("option", { value, textContent: text })));
-    const settings = core.settings.map((s, i) => [`setting:${i}`, s.name + (s.cells.length > 1 ? ` (${s.cells.length} seeds)` : "")]);
+    const settings = core.settings.map((s, i) => [`setting:${i}`, s.name + (s.repeats ? ` (${s.repeats})` : "")]);
     const single = core.cells.map((c, i) => [`cell:${i}`, c.cell]).filter((_, i) => core.settings.every((s) => s.cells.length > 1 || s.cells[0] !== i));
     const groups = [group("Settings", settings), ...(single.length ? [group("Single seeds", single)] : [])];
     select.replaceChildren(...(extra.length ? [group("Rows", extra)] : []), ...groups);

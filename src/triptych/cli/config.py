@@ -1,0 +1,68 @@
+"""`triptych config`: a configuration to begin with, and the schema of one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Write a configuration, or its schema.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON schema of a configuration, for editors that complete and check YAML."""
+    from triptych.experiment.starter import schema as schema_of
+
+    typer.echo(json.dumps(schema_of(), ensure_ascii=False, indent=2))
+
+
+@app.command("init")
+def init(
+    model: Annotated[str | None, typer.Option(help="Hub id, folder, .gguf file or `demo`.  [default: demo]")] = None,
+    train: Annotated[str | None, typer.Option(help="Training rows: file, file#N or hub id.")] = None,
+    test: Annotated[str | None, typer.Option(help="Test rows: the same.")] = None,
+    strategies: Annotated[
+        str | None, typer.Option(help="Of zero_shot, few_shot and qlora, with commas.  [default: all that can be run]")
+    ] = None,
+    peer: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Take over what an axolotl or LLaMA-Factory YAML says."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("experiment.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+) -> None:
+    """Write a configuration with every key explained, from options or, on a terminal, from answers."""
+    from triptych.experiment.peers import read_peer
+    from triptych.experiment.starter import starter_settings, write_starter
+
+    mapped = read_peer(peer) if peer else None
+    if peer is None and not any((model, train, test, strategies)) and sys.stdin.isatty():
+        model = typer.prompt("Model (hub id, folder, .gguf file or `demo`)", default="demo")
+        train = typer.prompt("Training rows (file, hub id, `sample`, or nothing)", default="sample") or None
+        if train != "sample":
+            test = typer.prompt("Test rows (file or hub id)")
+    chosen = [name.strip() for name in strategies.split(",")] if strategies is not None else None
+    settings = starter_settings(model=model, train=train, test=test, strategies=chosen, peer=mapped)
+    write_starter(out, settings, peer=mapped, force=force)
+    notes = Console(stderr=True)
+    for what, why in (mapped.left_out if mapped else {}).items():
+        notes.print(f"left out: {what} ({why})", markup=False, highlight=False, soft_wrap=True)
+    for role in ("train", "test"):
+        _say_if_missing(settings["data"].get(role), settings["data"].get("dir"), role, notes)
+    Console().print(f"written: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_if_missing(source: str | None, folder: str | None, role: str, notes: Console) -> None:
+    from triptych.data import split_sample
+
+    if source is None and not folder:
+        notes.print(f"note: no {role} rows are named: data.{role} is {role}.json beside the file", markup=False)
+    elif source is not None and not folder and Path(source).suffix and not Path(split_sample(source)[0]).exists():
+        notes.print(f"note: {source} is not there yet", markup=False, soft_wrap=True)

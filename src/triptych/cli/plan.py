@@ -1,0 +1,175 @@
+"""`triptych plan`: what an experiment takes, before it takes it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from triptych.errors import ConfigError
+
+if TYPE_CHECKING:
+    from triptych.experiment.plan import Plan
+
+__all__ = ["bytes_of", "plan"]
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+_BINARY_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_MINUTE, _HOUR = 60, 3600
+
+
+def plan(
+    config: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. tune.epochs=1.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Memory of the machine to plan for, e.g. 8GiB.  [default: this one]"),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Load the model and time it, and remember its rates.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Say what an experiment takes: cells, tokens, memory, time, disk, and what is done already. Reads no weights."""
+    import json as json_
+
+    from triptych.cli.watch import ConsoleWatcher
+    from triptych.experiment import read_config
+    from triptych.experiment.plan import plan_experiment
+
+    size = bytes_of(memory) if memory else None
+    settings = read_config(config, sets or [])
+    made = plan_experiment(
+        settings,
+        out or Path("runs") / settings.name,
+        memory=size,
+        calibrate=calibrate,
+        watcher=ConsoleWatcher(Console(stderr=True)),
+    )
+    if json:
+        typer.echo(json_.dumps(made.record(), ensure_ascii=False, indent=2))
+    else:
+        _show(made, Console())
+
+
+def bytes_of(text: str) -> int:
+    """Bytes of `8GiB`, `8G`, `16 GB`, `500m` or a plain number.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    unit = found and found[2].lower()
+    if not found or (found[3] and not unit) or float(found[1]) <= 0:
+        raise ConfigError("this is no amount of memory", where="--memory", found=text, expected="e.g. 8GiB or 24GB")
+    return int(float(found[1]) * (_BINARY_UNITS[unit or ""] if found[3] else _UNITS[unit or ""]))
+
+
+def _show(plan: Plan, console: Console) -> None:
+    model, machine = plan.model, plan.machine
+    console.print(
+        f"{plan.name}: {model['name']}, {model['parameters'] / 1e6:,.0f} M parameters, {model['quantize']}, "
+        f"{machine['dtype']} on {machine['device']}; run folder {plan.out}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    for table in (_cells(plan), _trainings(plan), _memory(plan), _disk(plan)):
+        if table.row_count:
+            console.print(table)
+    console.print(
+        f"time: {_time(plan.seconds)} in all, {_time(plan.seconds_left)} left\n  {plan.rates.said}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    for warning in plan.warnings:
+        console.print(f"! {warning}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(title: str, *columns: str, left: int = 1) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    return table
+
+
+def _cells(plan: Plan) -> Table:
+    table = _table("\ncells", "cell", "rows", "tokens", "computed", "scored", "time", "")
+    for cell in plan.cells:
+        numbers = (cell.rows, cell.tokens, cell.forward_tokens, cell.scored_tokens)
+        about = "" if cell.exact else "~"
+        table.add_row(cell.name, *(f"{about}{n:,}" for n in numbers), _time(cell.seconds), "done" if cell.done else "")
+    if len(plan.cells) > 1:
+        sums = (
+            sum(getattr(c, name) for c in plan.cells) for name in ("rows", "tokens", "forward_tokens", "scored_tokens")
+        )
+        table.add_row(
+            "together", *(f"{n:,}" for n in sums), _time(sum(c.seconds for c in plan.cells)), "", style="bold"
+        )
+    return table
+
+
+def _trainings(plan: Plan) -> Table:
+    table = _table(
+        "\ntrainings", "training", "rows", "steps", "tokens", "computed", "scored", "time", "curve", "time", ""
+    )
+    for one in plan.trainings:
+        about = "" if one.exact else "~"
+        table.add_row(
+            one.name,
+            f"{one.rows:,}",
+            f"{one.steps:,}",
+            *(f"{about}{n:,}" for n in (one.tokens, one.forward_tokens, one.scored_tokens)),
+            _time(one.seconds),
+            f"{one.points} x {one.rows_per_point} rows",
+            _time(one.curve_seconds),
+            "done" if one.done else f"at step {one.steps_done}" if one.steps_done else "",
+        )
+    return table
+
+
+def _memory(plan: Plan) -> Table:
+    where = "the named machine" if plan.machine["named"] else "this machine"
+    available = _size(plan.memory[0].available)
+    title = f"\nmemory: {available} {'in' if plan.machine['named'] else 'free on'} {where}"
+    table = _table(
+        title, "", "weights held", "checkpointing", "peak", "process", "weights", "scoring", "training", left=3
+    )
+    for line in plan.memory:
+        need = line.need
+        recompute = {True: "on", False: "off", None: "-"}[line.recompute]
+        table.add_row(
+            "✓" if line.fits else "✗",
+            line.held + (" (as set)" if line.chosen else ""),
+            recompute,
+            *(_size(n) for n in (need.peak, need.process, need.weights, need.scoring, need.training)),
+            style=None if line.fits else "red",
+        )
+    return table
+
+
+def _disk(plan: Plan) -> Table:
+    table = _table("\ndisk (at most)", "", "what", "where", "needed", "free", left=3)
+    for need in plan.disk:
+        table.add_row("✓" if need.fits else "✗", need.what, need.where, _size(need.needed), _size(need.free))
+    return table
+
+
+def _size(n: int) -> str:
+    return f"{n / (1 << 30):.1f} GiB" if n >= 1 << 30 else f"{n / (1 << 20):.0f} MiB"
+
+
+def _time(seconds: float) -> str:
+    if seconds >= _HOUR:
+        return f"{seconds / _HOUR:.1f} h"
+    if seconds >= 2 * _MINUTE:
+        return f"{seconds / _MINUTE:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 1 else "<1 s"

@@ -1,0 +1,143 @@
+"""`triptych predict`: what the model writes for each row; and the check of a file of predictions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from triptych.experiment.predict import Predictions
+    from triptych.generate.check import Check
+
+__all__ = ["predict"]
+
+_NAMED = 8
+
+
+def predict(
+    data: Annotated[str, typer.Option(help="Rows to predict; they may have no outputs.", show_default=False)],
+    model: Annotated[
+        str | None, typer.Option(help="Hub id, folder, .gguf file, or `demo`.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the predictions.", show_default=False)] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Write nothing: look at this file of predictions for --data.")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="Named prompt.")] = "default",
+    template: Annotated[
+        str | None, typer.Option(help="A template of your own: file, or text with {instruction}.")
+    ] = None,
+    shots: Annotated[int, typer.Option(min=0, help="Demonstrations in each prompt (k).")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the demonstrations' draw, and of drawn tokens.")] = 0,
+    draw: Annotated[Literal["item", "seed"], typer.Option(help="Draw demonstrations anew for each row, or once.")] = (
+        "item"
+    ),
+    pool: Annotated[str | None, typer.Option(help="Rows to draw demonstrations from (training data).")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Write with this adapter on.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most new tokens of a row.")] = 256,
+    max_new_ratio: Annotated[
+        float | None, typer.Option(help="Most new tokens of a row per token of its prompt.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token. Above it, tokens are drawn.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that make up so much.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0: all.")] = 0,
+    beams: Annotated[int, typer.Option(help="Beam search with so many beams.")] = 1,
+    stop: Annotated[list[str] | None, typer.Option(help="End a row where this text begins; may be repeated.")] = None,
+    stop_texts: Annotated[bool, typer.Option(help="End a row where the prompt's own fixed texts begin again.")] = True,
+    quantize: Annotated[Literal["nf4", "int8", "none"], typer.Option(help="How the base is quantized.")] = "nf4",
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Compute dtype.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Predict the first so many rows.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = 2048,
+    batch_rows: Annotated[int | None, typer.Option(min=1, help="Rows written at a time.  [default: by memory]")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace what is there, whatever made it.")] = False,
+) -> None:
+    """Write each row's output: JSON list of id and output, in the data's order. The same command resumes it."""
+    console = Console()
+    if check is not None:
+        _check_file(console, check, data, limit)
+        return
+    from triptych.cli.watch import ConsoleWatcher
+    from triptych.errors import ConfigError
+    from triptych.experiment.predict import PredictRequest, predict_file
+    from triptych.generate.settings import GenerationSettings
+    from triptych.models import ModelSpec
+
+    for option, value in (("--model", model), ("--out", out)):
+        if value is None:
+            raise ConfigError("an option is missing", where=option, fix="give it, or look at a file with --check")
+    assert model is not None and out is not None
+    request = PredictRequest(
+        model=ModelSpec(model, quantize=quantize, dtype=dtype, device=device, threads=threads),
+        data=data,
+        prompt=prompt,
+        template=template,
+        shots=shots,
+        seed=seed,
+        draw=draw,
+        pool=pool,
+        adapter=adapter,
+        limit=limit,
+        max_tokens=max_tokens,
+        generation=GenerationSettings(
+            max_new_tokens=max_new_tokens,
+            max_new_ratio=max_new_ratio,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            beams=beams,
+            seed=seed if temperature else 0,
+            stop_patterns=tuple(re.escape(text) for text in stop or ()),
+        ),
+        stop_texts=stop_texts,
+        batch_rows=batch_rows,
+        fresh=fresh,
+    )
+    result = predict_file(request, out, ConsoleWatcher(console))
+    _say(console, result)
+    console.print(f"predictions: {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _say(console: Console, result: Predictions) -> None:
+    ends = {"eos": "ended by the model", "stop_text": "ended by a stop text", "length": "cut at the most new tokens"}
+    counts = [f"{sum(row.stopped_by == end for row in result.rows)} {says}" for end, says in ends.items()]
+    tokens = sum(row.n_tokens for row in result.rows)
+    speed = f" in {result.seconds:.1f} s" if result.seconds and not result.rows_known else ""
+    lines = [f"{len(result.rows)} rows, {tokens} tokens{speed}: {', '.join(counts)}"]
+    if result.quality:
+        lines.append(
+            f"chrF++ {result.quality.chrf:.2f} ({result.quality.chrf_signature})   "
+            f"BLEU {result.quality.bleu:.2f} ({result.quality.bleu_signature})"
+        )
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if result.check.findings:
+        _table(console, result.check)
+
+
+def _check_file(console: Console, path: Path, data: str, limit: int | None) -> None:
+    from triptych.generate.record import check_file
+
+    result = check_file(path, data, limit)
+    if result.findings:
+        _table(console, result)
+    verdict = "fails" if not result.ok else "passes" if result.findings else "passes, nothing found"
+    console.print(f"{path}: {result.n_rows} predictions, {verdict}", highlight=False, markup=False, soft_wrap=True)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _table(console: Console, check: Check) -> None:
+    from rich.table import Table
+
+    table = Table("finding", "", "rows", "which", box=None, pad_edge=False)
+    for finding in check.findings:
+        more = f" … and {len(finding.row_ids) - _NAMED} more" if len(finding.row_ids) > _NAMED else ""
+        named = ", ".join(finding.row_ids[:_NAMED]) + more
+        table.add_row(finding.says, "wrong" if finding.hard else "odd", str(len(finding.row_ids)), named)
+    console.print(table, markup=False, highlight=False)

@@ -1,0 +1,47 @@
+"""`triptych prompts`: what prompts there are, and how one looks."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+__all__ = ["app"]
+
+app = typer.Typer(help="The prompts that ship, and how they look.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_prompts(
+    as_json: Annotated[bool, typer.Option("--json", help="All of each prompt, as JSON.")] = False,
+) -> None:
+    """List the prompts that ship; `show` says where one comes from."""
+    from rich.table import Table
+
+    from triptych.prompts import catalogue
+
+    templates = catalogue()
+    if as_json:
+        content = [{"name": t.name, "description": t.description, **t.record()} for t in templates.values()]
+        typer.echo(json.dumps(content, ensure_ascii=False, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("name", "language", "style"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it does", ratio=1)
+    for template in templates.values():
+        table.add_row(template.name, template.language, template.style, template.description)
+    Console().print(table, highlight=False, markup=False)
+
+
+@app.command("show")
+def show_prompt(
+    name: Annotated[str, typer.Argument(help="A prompt's name, or a template file of your own.", show_default=False)],
+    k: Annotated[int, typer.Option("--k", min=0, help="Demonstrations to show in it.")] = 0,
+) -> None:
+    """Show a prompt on a row of the bundled sample, as the model would get it."""
+    from triptych.prompts import show_on_sample
+
+    typer.echo(show_on_sample(name, k))

@@ -1,0 +1,159 @@
+"""Texts that are nearly equal: MinHash finds candidates without comparing all pairs, exact Jaccard decides.
+
+A text is the set of its character trigrams; likeness is Jaccard's, |a ∩ b| / |a ∪ b|. Signatures of minimal hashes are
+cut into bands; texts with an equal band are candidates (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining of Massive
+Datasets", chapter 3). Bands are chosen so that a pair at the threshold is missed in about 1 of 100 cases. Whatever is
+returned was compared exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.progress import Advance
+
+__all__ = ["GRAM", "Pair", "bands_for", "jaccard", "near_pairs"]
+
+GRAM = 3
+"""Characters of a gram; a shorter text is one gram."""
+_CHUNK = 20_000
+_REACH = 32
+"""Among many texts with an equal band, each is compared with so many neighbours and with the first."""
+_HASHES = 126
+_MISSED = 0.012
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two positions, and how alike the texts there are."""
+
+    a: int
+    b: int
+    jaccard: float
+
+
+def near_pairs(
+    texts: Sequence[str], threshold: float, *, across: int | None = None, advance: Advance = lambda _: None
+) -> list[Pair]:
+    """Find pairs of different texts whose trigrams' Jaccard index is at least `threshold`, in order of position.
+
+    Args:
+        texts: already normalised. Empty ones are like no other; of equal ones only the first is compared.
+        threshold: above 0, at most 1.
+        across: if given, only pairs of one text before this position and one from it on; equal texts on the two
+            sides are then a pair too.
+        advance: told how many texts were hashed.
+    """
+    first: dict[tuple[bool, str], int] = {}
+    for at, text in enumerate(texts):
+        if text:
+            first.setdefault((across is not None and at >= across, text), at)
+    positions = np.fromiter(first.values(), np.int64, len(first))
+    if len(positions) < 2:
+        return []
+    n_bands, width = bands_for(threshold)
+    bands = _bands([texts[at] for at in positions], n_bands, width, advance)
+    sizes = np.array([max(1, len(texts[at]) - GRAM + 1) for at in positions])
+    found: set[tuple[int, int]] = set()
+    for band in bands:
+        left, right = _candidates(band)
+        # |a ∩ b| / |a ∪ b| can't be above the ratio of the sizes; sizes count repeated grams, hence the allowance
+        if across is not None:
+            keep = (positions[left] < across) != (positions[right] < across)
+            left, right = left[keep], right[keep]
+        few, many = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
+        keep = few >= threshold * many * 0.5
+        pairs = np.unique(np.stack([left[keep], right[keep]], 1), axis=0)
+        found.update(map(tuple, pairs.tolist()))
+    return list(_verified(texts, positions, sorted(found), threshold))
+
+
+def jaccard(a: str, b: str) -> float:
+    """Likeness of two texts by their trigrams: 1 for equal texts, 0 for texts with none in common."""
+    grams_a, grams_b = _grams(a), _grams(b)
+    return len(grams_a & grams_b) / len(grams_a | grams_b)
+
+
+def bands_for(threshold: float) -> tuple[int, int]:
+    """(bands, hashes a band): the widest bands that miss a pair at the threshold in at most about 1 of 100 cases."""
+    for width in range(12, 1, -1):
+        n_bands = _HASHES // width
+        if (1 - threshold**width) ** n_bands <= _MISSED:
+            return n_bands, width
+    return _HASHES, 1
+
+
+def _verified(texts: Sequence[str], positions: I64, found: list[tuple[int, int]], threshold: float) -> Iterator[Pair]:
+    for i, j in found:
+        a, b = sorted((int(positions[i]), int(positions[j])))
+        likeness = jaccard(texts[a], texts[b])
+        if likeness >= threshold:
+            yield Pair(a, b, likeness)
+
+
+def _grams(text: str) -> set[str]:
+    return {text[at : at + GRAM] for at in range(max(1, len(text) - GRAM + 1))}
+
+
+def _bands(texts: Sequence[str], n_bands: int, width: int, advance: Advance) -> list[U64]:
+    """Each band's key of each text, [n_bands] arrays of [n_texts]."""
+    draw = np.random.default_rng(0)
+    factors = draw.integers(0, 1 << 32, n_bands * width, dtype=np.uint32) | np.uint32(1)
+    terms = draw.integers(0, 1 << 32, n_bands * width, dtype=np.uint32)
+    bands: list[U64] = [np.zeros(len(texts), np.uint64) for _ in range(n_bands)]
+    for start in range(0, len(texts), _CHUNK):
+        part = texts[start : start + _CHUNK]
+        hashes, offsets = _gram_hashes(part)
+        for number, (factor, term) in enumerate(zip(factors, terms, strict=True)):
+            least = np.minimum.reduceat(hashes * factor + term, offsets)
+            band = bands[number // width][start : start + len(part)]
+            band *= np.uint64(0x9E3779B97F4A7C15)  # in place: `band` is a view
+            band += least + np.uint64(1)
+            band ^= band >> np.uint64(31)
+        advance(len(part))
+    return bands
+
+
+def _gram_hashes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], I64]:
+    """32-bit hashes of all grams, text after text, and where each text's begin."""
+    padded = [text if len(text) >= GRAM else text.ljust(GRAM, "\0") for text in texts]
+    codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    ends = np.cumsum([len(text) for text in padded])
+    mixed = codes[:-2] * np.uint64(0xFF51AFD7ED558CCD)
+    mixed = (mixed ^ (mixed >> np.uint64(29))) + codes[1:-1] * np.uint64(0xC4CEB9FE1A85EC53)
+    mixed = (mixed ^ (mixed >> np.uint64(32))) + codes[2:] * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    inside = np.ones(len(codes), bool)
+    inside[ends - 1] = inside[ends - 2] = False  # these would reach into the next text
+    hashes = (mixed >> np.uint64(32)).astype(np.uint32)[inside[: len(mixed)]]
+    counts = np.diff(ends, prepend=0) - (GRAM - 1)
+    offsets: Any = np.cumsum(counts) - counts
+    return hashes, offsets
+
+
+def _candidates(keys: U64) -> tuple[I64, I64]:
+    """Pairs of positions with equal keys, the lower first; of a long run, neighbours and the first with each."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    fresh = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    begins = np.maximum.accumulate(np.where(fresh, np.arange(len(keys)), 0))
+    lefts, rights = [], []
+    at = np.flatnonzero(~fresh)
+    for distance in range(1, _REACH + 1):
+        at = at[at - begins[at] >= distance]
+        if not len(at):
+            break
+        lefts.append(order[at - distance])
+        rights.append(order[at])
+    far = at[at - begins[at] > _REACH]
+    lefts.append(order[begins[far]])
+    rights.append(order[far])
+    return np.concatenate(lefts), np.concatenate(rights)

@@ -1,0 +1,320 @@
+"""What is in a data file that may spoil a training or a score: `triptych data check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from triptych.data.bodies import Templates, find_templates
+from triptych.data.checks import find_overlap, normalise
+from triptych.data.near import Pair, near_pairs
+from triptych.data.oddities import Odd, odd_characters
+from triptych.data.readers import RowsRead, read_source
+from triptych.data.row import Row
+from triptych.progress import Silent, Watcher
+
+__all__ = ["ACROSS", "WITHIN", "FileSurvey", "Group", "Lengths", "Likeness", "Repeats", "Survey", "survey"]
+
+WITHIN = 0.7
+"""Rows of one file are near-duplicates from this Jaccard index of their bodies' trigrams on."""
+ACROSS = 0.5
+"""A test row is near a train row from this one on: less is enough to doubt a score."""
+_EXAMPLES = 5
+_SHOWN = 60
+_ANSWER_SHARE = 0.03
+"""What so many outputs begin with is a template too ("答案："): a phrase that is merely frequent is not."""
+_PERCENTILES = (50, 95, 99)
+
+CountTokens = Callable[[Sequence[str]], Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that are alike in something."""
+
+    text: str
+    """The first 60 characters of what they share."""
+    ids: tuple[str, ...]
+    """At most five of them."""
+    n_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Something that should be different in each row, and isn't."""
+
+    n_groups: int = 0
+    n_rows: int = 0
+    """Rows in all groups. `n_rows - n_groups` could go."""
+    examples: tuple[Group, ...] = ()
+    """The largest groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """Bodies that are nearly equal, not equal: those are `bodies`."""
+
+    threshold: float
+    n_pairs: int = 0
+    n_rows: int = 0
+    """Rows with at least one such row elsewhere; across files: test rows."""
+    examples: tuple[tuple[str, str, float], ...] = ()
+    """(id, id, Jaccard index), the most alike first; across files test first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Of one column, in characters or tokens."""
+
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileSurvey:
+    """One file."""
+
+    path: str
+    format: str
+    n_rows: int
+    n_in_file: int
+    n_without_output: int
+    n_empty_outputs: int
+    n_copies: int
+    """Rows whose output says what the body says, punctuation aside."""
+    n_padded: int
+    """Rows with white space at an end of the instruction or the output."""
+    rows: Repeats
+    """Instruction and output are equal."""
+    instructions: Repeats
+    bodies: Repeats
+    """The instruction without its template, normalised (see `data.bodies`, `data.normalise`)."""
+    outputs: Repeats
+    """Normalised, without what many outputs begin with."""
+    flipped: Repeats
+    """One row's body is the other's output, and the other way round."""
+    near: Likeness
+    lengths: dict[str, Lengths] = field(default_factory=dict)
+    """Characters of "instruction" and "output"; with a tokenizer also "instruction tokens" and "output tokens"."""
+    odd: dict[str, Odd] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """Test rows that are in train too, in one way or another."""
+
+    exact: Repeats
+    """Instruction and output; each group is one test row with the train rows."""
+    instructions: Repeats
+    """Normalised instructions, where the pair isn't exact."""
+    bodies: Repeats
+    outputs: Repeats
+    """Test outputs that are a train row's output, or its body."""
+    near: Likeness
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What `survey` found."""
+
+    train: FileSurvey
+    test: FileSurvey | None
+    across: Across | None
+    templates: tuple[str, ...]
+    """The lines and openings that were taken for templates."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """A file's rows and what they are compared by, in the same order."""
+
+    rows: list[Row]
+    bodies: list[str]
+    answers: list[str]
+
+
+def survey(
+    train: str | Path,
+    test: str | Path | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    within: float = WITHIN,
+    across: float = ACROSS,
+    count_tokens: CountTokens | None = None,
+    watcher: Watcher | None = None,
+) -> Survey:
+    """Look through a file, or a train and a test file. Rows needn't have outputs.
+
+    Args:
+        train: path, path#N, or hub id.
+        test: the same.
+        columns: as for `read_source`.
+        within: Jaccard index from which bodies of one file are near-duplicates.
+        across: the same between test and train.
+        count_tokens: from texts to their numbers of tokens.
+        watcher: is told how far it is.
+
+    Raises:
+        DataError: a file can't be read as rows.
+    """
+    watcher = watcher or Silent()
+    read = [read_source(source, need_output=False, columns=columns) for source in (train, test) if source is not None]
+    everything = [row for one in read for row in one.rows]
+    asked = find_templates([row.instruction for row in everything])
+    answered = find_templates([row.output or "" for row in everything], share=_ANSWER_SHARE)
+    texts = [_texts(one.rows, asked, answered, watcher) for one in read]
+    paths = [str(source) for source in (train, test) if source is not None]
+    files = [_file(*one, within, count_tokens, watcher) for one in zip(paths, read, texts, strict=True)]
+    shared = sorted(asked.heads | asked.tails | {f"{opening}:" for opening in asked.openings})
+    between = _across(texts[0], texts[1], across, watcher) if len(texts) > 1 else None
+    return Survey(files[0], files[1] if len(files) > 1 else None, between, tuple(shared))
+
+
+def _texts(rows: list[Row], asked: Templates, answered: Templates, watcher: Watcher) -> _Texts:
+    bodies, answers = [], []
+    with watcher.phase("normalising", len(rows)) as advance:
+        for row in rows:
+            bodies.append(normalise(asked.body(row.instruction)))
+            answers.append(normalise(answered.body(row.output)) if row.output else "")
+            advance(1)
+    return _Texts(rows, bodies, answers)
+
+
+def _file(
+    path: str, read: RowsRead, texts: _Texts, within: float, count_tokens: CountTokens | None, watcher: Watcher
+) -> FileSurvey:
+    rows = texts.rows
+    with watcher.phase("near-duplicates", len(rows)) as advance:
+        pairs = near_pairs(texts.bodies, within, advance=advance)
+    return FileSurvey(
+        path=path,
+        format=read.format,
+        n_rows=len(rows),
+        n_in_file=read.n_in_file,
+        n_without_output=sum(row.output is None for row in rows),
+        n_empty_outputs=sum(row.output is not None and not row.output.strip() for row in rows),
+        n_copies=sum(body == answer != "" for body, answer in zip(texts.bodies, texts.answers, strict=True)),
+        n_padded=sum(any(text != text.strip() for text in (row.instruction, row.output or "")) for row in rows),
+        rows=_repeats(rows, [(row.instruction, row.output) if row.output is not None else None for row in rows]),
+        instructions=_repeats(rows, [row.instruction for row in rows]),
+        bodies=_repeats(rows, texts.bodies),
+        outputs=_repeats(rows, texts.answers),
+        flipped=_flipped(texts),
+        near=_likeness(pairs, within, rows, rows),
+        lengths=_lengths(rows, count_tokens, watcher),
+        odd=odd_characters(rows),
+    )
+
+
+def _repeats(rows: Sequence[Row], keys: Iterable[Hashable]) -> Repeats:
+    """Groups of rows with equal keys; empty keys are no key."""
+    first: dict[Hashable, int] = {}
+    groups: dict[Hashable, list[int]] = {}
+    for at, key in enumerate(keys):
+        if key and (known := first.setdefault(key, at)) != at:
+            groups.setdefault(key, [known]).append(at)
+    largest = sorted(groups.items(), key=lambda item: -len(item[1]))[:_EXAMPLES]
+    examples = tuple(
+        Group(_shown(key), tuple(rows[at].id for at in members[:_EXAMPLES]), len(members)) for key, members in largest
+    )
+    return Repeats(len(groups), sum(map(len, groups.values())), examples)
+
+
+def _flipped(texts: _Texts) -> Repeats:
+    """Pairs that are in the file both ways round."""
+    pairs = list(zip(texts.bodies, texts.answers, strict=True))
+    there = {pair for pair in pairs if pair[0] and pair[1] and pair[0] != pair[1]}
+    return _repeats(
+        texts.rows,
+        [tuple(sorted(pair)) if pair in there and (pair[1], pair[0]) in there else None for pair in pairs],
+    )
+
+
+def _likeness(pairs: Sequence[Pair], threshold: float, left: Sequence[Row], right: Sequence[Row]) -> Likeness:
+    same_file = left is right
+    n_rows = len({pair.a for pair in pairs} | ({pair.b for pair in pairs} if same_file else set()))
+    best = sorted(pairs, key=lambda pair: -pair.jaccard)[:_EXAMPLES]
+    at = 0 if same_file else len(left)
+    examples = tuple((left[pair.a].id, right[pair.b - at].id, round(pair.jaccard, 3)) for pair in best)
+    return Likeness(threshold, len(pairs), n_rows, examples)
+
+
+def _across(train: _Texts, test: _Texts, threshold: float, watcher: Watcher) -> Across:
+    overlap = find_overlap(train.rows, test.rows)
+    with watcher.phase("test rows near train rows", len(train.rows) + len(test.rows)) as advance:
+        pairs = near_pairs(test.bodies + train.bodies, threshold, across=len(test.rows), advance=advance)
+    bodies, answers = _places(train.bodies), _places(train.answers)
+    either = [[*answers.get(text, ()), *bodies.get(text, ())] if text else [] for text in test.answers]
+    return Across(
+        exact=_from_pairs(overlap.exact, test.rows),
+        instructions=_from_pairs(overlap.normalised, test.rows),
+        bodies=_meeting(test.rows, train.rows, [bodies.get(text, []) if text else [] for text in test.bodies]),
+        outputs=_meeting(test.rows, train.rows, either, output=True),
+        near=_likeness(pairs, threshold, test.rows, train.rows),
+    )
+
+
+def _places(texts: Iterable[str]) -> dict[str, list[int]]:
+    places: dict[str, list[int]] = {}
+    for at, text in enumerate(texts):
+        places.setdefault(text, []).append(at)
+    return places
+
+
+def _from_pairs(pairs: Iterable[tuple[str, str]], test: Sequence[Row]) -> Repeats:
+    texts = {row.id: row.instruction for row in test}
+    met: dict[str, list[str]] = {}
+    for test_id, train_id in pairs:
+        met.setdefault(test_id, []).append(train_id)
+    examples = [
+        Group(_shown(texts[test_id]), (test_id, *ids[: _EXAMPLES - 1]), 1 + len(ids))
+        for test_id, ids in islice(met.items(), _EXAMPLES)
+    ]
+    return Repeats(len(met), sum(map(len, met.values())), tuple(examples))
+
+
+def _meeting(
+    test: Sequence[Row], train: Sequence[Row], places: Sequence[Sequence[int]], *, output: bool = False
+) -> Repeats:
+    met = [(row, there) for row, there in zip(test, places, strict=True) if there]
+    examples = [
+        Group(
+            _shown((row.output or "") if output else row.instruction),
+            (row.id, *(train[at].id for at in there[: _EXAMPLES - 1])),
+            1 + len(there),
+        )
+        for row, there in met[:_EXAMPLES]
+    ]
+    return Repeats(len(met), len({at for _, there in met for at in there}), tuple(examples))
+
+
+def _lengths(rows: Sequence[Row], count_tokens: CountTokens | None, watcher: Watcher) -> dict[str, Lengths]:
+    texts = {
+        "instruction": [row.instruction for row in rows],
+        "output": [row.output for row in rows if row.output is not None],
+    }
+    found = {name: _spread([len(text) for text in column]) for name, column in texts.items() if column}
+    if count_tokens is not None:
+        for name, column in texts.items():
+            if column:
+                watcher.say(f"counting tokens of {len(column)} {name}s")
+                found[f"{name} tokens"] = _spread(count_tokens(column))
+    return found
+
+
+def _spread(lengths: Sequence[int]) -> Lengths:
+    values = np.asarray(lengths)
+    p50, p95, p99 = (float(value) for value in np.percentile(values, _PERCENTILES))
+    return Lengths(round(float(values.mean()), 2), p50, p95, p99, int(values.max()))
+
+
+def _shown(key: Hashable) -> str:
+    text = " ⟶ ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -1,0 +1,289 @@
+"""A file of predictions: `triptych predict`.
+
+predictions.json            [{"id", "output"}] in the data's order; written whole, at the end
+predictions.jsonl.part      rows as they are finished; the same command goes on from it
+predictions.record.json     what made them: settings, hashes, what ended each row, the check, scores
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from triptych.data import Row, find_overlap, read_rows, sha256_of_file
+from triptych.errors import ConfigError
+from triptych.generate.check import Check, check_predictions
+from triptych.generate.engine import generate_rows
+from triptych.generate.part import PartFile, peek, refuse_changed
+from triptych.generate.plan import Limits, choose_limits
+from triptych.generate.quality import Quality, measure_quality
+from triptych.generate.record import finished_rows, prompt_texts, write_predictions
+from triptych.generate.settings import Generated, GenerationSettings
+from triptych.generate.stops import patterns_of
+from triptych.models import LoadedModel, ModelSpec, identify, load_adapter, load_model
+from triptych.models.device import choose_device, choose_dtype
+from triptych.progress import Watcher
+from triptych.prompts import (
+    Draw,
+    RenderedPrompt,
+    Template,
+    draw_demos,
+    find_template,
+    render_prompt,
+    template_from_text,
+)
+from triptych.records.provenance import provenance
+
+__all__ = ["PredictRequest", "Predictions", "predict_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """What to write, as the command line says it."""
+
+    model: ModelSpec
+    data: str
+    prompt: str = "default"
+    template: str | None = None
+    shots: int = 0
+    seed: int = 0
+    draw: Draw = "item"
+    pool: str | None = None
+    adapter: Path | None = None
+    limit: int | None = None
+    max_tokens: int = 2048
+    """Longest prompt with its output; demonstrations that don't fit are dropped."""
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    stop_texts: bool = True
+    """Rows end where the template's own texts begin again, too (`generate.stops`)."""
+    batch_rows: int | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What was written, and how it looks."""
+
+    rows: tuple[Generated, ...]
+    check: Check
+    quality: Quality | None
+    """Where all rows have outputs to compare with."""
+    rows_known: int
+    """Rows that an earlier run of the same command had written."""
+    seconds: float
+    """Writing the others took; models not loaded in it."""
+
+
+def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predictions:
+    """Continue every row's prompt and write the predictions.
+
+    The same request goes on where an earlier process was stopped, and ends with the file it would have ended with.
+
+    Raises:
+        RunChangedError: `out`, or what was begun for it, belongs to another run; the differences are named.
+        InputError: anything else in the request that can't be used; nothing is written then.
+    """
+    _check(request, out)
+    template = template_from_text(request.template) if request.template else find_template(request.prompt)
+    if request.stop_texts:
+        patterns = (*request.generation.stop_patterns, *patterns_of(template, shots=request.shots))
+        request = replace(request, generation=replace(request.generation, stop_patterns=patterns))
+    rows = read_rows(request.data, need_output=False)[: request.limit]
+    pool = _pool(request, rows, watcher)
+    facts = _facts(request, template, rows, pool)
+    part_path = out.with_suffix(".jsonl.part")
+    begun = None if request.fresh else peek(part_path)
+    if begun:
+        refuse_changed(part_path, {key: begun["facts"].get(key) for key in facts}, facts)
+    elif out.exists() and not request.fresh:
+        written = finished_rows(out, facts)
+        watcher.say("these predictions are there already; --fresh writes them again")
+        return _judge(written, rows, template, known=len(written), seconds=0.0)
+    spec = request.model
+    if begun and spec.threads is None:  # sums of 16-bit numbers depend on how many threads make them
+        spec = replace(spec, threads=begun["chosen"]["threads"] or None)
+    loaded = load_model(spec)
+    adapter = _adapter(request, loaded, template, watcher)
+    prompts = _prompts(request, rows, template, pool, loaded, watcher)
+    facts["prompts_sha256"] = _sha256([[p.row_id, p.ids, p.stop_ids] for p in prompts])
+    part = None if request.fresh else PartFile.resume(part_path, facts)
+    if part is None:
+        limits = choose_limits(loaded, request.batch_rows)
+        part = PartFile.begin(part_path, facts, {"threads": loaded.info["threads"], "limits": limits.record()})
+    if part.known:
+        watcher.say(f"{len(part.known)} of {len(rows)} rows were written before; going on")
+    began = time.monotonic()
+    try:
+        written = generate_rows(
+            loaded,
+            prompts,
+            request.generation,
+            watcher,
+            part.add,
+            known=part.known,
+            limits=Limits(**part.chosen["limits"]),
+        )
+    except BaseException:
+        part.close()
+        raise
+    result = _judge(written, rows, template, known=len(part.known), seconds=time.monotonic() - began)
+    used = {"model": loaded.info, "adapter": adapter, "prompt": {"name": template.name, **template.record()}}
+    write_predictions(
+        out,
+        written,
+        {
+            "facts": facts,
+            "chosen": part.chosen,
+            "check": [{"kind": f.kind, "hard": f.hard, "rows": list(f.row_ids)} for f in result.check.findings],
+            "quality": result.quality.record() if result.quality else None,
+            "seconds": result.seconds,
+            "rows_known": result.rows_known,
+            "provenance": {**provenance(), **used, "data": request.data, "pool": request.pool},
+        },
+    )
+    part.remove()
+    return result
+
+
+def _check(request: PredictRequest, out: Path) -> None:
+    if request.shots and request.pool is None:
+        raise ConfigError(
+            "demonstrations need rows to be drawn from",
+            where="--shots",
+            found=f"--shots {request.shots} without --pool",
+            fix="give the training data with --pool",
+        )
+    if out.is_dir():
+        raise ConfigError(
+            "the predictions go into a file, and this is a folder",
+            where="--out",
+            found=str(out),
+            fix=f"give the file's name too, e.g. --out {out / 'predictions.json'}",
+        )
+    if out.resolve() == Path(request.data).resolve():
+        raise ConfigError("the predictions would replace the data", where="--out", found=str(out))
+
+
+def _pool(request: PredictRequest, rows: Sequence[Row], watcher: Watcher) -> list[Row]:
+    """Rows that may be shown: those of the pool that are not to be predicted."""
+    if not request.shots or request.pool is None:
+        return []
+    pool = read_rows(request.pool)
+    if overlap := find_overlap(pool, rows):
+        watcher.say(f"warning: {overlap.message()}; these are never shown as demonstrations")
+        pool = [row for row in pool if row.id not in overlap.train_ids]
+    if request.shots > len(pool):
+        raise ConfigError(
+            "more demonstrations are asked for than there are rows to show",
+            where="--shots",
+            found=f"--shots {request.shots}, {len(pool)} rows in {request.pool} that are not in {request.data}",
+            fix="lower --shots, or give more rows with --pool",
+        )
+    return pool
+
+
+def _facts(request: PredictRequest, template: Template, rows: Sequence[Row], pool: Sequence[Row]) -> dict[str, Any]:
+    """What decides the texts, as far as it is known before the weights are loaded; no names, only contents."""
+    device = choose_device(request.model.device)
+    shown = {"seed": request.seed, "draw": request.draw, "pool_sha256": _sha256([asdict(row) for row in pool])}
+    return {
+        "model": {
+            **identify(request.model),
+            "quantize": request.model.quantize,
+            "double_quant": request.model.double_quant if request.model.quantize == "nf4" else None,
+            "dtype": choose_dtype(request.model.dtype, device)[0],
+            "device": device.type,
+        },
+        "adapter_sha256": _adapter_sha256(request.adapter) if request.adapter else None,
+        "prompt_sha256": template.sha256,
+        "demonstrations": {"shots": request.shots, **(shown if request.shots else {})},
+        "data": {"rows": len(rows), "sha256": _sha256([[row.id, row.instruction] for row in rows])},
+        "max_tokens": request.max_tokens,
+        "generation": request.generation.record(),
+    }
+
+
+def _adapter_sha256(folder: Path) -> str | None:
+    """Hash of an adapter's weights and settings; None where they are missing (loading it says so)."""
+    files = [folder / name for name in ("adapter_model.safetensors", "adapter_config.json")]
+    return _sha256([sha256_of_file(file) for file in files]) if all(file.is_file() for file in files) else None
+
+
+def _adapter(request: PredictRequest, loaded: LoadedModel, template: Template, watcher: Watcher) -> Any:
+    if request.adapter is None:
+        return None
+    _, facts = load_adapter(loaded, request.adapter)
+    if facts.get("prompt_sha256") not in (None, template.sha256):
+        watcher.say(
+            f"warning: the adapter was trained with another prompt ({facts.get('prompt')}, "
+            f"sha256 {facts['prompt_sha256'][:12]}…) than `{template.name}` ({template.sha256[:12]}…)"
+        )
+    return facts or str(request.adapter)
+
+
+def _prompts(
+    request: PredictRequest,
+    rows: Sequence[Row],
+    template: Template,
+    pool: Sequence[Row],
+    loaded: LoadedModel,
+    watcher: Watcher,
+) -> list[RenderedPrompt]:
+    limit = min(request.max_tokens, loaded.max_tokens or request.max_tokens)
+    if request.generation.max_new_tokens >= limit:
+        raise ConfigError(
+            "the new tokens leave no room for a prompt",
+            where="--max-new-tokens",
+            found=str(request.generation.max_new_tokens),
+            expected=f"less than {limit}, the longest prompt with its output",
+        )
+    prompts = [
+        render_prompt(
+            row,
+            template,
+            loaded.profile,
+            demos=draw_demos(pool, request.shots, seed=request.seed, draw=request.draw, row_id=row.id),
+            max_tokens=limit,
+            reserve=request.generation.max_new_tokens,
+        )
+        for row in rows
+    ]
+    ends = _ends_of(loaded)
+    prompts = [replace(prompt, stop_ids=tuple(dict.fromkeys([*prompt.stop_ids, *ends]))) for prompt in prompts]
+    if dropped := sum(prompt.n_demos_dropped for prompt in prompts):
+        watcher.say(f"warning: {dropped} demonstrations did not fit {limit} tokens and were dropped")
+    return prompts
+
+
+def _ends_of(loaded: LoadedModel) -> list[int]:
+    """Every token the model's own configuration says it ends with: end of turn, where it was tuned for turns."""
+    ends = [getattr(config, "eos_token_id", None) for config in (loaded.model.config, loaded.model.generation_config)]
+    return [token for end in ends if end is not None for token in (end if isinstance(end, list) else [end])]
+
+
+def _judge(
+    written: Sequence[Generated], rows: Sequence[Row], template: Template, *, known: int, seconds: float
+) -> Predictions:
+    check = check_predictions(
+        [(row.row_id, row.text) for row in written],
+        rows,
+        stopped_by={row.row_id: row.stopped_by for row in written},
+        prompt_texts=prompt_texts(template),
+    )
+    return Predictions(tuple(written), check, _quality(written, rows), known, seconds)
+
+
+def _quality(written: Sequence[Generated], rows: Sequence[Row]) -> Quality | None:
+    references = [row.output for row in rows if row.output]
+    if len(references) != len(rows):
+        return None
+    return measure_quality([row.text for row in written], references)
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()

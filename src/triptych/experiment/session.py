@@ -1,0 +1,120 @@
+"""The model of a run: loaded once, when the first thing needs it; its scorer; the adapter that is on it now.
+
+What was found when the run began (dtype, threads, how weights are held, the token budget) is written to the lock, and
+is what it was when the run goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych.data import Row
+from triptych.experiment.config import ExperimentConfig
+from triptych.experiment.folder import RunFolder
+from triptych.likelihood.cache import score_cache
+from triptych.likelihood.score import Scorer
+from triptych.models import Adapter, LoadedModel, check_targets, detach_adapter, load_adapter, load_model, switched
+from triptych.progress import Watcher
+from triptych.prompts.ranking import Vectors
+from triptych.records.provenance import peak_memory, provenance
+from triptych.records.store import read_json, write_json
+
+__all__ = ["Session"]
+
+
+class Session:
+    """A run's model and what is known of it."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        folder: RunFolder,
+        watcher: Watcher,
+        held: dict[str, Any],
+        *,
+        writes: bool = True,
+    ) -> None:
+        self.config, self.folder, self.watcher, self._writes = config, folder, watcher, writes
+        self.chosen: dict[str, Any] = held.get("chosen", {})
+        self.begun: dict[str, Any] = held.get("begun", {})
+        self.loaded: LoadedModel | None = None
+        self.scorer: Scorer | None = None
+        self.adapter: Adapter | None = None
+        self._adapter_of: Path | None = None
+
+    def model(self) -> tuple[LoadedModel, Scorer]:
+        """The model and its scorer."""
+        if self.loaded is None or self.scorer is None:
+            self.watcher.say(f"loading {self.config.model.name}")
+            chosen = dict(self.chosen)
+            budget = chosen.pop("budget_tokens", None)
+            spec = dataclasses.replace(self.config.model.spec(), **chosen)
+            self.loaded = load_model(spec)
+            if self.config.strategies.qlora:
+                check_targets(self.loaded, self.config.tune.lora())  # now, not after an hour of base cells
+            cache = score_cache(self.loaded) if self.config.cache else None
+            self.scorer = Scorer(self.loaded, budget_tokens=budget, cache=cache)
+            if not self.begun and self._writes:
+                self._remember(self.loaded, self.scorer)
+        return self.loaded, self.scorer
+
+    def wear(self, folder: Path) -> Adapter:
+        """Put the adapter of this folder on the model, switched on; another one is taken off first."""
+        if self.adapter is None or self._adapter_of != folder:
+            self.take_off()
+            loaded, _ = self.model()
+            self.adapter, _ = load_adapter(loaded, folder)
+            self._adapter_of = folder
+        return self.adapter
+
+    def worn(self, adapter: Adapter, folder: Path) -> None:
+        """A training has just left this adapter on the model, and saved it to this folder."""
+        self.adapter, self._adapter_of = adapter, folder
+
+    def take_off(self) -> None:
+        """Leave the base model without any adapter."""
+        if self.adapter is not None:
+            loaded, _ = self.model()
+            detach_adapter(loaded, self.adapter)
+            self.adapter, self._adapter_of = None, None
+
+    def vectors(self, rows: Sequence[Row]) -> Vectors:
+        """The rows' instructions as vectors, by the base model or the one that is named."""
+        from triptych.models.embed import embed_texts
+
+        texts = [row.instruction for row in rows]
+        name = self.config.strategies.demos.embedding
+        if name != "model":
+            return embed_texts(texts, model=name)
+        loaded, _ = self.model()
+        with switched(self.adapter, on=False):
+            return embed_texts(texts, model=loaded)
+
+    def max_tokens(self) -> int:
+        """Longest rendering: the experiment's limit, or the model's context where that is shorter."""
+        loaded, _ = self.model()
+        return min(self.config.max_tokens, loaded.max_tokens or self.config.max_tokens)
+
+    def note_memory(self) -> int | None:
+        """Keep the largest of all processes that worked on this run, killed ones included."""
+        held = read_json(self.folder.lock)
+        known, now = held.get("peak_memory_bytes"), peak_memory()
+        if now is not None and now > 1.02 * (known or 0):
+            write_json(self.folder.lock, {**held, "peak_memory_bytes": now})
+            return now
+        return known or now
+
+    def _remember(self, loaded: LoadedModel, scorer: Scorer) -> None:
+        self.chosen = {
+            "dtype": loaded.info["dtype"],
+            "threads": loaded.info["threads"] or None,
+            "hold": loaded.info["weights_held"] if self.config.model.quantize == "nf4" else "auto",
+            "budget_tokens": scorer.budget,
+        }
+        facts = {**loaded.info, "passes": "packed" if scorer.packed else "one row at a time"}
+        self.begun = {**provenance(), "model": facts, "max_tokens": self.max_tokens()}
+        held = read_json(self.folder.lock)
+        write_json(self.folder.lock, {**held, "chosen": self.chosen, "begun": self.begun})

@@ -1,0 +1,248 @@
+"""An experiment's rows as the model will see them, before any model is there: every cell, every training.
+
+    test rows  ─► render_cell      ─► a view per cell
+    train rows ─► render_training  ─► a view per training
+               └► render_cell      ─► the same rows by the scoring path, to be held against the former
+
+Needs the tokenizer alone. Demonstrations chosen by the model's own vectors can't be shown without it: those cells are
+named and left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from triptych.data import Dataset, Row, load_dataset
+from triptych.errors import DataError, ModelError
+from triptych.experiment.cells import NEAREST, CellSpec, TrainingSpec, demo_pool, grid, needs_train, trainings
+from triptych.experiment.config import ExperimentConfig
+from triptych.experiment.showing import BY_VECTORS, Demonstrations, render_cell, render_training
+from triptych.models import TokenizerProfile
+from triptych.progress import Watcher
+from triptych.prompts import Order, Rendered, Template
+
+__all__ = ["Pair", "View", "Views", "longest_rendering", "read_data", "spread", "view_experiment"]
+
+MOST_ROWS = 20_000
+"""Of one view; of more rows, so many are looked at, evenly spaced."""
+MOST_WITH_DEMOS = 2000
+"""Training rows with demonstrations are long, and each needs its own choice."""
+MOST_PAIRS = 500
+_NO_LIMIT = 1 << 30
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class View:
+    """Rows of one cell or one training."""
+
+    name: str
+    """The cell's name, or `training NAME`."""
+    prompt: str
+    rows: tuple[Row, ...]
+    """Those that were looked at and can be rendered."""
+    rendered: tuple[Rendered, ...]
+    n_rows: int
+    """Rows there are; `rows` and `too_long` together are fewer where only some were looked at."""
+    max_tokens: int
+    too_long: tuple[str, ...] = ()
+    """Ids of rows beyond `max_tokens` even without demonstrations."""
+    training: TrainingSpec | None = None
+    """Set for rows to train on."""
+    cell: CellSpec | None = None
+    """Set for rows to score."""
+
+    @property
+    def n_seen(self) -> int:
+        """Rows looked at."""
+        return len(self.rows) + len(self.too_long)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row by the path it is trained by and by the path it is scored by."""
+
+    training: str
+    trained: Rendered
+    scored: Rendered
+
+
+@dataclass(frozen=True)
+class Views:
+    """All that can be looked at before a model is loaded."""
+
+    data: Dataset
+    templates: Mapping[str, Template]
+    profile: TokenizerProfile
+    views: tuple[View, ...]
+    pairs: tuple[Pair, ...]
+    trainings: tuple[TrainingSpec, ...]
+    left_out: tuple[str, ...] = ()
+    """Cells whose demonstrations only the model can choose."""
+
+
+def read_data(config: ExperimentConfig, watcher: Watcher | None = None) -> Dataset:
+    """The experiment's rows.
+
+    Args:
+        config: says which; train rows are read if some strategy needs them.
+        watcher: is told how each file was read.
+
+    Raises:
+        DataError: a file or a row is unusable.
+    """
+    given = config.data
+    return load_dataset(
+        train=given.train if needs_train(config) else None,
+        test=given.test,
+        folder=given.dir,
+        train_rows=given.train_rows,
+        test_rows=given.test_rows,
+        dev_rows=given.dev_rows,
+        seed=given.seed,
+        strict=given.strict,
+        columns=given.columns,
+        derive=given.derive,
+        watcher=watcher,
+    )
+
+
+def longest_rendering(config: ExperimentConfig, profile: TokenizerProfile) -> int:
+    """The experiment's limit in tokens, or the model's context where that is shorter.
+
+    Raises:
+        ModelError: the model's config.json can't be read.
+    """
+    from transformers import AutoConfig
+
+    name = profile.tokenizer.name_or_path
+    try:
+        found = AutoConfig.from_pretrained(name, revision=config.model.revision).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            "the model's config.json can't be read", where=config.model.name, found=str(error).split("\n")[0]
+        ) from error
+    positions = getattr(found, "max_position_embeddings", None)
+    return min(config.max_tokens, positions or config.max_tokens)
+
+
+def view_experiment(
+    config: ExperimentConfig,
+    data: Dataset,
+    templates: Mapping[str, Template],
+    profile: TokenizerProfile,
+    *,
+    max_tokens: int,
+    demonstrations: Demonstrations | None = None,
+) -> Views:
+    """Render all cells and trainings.
+
+    Args:
+        config: the experiment.
+        data: its rows.
+        templates: every prompt of the grid, by name.
+        profile: the model's tokenizer.
+        max_tokens: longest rendering: the experiment's limit, or the model's context where that is shorter.
+        demonstrations: the run's own, so that what it built to choose them is built once.
+
+    Raises:
+        ModelError: a prompt has no tokens and the model has no BOS.
+    """
+    shown = demonstrations or Demonstrations(demo_pool(data), config.strategies.demos)
+    blind = [cell.name for cell in grid(config) if cell.k and cell.select in BY_VECTORS]
+    cells = [
+        _cell(cell, data.test, shown, templates, profile, max_tokens) for cell in grid(config) if cell.name not in blind
+    ]
+    seen = [t for t in trainings(config) if not (t.k and t.select in BY_VECTORS)]
+    blind += [f"training {t.name}" for t in trainings(config) if t not in seen]
+    longest = min(max_tokens, config.tune.max_tokens)
+    trained = [_training(t, data.train, shown, templates, profile, longest) for t in seen]
+    pairs = [pair for t in seen for pair in _pairs(t, data, shown, templates, profile, longest)]
+    return Views(data, templates, profile, (*cells, *trained), tuple(pairs), tuple(trainings(config)), tuple(blind))
+
+
+def spread(values: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, evenly spaced, the first included."""
+    n = len(values)
+    return list(values) if n <= most else [values[i * n // most] for i in range(most)]
+
+
+def _cell(
+    cell: CellSpec,
+    rows: Sequence[Row],
+    shown: Demonstrations,
+    templates: Mapping[str, Template],
+    profile: TokenizerProfile,
+    max_tokens: int,
+) -> View:
+    def one(row: Row, limit: int) -> Rendered:
+        return render_cell(cell, [row], shown, templates, profile, max_tokens=limit).rows[0]
+
+    kept, rendered, too_long = _each(spread(rows, MOST_ROWS), one, max_tokens)
+    return View(cell.name, cell.prompt, kept, rendered, len(rows), max_tokens, too_long, cell=cell)
+
+
+def _training(
+    training: TrainingSpec,
+    rows: Sequence[Row],
+    shown: Demonstrations,
+    templates: Mapping[str, Template],
+    profile: TokenizerProfile,
+    max_tokens: int,
+) -> View:
+    template = templates[training.prompt]
+
+    def one(row: Row, _: int) -> Rendered:  # as training does: whole, or not at all
+        return render_training(training, [row], shown, template, profile, max_tokens=_NO_LIMIT)[0]
+
+    looked_at = spread(rows, MOST_WITH_DEMOS if training.k else MOST_ROWS)
+    kept, rendered, too_long = _each(looked_at, one, max_tokens)
+    name = f"training {training.name}"
+    return View(name, training.prompt, kept, rendered, len(rows), max_tokens, too_long, training=training)
+
+
+def _each(
+    rows: Sequence[Row], one: Callable[[Row, int], Rendered], max_tokens: int
+) -> tuple[tuple[Row, ...], tuple[Rendered, ...], tuple[str, ...]]:
+    kept: list[Row] = []
+    rendered: list[Rendered] = []
+    too_long: list[str] = []
+    for row in rows:
+        try:
+            found = one(row, max_tokens)
+        except DataError:
+            found = one(row, _NO_LIMIT)  # what is wrong with it other than its length is an error here too
+        if len(found.ids) > max_tokens:
+            too_long.append(row.id)
+        else:
+            kept.append(row)
+            rendered.append(found)
+    return tuple(kept), tuple(rendered), tuple(too_long)
+
+
+def _pairs(
+    training: TrainingSpec,
+    data: Dataset,
+    shown: Demonstrations,
+    templates: Mapping[str, Template],
+    profile: TokenizerProfile,
+    max_tokens: int,
+) -> list[Pair]:
+    """Test and training rows by both paths, with the same demonstrations where there are any."""
+    cell = CellSpec("qlora", training.prompt, training=training)
+    if training.k:
+        order: Order | None = "nearest-last" if training.select in NEAREST else None
+        cell = replace(cell, k=training.k, select=training.select, draw="item", order=order, seed=training.seed)
+    template = templates[training.prompt]
+    pairs = []
+    for row in [*spread(data.test, MOST_PAIRS), *spread(data.train, MOST_PAIRS)]:
+        try:
+            scored = render_cell(cell, [row], shown, templates, profile, max_tokens=max_tokens).rows[0]
+            trained = render_training(training, [row], shown, template, profile, max_tokens=max_tokens)[0]
+        except DataError:  # too long: seen by neither
+            continue
+        pairs.append(Pair(training.name, trained, scored))
+    return pairs

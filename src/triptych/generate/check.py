@@ -1,0 +1,183 @@
+"""Checking a file of predictions against the rows it is for.
+
+Hard findings say that the file is wrong: rows missing, doubled or in another order, texts that no one wrote (special
+tokens, broken characters, the prompt again), empty ones. Soft ones say that a text looks odd: far too long, or going
+in circles.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from triptych.data import Row, normalise
+from triptych.errors import DataError
+from triptych.generate.settings import StoppedBy
+
+__all__ = ["Check", "Finding", "check_predictions", "loops", "read_predictions"]
+
+_SPECIAL = re.compile(
+    r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:bos|eos|pad|unk|mask)>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<0x[0-9A-F]{2}>"
+)
+_ECHO_CHARACTERS = 8  # an instruction shorter than this may well stand in an output
+_FAR_LONGER = 4  # times the median length
+_LONG_CHARACTERS = 80  # an output shorter than this is never "far longer"
+_LOOP_CHARACTERS = 16
+_LOOP_TIMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A kind of fault and the rows that have it."""
+
+    kind: str
+    hard: bool
+    says: str
+    row_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a check found; `ok` if nothing hard."""
+
+    n_rows: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file can be handed in."""
+        return not any(finding.hard for finding in self.findings)
+
+
+@dataclass
+class _Found:
+    rows: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, kind: str, row_id: str) -> None:
+        self.rows.setdefault(kind, []).append(row_id)
+
+
+_KINDS = {
+    "missing": (True, "rows of the data have no prediction"),
+    "unknown": (True, "predictions for ids that the data doesn't have"),
+    "repeated": (True, "ids that stand there more than once"),
+    "order": (True, "rows that stand elsewhere than in the data"),
+    "empty": (True, "outputs with no visible text"),
+    "special": (True, "outputs with special tokens or byte tokens in their text"),
+    "broken": (True, "outputs with U+FFFD: bytes that make no character"),
+    "echo": (True, "outputs that repeat their instruction or the prompt's fixed text"),
+    "cut": (False, "outputs that were cut at the most new tokens"),
+    "long": (False, f"outputs more than {_FAR_LONGER} times as long as usual"),
+    "loop": (False, "outputs that go in circles"),
+}
+
+
+def read_predictions(path: Path) -> list[tuple[str, str]]:
+    """(id, output) of a JSON list `[{"id", "output"}]`; integer ids become text.
+
+    Raises:
+        DataError: the file isn't such a list; the first entry that is wrong is named.
+    """
+    expected = 'a JSON list of {"id": "…", "output": "…"}'
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "the predictions can't be read", where=str(path), found=str(error), expected=expected
+        ) from error
+    if not isinstance(value, list):
+        raise DataError("the predictions are no list", where=str(path), found=type(value).__name__, expected=expected)
+    found = []
+    for number, entry in enumerate(value, 1):
+        row_id = entry.get("id") if isinstance(entry, dict) else None
+        output = entry.get("output") if isinstance(entry, dict) else None
+        if isinstance(row_id, bool) or not isinstance(row_id, str | int) or not isinstance(output, str):
+            raise DataError(
+                "a prediction has no id or no text",
+                where=f"{path}, entry {number}",
+                found=json.dumps(entry, ensure_ascii=False)[:120],
+                expected=expected,
+            )
+        found.append((str(row_id), output))
+    return found
+
+
+def check_predictions(
+    predictions: Sequence[tuple[str, str]],
+    rows: Sequence[Row],
+    *,
+    stopped_by: Mapping[str, StoppedBy] | None = None,
+    special: Collection[str] = (),
+    prompt_texts: Sequence[re.Pattern[str]] = (),
+) -> Check:
+    """Look at every prediction.
+
+    Args:
+        predictions: (id, output), in the file's order.
+        rows: of the data, in its order.
+        stopped_by: what ended each row, if it is known (a file's record says it).
+        special: the tokenizer's special tokens; the usual ones are looked for in any case.
+        prompt_texts: fixed texts of the prompt that no output should have.
+    """
+    found = _Found()
+    _check_ids([row_id for row_id, _ in predictions], [row.id for row in rows], found)
+    asked = {row.id: row.instruction for row in rows}
+    usual = statistics.median(len(text) for _, text in predictions) if predictions else 0
+    for row_id, text in predictions:
+        if not text.strip():
+            found.note("empty", row_id)
+        if _SPECIAL.search(text) or any(token in text for token in special):
+            found.note("special", row_id)
+        if "\ufffd" in text:
+            found.note("broken", row_id)
+        if _echoes(text, asked.get(row_id, "")) or any(pattern.search(text) for pattern in prompt_texts):
+            found.note("echo", row_id)
+        if (stopped_by or {}).get(row_id) == "length":
+            found.note("cut", row_id)
+        if len(text) > max(_LONG_CHARACTERS, _FAR_LONGER * usual):
+            found.note("long", row_id)
+        if loops(text):
+            found.note("loop", row_id)
+    findings = [Finding(k, *_KINDS[k], tuple(found.rows[k])) for k in _KINDS if k in found.rows]
+    return Check(len(predictions), tuple(findings))
+
+
+def _check_ids(given: Sequence[str], wanted: Sequence[str], found: _Found) -> None:
+    counts = Counter(given)
+    for row_id in wanted:
+        if row_id not in counts:
+            found.note("missing", row_id)
+    known = set(wanted)
+    for row_id, count in counts.items():
+        if row_id not in known:
+            found.note("unknown", row_id)
+        elif count > 1:
+            found.note("repeated", row_id)
+    place = {row_id: at for at, row_id in enumerate(wanted)}
+    there = list(dict.fromkeys(row_id for row_id in given if row_id in known))
+    for row_id, right in zip(there, sorted(there, key=place.__getitem__), strict=True):
+        if row_id != right:
+            found.note("order", row_id)
+
+
+def _echoes(text: str, instruction: str) -> bool:
+    asked = normalise(instruction)
+    return len(asked) >= _ECHO_CHARACTERS and asked in normalise(text)
+
+
+def loops(text: str) -> bool:
+    """Whether a text ends in a stretch said four times or more, of sixteen characters or more in all."""
+    text = text.rstrip()
+    for size in range(1, len(text) // _LOOP_TIMES + 1):
+        unit = text[-size:]
+        times = 1
+        while text.endswith(unit * (times + 1)):
+            times += 1
+        if times >= _LOOP_TIMES and times * size >= _LOOP_CHARACTERS:
+            return True
+    return False

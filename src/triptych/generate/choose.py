@@ -1,0 +1,74 @@
+"""Choosing the next token: the likeliest, or one drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from triptych.generate.settings import GenerationSettings
+from triptych.likelihood.head import Head
+
+__all__ = ["Chooser", "generator_of"]
+
+_CHUNK_COLUMNS = 8192  # of the vocabulary at a time, so that no [rows, vocabulary] tensor is made
+
+
+class Chooser:
+    """Next tokens of rows.
+
+    Args:
+        head: the model's output head.
+        settings: `temperature` 0 is greedy, else temperature, `top_k` and `top_p` are transformers' own.
+        row_ids: of the rows that will be asked for, by index; each draws from a generator of its own.
+    """
+
+    def __init__(self, head: Head, settings: GenerationSettings, row_ids: Sequence[str]) -> None:
+        self._head = head
+        self._warpers = _warpers(settings) if settings.temperature else None
+        self._seed, self._row_ids = settings.seed, row_ids
+        self._generators: dict[int, torch.Generator] = {}
+
+    def __call__(self, hidden: Tensor, rows: Sequence[int]) -> list[int]:
+        """hidden [N, C] of the rows with these N indices -> their next tokens."""
+        if self._warpers is None:
+            return self._likeliest(hidden)
+        logits = self._head.logits(hidden, slice(None))
+        shares = self._warpers(torch.empty(len(rows), 0, dtype=torch.long), logits).softmax(-1).cpu()
+        return [self._draw(share, row) for share, row in zip(shares, rows, strict=True)]
+
+    def _draw(self, shares: Tensor, row: int) -> int:
+        if row not in self._generators:
+            self._generators[row] = generator_of(self._seed, self._row_ids[row])
+        return int(torch.multinomial(shares, 1, generator=self._generators[row]))
+
+    def _likeliest(self, hidden: Tensor) -> list[int]:
+        """The first of the largest logits, as argmax over all of them at once would find it."""
+        best = torch.full((hidden.shape[0],), float("-inf"), device=hidden.device)
+        token = torch.zeros(hidden.shape[0], dtype=torch.long, device=hidden.device)
+        for start in range(0, self._head.weight.shape[0], _CHUNK_COLUMNS):
+            top, at = self._head.logits(hidden, slice(start, start + _CHUNK_COLUMNS)).max(1)
+            better = top > best
+            best, token = torch.where(better, top, best), torch.where(better, at + start, token)
+        found: list[int] = token.tolist()
+        return found
+
+
+def generator_of(seed: int, row_id: str) -> torch.Generator:
+    """A row's own random numbers: the same whatever else is written, and in whatever order."""
+    digest = hashlib.sha256(f"triptych-generate:{seed}:{row_id}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def _warpers(settings: GenerationSettings) -> Any:
+    from transformers.generation import logits_process as process
+
+    chain = process.LogitsProcessorList([process.TemperatureLogitsWarper(float(settings.temperature))])
+    if settings.top_k:
+        chain.append(process.TopKLogitsWarper(settings.top_k))
+    if settings.top_p < 1:
+        chain.append(process.TopPLogitsWarper(settings.top_p))
+    return chain

@@ -1,0 +1,226 @@
+"""Writing: prompts in, what the model wrote out, whatever else is written with it.
+
+    prompts ──► groups of a shared prefix ──► waves ──► prefix once, prompts packed, then a token a row at a time
+
+Whether a model's rows can be written together is not assumed but tried (`probe`). If they can't, and for beams,
+`model.generate` writes them (`own`), and that is said.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from triptych.errors import ModelError
+from triptych.generate.attention import Continued
+from triptych.generate.choose import Chooser
+from triptych.generate.own import own_generate
+from triptych.generate.plan import Limits, choose_limits, plan_groups, waves
+from triptych.generate.probe import can_be_continued
+from triptych.generate.settings import Generated, GenerationSettings, Prompt
+from triptych.generate.stops import Writing
+from triptych.likelihood.attention import PrefixKV
+from triptych.likelihood.head import Head, head_of
+from triptych.likelihood.passes import prefix_kv
+from triptych.likelihood.plan import Branch, batches
+from triptych.models import LoadedModel
+from triptych.models.device import out_of_memory
+from triptych.progress import Watcher
+
+__all__ = ["OnRow", "generate_rows"]
+
+logger = logging.getLogger(__name__)
+
+OnRow = Callable[[Generated], None]
+"""Called with each row as it is finished."""
+
+_COMPACT = 0.75  # finished rows leave a wave when so few of it are left: taking them out copies the others
+_tried: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
+
+
+def generate_rows(
+    loaded: LoadedModel,
+    prompts: Sequence[Prompt],
+    settings: GenerationSettings,
+    watcher: Watcher,
+    on_row: OnRow | None = None,
+    *,
+    known: Mapping[str, Generated] | None = None,
+    limits: Limits | None = None,
+) -> list[Generated]:
+    """Continue each prompt, with whatever adapter is switched on.
+
+    Args:
+        loaded: the model.
+        prompts: row ids must be unique.
+        settings: how tokens are chosen and when a row ends.
+        watcher: is told of rows done.
+        on_row: called with each row as it is finished, in no order to rely on; not with known ones.
+        known: rows that are written already, by row id. A wave with any row missing is written whole.
+        limits: bounds of what is computed together; None finds them from free memory.
+
+    Returns:
+        A `Generated` per prompt, in the order given.
+
+    Raises:
+        ModelError: a prompt leaves no room in the context, or holds a token the model doesn't know.
+    """
+    results = dict(known or {})
+    with watcher.phase("writing", len(prompts), done=sum(p.row_id in results for p in prompts)) as advance:
+
+        def done(row: Generated) -> None:
+            if row.row_id not in results:
+                results[row.row_id] = row
+                if on_row is not None:
+                    on_row(row)
+                advance(1)
+
+        if any(prompt.row_id not in results for prompt in prompts):
+            _Writer(loaded, prompts, settings, limits or choose_limits(loaded), results, done, watcher).write()
+    return [results[prompt.row_id] for prompt in prompts]
+
+
+class _Writer:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prompts: Sequence[Prompt],
+        settings: GenerationSettings,
+        limits: Limits,
+        known: Mapping[str, Generated],
+        done: OnRow,
+        watcher: Watcher,
+    ) -> None:
+        self.loaded, self.prompts, self.settings, self.limits = loaded, prompts, settings, limits
+        self.known, self.done, self.watcher = known, done, watcher
+        self.head: Head = head_of(loaded.model)
+        self.most = [settings.limit(prompt, loaded.max_tokens) for prompt in prompts]
+        _check_vocabulary(prompts, self.head)
+        self.chooser_ids = [prompt.row_id for prompt in prompts]
+
+    @torch.inference_mode()
+    def write(self) -> None:
+        if self.settings.beams > 1:
+            self._write_own(max(1, self.limits.rows // self.settings.beams))
+        elif not _can_be_continued(self.loaded, self.head):
+            self.watcher.say("warning: this model's rows can't be written together; they are written one by one")
+            self._write_own(1)
+        else:
+            self._walk(plan_groups(self.prompts), None)
+
+    def _walk(self, branch: Branch, past: PrefixKV | None) -> None:
+        """Write a branch's rows, then its children's; its prefix is released on return."""
+        if not self._missing(branch):
+            return
+        if branch.end > branch.start:
+            past = prefix_kv(self.loaded, branch.ids[: branch.end], past)
+        own = [len(prompt.ids) - branch.end for prompt in self.prompts]
+        for wave in waves(branch.rows, own, self.most, self.limits):
+            if any(self.prompts[row].row_id not in self.known for row in wave):
+                self._write_or_halve(wave, past)
+        for child in branch.children:
+            self._walk(child, past)
+
+    def _missing(self, branch: Branch) -> bool:
+        return any(self.prompts[row].row_id not in self.known for row in branch.rows) or any(
+            self._missing(child) for child in branch.children
+        )
+
+    def _write_or_halve(self, wave: list[int], past: PrefixKV | None) -> None:
+        try:
+            self._write_wave(wave, past)
+            return
+        except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
+            if len(wave) == 1 or not out_of_memory(error):
+                raise
+        if self.loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        logger.warning("out of memory with %d rows written at a time: going on with half", len(wave))
+        half = len(wave) // 2
+        self._write_or_halve(wave[:half], past)
+        self._write_or_halve(wave[half:], past)
+
+    def _write_wave(self, wave: Sequence[int], past: PrefixKV | None) -> None:
+        choose = Chooser(self.head, self.settings, self.chooser_ids)
+        batch = Continued(self.loaded.model, past, len(wave))
+        hidden = self._prompts_of(wave, batch)
+        rows = list(wave)
+        writing = [self._begin(row) for row in rows]
+        while True:
+            tokens = choose(hidden, rows)
+            for row, token in zip(writing, tokens, strict=True):
+                if row.stopped_by is None and row.add(token):
+                    self.done(row.done())
+            left = [at for at, row in enumerate(writing) if row.stopped_by is None]
+            if not left:
+                return
+            if len(left) <= _COMPACT * len(writing):
+                batch.keep(left)
+                rows, writing = [rows[at] for at in left], [writing[at] for at in left]
+                tokens = [tokens[at] for at in left]
+            # a finished row that is carried along writes over one slot, so that it never passes the last position
+            advance = [row.stopped_by is None for row in writing]
+            hidden = batch.extend([[token] for token in tokens], advance=advance)
+
+    def _prompts_of(self, wave: Sequence[int], batch: Continued) -> Tensor:
+        """[B, C] hidden state of each row's last prompt token; the prompts' keys and values are held after."""
+        own = [len(self.prompts[row].ids) - batch.n_prefix for row in wave]
+        hidden = []
+        # rows of a wave are sorted as `batches` sorts, so that each of its passes is a stretch of rows
+        for part in batches(range(len(wave)), own, batch.n_prefix, budget=self.limits.pass_tokens):
+            tokens = [self.prompts[wave[at]].ids[batch.n_prefix :] for at in part]
+            hidden.append(batch.extend(tokens, first=part[0]))
+        return torch.cat(hidden)
+
+    def _write_own(self, at_once: int) -> None:
+        """Through `model.generate`; rows computed together have one limit and the same stop tokens."""
+        order = sorted(
+            range(len(self.prompts)),
+            key=lambda i: (self.most[i], self.prompts[i].stop_ids, len(self.prompts[i].ids), self.prompts[i].ids),
+        )
+        batch: list[int] = []
+        for row in [*order, None]:
+            alike = row is not None and (not batch or self._alike(row, batch[0]))
+            if batch and (not alike or len(batch) == at_once):
+                self._write_own_batch(batch)
+                batch = []
+            if row is not None:
+                batch.append(row)
+
+    def _alike(self, a: int, b: int) -> bool:
+        return self.most[a] == self.most[b] and self.prompts[a].stop_ids == self.prompts[b].stop_ids
+
+    def _write_own_batch(self, batch: Sequence[int]) -> None:
+        prompts = [self.prompts[row] for row in batch]
+        if all(prompt.row_id in self.known for prompt in prompts):
+            return
+        found = own_generate(self.loaded, prompts, self.most[batch[0]], self.settings)
+        for row, tokens in zip(batch, found, strict=True):
+            writing = self._begin(row)
+            writing.take(tokens)
+            self.done(writing.done())
+
+    def _begin(self, row: int) -> Writing:
+        return Writing(self.prompts[row], self.most[row], self.settings, self.loaded.profile.tokenizer)
+
+
+def _can_be_continued(loaded: LoadedModel, head: Head) -> bool:
+    if loaded.model not in _tried:
+        _tried[loaded.model] = can_be_continued(loaded, head)
+    return _tried[loaded.model]
+
+
+def _check_vocabulary(prompts: Sequence[Prompt], head: Head) -> None:
+    for prompt in prompts:
+        if max(prompt.ids) >= head.weight.shape[0]:
+            raise ModelError(
+                "a token is not in the model's vocabulary: this tokenizer belongs to another model",
+                where=f"row {prompt.row_id!r}",
+                found=f"token id {max(prompt.ids)}",
+                expected=f"less than {head.weight.shape[0]}",
+                fix="use the tokenizer that the model was trained with",
+            )

@@ -1,0 +1,173 @@
+"""A file of predictions in the making: a line a row as it is finished, so that a kill at any moment loses no row.
+
+    {"triptych": "predictions", "format": 1, "facts": {…}, "chosen": {…}}    what decides the texts; what was chosen
+    {"id": "…", "output": "…", "n_tokens": 31, "stopped_by": "eos", "ids": […]}
+    …
+
+A last line that was torn by a kill is cut off and its row written again. Two processes can't write one file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from triptych.errors import RunChangedError
+from triptych.generate.settings import Generated
+from triptych.records.lock import changes
+from triptych.records.store import disk_errors
+
+__all__ = ["PartFile", "peek", "refuse_changed"]
+
+_KIND = {"triptych": "predictions", "format": 1}
+_SHOWN = 12
+
+
+class PartFile:
+    """Rows finished so far. Opened by `begin` or `resume`; `add` writes one more."""
+
+    def __init__(self, path: Path, file: IO[bytes], chosen: dict[str, Any], known: dict[str, Generated]) -> None:
+        self.path, self._file = path, file
+        self.chosen = chosen
+        """What the process that began it chose (threads, limits)."""
+        self.known = known
+        """Rows that were there when it was opened."""
+        self._added = False
+
+    @classmethod
+    def begin(cls, path: Path, facts: Mapping[str, Any], chosen: Mapping[str, Any]) -> PartFile:
+        """Start a file with its header; one that is there is overwritten.
+
+        Raises:
+            DiskError: no room or no right to write.
+            RunChangedError: another process is writing it.
+        """
+        header = {**_KIND, "facts": facts, "chosen": chosen}
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+            _take(file, path)
+            file.truncate(0)
+            _line(file, header)
+            os.fsync(file.fileno())
+        return cls(path, file, dict(chosen), {})
+
+    @classmethod
+    def resume(cls, path: Path, facts: Mapping[str, Any]) -> PartFile | None:
+        """Open a file that was begun with the same facts; None if there is none, or none with a whole header.
+
+        Raises:
+            RunChangedError: it was begun with other facts, which are named; or another process is writing it.
+        """
+        with disk_errors(path):
+            try:
+                file = path.open("r+b")
+            except FileNotFoundError:
+                return None
+            _take(file, path)
+            values, whole = _whole_lines(file.read())
+            header = values[0] if values else None
+            if not isinstance(header, dict) or {key: header.get(key) for key in _KIND} != _KIND:
+                file.close()
+                if whole == 0:  # killed before the header was out: nothing is lost
+                    return None
+                raise RunChangedError(
+                    "this is no file of predictions in the making",
+                    where=str(path),
+                    fix="move it away, start over with --fresh, or choose another file with --out",
+                )
+            try:
+                refuse_changed(path, header["facts"], facts)
+            except RunChangedError:
+                file.close()
+                raise
+            file.seek(whole)
+            file.truncate()
+        return cls(path, file, header["chosen"], {row.row_id: row for row in map(_row, values[1:])})
+
+    def add(self, row: Generated) -> None:
+        """Write a row; it is there even if the process is killed right after."""
+        self._added = True
+        value = {"id": row.row_id, "output": row.text, "n_tokens": row.n_tokens, "stopped_by": row.stopped_by}
+        with disk_errors(self.path):
+            _line(self._file, {**value, "ids": list(row.ids)})
+
+    def close(self) -> None:
+        """Leave the file for a later `resume`; a file without rows isn't left."""
+        self._file.close()
+        if not self.known and not self._added:
+            self.path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """The predictions are in their place: this file is done."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+def peek(path: Path) -> dict[str, Any] | None:
+    """The header of a file, if it is there and whole: its `facts` and `chosen`."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.readline())
+    except (OSError, ValueError):
+        return None
+    return header if isinstance(header, dict) and "facts" in header else None
+
+
+def refuse_changed(path: Path, held: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Refuse to go on with a file of another run.
+
+    Raises:
+        RunChangedError: facts differ; each difference is named.
+    """
+    if different := changes(held, json.loads(json.dumps(facts))):
+        more = [f"… and {len(different) - _SHOWN} more"] if len(different) > _SHOWN else []
+        raise RunChangedError(
+            "these predictions were begun with other settings",
+            where=str(path),
+            found="\n    ".join(["", *different[:_SHOWN], *more]),
+            fix="give the settings they were begun with, another file with --out, or start over with --fresh",
+        )
+
+
+def _line(file: IO[bytes], value: Mapping[str, Any]) -> None:
+    file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
+    file.flush()
+
+
+def _whole_lines(content: bytes) -> tuple[list[Any], int]:
+    """The JSON of all lines up to the first torn one, and how many bytes these are."""
+    values, at = [], 0
+    for line in content.splitlines(keepends=True):
+        try:
+            value = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            value = None
+        if value is None:
+            break
+        values.append(value)
+        at += len(line)
+    return values, at
+
+
+def _row(value: dict[str, Any]) -> Generated:
+    return Generated(value["id"], value["output"], value["n_tokens"], value["stopped_by"], tuple(value["ids"]))
+
+
+def _take(file: IO[bytes], path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing guards it there
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise RunChangedError(
+            "another process is writing these predictions",
+            where=str(path),
+            fix="wait for it to end, or choose another file with --out",
+        ) from error

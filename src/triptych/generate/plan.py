@@ -1,0 +1,81 @@
+"""What is written together: rows that share a prefix, in waves of bounded size.
+
+A wave is written from its first token to its last row's end; then the next begins. Which rows meet depends on the
+prompts and the limits alone, not on the order they came in nor on which of them are written already: a wave that was
+cut short is written again whole, and comes out bit by bit the same, 16-bit rounding included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from triptych.generate.settings import Prompt
+from triptych.likelihood.plan import Branch, plan_branches
+from triptych.likelihood.score import default_budget
+from triptych.models import LoadedModel
+from triptych.models.device import free_memory
+from triptych.prompts import Rendered
+
+__all__ = ["Limits", "choose_limits", "plan_groups", "waves"]
+
+_GROUP_SAVES = 4096
+"""Tokens a longer shared prefix must save to be worth waves of its own: about what a wave of few rows wastes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a wave. They bound memory and change no token beyond float rounding."""
+
+    rows: int
+    """Rows written at a time."""
+    kv_tokens: int
+    """Tokens whose keys and values are held at a time, a shared prefix counted once."""
+    pass_tokens: int
+    """Prompt tokens of one forward pass."""
+
+    def record(self) -> dict[str, int]:
+        """For a part file: the run that goes on takes the same."""
+        return asdict(self)
+
+
+def choose_limits(loaded: LoadedModel, rows: int | None = None) -> Limits:
+    """Limits from what memory is free now: a quarter of it holds keys and values."""
+    config: Any = loaded.model.config.get_text_config()
+    n_heads = int(config.num_attention_heads)
+    heads = int(getattr(config, "num_key_value_heads", None) or n_heads)
+    size = int(getattr(config, "head_dim", None) or config.hidden_size // n_heads)
+    width = torch.float32.itemsize if loaded.device.type == "cpu" else loaded.dtype.itemsize
+    each = 2 * int(config.num_hidden_layers) * heads * size * width
+    most = rows or (64 if loaded.device.type == "cpu" else 256)
+    return Limits(most, max(1024, free_memory(loaded.device) // 4 // each), default_budget(loaded))
+
+
+def plan_groups(prompts: Sequence[Prompt]) -> Branch:
+    """The tree of shared prefixes; each branch's own rows are a group. Prefixes leave each row its last token."""
+    return plan_branches([Rendered(p.row_id, p.ids, len(p.ids), 0) for p in prompts], saves=_GROUP_SAVES)
+
+
+def waves(rows: Sequence[int], own: Sequence[int], new: Sequence[int], limits: Limits) -> Iterator[list[int]]:
+    """Cut a group's rows into waves, longest prompts first: like lengths meet, and a long output is likely begun early.
+
+    Args:
+        rows: indices into `own` and `new`, in an order that depends on their tokens alone.
+        own: prompt tokens of each row beyond the shared prefix.
+        new: most new tokens of each row.
+        limits: bounds; a wave has at least one row.
+    """
+    wave: list[int] = []
+    longest = 0
+    for row in sorted(rows, key=lambda i: -own[i]):
+        longer = max(longest, own[row] + new[row])
+        if wave and (len(wave) == limits.rows or (len(wave) + 1) * longer > limits.kv_tokens):
+            yield wave
+            wave, longer = [], own[row] + new[row]
+        wave.append(row)
+        longest = longer
+    if wave:
+        yield wave

@@ -1,0 +1,92 @@
+"""A finished file of predictions and the record beside it, which says what made it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych.data import read_rows, sha256_of_file
+from triptych.errors import DataError, RunChangedError, TemplateError
+from triptych.generate.check import Check, check_predictions, read_predictions
+from triptych.generate.part import refuse_changed
+from triptych.generate.settings import Generated
+from triptych.generate.stops import patterns_of
+from triptych.prompts import Template, template_from_mapping
+from triptych.records import SCHEMA_VERSION
+from triptych.records.store import read_json, write_json, write_text
+
+__all__ = ["check_file", "finished_rows", "prompt_texts", "record_of", "write_predictions"]
+
+_TEXTS = ("zero_shot", "few_shot", "preamble", "style")
+
+
+def record_of(out: Path) -> Path:
+    """Where the record of a file of predictions lies."""
+    return out.with_suffix(".record.json")
+
+
+def write_predictions(out: Path, rows: Sequence[Generated], record: Mapping[str, Any]) -> None:
+    """Write `[{"id", "output"}]` in the order given, and the record with the file's hash and what ended each row.
+
+    Each file is written whole or not at all.
+    """
+    texts = [{"id": row.row_id, "output": row.text} for row in rows]
+    write_text(out, json.dumps(texts, ensure_ascii=False, indent=1) + "\n")
+    ends = [{"id": row.row_id, "n_tokens": row.n_tokens, "stopped_by": row.stopped_by} for row in rows]
+    header = {"schema_version": SCHEMA_VERSION, "out_sha256": sha256_of_file(out)}
+    write_json(record_of(out), {**header, **record, "rows": ends})
+
+
+def finished_rows(out: Path, facts: Mapping[str, Any]) -> list[Generated]:
+    """The predictions that are there already, if they were made with these facts.
+
+    Raises:
+        RunChangedError: they are another run's, or were changed since.
+    """
+    path = record_of(out)
+    try:
+        record: dict[str, Any] = read_json(path)
+        held, sha256 = dict(record["facts"]), record["out_sha256"]
+    except (DataError, LookupError, TypeError, ValueError) as error:
+        raise RunChangedError(
+            "there is a file already, and nothing says how it was made",
+            where=str(out),
+            expected=f"{path.name} beside it, or no file",
+            fix="replace it with --fresh, or choose another file with --out",
+        ) from error
+    refuse_changed(out, {key: held.get(key) for key in facts}, facts)
+    if sha256_of_file(out) != sha256:
+        raise RunChangedError(
+            "these predictions were changed after they were written",
+            where=str(out),
+            fix="write them again with --fresh, or choose another file with --out",
+        )
+    texts = dict(read_predictions(out))
+    return [Generated(row["id"], texts[row["id"]], row["n_tokens"], row["stopped_by"]) for row in record["rows"]]
+
+
+def check_file(path: Path, data: str, limit: int | None = None) -> Check:
+    """Look at a file of predictions; its record, if it has one, says what ended each row and which prompt it was.
+
+    Raises:
+        DataError: the file is no list of predictions, or the data can't be read.
+    """
+    rows = read_rows(data, need_output=False)[:limit]
+    predictions = read_predictions(path)
+    try:
+        record: Any = read_json(record_of(path))
+        ends = {row["id"]: row["stopped_by"] for row in record["rows"]}
+        prompt = record["provenance"]["prompt"]
+        mapping = {key: prompt[key] for key in _TEXTS if key in prompt}
+        texts = prompt_texts(template_from_mapping(mapping, name="", where=str(path)))
+    except (DataError, TemplateError, LookupError, TypeError):
+        ends, texts = {}, []
+    return check_predictions(predictions, rows, stopped_by=ends, prompt_texts=texts)
+
+
+def prompt_texts(template: Template) -> list[re.Pattern[str]]:
+    """What a template has around instructions, with and without demonstrations: no output should have it."""
+    return [re.compile(p) for shots in (0, 1) for p in patterns_of(template, shots=shots) if p.replace("\\\n", "")]

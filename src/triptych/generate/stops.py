@@ -1,0 +1,112 @@
+"""Where a row ends: a stop token, a stop text, its limit. And what its text is then.
+
+A base model goes on with the next demonstration or the next turn instead of ending. What a template puts around outputs
+tells where one is over, so it ends there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from triptych.generate.settings import Generated, GenerationSettings, Prompt, StoppedBy
+from triptych.prompts import Template
+
+__all__ = ["Writing", "patterns_of"]
+
+_FIELD = re.compile(r"\{(\w+)\}")
+_NUMBERS = ("i", "k")
+_TELLING = 4  # characters that are needed to tell a template's text from an output's
+_TAIL = 48  # tokens looked at for a stop text: more than any template's piece has between two fields
+
+
+def patterns_of(template: Template, *, shots: int) -> tuple[str, ...]:
+    """Regular expressions for what a template puts around outputs: where one of them begins, the output is over.
+
+    With demonstrations these are the fixed texts of a demonstration and of the tail (`USER:`, `第2個例子，USER:` with
+    any number), and the line break (with what is around it) that ends a demonstration, if one does; without, those of
+    the zero-shot text. None in styles with turns: there the model's own end of turn tells.
+    """
+    if template.style != "plain":
+        return ()
+    found: dict[str, None] = {}
+    if shots:
+        demo = template.few_shot.demo
+        after = demo[demo.rindex("{output}") + len("{output}") :]
+        if "\n" in (separator := _FIELD.split(after)[0]):
+            found[re.escape(separator)] = None
+    for text in (template.few_shot.demo, template.few_shot.tail) if shots else (template.zero_shot,):
+        for piece in _between_texts(text):
+            if len(_FIELD.sub("", piece).strip()) >= _TELLING:
+                found[_pattern(piece.strip())] = None
+    return tuple(found)
+
+
+def _between_texts(text: str) -> list[str]:
+    """Pieces between the fields that stand for free text; numbers stay in."""
+    pieces, start = [], 0
+    for match in _FIELD.finditer(text):
+        if match[1] not in _NUMBERS:
+            pieces.append(text[start : match.start()])
+            start = match.end()
+    return [*pieces, text[start:]]
+
+
+def _pattern(piece: str) -> str:
+    parts = _FIELD.split(piece)  # text, name of a number, text, …
+    return "".join(r"\d+" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+
+
+class Writing:
+    """A row while it is written.
+
+    Args:
+        prompt: what is continued.
+        limit: most new tokens.
+        settings: for its stop patterns.
+        tokenizer: the model's own.
+    """
+
+    def __init__(self, prompt: Prompt, limit: int, settings: GenerationSettings, tokenizer: Any) -> None:
+        self._prompt, self._limit, self._tokenizer = prompt, limit, tokenizer
+        self._stop_ids = frozenset(prompt.stop_ids)
+        self._patterns = [re.compile(pattern) for pattern in settings.stop_patterns]
+        self.ids: list[int] = []
+        self.stopped_by: StoppedBy | None = None
+
+    def add(self, token: int) -> bool:
+        """Take the next token; True when the row is over."""
+        self.ids.append(token)
+        if token in self._stop_ids:
+            self.stopped_by = "eos"
+        elif self._patterns and self._stop_at(self._text(self.ids[-_TAIL:])) is not None:
+            self.stopped_by = "stop_text"
+        elif len(self.ids) >= self._limit:
+            self.stopped_by = "length"
+        return self.stopped_by is not None
+
+    def take(self, tokens: Sequence[int]) -> None:
+        """Take tokens until the row is over; the rest is not its own."""
+        for token in tokens:
+            if self.add(token):
+                return
+        self.stopped_by = self.stopped_by or "length"
+
+    def done(self) -> Generated:
+        """What was written."""
+        assert self.stopped_by is not None
+        text = self._text(self.ids)
+        if self.stopped_by == "stop_text":
+            text = text[: self._stop_at(text)].rstrip()
+        elif self.stopped_by == "length":
+            text = text.rstrip("\ufffd")  # the first bytes of a character that was cut
+        return Generated(self._prompt.row_id, text, len(self.ids), self.stopped_by, tuple(self.ids))
+
+    def _text(self, ids: Sequence[int]) -> str:
+        kept = [token for token in ids if token not in self._stop_ids]  # not every stop id is marked as special
+        text: str = self._tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _stop_at(self, text: str) -> int | None:
+        return min((match.start() for p in self._patterns if (match := p.search(text))), default=None)

@@ -1,0 +1,197 @@
+"""What `triptych doctor` tries of torch, devices and bitsandbytes: by doing it, not by looking at version numbers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from triptych.models.device import choose_dtype, free_memory
+from triptych.models.speed import matmul_rate
+
+__all__ = ["Finding", "device_findings", "devices", "four_bit_error"]
+
+Status = Literal["ok", "warning", "failure"]
+
+_LITTLE_MEMORY, _NO_MEMORY = 4 << 30, 1 << 30  # the demo model scores in 1.5 GiB and trains in 2
+_CLOSE = 0.02  # relative error of a 16-bit product
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, what was found, and what to do about it."""
+
+    status: Status
+    what: str
+    found: str
+    to_do: str = ""
+
+
+def device_findings() -> Iterator[Finding]:
+    """torch, each device, its memory, 4-bit products and the speed of bfloat16 on it."""
+    yield _torch()
+    yield _gpu()
+    for device in devices():
+        yield _memory(device)
+        yield _four_bit(device)
+        yield _bfloat16(device)
+
+
+def devices() -> list[torch.device]:
+    """The CPU, and every CUDA device that torch sees."""
+    return [torch.device("cpu"), *(torch.device("cuda", i) for i in range(torch.cuda.device_count()))]
+
+
+def _torch() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    build = (
+        f"CUDA {torch.version.cuda}"
+        if torch.version.cuda
+        else f"ROCm {torch.version.hip}"
+        if torch.version.hip
+        else "CPU"
+    )
+    threads = torch.get_num_threads()
+    found = f"{torch.__version__}, built for {build}; {threads} threads, {cores} cores"
+    if threads > cores:
+        return Finding("warning", "torch", found, f"set OMP_NUM_THREADS={cores}, or model.threads")
+    return Finding("ok", "torch", found)
+
+
+def _gpu() -> Finding:
+    cards = _nvidia_smi()
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        driver = f", driver {cards[0][1]}" if cards else ""
+        return Finding("ok", "GPU", f"{', '.join(names)}{driver}")
+    if cards and torch.version.cuda is None:
+        return Finding(
+            "warning",
+            "GPU",
+            f"{cards[0][0]} is here, and this torch is built for the CPU",
+            "install a torch built for CUDA (pytorch.org, Get Started) to use it",
+        )
+    if cards:
+        return Finding(
+            "warning",
+            "GPU",
+            f"{cards[0][0]}, driver {cards[0][1]}, is here, and torch can't use it",
+            f"update the driver to one for CUDA {torch.version.cuda}, or install a torch for an older CUDA",
+        )
+    return Finding("ok", "GPU", "none: the CPU is used")
+
+
+def _nvidia_smi() -> list[tuple[str, str]]:
+    """(name, driver version) of each NVIDIA card the system knows, whatever torch says."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        done = subprocess.run(
+            [program, "--query-gpu=name,driver_version", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    cards = [line.split(",") for line in done.stdout.splitlines() if line.count(",") == 1]
+    return [(name.strip(), driver.strip()) for name, driver in cards]
+
+
+def _memory(device: torch.device) -> Finding:
+    free = free_memory(device)
+    if device.type == "cuda":
+        total = torch.cuda.mem_get_info(device)[1]
+    else:
+        import psutil
+
+        total = psutil.virtual_memory().total
+    found = f"{free / (1 << 30):.1f} of {total / (1 << 30):.1f} GiB free"
+    what = f"memory, {device}"
+    if free < _NO_MEMORY:
+        return Finding("failure", what, found, "end other programs: even the demo model needs 1.5 GiB")
+    if free < _LITTLE_MEMORY:
+        return Finding("warning", what, found, "`triptych plan CONFIG` says whether an experiment fits")
+    return Finding("ok", what, found)
+
+
+def _four_bit(device: torch.device) -> Finding:
+    what = f"4-bit, {device}"
+    try:
+        import bitsandbytes
+
+        error = four_bit_error(device)
+        version = bitsandbytes.__version__
+    except Exception as problem:  # whatever its native library raises, it doesn't work
+        lines = str(problem).strip().splitlines()
+        found = f"bitsandbytes doesn't work: {lines[0] if lines else type(problem).__name__}"
+        return Finding(
+            "failure", what, found, "pip install --upgrade bitsandbytes; until then use `model.quantize: none`"
+        )
+    found = f"bitsandbytes {version}: an NF4 product is within {error:.1e} of the dequantized one"
+    if not error < _CLOSE:  # NaN is not close
+        return Finding(
+            "failure", what, found, "pip install --upgrade bitsandbytes; until then use `model.hold: dequantized`"
+        )
+    return Finding("ok", what, found)
+
+
+def four_bit_error(device: torch.device) -> float:
+    """Relative difference between a product with NF4 weights in packed form and with the values they stand for.
+
+    Raises:
+        RuntimeError: NF4 lost the weights (and whatever bitsandbytes raises).
+    """
+    import bitsandbytes as bnb
+    from bitsandbytes import functional as packing
+
+    generator = torch.Generator().manual_seed(0)
+    dtype = torch.bfloat16 if device.type == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
+    weight = torch.randn(256, 512, generator=generator).to(device, dtype)
+    x = torch.randn(8, 512, generator=generator).to(device, dtype)
+    packed, state = packing.quantize_4bit(weight, blocksize=64, compress_statistics=True, quant_type="nf4")
+    values: Any = packing.dequantize_4bit(packed, state)
+    lost = _relative(values, weight)
+    if not 0.01 < lost < 0.2:  # NF4 of normal weights loses about 9 %
+        raise RuntimeError(f"NF4 changed normal weights by {lost:.0%}, not by about 9 %")
+    product: Any = bnb.matmul_4bit(x, packed.t(), quant_state=state)
+    return _relative(product, x.float() @ values.float().t())
+
+
+def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(((a.float() - b.float()).norm() / b.float().norm()).item())
+
+
+def _bfloat16(device: torch.device) -> Finding:
+    rates = {name: matmul_rate(device, name, seconds=0.25) for name in ("float32", "bfloat16")}  # type: ignore[arg-type]
+    ratio = rates["bfloat16"] / rates["float32"]
+    auto, _ = choose_dtype("auto", device)
+    speed = f"{rates['bfloat16'] / 1e9:,.0f} GFLOP/s, {ratio:.1f} times float32"
+    found = f"{speed}{_units(device)}; `dtype: auto` is {auto} here"
+    what = f"bfloat16, {device}"
+    if auto == "bfloat16" and ratio < 1:
+        return Finding("warning", what, found, "other programs may have been busy; else set `model.dtype: float32`")
+    if auto == "float32" and ratio > 1.5:
+        return Finding("warning", what, found, "set `model.dtype: bfloat16` to use it")
+    return Finding("ok", what, found)
+
+
+def _units(device: torch.device) -> str:
+    """What in the processor multiplies bfloat16."""
+    if device.type == "cuda":
+        return f" (compute capability {'.'.join(map(str, torch.cuda.get_device_capability(device)))})"
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return f" ({platform.machine()})"
+    there = [name for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")) if flag in flags]
+    return f" ({', '.join(there) or 'no units of its own for it'})"

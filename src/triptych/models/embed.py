@@ -1,0 +1,181 @@
+"""Embeddings of instructions, for choosing demonstrations: the model's own hidden states, or sentence-transformers.
+
+The model's own: the mean of its last hidden state (after the final norm) over the instruction's tokens, BOS seen but
+not counted, adapter off, averaged in float32. Vectors are kept in the user's cache under a hash of what they depend on
+(the weights, the way they are held, and the text), so a text is embedded once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from triptych.errors import DataError, ModelError
+from triptych.models.adapters import adapter_is_on
+from triptych.models.cache import cache_folder
+from triptych.models.load import LoadedModel
+from triptych.models.vector_cache import VectorCache
+from triptych.progress import Silent, Watcher
+
+__all__ = ["embed_texts"]
+
+Vector = np.ndarray[Any, np.dtype[np.float32]]
+Batch = list[tuple[str, Vector]]
+
+_TOKENS_AT_ONCE = 2048
+_TEXTS_AT_ONCE = 256
+_FORMAT = 1  # raised when vectors of the same text and weights change
+
+
+def embed_texts(texts: Sequence[str], *, model: LoadedModel | str, watcher: Watcher | None = None) -> dict[str, Vector]:
+    """Embed texts: text -> vector (d,), float32.
+
+    Args:
+        texts: instructions; repeated ones are embedded once.
+        model: the model itself, its adapter switched off by the caller; or the name or path of a sentence-transformers
+            model.
+        watcher: is told of progress.
+
+    Raises:
+        ModelError: the embedding model, or the library for it, isn't there.
+        DataError: a text has no tokens, or more than the model takes.
+    """
+    if isinstance(model, str):
+        return _embed_by_name(texts, model, watcher)
+    if adapter_is_on(model.model):
+        raise ValueError("embedding is the base model's: switch the adapter off")
+    facts = {
+        "weights": model.weights_sha256,
+        "tokenizer": model.profile.sha256,
+        "dtype": str(model.dtype),
+        "device": model.device.type,
+        **{key: model.info.get(key) for key in ("quantize", "double_quant")},
+    }
+    return _kept(texts, facts, lambda missing: _hidden_means(missing, model), watcher)
+
+
+def _embed_by_name(texts: Sequence[str], name: str, watcher: Watcher | None) -> dict[str, Vector]:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise ModelError(
+            "the library for embedding models is not installed",
+            where=f"embedding model {name!r}",
+            fix="pip install sentence-transformers, or use `model`: the hidden states of the model itself",
+        ) from error
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_like_path and not Path(name).expanduser().is_dir():
+        raise _no_such_model(name, "no such folder")
+    try:
+        model = SentenceTransformer(str(Path(name).expanduser()) if looks_like_path else name)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise _no_such_model(name, str(error).strip().partition("\n")[0] or type(error).__name__) from error
+    facts = {"sentence_transformers": name, "parameters": _digest(model)}
+
+    def vectors(missing: list[str]) -> Iterator[Batch]:
+        for start in range(0, len(missing), _TEXTS_AT_ONCE):
+            some = missing[start : start + _TEXTS_AT_ONCE]
+            made = model.encode(some, convert_to_numpy=True, show_progress_bar=False)
+            yield list(zip(some, np.asarray(made, dtype=np.float32), strict=True))
+
+    return _kept(texts, facts, vectors, watcher)
+
+
+def _hidden_means(texts: list[str], loaded: LoadedModel) -> Iterator[Batch]:
+    profile, device = loaded.profile, loaded.device
+    start = [] if profile.bos_id is None else [profile.bos_id]
+    ids = [(text, [*start, *profile.encode(text)]) for text in texts]
+    for text, own in ids:
+        if len(own) == len(start) or len(own) > (loaded.max_tokens or len(own)):
+            raise DataError(
+                "an instruction can't be embedded",
+                where=repr(text if len(text) <= 40 else text[:39] + "…"),
+                found=f"{len(own) - len(start)} tokens",
+                expected=f"1 to {loaded.max_tokens}" if loaded.max_tokens else "at least 1",
+                fix="choose demonstrations by another strategy, or mend the row",
+            )
+    backbone = _backbone(loaded.model)
+    for batch in _batches(ids):
+        lengths = torch.tensor([len(own) for _, own in batch], device=device)
+        width = int(lengths.max())
+        # padded on the right, where no token of the text looks
+        tokens = torch.tensor([own + [profile.eos_id] * (width - len(own)) for _, own in batch], device=device)
+        positions = torch.arange(width, device=device)[None]
+        seen = positions < lengths[:, None]
+        with torch.inference_mode():
+            hidden = backbone(input_ids=tokens, attention_mask=seen.long(), use_cache=False).last_hidden_state.float()
+        counted = (seen & (positions >= len(start)))[..., None]
+        means = (hidden * counted).sum(1) / counted.sum(1)
+        yield list(zip((text for text, _ in batch), means.cpu().numpy(), strict=True))
+
+
+def _backbone(model: Any) -> Any:
+    """The model without its head, which would make a row of the vocabulary's length for every token."""
+    backbone = model.base_model
+    if backbone is model:
+        raise ModelError(
+            "the model's hidden states can't be had without its output head",
+            found=type(model).__name__,
+            fix="choose demonstrations by bm25, or name a sentence-transformers model",
+        )
+    return backbone
+
+
+def _batches(ids: Sequence[tuple[str, list[int]]]) -> Iterator[list[tuple[str, list[int]]]]:
+    """Texts, shortest first, in batches that are padded to at most so many tokens."""
+    batch: list[tuple[str, list[int]]] = []
+    for entry in sorted(ids, key=lambda entry: len(entry[1])):
+        if batch and len(entry[1]) * (len(batch) + 1) > _TOKENS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(entry)
+    if batch:
+        yield batch
+
+
+def _no_such_model(name: str, found: str) -> ModelError:
+    return ModelError(
+        "the embedding model can't be loaded",
+        where=f"embedding model {name!r}",
+        found=found,
+        expected="`model`, a hub id that can be reached, or the folder of a sentence-transformers model",
+        fix="check the name; without a network, give a folder, or use `model`: the hidden states of the model itself",
+    )
+
+
+def _digest(model: Any) -> str:
+    """Of a sentence-transformers model's weights: a name may come to mean others."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _kept(
+    texts: Sequence[str],
+    facts: dict[str, Any],
+    make: Callable[[list[str]], Iterator[Batch]],
+    watcher: Watcher | None,
+) -> dict[str, Vector]:
+    """What the cache has, and what it lacks made and put there as it comes. A broken cache is no cache."""
+    watcher = watcher or Silent()
+    state = json.dumps({**facts, "format": _FORMAT}, sort_keys=True, default=str)
+    keys = {text: hashlib.sha256(f"{state}\n{text}".encode()).digest() for text in texts}
+    with closing(VectorCache(cache_folder() / "embeddings.sqlite")) as cache:
+        vectors = cache.get(keys)
+        missing = [text for text in keys if text not in vectors]
+        if missing:
+            with watcher.phase("embedding", len(keys), done=len(vectors)) as advance:
+                for batch in make(missing):
+                    cache.put([(keys[text], vector) for text, vector in batch])
+                    vectors.update(batch)
+                    advance(len(batch))
+    return {text: vectors[text] for text in keys}

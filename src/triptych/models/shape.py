@@ -1,0 +1,117 @@
+"""How big a model is, from its configuration alone: built on torch's `meta` device, where tensors have no data.
+
+Exact for any architecture that transformers knows, since it is transformers that builds it; a 70-billion-parameter
+model takes a second and no memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from triptych.errors import ModelError
+from triptych.models.quantize import linear_layers
+
+__all__ = ["ModelShape", "shape_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Sizes that decide a model's memory and time."""
+
+    n_layers: int
+    hidden_size: int
+    intermediate_size: int
+    """Width of the feed-forward part."""
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    """Rows of the output head."""
+    tied: bool
+    """Whether the output head is the input embedding."""
+    linear_parameters: int
+    """Weights of the layers that are quantized and adapted: all linear ones but the output head. Without biases."""
+    embedding_parameters: int
+    """Input embedding and output head, counted once where they are one."""
+    other_parameters: int
+    """Norms, biases, positions, and experts held in one tensor."""
+    targets: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """(in, out) of every linear layer, by the last part of its name, in the model's order."""
+    max_positions: int | None = None
+    """Positions the model was made for; None if it doesn't say."""
+
+    @property
+    def parameters(self) -> int:
+        """All of them."""
+        return self.linear_parameters + self.embedding_parameters + self.other_parameters
+
+    def lora_parameters(self, r: int, target_modules: tuple[str, ...] | None = None) -> int:
+        """Trainable parameters of an adapter of rank r: r (in + out) for each adapted layer. None: all of `targets`."""
+        names = self.targets if target_modules is None else target_modules
+        return sum(r * (n_in + n_out) for name in names for n_in, n_out in self.targets.get(name, []))
+
+
+def shape_of(config: Any) -> ModelShape:
+    """Sizes of the causal language model that a transformers configuration describes.
+
+    Raises:
+        ModelError: it describes none.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            model = AutoModelForCausalLM.from_config(config)
+    except (ValueError, AttributeError, TypeError, RuntimeError, ImportError, LookupError) as error:
+        raise ModelError(
+            "no causal language model can be built from this configuration",
+            where=str(getattr(config, "name_or_path", "") or getattr(config, "model_type", "config.json")),
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
+            expected="the config.json of a causal language model that transformers knows",
+        ) from error
+    return _measured(model, config.get_text_config())
+
+
+def _measured(model: Any, text: Any) -> ModelShape:
+    targets: dict[str, list[tuple[int, int]]] = {}
+    linear = 0
+    for name, layer in linear_layers(model):
+        weight = layer.weight
+        assert isinstance(weight, torch.Tensor)
+        n_in, n_out = weight.shape if not isinstance(layer, nn.Linear) else reversed(weight.shape)  # Conv1D: (in, out)
+        targets.setdefault(name.rsplit(".", 1)[-1], []).append((int(n_in), int(n_out)))
+        linear += weight.numel()
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    ends = {id(weight): weight.numel() for weight in (embedding, head)}
+    hidden = int(text.hidden_size)
+    n_heads = int(getattr(text, "num_attention_heads", None) or 1)
+    return ModelShape(
+        n_layers=int(text.num_hidden_layers),
+        hidden_size=hidden,
+        intermediate_size=_first_number(text, "intermediate_size", "n_inner", "ffn_dim", default=4 * hidden),
+        n_heads=n_heads,
+        n_kv_heads=int(getattr(text, "num_key_value_heads", None) or n_heads),
+        head_dim=int(getattr(text, "head_dim", None) or hidden // n_heads),
+        vocab_size=int(head.shape[0]),
+        tied=embedding is head,
+        linear_parameters=linear,
+        embedding_parameters=sum(ends.values()),
+        other_parameters=sum(p.numel() for p in model.parameters()) - linear - sum(ends.values()),
+        targets=targets,
+        max_positions=getattr(text, "max_position_embeddings", None),
+    )
+
+
+def _first_number(config: Any, *names: str, default: int) -> int:
+    """The first of these settings that is a number (some families give a list, one per layer: its largest)."""
+    for name in names:
+        value = getattr(config, name, None)
+        if isinstance(value, list | tuple) and value:
+            return int(max(value))
+        if isinstance(value, int):
+            return value
+    return default

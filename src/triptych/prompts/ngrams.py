@@ -1,0 +1,52 @@
+"""How alike two texts are, by the characters they share: works for Chinese without a list of words.
+
+A text's grams are its characters and its pairs of neighbouring characters, case folded, every stretch of whitespace one
+space. The similarity of two texts is the Jaccard index of their sets of grams: shared / all, from 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["GramIndex", "grams", "jaccard"]
+
+Scores = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def grams(text: str) -> list[str]:
+    """Characters and pairs of neighbours, as often as they occur."""
+    text = " ".join(text.casefold().split())
+    return [*text, *(text[i : i + 2] for i in range(len(text) - 1))]
+
+
+def jaccard(a: str, b: str) -> float:
+    """Similarity of two texts; two texts without a character are alike."""
+    ours, theirs = set(grams(a)), set(grams(b))
+    return len(ours & theirs) / len(ours | theirs) if ours or theirs else 1.0
+
+
+class GramIndex:
+    """Many texts, to be compared with one at a time."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        where: dict[str, list[int]] = {}
+        sizes = []
+        for position, text in enumerate(texts):
+            own = set(grams(text))
+            sizes.append(len(own))
+            for gram in own:
+                where.setdefault(gram, []).append(position)
+        self._where = {gram: np.array(positions, dtype=np.int64) for gram, positions in where.items()}
+        self._sizes = np.array(sizes, dtype=np.int64)
+
+    def jaccard(self, text: str) -> Scores:
+        """Similarity to each of the texts, (n,): what `jaccard` gives for each."""
+        own = set(grams(text))
+        found = [self._where[gram] for gram in own if gram in self._where]
+        met = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+        shared = np.bincount(met, minlength=len(self._sizes))
+        union = self._sizes + len(own) - shared
+        return np.where(union > 0, shared / np.maximum(union, 1), 1.0)

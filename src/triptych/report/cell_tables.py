@@ -1,0 +1,97 @@
+"""Tables of cells: every cell, the zero-shot prompts, and few-shot settings over their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from triptych.records import CellRecord, RunRecord
+from triptych.report.contenders import STRATEGY_NAMES, Setting, settings
+from triptych.report.numbers import Interval
+from triptych.report.seeds import selection
+from triptych.report.table import AVERAGES, Table, averages
+
+__all__ = ["cells_table", "few_shot_table", "std_note", "zero_shot_table"]
+
+FURTHER: dict[str, Callable[[CellRecord], str | float | None]] = {
+    "chosen by": selection,
+    "order": lambda cell: cell.order,
+    "demo similarity": lambda cell: cell.demo_similarity_mean,
+    "trained with": lambda cell: None if cell.trained_prompt == cell.prompt else cell.trained_prompt,
+    "demos in training": lambda cell: cell.trained_k or None,
+    "training seed": lambda cell: None if cell.train_seed is None else str(cell.train_seed),
+}
+"""Columns of the table of cells that only some runs need."""
+
+
+def few_shot_table(record: RunRecord) -> Table:
+    """Each k over its seeds, by all four averages."""
+    chosen = any(s.select != "random" for s in record.few_shot)
+    ordered = any(s.order for s in record.few_shot)
+    rows = tuple(
+        (
+            *(s.prompt, *([s.select] if chosen else []), *([s.order] if ordered else []), s.draw, s.k),
+            *(", ".join(map(str, s.seeds)), *(getattr(s, average) for average in AVERAGES)),
+        )
+        for s in record.few_shot
+    )
+    columns = ("prompt", *(["chosen by"] if chosen else []), *(["order"] if ordered else []), "draw", "k", "seeds")
+    few_shot = [setting for setting in settings(record.cells) if setting.strategy == "few_shot"]
+    note = f"Mean over seeds. {std_note(few_shot)}".strip()
+    if chosen:
+        note += " Demonstrations that are ranked and not drawn have no seed, and so no ±."
+    return Table("Few-shot over seeds", (*columns, *AVERAGES), rows, note)
+
+
+def std_note(every: Iterable[Setting]) -> str:
+    """Over what the ± is: drawing other demonstrations, or training again."""
+    repeated = [(s.repeated, s.over().n) for s in every if s.repeated]
+    draws, trained = (sorted({n for kind, n in repeated if kind == of}) for of in ("seeds", "trainings"))
+    kinds = [f"{' or '.join(map(str, draws))} seeds"] if draws else []
+    kinds += [f"{' or '.join(map(str, trained))} training seeds for QLoRA"] if trained else []
+    return f"± is the standard deviation (n-1, {'; '.join(kinds)})." if kinds else ""
+
+
+def zero_shot_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) -> Table:
+    """Each zero-shot prompt, by all four averages."""
+    rows = tuple(
+        (cell.prompt + _found(cell), cell.aggregate.ppl_mean, intervals.get(cell.cell), *averages(cell.aggregate)[1:])
+        for cell in cells
+        if cell.strategy == "zero_shot" and cell.adapter_sha256 is None
+    )
+    return Table("Zero-shot", ("prompt", "ppl_mean", "95 % interval", *AVERAGES[1:]), rows)
+
+
+def _found(cell: CellRecord) -> str:
+    return f" (chosen on dev rows among {cell.searched:,})" if cell.searched else ""
+
+
+def cells_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) -> Table:
+    """Every cell; `intervals` holds the 95 % interval of ppl_mean by cell name, where it is known."""
+    further = {name: get for name, get in FURTHER.items() if any(get(cell) not in (None, "random") for cell in cells)}
+    rows = tuple(
+        (
+            STRATEGY_NAMES[cell.strategy],
+            cell.prompt,
+            cell.k,
+            cell.draw,
+            None if cell.seed is None else str(cell.seed),
+            *(get(cell) for get in further.values()),
+            cell.adapter_sha256[:8] if cell.adapter_sha256 else None,
+            cell.aggregate.ppl_mean,
+            intervals.get(cell.cell),
+            *averages(cell.aggregate)[1:],
+            cell.aggregate.n_rows,
+            cell.aggregate.n_tokens,
+            cell.demos_dropped,
+            cell.seconds,
+        )
+        for cell in cells
+    )
+    columns = (
+        *("strategy", "prompt", "k", "draw", "seed", *further, "adapter", "ppl_mean", "95 % interval", *AVERAGES[1:]),
+        *("rows", "tokens", "dropped demos", "seconds"),
+    )
+    note = "Interval: BCa bootstrap over rows. Tokens: the scored ones. Seconds: scoring, model loading left out."
+    if "demo similarity" in further:
+        note += " Demo similarity: mean over the rows of how close their demonstrations came to the query (0 to 1)."
+    return Table("Every cell", columns, rows, note)

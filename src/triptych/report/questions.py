@@ -1,0 +1,60 @@
+"""Which settings are compared: the study's questions, and those that a richer grid asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from triptych.records import CellRecord, Comparison, ItemScore
+from triptych.report.contenders import Setting, best_of_each, items_of, settings
+from triptych.report.statistics import compare, holm
+
+__all__ = ["comparisons", "counterpart", "plain_qlora"]
+
+
+def comparisons(cells: Sequence[CellRecord], items: Mapping[str, Sequence[ItemScore]]) -> tuple[Comparison, ...]:
+    """The run's questions, Holm-corrected together; a strategy that was not run is not compared.
+
+    - every QLoRA setting against the best few-shot setting and the best zero-shot prompt, and those two;
+    - every other QLoRA setting against the plainest (`plain_qlora`): what demonstrations or another prompt add;
+    - every other zero-shot prompt against the one named `default` (or the first, where none has that name);
+    - demonstrations chosen in another way than at random against random ones, at the same prompt and k.
+    """
+    made = [compare(a.label, items_of(a, items), b.label, items_of(b, items)) for a, b in _pairs(settings(cells))]
+    corrected = holm([comparison.p_value for comparison in made])
+    return tuple(c.model_copy(update={"p_holm": p}) for c, p in zip(made, corrected, strict=True))
+
+
+def _pairs(every: Sequence[Setting]) -> list[tuple[Setting, Setting]]:
+    best = best_of_each([cell for setting in every for cell in setting.cells])
+    base = [best[strategy] for strategy in ("few_shot", "zero_shot") if strategy in best]
+    tuned = [setting for setting in every if setting.strategy == "qlora"]
+    # the study's three questions are read first
+    pairs = [(setting, other) for setting in tuned for other in base] + list(combinations(base, 2))
+    if plain := plain_qlora(every):
+        pairs += [(plain, setting) for setting in tuned if setting is not plain]
+    prompts = [setting for setting in every if setting.strategy == "zero_shot"]
+    if prompts:
+        default = next((setting for setting in prompts if setting.prompt == "default"), prompts[0])
+        pairs += [(setting, default) for setting in prompts if setting is not default]
+    pairs += [(setting, other) for setting in every if (other := counterpart(setting, every))]
+    once: dict[frozenset[str], tuple[Setting, Setting]] = {}
+    for a, b in pairs:
+        once.setdefault(frozenset((a.label, b.label)), (a, b))
+    return list(once.values())
+
+
+def plain_qlora(every: Sequence[Setting]) -> Setting | None:
+    """The first QLoRA setting without demonstrations in training and prompt, or the first at all; None without any."""
+    tuned = [setting for setting in every if setting.strategy == "qlora"]
+    plain = [s for s in tuned if not s.k and not s.first.trained_k and s.first.trained_prompt in (None, s.prompt)]
+    return next(iter([*plain, *tuned]), None)
+
+
+def counterpart(setting: Setting, every: Sequence[Setting]) -> Setting | None:
+    """For few-shot demonstrations that were chosen: those drawn at random at the same prompt and k, if any."""
+    if setting.strategy != "few_shot" or setting.select == "random":
+        return None
+    wanted = ("few_shot", setting.prompt, setting.k, "random")
+    alike = [other for other in every if (other.strategy, other.prompt, other.k, other.select) == wanted]
+    return next(iter(sorted(alike, key=lambda other: other.first.draw != (setting.first.draw or "item"))), None)

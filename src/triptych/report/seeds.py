@@ -1,0 +1,63 @@
+"""Means and spreads over seeds, apart from the uncertainty that the choice of test rows brings (`statistics`)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from triptych.records import Averaged, CellRecord, FewShotSummary
+
+__all__ = ["averaged", "selection", "summarise_few_shot"]
+
+DRAWN = ("random", "same")
+"""Ways of choosing demonstrations that draw by a seed. The others rank, and have one answer."""
+
+
+def selection(cell: CellRecord) -> str | None:
+    """How a cell's demonstrations were chosen; runs of earlier versions, which don't say, drew them at random."""
+    return cell.select or "random" if cell.k else None
+
+
+def summarise_few_shot(cells: Sequence[CellRecord]) -> tuple[FewShotSummary, ...]:
+    """Mean and standard deviation (n-1) over seeds of the four averages, by (prompt, select, order, draw, k).
+
+    Sorted so, random demonstrations first. Cells with an adapter on are left out: they are QLoRA with demonstrations,
+    not few-shot on the base model. So is what a search found: it was chosen on dev rows, and is no cell of the grid.
+    """
+    groups: defaultdict[tuple[str, bool, str, str, str, int], list[CellRecord]] = defaultdict(list)
+    for cell in cells:
+        if cell.strategy == "few_shot" and cell.adapter_sha256 is None and cell.searched is None:
+            select = selection(cell) or "random"
+            groups[cell.prompt, select != "random", select, cell.order or "", cell.draw or "", cell.k].append(cell)
+    return tuple(_summary(groups[key]) for key in sorted(groups))
+
+
+def _summary(group: list[CellRecord]) -> FewShotSummary:
+    first, select = group[0], selection(group[0]) or "random"
+    unknown = [cell.cell for cell in group if cell.seed is None or cell.draw is None]
+    if unknown and select in DRAWN:
+        raise ValueError(f"a few-shot cell with demonstrations drawn needs a seed and a draw: {unknown[0]!r}")
+    ordered = sorted(group, key=lambda cell: (cell.seed or 0, cell.cell))
+    averages: dict[str, Any] = {
+        name: averaged([getattr(cell.aggregate, name) for cell in ordered])
+        for name in ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
+    }
+    return FewShotSummary(
+        prompt=first.prompt,
+        draw=first.draw,
+        select=select,
+        order=first.order,
+        k=first.k,
+        seeds=tuple(cell.seed for cell in ordered if cell.seed is not None),
+        cells=tuple(cell.cell for cell in ordered),
+        **averages,
+    )
+
+
+def averaged(values: Sequence[float]) -> Averaged:
+    """Mean and n-1 standard deviation; one value has no spread, and None says so where 0 would lie."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Averaged(mean=float(np.mean(values)), std=std, n=len(values))

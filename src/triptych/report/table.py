@@ -1,0 +1,29 @@
+"""What a table is: its cells hold numbers, and each renderer writes them its way (`rendering`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from triptych.records import Aggregate, Averaged
+from triptych.report.numbers import Estimate, Interval
+
+__all__ = ["AVERAGES", "Table", "Value", "averages"]
+
+AVERAGES = ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
+
+Value = str | int | float | Averaged | Interval | Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Title, column names, rows of values, and a note on how to read it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    note: str = ""
+
+
+def averages(aggregate: Aggregate) -> tuple[float, ...]:
+    """The four averages, in the order of `AVERAGES`."""
+    return tuple(getattr(aggregate, average) for average in AVERAGES)

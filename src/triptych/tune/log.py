@@ -1,0 +1,34 @@
+"""`log.jsonl`: a line for each optimizer step, trimmed to the checkpoint that training goes on from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from triptych.records.store import disk_errors, write_text
+
+__all__ = ["append_line", "trim_log"]
+
+
+def append_line(path: Path, line: dict[str, Any]) -> None:
+    """Add one step's line."""
+    with disk_errors(path), path.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def trim_log(path: Path, *, up_to: int) -> None:
+    """Forget logged steps beyond the checkpoint: they are done again. Makes the folder if there is none."""
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] > up_to:
+                break
+        except (ValueError, KeyError):  # the line a kill cut off
+            break
+        kept.append(line + "\n")
+    write_text(path, "".join(kept))

@@ -1,0 +1,66 @@
+"""Activation checkpointing: keep each decoder block's input only, and compute the block again in the backward.
+
+The blocks' attention is told by `likelihood.attention` which rows lie where in the pass. That is over when the backward
+begins, so it is said again for each block that is computed again; random numbers (dropout) are those of the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from triptych.likelihood import attention
+
+__all__ = ["decoder_blocks", "recomputed"]
+
+
+def decoder_blocks(model: Any) -> list[nn.Module]:
+    """The repeated blocks of a transformers model, by the mark that transformers itself puts on them."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+@contextmanager
+def recomputed(model: Any, *, on: bool = True, random: bool = True) -> Iterator[None]:
+    """Within this context, gradients are computed with activation checkpointing.
+
+    Args:
+        model: a transformers model.
+        on: False does nothing.
+        random: whether blocks draw random numbers (dropout), which then are drawn again alike.
+    """
+    blocks = decoder_blocks(model) if on else []
+    before = [vars(block).get("forward") for block in blocks]
+    for block in blocks:
+        block.forward = _checkpointed(model, block.forward, random)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, before, strict=True):
+            if forward is None:
+                del block.forward
+            else:
+                block.forward = forward  # type: ignore[method-assign]
+
+
+def _checkpointed(model: Any, forward: Callable[..., Any], random: bool) -> Callable[..., Any]:
+    def again(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        pack = attention._current
+        decoder = model.get_decoder()
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), nullcontext() if pack is None else attention._attention_of(decoder, pack)
+
+        return checkpoint(
+            forward, *args, use_reentrant=False, preserve_rng_state=random, context_fn=contexts, **kwargs
+        )
+
+    return again
