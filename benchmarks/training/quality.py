@@ -107,14 +107,19 @@ def train_all(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def config_of(options: argparse.Namespace, seed: int) -> TuneConfig:
-    """One training. Warm-up, clipping and the rest are Triptych's defaults."""
+    """One training. All that both sides must share is set here, whatever Triptych's defaults become."""
     return TuneConfig(
         r=options.r,
         alpha=options.alpha,
+        dropout=0.0,
         epochs=options.epochs,
         lr=options.lr,
         schedule="cosine",
+        warmup=0.03,
         batch_size=options.batch_size,
+        accumulation=1,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
         seed=seed,
     )
 

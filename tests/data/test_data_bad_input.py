@@ -46,7 +46,7 @@ CASES: dict[str, tuple[str, str | bytes, str, str, str, str]] = {
     "list on a line": ("d.jsonl", "[1]", "line 1", "a list", "an object", ".json"),
     "no such column": ("d.csv", "id,question,output\n1,a,b\n", "d.csv", "'question'", "'instruction'", "rename"),
     "no outputs": ("d.json", '[{"id": 1, "instruction": "a"}]', "d.json", "'id', 'instr", "'output'", "predict"),
-    "nameless": ("d.json", "[{}]", "d.json", "no columns at all", "'instruction', 'output'", "rename"),
+    "nameless": ("d.json", "[{}]", "d.json", "no columns at all", "'instruction' and 'output'", "rename"),
     "no instruction": ("d.json", good_and({"id": "b", "output": ""}), "row 2, id 'b'", "no 'instr", "a string", "fill"),
     "null instruction": ("d.json", rows({}, {"instruction": None}), "row 2, id 'id2'", "null", "a string", "fill"),
     "number": ("d.json", rows({"instruction": 5}), "row 1, id 'id1'", "5 (int)", "a string", "fill"),
@@ -132,11 +132,11 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, mode: str) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     (tmp_path / "d.json").write_text("[]")
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     error = caught(tmp_path / "d.json")
     assert error.found == "Permission denied"
     assert "permissions" in (error.fix or "")

@@ -46,8 +46,9 @@ def test_what_is_recorded_about_the_files(folder: Path) -> None:
     data = load(folder, train_rows=5, test_rows=2, dev_rows=3)
     sha256 = hashlib.sha256((folder / "train.json").read_bytes()).hexdigest()
     path = str(folder / "train.json")
-    assert data.files["train"] == {"path": path, "sha256": sha256, "n_rows": 20, "n_rows_used": 5}
-    assert data.files["dev"] == {"path": path, "sha256": sha256, "n_rows": 20, "n_rows_used": 3}
+    of_file = {"path": path, "sha256": sha256, "format": "json, triptych (instruction -> output)", "n_rows": 20}
+    assert data.files["train"] == {**of_file, "n_rows_used": 5}
+    assert data.files["dev"] == {**of_file, "n_rows_used": 3}
     assert data.files["test"]["n_rows_used"] == 2
     assert data.files["test"]["sha256"] == sha256_of_file(folder / "test.json")
     json.dumps(data.files)

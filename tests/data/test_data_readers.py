@@ -132,10 +132,14 @@ def test_integer_ids_become_text(tmp_path: Path) -> None:
     assert read_rows(path) == [Row("7", "a", "x")]
 
 
-def test_other_columns_are_ignored(tmp_path: Path) -> None:
+def test_other_columns_are_kept_as_text(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("source,instruction,output,id\nbook,a,x,1\n")
-    assert read_rows(path) == [Row("1", "a", "x")]
+    assert read_rows(path) == [Row("1", "a", "x", (("source", "book"),))]
+    path = tmp_path / "rows.json"
+    extra = {"n": 3, "yes": True, "half": 0.5, "none": None, "list": [1], "object": {}, "torn": "a\ud800"}
+    path.write_text(json.dumps([{"instruction": "a", "output": "x", **extra}]))
+    assert read_rows(path)[0].columns == (("n", "3"), ("yes", "true"), ("half", "0.5"), ("torn", "a\\ud800"))
 
 
 @pytest.mark.parametrize("row", [{"instruction": "a"}, {"instruction": "a", "output": None}])

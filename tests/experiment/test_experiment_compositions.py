@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from triptych.data import Row
-from triptych.errors import DataError
-from triptych.experiment import read_config, run_experiment, search
+from triptych.errors import ConfigError, DataError
+from triptych.experiment import read_config, run_experiment, search, session
 from triptych.experiment.search import rounds
 from triptych.experiment.showing import Demonstrations, render_training
 from triptych.models import load_adapter, load_model
@@ -162,4 +162,44 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(
 def test_a_search_without_dev_rows_is_refused(project: Project, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"chosen on dev rows, and there are none[\s\S]*data\.dev_rows"):
         run(project(strategies=SEARCH), tmp_path / "run")
+    assert not (tmp_path / "run" / "run.lock.json").exists()
+
+
+# --- texts
+
+WRITE: dict[str, Any] = {
+    "strategies": {"zero_shot": {"prompts": ["default"]}, "few_shot": {"k": [1, 2], "seeds": [0]}, "qlora": {}},
+    "tune": {"epochs": 1, "eval_every": 99},
+    "generate": {"max_new_tokens": 5, "rows": 4},
+}
+
+
+@pytest.mark.usefixtures("no_report")
+def test_texts_of_the_best_cells_are_written_once(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project(**WRITE)
+    record = run(path, tmp_path / "run")
+    best = min((c for c in record.cells if c.strategy == "few_shot"), key=lambda c: c.aggregate.ppl_mean)
+    assert [one.cell for one in record.generations] == ["zero_shot/default", best.cell, "qlora/default"]
+    for one in record.generations:
+        assert one.n_rows == 4
+        assert sum(one.stopped_by.values()) == 4
+        assert one.n_tokens <= 20
+        assert set(one.row_chrf) == {"test-0", "test-1", "test-2", "test-3"}
+        assert "nc:6|nw:2" in one.chrf_signature
+    texts = json.loads((tmp_path / "run" / "predictions" / "qlora__default.json").read_text(encoding="utf-8"))
+    assert [text["id"] for text in texts] == ["test-0", "test-1", "test-2", "test-3"]
+    assert not list((tmp_path / "run" / "predictions").glob("*.part"))
+
+    def never(*_: Any) -> Any:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(session, "load_model", never)
+    assert run(path, tmp_path / "run").generations == record.generations
+
+
+def test_texts_of_an_unknown_cell_are_refused_before_any_work(project: Project, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"generate\.cells[\s\S]*did you mean `zero_shot/default`"):
+        run(project(**{**WRITE, "generate": {"cells": ["zero_shot/defalt"]}}), tmp_path / "run")
     assert not (tmp_path / "run" / "run.lock.json").exists()

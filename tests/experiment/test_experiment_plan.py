@@ -195,7 +195,7 @@ def test_a_machine_that_is_too_small(config: Callable[..., Any], tmp_path: Path)
 
 
 def test_too_long_rows_are_counted(config: Callable[..., Any], tmp_path: Path, planned: Plan) -> None:
-    plan = plan_experiment(config({"tune": {"max_tokens": 320}}), tmp_path / "run")
+    plan = plan_experiment(config({"tune": {"max_tokens": 215}}), tmp_path / "run")
     (training,) = plan.trainings
     assert 0 < training.rows_too_long < 14
     assert training.rows == 14 - training.rows_too_long

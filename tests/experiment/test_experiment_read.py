@@ -122,8 +122,16 @@ def test_not_a_mapping(text: str, found: str, write: Any) -> None:
     assert (error.what, error.found) == ("the configuration is not a mapping", found)
 
 
-def test_an_empty_file_is_all_defaults(write: Any) -> None:
-    assert read_config(write("# nothing\n")) == ExperimentConfig()
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "null\n", "\n\n"])
+def test_an_empty_file_runs_nothing(text: str, write: Any) -> None:
+    error = mistake(write(text))
+    assert error.what == "the configuration is empty"
+    assert "triptych config init" in str(error.fix)
+
+
+def test_a_section_with_nothing_below_it_has_its_defaults(write: Any) -> None:
+    assert read_config(write("name: mine\nmodel:\ntune:\n")) == ExperimentConfig(name="mine")
+    assert "at least one of" in str(mistake(write("strategies:\n")).expected)
 
 
 def test_a_missing_file_names_the_nearest(write: Any, tmp_path: Path) -> None:
@@ -174,9 +182,69 @@ def test_a_wrong_value_names_its_line_and_what_was_expected(
     assert str(error.expected).startswith(expected)
 
 
-def test_several_mistakes_are_counted(write: Any) -> None:
-    error = mistake(write(GOOD.replace("lr: 1.0e-3", "lr: -1\n  r: 0")))
-    assert error.what.endswith("(and 1 more)")
+def test_several_mistakes_are_all_named_in_the_order_of_the_file(write: Any) -> None:
+    text = (
+        GOOD.replace("lr: 1.0e-3", "lr: -1\n  r: 0").replace("dir:", "dirr:").replace("quantize: none", "quantize: 8")
+    )
+    path = write(text)
+    error = mistake(path, "tune.epochs=-1")
+    assert error.what == "5 settings can't be used"
+    assert error.where == str(path)
+    assert str(error.found).splitlines()[1:] == [
+        "    line 4, key `model.quantize`: 8, expected 'nf4', 'int8' or 'none'",
+        "    line 6, key `data.dirr`: unknown; did you mean `dir`?",
+        "    --set tune.epochs=-1, key `tune.epochs`: -1, expected greater than 0",
+        "    line 13, key `tune.lr`: -1, expected greater than 0",
+        "    line 14, key `tune.r`: 0, expected greater than or equal to 1",
+    ]
+
+
+def test_at_most_ten_mistakes_are_named(write: Any) -> None:
+    error = mistake(write(GOOD + "".join(f"zz{number}: 1\n" for number in range(14))))
+    assert error.what == "14 settings can't be used"
+    assert str(error.found).count("unknown") == 10
+    assert str(error.found).endswith("… and 4 more")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "meant"),
+    [
+        ("lr: 1\n", 1, "tune.lr"),  # another section's
+        ("name: a\nepochs: 1\n", 2, "tune.epochs"),
+        ("tune:\n  lora_r: 8\n", 2, "tune.r"),  # another tool's
+        ("learning_rate: 1\n", 1, "tune.lr"),
+        ("tune:\n  num_train_epochs: 8\n", 2, "tune.epochs"),
+    ],
+)
+def test_a_key_that_belongs_elsewhere(text: str, line: int, meant: str, write: Any) -> None:
+    error = mistake(write(text))
+    assert f"line {line}, key" in str(error.where)
+    assert error.fix == f"did you mean `{meant}`?"
+
+
+def test_a_key_twice_names_both_lines(write: Any) -> None:
+    path = write(GOOD + "model:\n  name: other\n")
+    error = mistake(path)
+    assert error.what == "the key `model` stands twice"
+    assert error.where == f"{path}, line 15"
+    assert error.found == "`model` on line 2 and on line 15"
+    error = mistake(write("tune: {lr: 1, r: 2, lr: 3}\n"))
+    assert error.found == "`tune.lr` on line 1 and on line 1"
+    error = mistake(write("tune:\n  lr: 1\n  r: 2\n  lr: 3\n  r: 4\n"))
+    assert error.what == "2 keys stand twice"
+    assert "`tune.lr` on line 2 and on line 4" in str(error.found)
+    assert "`tune.r` on line 3 and on line 5" in str(error.found)
+
+
+def test_aliases_may_be_used_and_not_abused(write: Any) -> None:
+    text = "tune: &t {lr: 1.0e-3}\nstrategies: {few_shot: {k: &k [1, 2], seeds: *k}}\n"
+    few = read_config(write(text)).strategies.few_shot
+    assert few is not None
+    assert few.seeds == (1, 2)
+    bomb = "a: &a0 [x, x]\n" + "".join(f"b{n}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(12))
+    assert "very large" in mistake(write(bomb)).what
+    assert "inside what it names" in mistake(write("prompts: &p {a: *p}\n")).what
+    assert "too deep" in str(mistake(write("prompts: " + "[" * 5000)).found)
 
 
 def test_a_prompt_of_the_wrong_kind(write: Any) -> None:
@@ -291,6 +359,22 @@ def test_paths_of_a_set_are_relative_to_where_the_command_runs(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     config = read_config(Path("conf/exp.yaml"), ["data.dir=elsewhere", "model.name=./m", "prompts.own=own.txt"])
     assert (config.data.dir, config.model.name, config.prompts["own"]) == ("elsewhere", "./m", "own.txt")
+
+
+def test_a_model_folder_beside_the_file_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf" / "models" / "foo").mkdir(parents=True)
+    (tmp_path / "conf" / "demo").mkdir()
+    path = tmp_path / "conf" / "exp.yaml"
+    monkeypatch.chdir(tmp_path)
+    for name, meant in (("models/foo", "conf/models/foo"), ("models/bar", "models/bar"), ("demo", "demo")):
+        path.write_text(GOOD.replace("name: demo", f"name: {name}"))
+        assert read_config(Path("conf/exp.yaml")).model.name == meant
+
+
+def test_a_sample_of_a_file_beside_the_configuration(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text("")
+    config = read_config(write(GOOD.replace("dir: rows", "train: t.jsonl#500")))
+    assert config.data.train == str(tmp_path / "t.jsonl#500")
 
 
 def test_absolute_paths_hub_ids_and_the_sample_stay(write: Any) -> None:

@@ -478,7 +478,7 @@ def test_demonstrations_that_do_not_fit_are_counted_and_said(
 
 
 def test_a_row_that_does_not_fit_at_all_is_named(project: Project, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"row 'test-0'[\s\S]*at most 100"):
+    with pytest.raises(DataError, match=r"longer than 100 tokens[\s\S]*test-0"):
         run(project(strategies=ZERO, max_tokens=100), tmp_path / "run")
 
 

@@ -24,7 +24,8 @@ THINKING = (  # as Qwen3: an answered conversation has an empty thought before i
     "{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ bos_token }}"
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
     "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
@@ -34,7 +35,10 @@ MISTRAL = (
     "{% elif m['role'] == 'assistant' %} {{ m['content'] | trim }}{{ eos_token }}"
     "{% else %}{{ m['content'] }}\n\n{% endif %}{% endfor %}"
 )
-PLAIN_END = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+PLAIN_END = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
 
 TEMPLATES = {
     "llama3": LLAMA3,
@@ -65,7 +69,9 @@ _PLAIN_ADDED = {"chatml": ["<think>", "</think>"], "thinking": ["<think>", "</th
 
 def chat_tokenizer(family: str) -> Any:
     """A tokenizer with the family's kind of pipeline, special tokens and template."""
-    tokenizer = _metaspace() if family in ("mistral", "plain_end") else _normalizing() if family == "gemma" else _bytes()
+    tokenizer = (
+        _metaspace() if family in ("mistral", "plain_end") else _normalizing() if family == "gemma" else _bytes()
+    )
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in _SPECIAL[family]])
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in _PLAIN_ADDED.get(family, [])])
     bos, eos = _ENDS[family]
@@ -98,10 +104,16 @@ def _pieces(special: list[str]) -> Tokenizer:
 def _metaspace() -> Tokenizer:
     tokenizer = _pieces(["<unk>", "<s>", "</s>"])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = _from_pieces()
     return tokenizer
 
 
 def _normalizing() -> Tokenizer:
     tokenizer = _pieces(["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"])
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = _from_pieces()
     return tokenizer
+
+
+def _from_pieces() -> Any:
+    return decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])

@@ -74,3 +74,15 @@ def test_a_tokenizer_that_knows_nothing(tokenizer: Any) -> None:
     empty = PreTrainedTokenizerFast(tokenizer_object=blank, eos_token="</s>", unk_token="<unk>")
     with pytest.raises(ModelError, match="different texts into the same"):
         profile_of(empty)
+
+
+def test_the_chat_template_is_in_the_record(tokenizer: Any) -> None:
+    assert not profile_of(tokenizer).has_chat_template
+    hashes = set()
+    for template in ("{{ messages }}", "{{ messages }}!"):
+        tokenizer.chat_template = template
+        profile = profile_of(tokenizer)
+        assert profile.has_chat_template
+        hashes.add(profile.record()["chat_template_sha256"])
+    assert len(hashes) == 2
+    assert profile.record()["tokenizer_sha256"] == profile.sha256

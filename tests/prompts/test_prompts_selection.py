@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from typing import Any, get_args
@@ -72,7 +73,7 @@ def cosine(a: Row, b: Row) -> float:
 
 def plain_grams(text: str) -> list[str]:
     text = " ".join(text.casefold().split())
-    return list(text) + [a + b for a, b in zip(text, text[1:], strict=False)]
+    return list(text) + [a + b for a, b in itertools.pairwise(text)]
 
 
 @given(st.text(), st.lists(st.text(), max_size=6))

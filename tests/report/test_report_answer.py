@@ -111,8 +111,8 @@ def test_without_comparisons_nothing_is_called_certain() -> None:
 
 def test_several_adapters_are_told_apart_by_label() -> None:
     text = " ".join(ask({"zero_shot/default": 5.0, "qlora/default": 3.4, "qlora/emotional": 3.6}))
-    assert "QLoRA (qlora/default) lowers mean perplexity" in text
-    assert "against QLoRA (qlora/emotional)" in text
+    assert "QLoRA (default) lowers mean perplexity" in text
+    assert "against QLoRA (emotional)" in text
 
 
 def test_an_order_that_hangs_on_the_average_is_said() -> None:

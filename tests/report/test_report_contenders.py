@@ -52,9 +52,9 @@ def test_names_tell_every_setting_from_every_other() -> None:
     record, _ = make_grid()
     short = names(settings(record.cells))
     assert len(set(short.values())) == len(short)
-    assert short["qlora/default"] == "QLoRA, default, trained with no demos"
+    assert short["qlora/default"] == "QLoRA, default"
     assert short["qlora/emotional/trained=default/trained_k=2"] == (
-        "QLoRA, emotional, trained with default, trained with 2 demos"
+        "QLoRA, emotional, trained with default and 2 demos"
     )
     assert short["few_shot/default/k=4/select=bm25/order=nearest-first"] == "Few-shot, k=4, bm25, nearest-first"
     assert short["few_shot/default/k=1/draw=item"] == "Few-shot, k=1, random"
@@ -108,12 +108,12 @@ def test_the_two_spreads_stand_apart() -> None:
     assert "trained with one seed" not in table.note
     by_name = {str(row[0]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
     level = {cell.cell: cell.aggregate.ppl_mean for cell in record.cells}
-    plain = by_name["QLoRA, default, trained with no demos"]
+    plain = by_name["QLoRA, default"]
     means = [level["qlora/default"], level["qlora/default/train_seed=1"], level["qlora/default/train_seed=2"]]
     assert (plain["training seeds"], plain["SD over seeds"]) == (3, None)
     assert plain["SD over training seeds"] == pytest.approx(statistics.stdev(means))
     assert plain["95 % interval over rows"] == Interval(3.0, 4.0)
-    shown = by_name["QLoRA, default, k=2, trained with no demos"]
+    shown = by_name["QLoRA, default, k=2"]
     cells = [[level[f"qlora/default/k=2/draw=item/seed={d}{t}"] for d in (0, 1)] for t in SEEDS]
     assert shown["SD over training seeds"] == pytest.approx(statistics.stdev([sum(c) / 2 for c in cells]))
     within = math.sqrt(sum(statistics.variance(c) for c in cells) / 3)
@@ -129,9 +129,11 @@ def test_only_the_recipes_trained_once_are_said_to_be() -> None:
     record, items = make_grid()
     once = [c for c in record.cells if c.training is None or c.train_seed == 0 or (c.trained_k, c.k) == (0, 0)]
     note = uncertainty_table(once, items, {}).note
-    said = note[note.rindex(". ", 0, note.index("was trained with one seed")) :]
-    assert "trained with 2 demos" in said
-    assert "QLoRA, default, trained with no demos" not in said
+    said = note.partition("Trained with one seed")[2].partition(": ")[2].removesuffix(".").split("; ")
+    assert said == [
+        *("QLoRA, default, k=2", "QLoRA, default, trained with 2 demos"),
+        *("QLoRA, emotional, trained with default and 2 demos", "QLoRA, default, k=2, trained with 2 demos"),
+    ]
 
 
 def test_few_shot_summaries_keep_ways_of_choosing_apart() -> None:
@@ -190,11 +192,13 @@ def test_the_answer_sums_up_what_is_many() -> None:
     sentences = answer(record.comparisons, record.cells, record.few_shot)
     text = "\n".join(sentences)
     assert (
-        "Demonstrations chosen by bm25, nearest-last, against random ones at the same k: better beyond chance" in text
+        "Demonstrations with select = bm25, nearest-last, against random ones at the same k: better beyond chance"
+        in text
     )
-    assert "Against QLoRA, default, trained with no demos (" in text
+    assert "Against QLoRA, default (" in text
     assert "was chosen on dev rows among 12 settings and scored once on the test rows" in text
     assert "mean of 3 trainings" in sentences[0]
+    assert "The best of 9 few-shot settings" in text
     assert len(sentences) < 16
 
 
@@ -209,8 +213,8 @@ def test_many_prompts_are_summed_up() -> None:
     cells = [make_cell(name, rows) for name, rows in items.items()]
     found = comparisons(cells, items)
     (sentence,) = [s for s in answer(found, cells, ()) if s.startswith("Of 6 other")]
-    assert "against the default prompt: better beyond chance after Holm correction: a (−1.00" in sentence
-    assert "worse beyond chance after Holm correction: b (1.00" in sentence
+    assert "against the default prompt: better beyond chance: a (−1.00" in sentence
+    assert "worse beyond chance: b (1.00" in sentence
 
 
 def test_the_figure_over_k_has_a_line_for_each_way() -> None:
@@ -255,7 +259,7 @@ def test_the_page_names_seeds_of_both_kinds(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("triptych.report.payload.pack_json", json.dumps)
     core = json.loads(payload(record, items, RowTexts(), intervals={}, slices={})["core"])
     by_name = {s["name"]: s for s in core["settings"]}
-    assert by_name["QLoRA, default, trained with no demos"]["repeats"] == "3 trainings"
+    assert by_name["QLoRA, default"]["repeats"] == "3 trainings"
     assert by_name["Few-shot, k=4, same"]["repeats"] == "3 seeds"
     cell = next(c for c in core["cells"] if c["cell"] == "qlora/default/k=2/draw=item/seed=1/train_seed=2")
     assert cell["repeat"] == "training seed 2, seed 1"

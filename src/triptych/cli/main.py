@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 import triptych
-from triptych.cli import doctor, plan, report, run, score, tune
+from triptych.cli import doctor, plan, predict, preview, report, reproduce, run, score, tune
 from triptych.errors import Interrupted, TriptychError
 
 __all__ = ["app", "main"]
@@ -28,9 +28,12 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("score")(score.score)
 app.command("tune")(tune.tune)
+app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
+app.command("preview")(preview.preview)
+app.command("reproduce")(reproduce.reproduce)
 
 _debug = False
 

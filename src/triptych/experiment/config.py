@@ -17,7 +17,7 @@ from triptych.models import ModelSpec
 from triptych.prompts import MAX_TOKENS
 from triptych.tune import TuneConfig
 
-__all__ = ["DataConfig", "ExperimentConfig", "ModelConfig", "ReportConfig"]
+__all__ = ["DataConfig", "ExperimentConfig", "GenerateConfig", "ModelConfig", "ReportConfig"]
 
 
 class ModelConfig(Section):
@@ -74,6 +74,26 @@ class DataConfig(Section):
         }
 
 
+class GenerateConfig(Section):
+    """Texts written in some cells, and their chrF++ and BLEU. Greedy unless told otherwise."""
+
+    cells: Literal["best", "all"] | tuple[str, ...] = "best"
+    """`best`: the best prompt, the best demonstrations and each training; or names of cells."""
+    rows: int | None = Field(None, ge=1)
+    """The first so many test rows; null for all."""
+    max_new_tokens: int = Field(256, ge=1)
+    """Most new tokens of a row."""
+    temperature: float = Field(0.0, ge=0)
+    """0 takes the likeliest token; above it, tokens are drawn."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    beams: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0)
+    """Of drawn tokens."""
+    stop_texts: bool = True
+    """End a row where the prompt's own fixed texts begin again."""
+
+
 class ReportConfig(Section):
     """What the report shows, and where else it goes. None of it decides a number."""
 
@@ -98,4 +118,6 @@ class ExperimentConfig(Section):
         zero_shot=ZeroShotConfig(), few_shot=FewShotConfig(), qlora=QloraConfig()
     )
     tune: TuneConfig = TuneConfig()
+    generate: GenerateConfig | None = None
+    """Write texts too; null scores only."""
     report: ReportConfig = ReportConfig()

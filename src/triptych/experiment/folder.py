@@ -5,6 +5,7 @@ cells/NAME.json   a finished cell: its record and its rows
 tune/             training in progress and its checkpoints
 adapter/          the final adapter, PEFT's format
 trainings/NAME/   further trainings of the run, each with its adapter in `final/`
+predictions/      what the model wrote, a file per cell that was asked for
 search.json       what a search scored on dev rows
 results.json, items.parquet, report.md, curve.csv, tables/, figures/
 rows.parquet, tokens.parquet      texts and per-token NLL, for reports that show rows
@@ -24,7 +25,7 @@ from triptych.records.store import read_json, write_json
 
 __all__ = ["FinishedCell", "RunFolder"]
 
-_OURS = ("cells", "tune", "adapter", "trainings", "figures", "tables")
+_OURS = ("cells", "tune", "adapter", "trainings", "predictions", "figures", "tables")
 _RECORDS = ("search.json", "run.lock.json", "results.json", "items.parquet", "rows.parquet", "tokens.parquet")
 _REPORTS = ("report.md", "report.html", "curve.csv")
 
@@ -54,6 +55,10 @@ class RunFolder:
     def adapter_of(self, training: TrainingSpec) -> Path:
         """Where a training's final adapter goes: `adapter/` for the run's first."""
         return self.adapter if training.first else self.tune_of(training) / "final"
+
+    def predictions_of(self, cell: str) -> Path:
+        """What the model wrote in a cell."""
+        return self.path / "predictions" / f"{_file_name(cell)}.json"
 
     def holds_work(self) -> bool:
         """Whether anything was computed here. A lock alone, of a run that failed to begin, is nothing to lose."""

@@ -3,7 +3,8 @@
     process     Python, torch and the tokenizer: measured in this process, which has all of them
     weights     as they are held: plain, packed in 4 or 8 bits, or dequantized once
     loading     what is held only while the weights are read
-    scoring     keys and values of shared prefixes, and the activations of one pass of the scorer's budget
+    scoring     keys and values of shared prefixes and the activations of one pass of the scorer's budget; or, where
+                that is more, the whole logits of the rows on which the scorer tries the model first
     training    `tune.memory` (adapter, gradients, AdamW's moments, activations of one pass)
 
 Weights stay; of loading, scoring and training only one happens at a time.
@@ -26,6 +27,8 @@ LIBRARIES = 120 << 20
 """What is imported after planning: peft, bitsandbytes, figures (measured: 95 MB)."""
 GPU_PROCESS = 600 << 20
 """CUDA context and kernels of a process on a GPU."""
+_KEPT_BY_MALLOC = 1.35
+"""A CPU's allocator keeps part of what was freed between passes of unlike sizes (measured: 2.65 against 2.28 GB)."""
 _HEAD_ROWS, _HEAD_COLUMNS = 256, 4096  # likelihood.head: rows and columns of a product, float32 and the model's dtype
 
 
@@ -121,7 +124,7 @@ def memory_need(
         weights=weights,
         loading=0 if gpu else from_file,
         scoring=_scoring_bytes(shape, scoring, budget, itemsize),
-        training=_training_bytes(shape, training, tune, itemsize, recompute=recompute) if training else 0,
+        training=_training_bytes(shape, training, tune, itemsize, recompute=recompute, gpu=gpu) if training else 0,
     )
 
 
@@ -133,7 +136,15 @@ def verdicts(needs: list[tuple[Held, bool | None, MemoryNeed, bool]], available:
 def _scoring_bytes(shape: ModelShape, work: Work, budget: int, itemsize: int) -> int:
     kv = 2 * shape.n_layers * shape.n_kv_heads * shape.head_dim * itemsize
     tokens = min(budget, work.forward)
-    return work.kept * kv + tokens * _pass_token(shape, itemsize) + _head_bytes(shape, itemsize)
+    passes = work.kept * kv + tokens * _pass_token(shape, itemsize) + _head_bytes(shape, itemsize)
+    return max(passes, _probe_bytes(shape, itemsize))
+
+
+def _probe_bytes(shape: ModelShape, itemsize: int) -> int:
+    """`likelihood.probe`: one row through the model's own forward, with logits at every position."""
+    window, limit = shape.sliding_window or 0, min(shape.max_positions or 2048, 2048)
+    tokens = (window + 8 if window + 64 < limit else 24) + 31
+    return tokens * (shape.vocab_size * itemsize + _pass_token(shape, itemsize))
 
 
 def _head_bytes(shape: ModelShape, itemsize: int) -> int:
@@ -147,15 +158,17 @@ def _pass_token(shape: ModelShape, itemsize: int) -> int:
     return (8 * shape.hidden_size + 4 * shape.intermediate_size + 9 * kv) * itemsize
 
 
-def _training_bytes(shape: ModelShape, work: Work, tune: TuneConfig, itemsize: int, *, recompute: bool) -> int:
+def _training_bytes(
+    shape: ModelShape, work: Work, tune: TuneConfig, itemsize: int, *, recompute: bool, gpu: bool
+) -> int:
     """Adapter, gradients and moments in float32, and what the layers of one pass keep for the backward."""
     lora = tune.lora()
     adapter = shape.lora_parameters(lora.r, lora.target_modules) * 16  # weights, gradients, two moments
     tokens = work.largest_pass
     heads, kv = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-    # inputs of norms, projections and the feed-forward's products; norms work in float32
-    block = tokens * ((4 * shape.hidden_size + 3 * heads + 2 * kv + 4 * shape.intermediate_size) * itemsize)
-    block += tokens * 4 * 4 * shape.hidden_size
-    kept = tokens * shape.hidden_size * itemsize * shape.n_layers + block if recompute else block * shape.n_layers
+    # inputs of norms, projections and the feed-forward's products; norms, rotation and scores work in float32
+    kept = (4 * shape.hidden_size + 3 * heads + 2 * kv + 4 * shape.intermediate_size) * itemsize
+    block = tokens * (kept + 16 * shape.hidden_size + 12 * (heads + kv))
+    layers = tokens * shape.hidden_size * itemsize * shape.n_layers + block if recompute else block * shape.n_layers
     head = work.largest_pass_scored * shape.hidden_size * 8 + _head_bytes(shape, itemsize)
-    return adapter + kept + head
+    return int((adapter + layers + head) * (1 if gpu else _KEPT_BY_MALLOC))

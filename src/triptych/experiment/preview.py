@@ -113,7 +113,8 @@ def preview(
 def lines_of(row: ShownRow, width: int) -> list[Line]:
     """Break a row into lines of at most about `width` columns; newlines end a line."""
     lines: list[Line] = []
-    text, ids, columns, at = "", [], 0, 0
+    ids: list[int] = []
+    text, columns, at = "", 0, 0
     for piece, n in row.pieces:
         drawn, scored = visible(piece), at >= row.rendered.n_prompt
         size = _columns(drawn)

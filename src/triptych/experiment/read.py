@@ -45,7 +45,7 @@ _NEAR, _PERHAPS = 0.75, 0.5
 
 
 def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
-    """Read a YAML file and put `--set key.sub=value` over it. A section with nothing below it has its defaults.
+    """Read a YAML file and put `--set key.sub=value` over it.
 
     Raises:
         ConfigError: anything unreadable, unknown or out of range.
@@ -66,7 +66,6 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
             found="a list" if isinstance(value, list) else _short(value),
             expected="sections such as `model:`, `data:`, `strategies:`",
         )
-    _fill_empty_sections(value, ExperimentConfig)
     elsewhere = any(assignment.partition("=")[0].strip() == "data.dir" for assignment in sets)
     _resolve_paths(value, path.parent, elsewhere=elsewhere)
     origins = {}
@@ -78,7 +77,7 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
 def validated(
     value: dict[str, Any], source: str, node: yaml.Node | None = None, origins: Mapping[str, str] | None = None
 ) -> ExperimentConfig:
-    """Check settings that were read.
+    """Check settings that were read. A section with nothing below it has its defaults.
 
     Args:
         value: the settings.
@@ -87,7 +86,7 @@ def validated(
         origins: dotted key -> the `--set` that gave it.
     """
     try:
-        return ExperimentConfig.model_validate(value)
+        return ExperimentConfig.model_validate(_with_empty_sections(value, ExperimentConfig))
     except ValidationError as error:
         raise _all_mistakes(error, source, node, origins or {}) from error
 
@@ -98,16 +97,16 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
     return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
 
 
-def _fill_empty_sections(value: dict[str, Any], model: type[BaseModel]) -> None:
+def _with_empty_sections(value: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     """A section whose keys are all commented out is null in YAML; where null means nothing else, it is all defaults."""
+    filled = dict(value)
     for name, field in model.model_fields.items():
         annotation = field.annotation
-        if name not in value or not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            continue
-        if value[name] is None:
-            value[name] = {}
-        elif isinstance(value[name], dict):
-            _fill_empty_sections(value[name], annotation)
+        if name in filled and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            inner = filled[name]
+            if inner is None or isinstance(inner, dict):
+                filled[name] = _with_empty_sections(inner or {}, annotation)
+    return filled
 
 
 def _resolve_paths(value: dict[str, Any], folder: Path, *, elsewhere: bool) -> None:

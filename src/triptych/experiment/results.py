@@ -12,7 +12,7 @@ from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.models import TokenizerProfile
 from triptych.prompts import Template
 from triptych.records import CurvePoint, RunRecord, TuneSummary
-from triptych.records.schema import SearchRecord
+from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, interval, summarise_few_shot
@@ -31,6 +31,7 @@ def write_results(
     profile: TokenizerProfile,
     trainings: tuple[TuneSummary, ...],
     search: SearchRecord | None,
+    generations: tuple[GenerationRecord, ...],
     provenance: dict[str, Any],
 ) -> RunRecord:
     """Write the records of a finished run and build its report.
@@ -44,6 +45,7 @@ def write_results(
         profile: the model's tokenizer, for the texts of scored tokens.
         trainings: what each training did, the first one first.
         search: what a search did, if there was one.
+        generations: what was written, cell by cell.
         provenance: versions, hashes, seeds, machine.
     """
     records = tuple(cell.record for cell in finished.values())
@@ -57,6 +59,7 @@ def write_results(
         tune=trainings[0] if trainings else None,
         trainings=trainings,
         search=search,
+        generations=generations,
         prompts={name: template.record() for name, template in templates.items()},
         warnings=tuple(data.warnings),
         provenance={**provenance, "data": data.files, "seeds": _seeds(config), "config": plain(config)},

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from triptych.data import SAMPLE, Dataset, Row, load_dataset
+from triptych.data import Dataset, Row
 from triptych.errors import DataError, TriptychError
 from triptych.experiment.cells import (
     CellSpec,
@@ -20,16 +20,18 @@ from triptych.experiment.cells import (
     check_pool,
     demo_pool,
     grid,
-    needs_train,
     templates_of,
     trainings,
 )
+from triptych.experiment.checks import adapter_facts, require, run_checks
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.experiment.results import deciding, write_results
 from triptych.experiment.search import search_on_dev
 from triptych.experiment.session import Session
 from triptych.experiment.showing import Demonstrations, render_cell, render_training
+from triptych.experiment.views import longest_rendering, read_data, view_experiment
+from triptych.experiment.writing import check_names, to_write, write_cell
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.score import to_items
 from triptych.models import Adapter, adapter_is_on, identify, load_profile, save_adapter, switched
@@ -38,7 +40,7 @@ from triptych.prompts import Rendered, Template
 from triptych.prompts.ranking import Vectors
 from triptych.records import CellRecord, CurvePoint, RunRecord, TuneSummary
 from triptych.records.lock import hold_to
-from triptych.records.schema import SearchRecord
+from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.report import write_curve
 from triptych.tune import TuneRows, World, joined, read_summary, select_rows, tune
 
@@ -79,6 +81,7 @@ def run_experiment(
             run.prepare(fresh=fresh, chosen=chosen)
             run.score_base_cells()
             run.search()
+            run.write_texts(None)
 
         world.on_first(first_of_all)
         if not world.is_first:
@@ -86,6 +89,7 @@ def run_experiment(
         for training in run.trainings:
             run.train(training)
             world.on_first(partial(run.score_adapter_cells, training))
+            world.on_first(partial(run.write_texts, training))
         return world.on_first(run.write_results)
 
 
@@ -108,27 +112,18 @@ class _Run:
         self.searching = config.strategies.search is not None and only is None
         self.finished: dict[str, FinishedCell] = {}
         self.tuned: dict[str, TuneSummary] = {}
+        self.written: dict[str, GenerationRecord] = {}
         self.searched: SearchRecord | None = None
 
     def prepare(self, *, fresh: bool, chosen: Mapping[str, Any] | None) -> None:
         """Everything that can be wrong is found here, before the first forward pass."""
         config = self.config
         self.templates: dict[str, Template] = templates_of(config)
-        self.data: Dataset = load_dataset(
-            train=config.data.train if needs_train(config) or _is_there(config) else None,
-            test=config.data.test,
-            folder=config.data.dir,
-            train_rows=config.data.train_rows,
-            test_rows=config.data.test_rows,
-            dev_rows=config.data.dev_rows,
-            seed=config.data.seed,
-            strict=config.data.strict,
-            columns=config.data.columns,
-            derive=config.data.derive,
-            watcher=self.watcher,
-        )
+        self.data: Dataset = read_data(config, self.watcher)
         check_pool(config, self.data)
         self._check_dev()
+        if config.generate:
+            check_names(config.generate, self.cells)
         for warning in self.data.warnings:
             self.watcher.say(f"warning: {warning}")
         identity = identify(config.model.spec())
@@ -154,6 +149,25 @@ class _Run:
                 self.finished[cell.name] = known
         if self.finished:
             self.watcher.say(f"{len(self.finished)} of {len(self.cells)} cells are already scored")
+        if self.world.is_first and len(self.finished) < len(self.cells):
+            self._check_rows()
+
+    def _check_rows(self) -> None:
+        """The rows as the model will see them, before it sees any."""
+        profile = load_profile(self.config.model.spec())
+        views = view_experiment(
+            self.config,
+            self.data,
+            self.templates,
+            profile,
+            max_tokens=longest_rendering(self.config, profile),
+            demonstrations=self.demonstrations,
+        )
+        checks = run_checks(views, adapters=adapter_facts(self.config, self.folder.path))
+        require(checks)
+        for check in checks:
+            if not check.passed:
+                self.watcher.say(f"warning: {check.name}: {check.detail}")
 
     def _vectors(self) -> Vectors:
         return self.session.vectors([*self.data.train, *self.data.dev, *self.data.test])
@@ -246,6 +260,26 @@ class _Run:
             if cell.training == training and cell.name not in self.finished:
                 self._score(cell, self.session.wear(self.folder.adapter_of(training)))
 
+    def write_texts(self, training: TrainingSpec | None) -> None:
+        """What `generate` asks for: the base model's cells (None), or those of one adapter."""
+        asked = self.config.generate
+        if asked is None:
+            return
+        rows = self.data.test[: asked.rows]
+        for cell in to_write(asked, [cell for cell in self.cells if cell.training == training], self.finished):
+            self.written[cell.name] = write_cell(
+                cell,
+                rows,
+                self.session,
+                self.finished[cell.name].record.adapter_sha256,
+                lambda: self.session.wear(self.folder.adapter_of(training)) if training else None,
+                self.demonstrations,
+                self.templates,
+                asked,
+                self.folder,
+                self.watcher,
+            )
+
     def write_results(self) -> RunRecord:
         """Records and report."""
         profile = self.session.loaded.profile if self.session.loaded else load_profile(self.config.model.spec())
@@ -258,6 +292,7 @@ class _Run:
             profile=profile,
             trainings=tuple(self.tuned.values()),
             search=self.searched,
+            generations=tuple(self.written.values()),
             provenance={**self.session.begun, "peak_memory_bytes": self.session.note_memory()},
         )
 
@@ -331,8 +366,3 @@ class _Run:
             "prompt_sha256": self.templates[training.prompt].sha256,
             "trained_k": training.k,
         }
-
-
-def _is_there(config: ExperimentConfig) -> bool:
-    folder = config.data.dir
-    return folder == SAMPLE or (Path(folder or ".") / config.data.train).exists()

@@ -13,11 +13,11 @@ from functools import cache
 from triptych.data import Row
 from triptych.experiment.cells import NEAREST, CellSpec, TrainingSpec
 from triptych.experiment.strategies import DemosConfig
-from triptych.prompts import Draw, Rendered, Template, Tokenizes, render
+from triptych.prompts import Draw, Rendered, RenderedPrompt, Template, Tokenizes, render, render_prompt
 from triptych.prompts.ranking import Vectors
 from triptych.prompts.selection import Chosen, Order, Select, Selector
 
-__all__ = ["Demonstrations", "RenderedCell", "render_cell", "render_training"]
+__all__ = ["Demonstrations", "RenderedCell", "prompts_of_cell", "render_cell", "render_training"]
 
 BY_VECTORS: frozenset[Select] = frozenset({"embedding", "mmr"})
 
@@ -90,6 +90,12 @@ class Demonstrations:
             )
         return self._selectors[key].choose(row, k, seed=seed or 0)
 
+    def of_cell(self, cell: CellSpec, row: Row) -> Chosen:
+        """What a cell shows of the pool for a row."""
+        if not cell.k or not cell.select:
+            return Chosen()
+        return self.choose(row, cell.k, select=cell.select, draw=cell.draw, order=cell.order, seed=cell.seed)
+
 
 def render_cell(
     cell: CellSpec,
@@ -103,17 +109,41 @@ def render_cell(
     """The cell's rows as the model will see them, in the order of `rows`."""
     rendered, similarity = [], []
     for row in rows:
-        chosen = Chosen()
-        if cell.k and cell.select:
-            chosen = demonstrations.choose(
-                row, cell.k, select=cell.select, draw=cell.draw, order=cell.order, seed=cell.seed
-            )
+        chosen = demonstrations.of_cell(cell, row)
         template = templates[cell.prompt]
         one = render(row, template, tokenizer, demos=chosen.demos, max_tokens=max_tokens, drop=chosen.drop)
         near = dict(zip((demo.id for demo in chosen.demos), chosen.similarity, strict=True))
         rendered.append(one)
         similarity.append(tuple(near[demo] for demo in one.demo_ids))
     return RenderedCell(rendered, similarity)
+
+
+def prompts_of_cell(
+    cell: CellSpec,
+    rows: Sequence[Row],
+    demonstrations: Demonstrations,
+    templates: Mapping[str, Template],
+    tokenizer: Tokenizes,
+    *,
+    max_tokens: int,
+    reserve: int,
+) -> list[RenderedPrompt]:
+    """The cell's prompts without the outputs, with room for `reserve` new tokens: what the model goes on from."""
+    prompts = []
+    for row in rows:
+        chosen = demonstrations.of_cell(cell, row)
+        prompts.append(
+            render_prompt(
+                row,
+                templates[cell.prompt],
+                tokenizer,
+                demos=chosen.demos,
+                max_tokens=max_tokens,
+                reserve=reserve,
+                drop=chosen.drop,
+            )
+        )
+    return prompts
 
 
 def render_training(

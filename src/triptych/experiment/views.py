@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
-from triptych.data import Dataset, Row, load_dataset
+from triptych.data import SAMPLE, Dataset, Row, load_dataset
 from triptych.errors import DataError, ModelError
 from triptych.experiment.cells import NEAREST, CellSpec, TrainingSpec, demo_pool, grid, needs_train, trainings
 from triptych.experiment.config import ExperimentConfig
@@ -88,7 +89,8 @@ def read_data(config: ExperimentConfig, watcher: Watcher | None = None) -> Datas
     """The experiment's rows.
 
     Args:
-        config: says which; train rows are read if some strategy needs them.
+        config: says which; train rows are read if some strategy needs them, or if they are there: test rows that occur
+            in them are told.
         watcher: is told how each file was read.
 
     Raises:
@@ -96,7 +98,7 @@ def read_data(config: ExperimentConfig, watcher: Watcher | None = None) -> Datas
     """
     given = config.data
     return load_dataset(
-        train=given.train if needs_train(config) else None,
+        train=given.train if needs_train(config) or _train_is_there(config) else None,
         test=given.test,
         folder=given.dir,
         train_rows=given.train_rows,
@@ -108,6 +110,11 @@ def read_data(config: ExperimentConfig, watcher: Watcher | None = None) -> Datas
         derive=given.derive,
         watcher=watcher,
     )
+
+
+def _train_is_there(config: ExperimentConfig) -> bool:
+    folder = config.data.dir
+    return folder == SAMPLE or (Path(folder or ".") / config.data.train).exists()
 
 
 def longest_rendering(config: ExperimentConfig, profile: TokenizerProfile) -> int:

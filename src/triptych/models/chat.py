@@ -6,7 +6,7 @@ its own turn. So here, for every conversation:
 
     1. control tokens spelled in the data are masked, each by one private-use character; the template sees the rest
        as it is and may trim it
-    2. the template runs, in transformers, as ever
+    2. the template runs, in transformers, as ever (but where it asks for the date, it is always the same day)
     3. control tokens in what it wrote are now the template's own; each becomes another private-use character
     4. the masks of step 1 are taken off again
     5. a twin of the tokenizer that knows the control tokens by those characters only tokenizes the whole text at once
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -34,7 +33,8 @@ Turns = Sequence[tuple[str, str]]
 
 _PRIVATE, _PRIVATE_END = 0x100000, 0x10FFFE  # the last plane of Unicode, private use: texts don't have these
 _MARKUP = re.compile(r"[<\[|].*[>\]|]", re.DOTALL)
-_DAY = datetime(2024, 7, 26, tzinfo=UTC)  # some templates write the date, and a score must not depend on the day
+_DATE = {"%d": "26", "%-d": "26", "%m": "07", "%b": "Jul", "%B": "July", "%Y": "2024", "%y": "24", "%H:%M": "12:00"}
+"""Some templates write the day's date, and a score must not depend on the day."""
 _PROBE = [("user", "a b, 1\n\n文 é"), ("assistant", "c d 字.")]
 
 
@@ -92,7 +92,7 @@ class ChatFormat:
         messages = [{"role": role, "content": twin.mask(text)} for role, text in turns]
         try:
             text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generate, strftime_now=_DAY.strftime
+                messages, tokenize=False, add_generation_prompt=generate, chat_template=self._template
             )
         except (JinjaError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise self._unusable(
@@ -121,13 +121,24 @@ class ChatFormat:
         return around[0], around[1]
 
     @cached_property
+    def _template(self) -> str:
+        """The template, with its clock stopped if it asks for the time."""
+        try:
+            template = str(self._tokenizer.get_chat_template())
+        except ValueError as error:  # several, and none that is the default
+            raise self._unusable(str(error)) from error
+        if "strftime_now" not in template:
+            return template
+        steps = "".join(f" | replace('{field}', '{value}')" for field, value in _DATE.items())
+        return f"{{% macro strftime_now(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}{template}"
+
+    @cached_property
     def _control(self) -> dict[str, int]:
         """Spelling and id of each control token."""
-        template = self._tokenizer.get_chat_template()
         return {
             token.content: id
             for id, token in self._tokenizer.added_tokens_decoder.items()
-            if token.special or (token.content in template and _MARKUP.fullmatch(token.content))
+            if token.special or (token.content in self._template and _MARKUP.fullmatch(token.content))
         }
 
     def _twin(self, turns: Turns) -> TwinTokenizer:
@@ -156,7 +167,7 @@ class ChatFormat:
     def _check(self, twin: TwinTokenizer) -> None:
         messages = [{"role": role, "content": text} for role, text in _PROBE]
         ours = twin.ids(self._written(_PROBE, twin))
-        theirs = self._tokenizer.apply_chat_template(messages, return_dict=False, strftime_now=_DAY.strftime)
+        theirs = self._tokenizer.apply_chat_template(messages, return_dict=False, chat_template=self._template)
         if ours != list(theirs):
             raise self._unusable("the tokenizer does more than its tokenizer.json says, so data can't be kept data")
 

@@ -43,6 +43,8 @@ class ModelShape:
     """(in, out) of every linear layer, by the last part of its name, in the model's order."""
     max_positions: int | None = None
     """Positions the model was made for; None if it doesn't say."""
+    sliding_window: int | None = None
+    """Of layers that see so many tokens back only; None if all see everything."""
 
     @property
     def parameters(self) -> int:
@@ -103,6 +105,7 @@ def _measured(model: Any, text: Any) -> ModelShape:
         other_parameters=sum(p.numel() for p in model.parameters()) - linear - sum(ends.values()),
         targets=targets,
         max_positions=getattr(text, "max_position_embeddings", None),
+        sliding_window=getattr(text, "sliding_window", None),
     )
 
 

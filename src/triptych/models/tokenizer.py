@@ -74,8 +74,12 @@ class TokenizerProfile:
         return found
 
     def record(self) -> dict[str, Any]:
-        """For the run's records."""
-        return {"bos_id": self.bos_id, "eos_id": self.eos_id, "tokenizer_sha256": self.sha256, "note": self.note}
+        """For the run's records; with a chat template its hash too, which `tokenizer_sha256` leaves out."""
+        facts = {"bos_id": self.bos_id, "eos_id": self.eos_id, "tokenizer_sha256": self.sha256, "note": self.note}
+        if self.has_chat_template:
+            template = json.dumps(self.tokenizer.chat_template, sort_keys=True)
+            facts["chat_template_sha256"] = hashlib.sha256(template.encode()).hexdigest()
+        return facts
 
 
 def load_tokenizer(folder: str | Path, *, revision: str | None = None) -> Any:

@@ -32,9 +32,10 @@ class TwinTokenizer:
         self._marks, self._masks = marks, masks
         self._unmask = str.maketrans({mask: spelled for spelled, mask in masks.items()})
         self._end = re.compile(f"[^{''.join(marks.values())}]*[{''.join(marks.values())}]+") if marks else None
-        self._control_ids = frozenset(control.values())
 
         content = json.loads(backend.to_str())
+        unknown = content["model"].get("unk_token")  # stands for letters that aren't in the vocabulary, and may
+        self._control_ids = frozenset(id for spelled, id in control.items() if spelled != unknown)
         added = content["added_tokens"]
         real_ids = [token["id"] for token in added]
         for token in added:

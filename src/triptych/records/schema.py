@@ -21,6 +21,7 @@ __all__ = [
     "Comparison",
     "CurvePoint",
     "FewShotSummary",
+    "GenerationRecord",
     "ItemScore",
     "RunRecord",
     "SearchRecord",
@@ -247,6 +248,29 @@ class SearchRecord(_Record):
     seconds: float
 
 
+class GenerationRecord(_Record):
+    """What the model wrote in one cell, against the references."""
+
+    cell: str
+    n_rows: int
+    n_tokens: int
+    """Tokens written."""
+    stopped_by: dict[str, int]
+    """What ended the rows (`eos`, `stop_text`, `length`) -> how many."""
+    findings: dict[str, int]
+    """What the check of the texts found -> rows."""
+    chrf: float
+    """chrF++ over the corpus, 0 to 100 (Popovic 2017)."""
+    bleu: float
+    """BLEU over the corpus, 0 to 100."""
+    chrf_signature: str
+    bleu_signature: str
+    row_chrf: dict[str, float]
+    """Row id -> its own chrF++: what paired statistics are made from."""
+    settings: dict[str, Any]
+    seconds: float
+
+
 class RunRecord(_Record):
     """`results.json`."""
 
@@ -262,6 +286,8 @@ class RunRecord(_Record):
     trainings: tuple[TuneSummary, ...] = ()
     """All trainings, the first included."""
     search: SearchRecord | None = None
+    generations: tuple[GenerationRecord, ...] = ()
+    """What was written in the cells that `generate` asked for."""
     prompts: dict[str, dict[str, Any]]
     """Prompt name -> its texts, source and hash, as used."""
     warnings: tuple[str, ...]

@@ -12,7 +12,7 @@ import numpy as np
 from triptych.records import CellRecord, Comparison, FewShotSummary, ItemScore
 from triptych.records.schema import Strategy
 from triptych.report.certainty import would_settle
-from triptych.report.contenders import STRATEGIES, STRATEGY_NAMES, Setting, best_of_each, settings
+from triptych.report.contenders import STRATEGIES, STRATEGY_NAMES, Setting, best_of_each, names, settings
 from triptych.report.numbers import difference, number, p_text, together
 from triptych.report.statistics import told_apart
 from triptych.report.summaries import adapters_summary, demos_summary, prompts_summary, searched
@@ -66,17 +66,18 @@ def _kind(a: Setting, b: Setting, best: Mapping[Strategy, Setting]) -> Kind:
 
 def _descriptions(every: Sequence[Setting], best: Mapping[Strategy, Setting]) -> dict[str, str]:
     """Label -> how a sentence calls it, for everything that takes part in a comparison."""
+    short = names(every)
     count = {strategy: sum(s.strategy == strategy for s in every) for strategy in STRATEGIES}
     texts = {}
     for setting in every:
         which = "best" if count[setting.strategy] > 1 and best[setting.strategy] == setting else ""
-        texts[setting.label] = _description(setting, which, alone=count[setting.strategy] == 1)
+        texts[setting.label] = _description(setting, which, short[setting.label])
     return texts
 
 
-def _description(setting: Setting, which: str, *, alone: bool) -> str:
+def _description(setting: Setting, which: str, short: str) -> str:
     if setting.strategy == "qlora":
-        inside = [] if alone else [setting.label]
+        inside = [part] if (part := short.removeprefix("QLoRA").removeprefix(", ")) else []
         inside += [f"mean of {setting.over().n} {setting.repeated}"] if setting.repeated else []
         return f"QLoRA ({', '.join(inside)})" if inside else "QLoRA"
     if setting.strategy == "zero_shot":
@@ -194,10 +195,11 @@ def _other_averages(best: Mapping[Strategy, Setting]) -> list[str]:
 
 
 def _selection(cells: Sequence[CellRecord], few_shot: Sequence[FewShotSummary]) -> list[str]:
-    every = settings([cell for cell in cells if cell.searched is None])
+    every = settings(cells)
     tried = {
         "zero-shot prompts": sum(s.strategy == "zero_shot" for s in every),
-        "few-shot settings": len(few_shot),
+        # what a search found is in no summary, but to call it the best is a choice made here as well
+        "few-shot settings": len(few_shot) + sum(s.strategy == "few_shot" and bool(s.first.searched) for s in every),
         "QLoRA settings": sum(s.strategy == "qlora" for s in every),
     }
     several = [f"the best of {count} {name}" for name, count in tried.items() if count > 1]

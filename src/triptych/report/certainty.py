@@ -168,7 +168,9 @@ def _uncertainty_note(every: Sequence[Setting]) -> str:
             "where demonstrations were drawn too, a training enters with the mean of its draws, and their SD is that "
             "within a training."
         )
-    if once:
-        which = "QLoRA" if len(once) == len(tuned) else " and ".join(names(every)[setting.label] for setting in once)
-        note += f" {which} was trained with one seed: how far another would move it is not in these numbers."
+    if once and len(once) == len(tuned):
+        note += " QLoRA was trained with one seed: how far another would move it is not in these numbers."
+    elif once:
+        which = "; ".join(names(every)[setting.label] for setting in once)
+        note += f" Trained with one seed, so that how far another would move them is not in these numbers: {which}."
     return note

@@ -24,6 +24,7 @@ __all__ = [
     "names",
     "recipe",
     "settings",
+    "trained_with",
 ]
 
 STRATEGIES: tuple[Strategy, ...] = ("zero_shot", "few_shot", "qlora")
@@ -180,7 +181,7 @@ def _name(setting: Setting, of: Sequence[Setting]) -> str:
         parts.append(setting.prompt)
     if setting.k:
         parts += [f"k={setting.k}", *_shown(setting, alike)]
-    parts += _trained(setting, alike)
+    parts += trained_with(setting.first)
     parts += ["found by search"] if setting.first.searched else []
     name = ", ".join(parts)
     return name[0].upper() + name[1:]
@@ -199,13 +200,11 @@ def _shown(setting: Setting, alike: Sequence[Setting]) -> list[str]:
     return parts
 
 
-def _trained(setting: Setting, alike: Sequence[Setting]) -> list[str]:
-    first, parts = setting.first, []
-    if first.trained_prompt and first.trained_prompt != setting.prompt:
-        parts.append(f"trained with {first.trained_prompt}")
-    if first.trained_k or len({other.first.trained_k for other in alike}) > 1:
-        parts.append(f"trained with {first.trained_k or 'no'} demo{'s' * (first.trained_k != 1)}")
-    return parts
+def trained_with(cell: CellRecord) -> list[str]:
+    """With what its adapter was trained, where that is not what it was scored with; no demonstrations go unsaid."""
+    other = [cell.trained_prompt] if cell.trained_prompt not in (None, cell.prompt) else []
+    other += [f"{cell.trained_k} demo{'s' * (cell.trained_k != 1)}"] if cell.trained_k else []
+    return [f"trained with {' and '.join(map(str, other))}"] if other else []
 
 
 def items_of(setting: Setting, items: Mapping[str, Sequence[ItemScore]]) -> list[ItemScore]:

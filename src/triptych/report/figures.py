@@ -38,6 +38,8 @@ LINES = (
     *(("-", "X", "#00797A"), ("--", "D", "#A3312C"), (":", "<", "#5E7F1E"), ("-.", ">", "#767676")),
 )
 FIGURES = ("learning_curve", "ppl_by_k", "comparison", "differences", "scatter", "distribution")
+LONG = 60
+"""Two names with more characters than this stand on two lines."""
 PPL = "mean perplexity of the test rows"
 
 
@@ -193,14 +195,19 @@ def differences(record: RunRecord) -> Figure | None:
     """Forest plot of the paired differences, each with its interval and its corrected p-value."""
     if not record.comparisons:
         return None
-    axes = (figure := new_figure(9.0, 1.2 + 0.36 * len(record.comparisons))).subplots()
     short = names(settings(record.cells))
+    called = [(short.get(c.a, c.a), short.get(c.b, c.b)) for c in reversed(record.comparisons)]
+    long = max(len(a) + len(b) for a, b in called) > LONG
+    lines = [f"{a}\n−  {b}" if long else f"{a}  −  {b}" for a, b in called]
+    # names take the room they need, and the plot keeps its own
+    most = max(len(part) for line in lines for part in line.splitlines())
+    size = (max(9.0, 6.2 + 0.075 * most), 1.2 + (0.5 if long else 0.36) * len(record.comparisons))
+    axes = (figure := new_figure(*size)).subplots()
     for height, found in enumerate(reversed(record.comparisons)):
         _forest_line(axes, height, found)
     axes.axvline(0, color=INK, linewidth=1)
     axes.margins(x=0.08)
     axes.locator_params(axis="x", nbins=6)
-    lines = [f"{short.get(c.a, c.a)}  −  {short.get(c.b, c.b)}" for c in reversed(record.comparisons)]
     axes.set_yticks(range(len(lines)), lines)
     axes.set_ylim(-0.6, len(record.comparisons) - 0.4)
     axes.grid(visible=False, axis="y")

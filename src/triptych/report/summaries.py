@@ -11,7 +11,8 @@ from triptych.report.statistics import told_apart
 
 __all__ = ["adapters_summary", "demos_summary", "prompts_summary", "searched"]
 
-BRACKETS = "beyond chance after Holm correction"
+SURE = "beyond chance"
+"""p below 0.05 after Holm correction and an interval without zero, as every report explains below its answer."""
 
 
 def prompts_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
@@ -35,7 +36,7 @@ def demos_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]) 
     for (prompt, what), chosen in ways.items():
         parts = _sorted_out(chosen, {c.a: f"k={by_label[c.a].k}" for c in chosen})
         which = f"{what}, prompt {prompt}" if several else what
-        sentences.append(f"Demonstrations chosen by {which}, against random ones at the same k: {parts}.")
+        sentences.append(f"Demonstrations with select = {which}, against random ones at the same k: {parts}.")
     return sentences
 
 
@@ -54,7 +55,7 @@ def adapters_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting
         against = [c for c in rest if c.b == label]
         lower = sum(told_apart(c) and c.difference < 0 for c in against)
         what = f"{short[label][0].lower()}{short[label][1:]}"
-        sentences.append(f"Of the {len(against)} other QLoRA settings {lower} are better than {what} {BRACKETS}.")
+        sentences.append(f"Of the {len(against)} other QLoRA settings {lower} are better {SURE} than {what}.")
     return sentences
 
 
@@ -68,7 +69,7 @@ def _turned(c: Comparison) -> Comparison:
 
 
 def _sorted_out(found: Sequence[Comparison], called: Mapping[str, str]) -> str:
-    """`better beyond chance a (-0.3 [..]); can't be told apart b, c`."""
+    """`better beyond chance: a (-0.3 [..]); can't be told: b, c`."""
     better = [c for c in found if told_apart(c) and c.difference < 0]
     worse = [c for c in found if told_apart(c) and c.difference > 0]
     rest = [c for c in found if not told_apart(c)]
@@ -76,8 +77,8 @@ def _sorted_out(found: Sequence[Comparison], called: Mapping[str, str]) -> str:
     for way, chosen in (("better", better), ("worse", worse)):
         ordered = sorted(chosen, key=lambda c: -abs(c.difference)) if len(chosen) > 1 else chosen
         shown = [f"{called[c.a]} ({difference(c.difference, c.ci_low, c.ci_high)})" for c in ordered]
-        parts += [f"{way} {BRACKETS}: {', '.join(shown)}"] if shown else []
-    parts += [f"can't be told from it: {', '.join(called[c.a] for c in rest)}"] if rest else []
+        parts += [f"{way} {SURE}: {', '.join(shown)}"] if shown else []
+    parts += [f"can't be told: {', '.join(called[c.a] for c in rest)}"] if rest else []
     return "; ".join(parts)
 
 

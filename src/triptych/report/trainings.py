@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from triptych.records import RunRecord, TuneSummary
-from triptych.report.contenders import Setting
+from triptych.report.contenders import Setting, trained_with
 
 __all__ = ["trainings_behind", "trainings_of", "what_training_did"]
 
@@ -27,11 +27,7 @@ def what_training_did(setting: Setting, record: RunRecord) -> list[str]:
     """`3 epochs on 10,000 rows, step 1,876`, and with what it was trained where that is not what it was scored with."""
     if setting.strategy != "qlora":
         return []
-    parts = []
-    if setting.first.trained_prompt and setting.first.trained_prompt != setting.prompt:
-        parts.append(f"trained with {setting.first.trained_prompt}")
-    if setting.first.trained_k:
-        parts.append(f"trained with {setting.first.trained_k} demo{'s' * (setting.first.trained_k != 1)}")
+    parts = trained_with(setting.first)
     behind = trainings_behind(setting, record)
     if behind:
         first, steps = behind[0], sorted({training.selected_step for training in behind})

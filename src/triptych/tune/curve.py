@@ -15,7 +15,17 @@ from triptych.records import CurvePoint
 from triptych.records.store import read_json, write_json
 from triptych.tune.checkpoint import TrainState
 
-__all__ = ["Rows", "Split", "best_step", "evaluate", "out_of_patience", "point_key", "read_curve", "read_rows", "write_curve"]
+__all__ = [
+    "Rows",
+    "Split",
+    "best_step",
+    "evaluate",
+    "out_of_patience",
+    "point_key",
+    "read_curve",
+    "read_rows",
+    "write_curve",
+]
 
 Split = Literal["test", "dev"]
 Rows = dict[str, list[float]]

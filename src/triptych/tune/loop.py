@@ -43,6 +43,7 @@ from triptych.tune.stop import stop_requested
 
 __all__ = ["tune"]
 
+
 def tune(
     loaded: LoadedModel,
     rows: TuneRows,

@@ -59,8 +59,6 @@ def _checkpointed(model: Any, forward: Callable[..., Any], random: bool) -> Call
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), nullcontext() if pack is None else attention._attention_of(decoder, pack)
 
-        return checkpoint(
-            forward, *args, use_reentrant=False, preserve_rng_state=random, context_fn=contexts, **kwargs
-        )
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=random, context_fn=contexts, **kwargs)
 
     return again

@@ -97,7 +97,9 @@ const chart = (() => {
   }
 
   function usedPoint(core, used) {
-    const bounds = core.settings[core.best.qlora]?.interval;
+    // of this training; runs of older versions kept none, and what they had was one cell
+    const tuned = core.settings.filter((setting) => setting.strategy === "qlora");
+    const bounds = used.low !== null ? [used.low, used.high] : tuned.length === 1 && tuned[0].cells.length === 1 ? tuned[0].interval : null;
     const how = { last: "last step", dev: "best on dev", test: "best on test" }[core.selected.by];
     const bar = bounds && {
       ...{ type: "data", symmetric: false, array: [bounds[1] - used.ppl], arrayminus: [used.ppl - bounds[0]] },

@@ -1,0 +1,137 @@
+"""Each fault is found, in the rows that have it and in no others."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triptych.data import Row
+from triptych.errors import DataError
+from triptych.generate.check import Check, check_predictions, loops, read_predictions
+
+ROWS = [Row(f"r{i}", f"請把這一句翻譯成文言文：春眠不覺曉{i}", None) for i in range(6)]
+GOOD = [(row.id, f"春眠不覺曉，處處聞啼鳥。{i}") for i, row in enumerate(ROWS)]
+
+
+def found(check: Check) -> dict[str, tuple[str, ...]]:
+    return {finding.kind: finding.row_ids for finding in check.findings}
+
+
+def with_text(text: str) -> list[tuple[str, str]]:
+    return [*GOOD[:2], ("r2", text), *GOOD[3:]]
+
+
+def test_a_good_file_has_no_findings() -> None:
+    check = check_predictions(GOOD, ROWS)
+    assert (check.ok, check.findings, check.n_rows) == (True, (), 6)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "expected"),
+    [
+        (GOOD[1:], {"missing": ("r0",)}),
+        ([*GOOD, ("x", "字")], {"unknown": ("x",)}),
+        ([*GOOD, GOOD[3]], {"repeated": ("r3",)}),
+        ([GOOD[1], GOOD[0], *GOOD[2:]], {"order": ("r1", "r0")}),
+        ([GOOD[3], *GOOD[1:3], *GOOD[4:]], {"missing": ("r0",), "order": ("r3", "r1", "r2")}),
+        ([], {"missing": tuple(row.id for row in ROWS)}),
+    ],
+)
+def test_ids(predictions: list[tuple[str, str]], expected: dict[str, tuple[str, ...]]) -> None:
+    check = check_predictions(predictions, ROWS)
+    assert found(check) == expected
+    assert not check.ok
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("", "empty"),
+        (" \n\u3000", "empty"),
+        ("春眠</s>", "special"),
+        ("<|im_end|>", "special"),
+        ("春<end_of_turn>", "special"),
+        ("[INST] 春", "special"),
+        ("春<0xE6>", "special"),
+        ("春<extra_id_7>", "special"),
+        ("春\ufffd", "broken"),
+        ("請把這一句翻譯成文言文：春眠不覺曉2。春曉", "echo"),
+        ("請把這一句，翻譯成文言文 春眠不覺曉2", "echo"),
+        ("春眠。USER: 再來", "echo"),
+    ],
+)
+def test_texts_that_no_one_wrote(text: str, kind: str) -> None:
+    check = check_predictions(
+        with_text(text), ROWS, special=["<extra_id_7>"], prompt_texts=[re.compile("USER:"), re.compile(r"第\d+個例子")]
+    )
+    assert found(check) == {kind: ("r2",)}
+    assert not check.ok
+
+
+@pytest.mark.parametrize("text", ["a < b > c", "1 <s", "<3", "請把這一句", "春|眠", "[INSTANT]", "<abc>"])
+def test_what_is_no_fault(text: str) -> None:
+    assert check_predictions(with_text(text), ROWS).findings == ()
+
+
+def test_odd_texts_are_named_and_pass() -> None:
+    varied = "".join(chr(0x4E00 + i) for i in range(90))
+    check = check_predictions(with_text(varied), ROWS, stopped_by={"r2": "length", "r3": "eos", "r4": "length"})
+    assert found(check) == {"cut": ("r2", "r4"), "long": ("r2",)}
+    assert check.ok
+    check = check_predictions(with_text("夜來風雨聲，" * 6), ROWS)
+    assert found(check) == {"loop": ("r2",)}
+    assert check.ok
+
+
+@pytest.mark.parametrize("unit", ["a", "春", "春眠", "不覺曉，", "x" * 5 + "y"])
+def test_loops(unit: str) -> None:
+    enough = max(4, -(-16 // len(unit)))
+    assert loops("開頭" + unit * enough)
+    assert loops("開頭" + unit * enough + "\n")
+    assert not loops("開頭" + unit * (enough - 1))
+    assert not loops(unit * enough + "結尾。")
+
+
+@given(st.text(alphabet="ab春", max_size=40))
+def test_loops_is_its_definition(text: str) -> None:
+    text = text.rstrip()
+    expected = any(
+        text.endswith(text[len(text) - size :] * times) and size * times >= 16
+        for size in range(1, len(text) + 1)
+        for times in range(4, len(text) + 1)
+    )
+    assert loops(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ("{", "Expecting"),
+        ('{"id": "a"}', "found: dict"),
+        ('[{"id": "a", "output": "b"}, {"id": "c"}]', "entry 2"),
+        ('[{"id": true, "output": "b"}]', "entry 1"),
+        ('[{"id": "a", "output": 3}]', "entry 1"),
+        ('["a"]', "entry 1"),
+    ],
+)
+def test_a_file_that_is_no_list_of_predictions(content: str, where: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(content)
+    with pytest.raises(DataError) as error:
+        read_predictions(path)
+    assert where in str(error.value)
+    assert str(path) in str(error.value)
+    with pytest.raises(DataError, match="can't be read"):
+        read_predictions(tmp_path / "none.json")
+
+
+def test_whole_numbers_are_ids(tmp_path: Path) -> None:
+    value: list[dict[str, Any]] = [{"id": 7, "output": "a"}, {"id": "8", "output": ""}]
+    (tmp_path / "p.json").write_text(json.dumps(value))
+    assert read_predictions(tmp_path / "p.json") == [("7", "a"), ("8", "")]

@@ -1,0 +1,31 @@
+"""Waves: bounded, whole, and the same whatever order the rows come in."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triptych.generate.plan import Limits, waves
+
+
+@given(
+    own=st.lists(st.integers(1, 50), min_size=1, max_size=30),
+    most=st.integers(1, 40),
+    rows=st.integers(1, 8),
+    kv_tokens=st.integers(1, 500),
+)
+def test_waves_hold_every_row_once_and_keep_the_bounds(own: list[int], most: int, rows: int, kv_tokens: int) -> None:
+    new = [most] * len(own)
+    found = list(waves(range(len(own)), own, new, Limits(rows, kv_tokens, 64)))
+    assert sorted(row for wave in found for row in wave) == list(range(len(own)))
+    lengths = [own[row] for wave in found for row in wave]
+    assert lengths == sorted(lengths, reverse=True)
+    for wave in found:
+        assert len(wave) <= rows
+        # a wave lays its rows out side by side, as long as the longest of them may become
+        assert len(wave) == 1 or len(wave) * max(own[row] + new[row] for row in wave) <= kv_tokens
+    for wave, after in pairwise(found):  # none is cut for nothing
+        longest = max(own[row] + new[row] for row in [*wave, after[0]])
+        assert len(wave) == rows or (len(wave) + 1) * longest > kv_tokens

@@ -1,0 +1,97 @@
+"""The probe says yes to what is right and no to what is wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from triptych.generate import attention
+from triptych.generate.attention import Continued
+from triptych.generate.probe import can_be_continued
+from triptych.likelihood.attention import Unsupported
+from triptych.likelihood.head import head_of
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3", "mistral", "gpt2"])
+def test_what_we_know_can_be_continued(architecture: str, dtype: str, load_fake: Callable[..., Any]) -> None:
+    loaded = load_fake(architecture, dtype=dtype)
+    assert can_be_continued(loaded, head_of(loaded.model))
+
+
+def wrong_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    attend = attention._attend
+    monkeypatch.setattr(
+        attention, "_attend", lambda s, q, p, o, scale, window, cap: attend(s, q, p, o, scale, None, cap)
+    )
+
+
+def wrong_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(attention._Pass):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            self.positions = self.positions + 1
+
+    monkeypatch.setattr(attention, "_Pass", Late)
+
+
+def forgotten_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    extend = Continued.extend
+
+    def forgets(self: Continued, *args: Any, **kwargs: Any) -> torch.Tensor:
+        out = extend(self, *args, **kwargs)
+        self.lengths = [max(0, n - 1) if n > 9 else n for n in self.lengths]
+        return out
+
+    monkeypatch.setattr(Continued, "extend", forgets)
+
+
+@pytest.mark.parametrize("mistake", [wrong_window, wrong_position, forgotten_slot])
+def test_a_mistake_is_seen(
+    mistake: Callable[[pytest.MonkeyPatch], None],
+    load_fake: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loaded = load_fake("gemma3")
+    mistake(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        assert not can_be_continued(loaded, head_of(loaded.model))
+    assert "nats a token: written one by one" in caplog.text
+
+
+def test_what_is_not_handled_is_a_no(
+    load_fake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise Unsupported("Odd passes sinks")
+
+    loaded = load_fake("llama")
+    monkeypatch.setattr(Continued, "extend", refuses)
+    with caplog.at_level(logging.WARNING):
+        assert not can_be_continued(loaded, head_of(loaded.model))
+    assert "Odd passes sinks" in caplog.text
+
+
+@pytest.mark.parametrize("extra", ["s_aux", "sinks", "position_bias", "alibi", "mask", "dropout", "no pass"])
+def test_unknown_requests_are_refused(extra: str, load_fake: Callable[..., Any]) -> None:
+    loaded = load_fake("llama")
+    tensor = torch.zeros(1, 2, 1, 8)
+    more = (
+        {"dropout": 0.1} if extra == "dropout" else {extra: torch.ones(1)} if "_" in extra or extra == "sinks" else {}
+    )
+    if extra == "alibi":
+        more = {"alibi": torch.ones(1)}
+    batch = Continued(loaded.model, None, 1)
+    attention._current = None if extra == "no pass" else attention._Pass(batch, 0, [0], [1], torch.device("cpu"))
+    try:
+        with pytest.raises(Unsupported):
+            attention._continued_attention(
+                torch.nn.Identity(), tensor, tensor, tensor, torch.ones(1) if extra == "mask" else None, **more
+            )
+    finally:
+        attention._current = None
