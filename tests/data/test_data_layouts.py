@@ -177,7 +177,7 @@ def test_a_mapping_to_a_conversation(write: Write) -> None:
             "not there: 'modren'",
             "did you mean `instruction: modern`?",
         ),
-        ({"question": "modern"}, "'question', which is no part", "remove it"),
+        ({"genre": "modern"}, "'genre', which is no part", "remove it"),
         ({"modern": "instruction"}, "'modern', which is no part", "did you mean `instruction: modern`?"),
         ({"ouput": "classical"}, "'ouput', which is no part", "did you mean `output: classical`?"),
         ({"instruction": "modern"}, "can't be told", "output: "),
@@ -207,9 +207,8 @@ def test_train_and_test_may_be_written_differently(write: Write) -> None:
     assert (data.train[0].instruction, data.test[0].instruction) == ("a", "c")
     assert data.files["train"]["format"] == "json, mapped (modern -> classical)"
     assert Listens.heard == [
-        f"{train}: 1 rows; json, mapped (modern -> classical)",
-        f"{test}: 1 rows; json, triptych (instruction -> output)",
-    ]
+        f"{train}: 1 rows; json, mapped (modern -> classical)"
+    ]  # of our own layout nothing is said
     with pytest.raises(DataError, match="names columns that no file has"):
         load_dataset(train=None, test=test, folder=None, columns=columns, **rows)  # type: ignore[arg-type]
 

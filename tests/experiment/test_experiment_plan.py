@@ -252,6 +252,7 @@ def test_the_record_is_plain(planned: Plan) -> None:
 @pytest.mark.parametrize(
     ("over", "error", "part"),
     [
+        ({"tune": {"max_tokens": 215, "long_rows": "error"}}, DataError, "longer than the limit"),
         ({"model": {"name": "/no/such/model"}}, ModelError, "no such model folder"),
         ({"model": {"name": "nobody/nothing"}}, ModelError, "the hub can't be reached"),
         ({"data": {"test": "none.json"}}, DataError, "none.json"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from triptych.experiment.plan_memory import held_bytes, scoring_budget
+from triptych.experiment.plan_memory import scoring_budget
 from triptych.experiment.plan_time import (
     Rates,
     assumed_rates,
@@ -78,21 +78,6 @@ def test_assumed_rates_say_so() -> None:
     assert "timed now" in rates.said
     assert "--calibrate" in rates.said
     assert 0 < rates.training < rates.of("anything")
-
-
-@pytest.mark.parametrize("double_quant", [True, False])
-def test_packed_bytes_are_those_of_bitsandbytes(double_quant: bool) -> None:
-    from bitsandbytes import functional as packing
-
-    n_in, n_out = 1024, 4096
-    weight = torch.randn(n_out, n_in, dtype=torch.bfloat16)
-    packed, state = packing.quantize_4bit(weight, blocksize=64, compress_statistics=double_quant, quant_type="nf4")
-    scales = state.absmax.numel() * state.absmax.element_size()
-    if double_quant:
-        scales += state.state2.absmax.numel() * 4
-    shape = type(SHAPE)(1, 0, 0, 1, 1, 0, 0, False, n_in * n_out, 0, 0)
-    counted = held_bytes(shape, "packed", quantize="nf4", double_quant=double_quant, itemsize=2)
-    assert counted == pytest.approx(packed.numel() + scales, rel=1e-3)
 
 
 def test_the_budget_is_the_scorers_own(load_fake: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 import triptych
-from triptych.cli import doctor, plan, predict, preview, report, reproduce, run, score, tune
+from triptych.cli import doctor, plan, predict, preview, prompts, report, reproduce, run, score, tune
 from triptych.errors import Interrupted, TriptychError
 
 __all__ = ["app", "main"]
@@ -34,6 +34,7 @@ app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
 app.command("preview")(preview.preview)
 app.command("reproduce")(reproduce.reproduce)
+app.add_typer(prompts.app, name="prompts")
 
 _debug = False
 

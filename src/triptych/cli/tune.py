@@ -16,9 +16,15 @@ def tune(
     data: Annotated[str, typer.Option(help="Training rows.", show_default=False)],
     test: Annotated[str, typer.Option(help="Rows of the learning curve.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the training.", show_default=False)],
+    preset: Annotated[
+        Literal["qlora-short", "study"] | None, typer.Option(help="Defaults by name; options given win.")
+    ] = None,
     r: Annotated[int | None, typer.Option(help="Rank.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Scale: alpha / r.")] = None,
     dropout: Annotated[float | None, typer.Option(help="On the adapter's input.")] = None,
+    rslora: Annotated[bool | None, typer.Option("--rslora", help="Scale: alpha / sqrt(r).", show_default=False)] = None,
+    dora: Annotated[bool | None, typer.Option("--dora", help="Learn magnitudes apart.", show_default=False)] = None,
+    lora_plus_ratio: Annotated[float | None, typer.Option(help="LoRA+: rate of B over rate of A.")] = None,
     target_modules: Annotated[str | None, typer.Option(help="Comma-separated names, or all-linear.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop sooner.")] = None,
@@ -31,6 +37,12 @@ def tune(
     eval_every: Annotated[int | None, typer.Option(help="Steps between points of the curve.")] = None,
     eval_rows: Annotated[int | None, typer.Option(help="Test rows of a point.")] = None,
     select: Annotated[Literal["last", "dev", "test"] | None, typer.Option(help="Which point's adapter.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many points no better on dev.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest training row.")] = None,
+    long_rows: Annotated[Literal["drop", "error"] | None, typer.Option(help="What becomes of longer ones.")] = None,
+    activation_checkpointing: Annotated[
+        Literal["auto", "on", "off"] | None, typer.Option(help="Less memory, a third more work.")
+    ] = None,
     dev_rows: Annotated[int, typer.Option(min=0, help="Rows held out of the training rows.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Train on a sample of so many rows.")] = None,
     prompt: Annotated[str, typer.Option(help="Named prompt.")] = "default",
@@ -42,16 +54,21 @@ def tune(
 ) -> None:
     """Train a LoRA adapter on a quantized base; the same command goes on with an interrupted training.
 
-    Hyper-parameters left out take the defaults that `triptych run` has.
+    Hyper-parameters left out take the preset's values, or the defaults that `triptych run` has. On several GPUs:
+    torchrun --no-python --nproc-per-node N triptych tune …
     """
     from triptych.cli.watch import ConsoleWatcher
     from triptych.experiment import ExperimentConfig, run_experiment
     from triptych.experiment.read import validated
 
     given: dict[str, Any] = {
+        "preset": preset,
         "r": r,
         "alpha": alpha,
         "dropout": dropout,
+        "use_rslora": rslora,
+        "use_dora": dora,
+        "lora_plus_ratio": lora_plus_ratio,
         "target_modules": target_modules,
         "epochs": epochs,
         "max_steps": max_steps,
@@ -64,6 +81,10 @@ def tune(
         "eval_every": eval_every,
         "eval_rows": eval_rows,
         "select": select,
+        "patience": patience,
+        "max_tokens": max_tokens,
+        "long_rows": long_rows,
+        "activation_checkpointing": activation_checkpointing,
     }
     settings: ExperimentConfig = validated(
         {

@@ -111,8 +111,8 @@ def _candidates(known: set[str], head: Sequence[RawRow], row_id: str | None, *, 
         for column, name in _TURNS.items()
         if column in known and any(isinstance(row.values.get(column), list) for row in head)
     ]
-    for asks, answers in _PAIRS:
-        if asks not in known or (answers not in known and need_output) or found:
+    for asks, answers in () if found else _PAIRS:
+        if asks not in known or (answers not in known and need_output):
             continue
         if not any(column in known for column in _BESIDE if column not in (asks, answers)):
             answer = answers if answers in known else None

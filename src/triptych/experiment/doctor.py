@@ -41,14 +41,11 @@ def diagnose() -> Iterator[Finding]:
 
 def _python() -> Finding:
     found = f"{platform.python_version()} ({platform.python_implementation()}) on {platform.platform(terse=True)}"
-    return _fits("python", found, platform.python_version(), _metadata().get("Requires-Python", ""))
-
-
-def _metadata() -> dict[str, str]:
     try:
-        return dict(metadata.metadata(_DISTRIBUTION).items())
-    except metadata.PackageNotFoundError:
-        return {}
+        asked = metadata.metadata(_DISTRIBUTION)["Requires-Python"]
+    except (metadata.PackageNotFoundError, KeyError):
+        asked = ""
+    return _fits("python", found, platform.python_version(), asked or "")
 
 
 def _fits(what: str, found: str, version: str, asked: str) -> Finding:

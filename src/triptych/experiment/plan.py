@@ -30,8 +30,8 @@ from triptych.experiment.plan_time import (
     training_flops,
 )
 from triptych.experiment.plan_tokens import Work
-from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
-from triptych.models.header import read_header
+from triptych.models.device import DTYPES, DtypeName, choose_device, choose_dtype, choose_threads, free_memory
+from triptych.models.header import ModelHeader, read_header
 from triptych.models.shape import ModelShape, shape_of
 from triptych.progress import Silent, Watcher
 
@@ -141,7 +141,8 @@ def plan_experiment(
     rates = _rates(config, shape, work, machine, memory_lines, watcher, calibrate=calibrate)
     folder = RunFolder(out)
     cells = [_cell(cell, shape, rates, folder) for cell in work.cells]
-    trained = [_training(one, config, shape, rates, folder) for one in work.trainings]
+    recompute = any(line.chosen and line.recompute for line in memory_lines)
+    trained = [_training(one, config, shape, rates, folder, recompute=recompute) for one in work.trainings]
     parts = [(c.seconds, c.done) for c in cells] + [(t.seconds + t.curve_seconds, t.done) for t in trained]
     left = sum(seconds for seconds, done in parts if not done)
     lora = config.tune.lora()
@@ -166,7 +167,7 @@ def plan_experiment(
         rates=rates,
         seconds=sum(seconds for seconds, _ in parts) + rates.loading_seconds,
         seconds_left=left + (rates.loading_seconds if left else 0),
-        warnings=_warnings(work, memory_lines),
+        warnings=_warnings(work, memory_lines, header),
     )
 
 
@@ -175,7 +176,7 @@ class _Machine:
     """What it would run on."""
 
     device: str
-    dtype: str
+    dtype: DtypeName
     dtype_reason: str
     threads: int
     named: bool
@@ -214,7 +215,7 @@ def _memory(config: ExperimentConfig, shape: ModelShape, work: Gathered, machine
     # a machine that was named has nothing on it yet; here, what this process holds would be held by the run as well
     available = machine.free + (0 if machine.named or machine.gpu else process)
     scoring = sum((cell.work for cell in work.cells), sum((t.curve_work for t in work.trainings), Work()))
-    training = sum((t.work for t in work.trainings), Work()) if work.trainings else None
+    training = max((t.largest for t in work.trainings), key=lambda size: size.tokens + size.places, default=None)
     held_ways: list[Held] = {"none": ["plain"], "int8": ["packed"]}.get(spec.quantize, ["dequantized", "packed"])  # type: ignore[assignment]
     # as load_model decides: half of what is free is left for the work
     fits = shape.parameters * itemsize * 2 < machine.free
@@ -228,7 +229,7 @@ def _memory(config: ExperimentConfig, shape: ModelShape, work: Gathered, machine
                 held,
                 quantize=spec.quantize,
                 double_quant=spec.double_quant,
-                itemsize=itemsize,
+                dtype=machine.dtype,
                 process=process,
                 scoring=scoring,
                 budget=scoring_budget(shape, machine.free, gpu=machine.gpu),
@@ -244,7 +245,9 @@ def _memory(config: ExperimentConfig, shape: ModelShape, work: Gathered, machine
 def _with_chosen(lines: list[MemoryVerdict], held: str, recompute: str) -> list[MemoryVerdict]:
     mine = [line for line in lines if line.held == held]
     wanted = mine[0]
-    if wanted.recompute is not None and (recompute == "on" or (recompute == "auto" and not wanted.fits)):
+    free = wanted.available - wanted.need.process - wanted.need.weights
+    too_little = wanted.need.training * 1.25 > free  # `tune.choose`
+    if wanted.recompute is not None and (recompute == "on" or (recompute == "auto" and too_little)):
         wanted = mine[-1]
     return [dataclasses.replace(line, chosen=line is wanted) for line in lines]
 
@@ -275,7 +278,7 @@ def _rates(
     known = remembered_rates(key)
     if known and (known.training or not work.trainings):
         return known
-    return assumed_rates(torch.device(machine.device), machine.dtype)  # type: ignore[arg-type]
+    return assumed_rates(torch.device(machine.device), machine.dtype)
 
 
 def _device_name(machine: _Machine) -> str:
@@ -300,13 +303,17 @@ def _cell(cell: CellRows, shape: ModelShape, rates: Rates, folder: RunFolder) ->
 
 
 def _training(
-    one: TrainingRows, config: ExperimentConfig, shape: ModelShape, rates: Rates, folder: RunFolder
+    one: TrainingRows,
+    config: ExperimentConfig,
+    shape: ModelShape,
+    rates: Rates,
+    folder: RunFolder,
+    *,
+    recompute: bool,
 ) -> PlannedTraining:
     lora = config.tune.lora()
     adapter = shape.lora_parameters(lora.r, lora.target_modules)
-    flops = training_flops(
-        shape, one.work, lora_parameters=adapter, recompute=config.tune.activation_checkpointing == "on"
-    )
+    flops = training_flops(shape, one.work, lora_parameters=adapter, recompute=recompute)
     return PlannedTraining(
         name=one.spec.name,
         rows=len(one.train),
@@ -327,8 +334,12 @@ def _training(
     )
 
 
-def _warnings(work: Gathered, memory: list[MemoryVerdict]) -> list[str]:
+def _warnings(work: Gathered, memory: list[MemoryVerdict], header: ModelHeader) -> list[str]:
     said = list(work.data.warnings)
+    if header.to_download or header.to_unpack:
+        said.append(
+            f"the first use {'downloads' if header.to_download else 'unpacks'} the weights: not in the time above"
+        )
     if dropped := sum(cell.demos_dropped for cell in work.cells):
         said.append(f"{dropped} demonstrations don't fit {work.max_tokens} tokens and would be left out")
     for one in work.trainings:

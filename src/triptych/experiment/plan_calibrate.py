@@ -12,7 +12,7 @@ from triptych.experiment.plan_rows import CellRows, Gathered, TrainingRows
 from triptych.experiment.plan_time import Rates, scoring_flops, training_flops
 from triptych.experiment.plan_tokens import scoring_work, training_work
 from triptych.likelihood.score import Scorer
-from triptych.models import LoadedModel, attach_adapter, load_model
+from triptych.models import LoadedModel, attach_adapter, identify, load_model
 from triptych.models.shape import ModelShape
 from triptych.progress import Watcher
 from triptych.prompts import Rendered
@@ -35,6 +35,7 @@ def calibrated_rates(config: ExperimentConfig, shape: ModelShape, work: Gathered
     Cells of one kind (strategy, number of demonstrations) are taken to run alike: one of each is timed, on rows spread
     over its whole.
     """
+    identify(config.model.spec())  # unpacks and hashes, once for all times
     began = time.perf_counter()
     loaded = load_model(config.model.spec())
     scorer = Scorer(loaded)

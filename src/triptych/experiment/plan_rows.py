@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from triptych.data import Dataset, load_dataset
+from triptych.data import Dataset
 from triptych.experiment.cells import (
     CellSpec,
     TrainingSpec,
@@ -26,9 +26,12 @@ from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.plan_tokens import Work, scoring_work, training_work
 from triptych.experiment.search import rounds
 from triptych.experiment.showing import BY_VECTORS, Demonstrations, render_cell, render_training
+from triptych.experiment.views import read_data
 from triptych.models import TokenizerProfile
 from triptych.progress import Watcher
 from triptych.prompts import Rendered, Template
+from triptych.tune.memory import PassSize, largest_pass
+from triptych.tune.rows import select_rows
 
 __all__ = ["CellRows", "Gathered", "TrainingRows", "gather"]
 
@@ -61,6 +64,8 @@ class TrainingRows:
     curve: list[Rendered]
     """Of one point: test rows, then dev rows."""
     work: Work
+    largest: PassSize
+    """The pass that takes most memory."""
     curve_work: Work
     """Of all points together."""
     exact: bool
@@ -91,7 +96,7 @@ def gather(
         InputError: anything in configuration or data that a run would refuse before it begins.
     """
     templates = templates_of(config)
-    data = _load(config, watcher)
+    data = read_data(config, watcher)
     check_pool(config, data)
     limit = min(config.max_tokens, max_positions or config.max_tokens)
     demonstrations = Demonstrations(demo_pool(data), config.strategies.demos)
@@ -105,23 +110,6 @@ def gather(
     if config.strategies.search:
         found += gatherer.search()
     return Gathered(data, found, [gatherer.training(spec) for spec in trainings(config)], limit)
-
-
-def _load(config: ExperimentConfig, watcher: Watcher) -> Dataset:
-    given = config.data
-    return load_dataset(
-        train=given.train,
-        test=given.test,
-        folder=given.dir,
-        train_rows=given.train_rows,
-        test_rows=given.test_rows,
-        dev_rows=given.dev_rows,
-        seed=given.seed,
-        strict=given.strict,
-        columns=given.columns,
-        derive=given.derive,
-        watcher=watcher,
-    )
 
 
 @dataclass(frozen=True)
@@ -187,8 +175,7 @@ class _Gatherer:
             )
 
         longest = min(self.limit, tune.max_tokens)
-        every = rendered(self.data.train, 1 << 30)
-        train = [row for row in every if len(row.ids) <= longest]
+        train, dropped = select_rows(rendered(self.data.train, 1 << 30), longest, tune.long_rows)
         test = rendered(self.data.test, self.limit)[: tune.eval_rows]
         dev = rendered(self.data.dev, self.limit)
         steps = tune.total_steps(len(train)) if train else 0
@@ -196,11 +183,12 @@ class _Gatherer:
         return TrainingRows(
             spec=spec,
             train=train,
-            too_long=len(every) - len(train),
+            too_long=len(dropped),
             steps=steps,
             points=points,
             curve=[*test, *dev],
             work=training_work(train, tune),
+            largest=largest_pass(train, tune) if train else PassSize(0, 0),
             curve_work=(scoring_work(test) + scoring_work(dev)).times(points),
             exact=exact,
         )

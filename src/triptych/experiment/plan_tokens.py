@@ -36,21 +36,16 @@ class Work:
     """Most prefix tokens whose keys and values are held at once."""
     longest: int = 0
     """Tokens of the longest row."""
-    largest_pass: int = 0
-    """Most tokens of a training pass; 0 for scoring, where the scorer's budget bounds it."""
-    largest_pass_scored: int = 0
 
     def __add__(self, other: Work) -> Work:
         """Both, one after the other: what is counted adds up, what is a most stays the larger."""
         summed = ("rows", "plain", "forward", "scored", "pairs")
         names = Work.__dataclass_fields__
-        return Work(
-            **{n: (sum if n in summed else max)((getattr(self, n), getattr(other, n))) for n in names}  # type: ignore[operator]
-        )
+        return Work(**{n: (sum if n in summed else max)((getattr(self, n), getattr(other, n))) for n in names})
 
     def times(self, n: int) -> Work:
         """The same work n times, one after another."""
-        total = Work(0, 0, 0, 0, 0, self.kept, self.longest, self.largest_pass, self.largest_pass_scored)
+        total = Work(0, 0, 0, 0, 0, self.kept, self.longest)
         return total + Work(self.rows * n, self.plain * n, self.forward * n, self.scored * n, self.pairs * n)
 
 
@@ -90,15 +85,12 @@ def _step(rows: Sequence[Rendered], config: TuneConfig) -> Work:
     for batch in passes_of(rows, max_rows=config.batch_size, max_tokens=config.tokens_per_pass):
         shared = common_prefix(batch) if len(batch) > 1 and not config.dropout else 0
         own = [len(row.ids) - 1 - shared for row in batch]
-        forward, scored = shared + sum(own), sum(row.n_scored for row in batch)
         total += Work(
             rows=len(batch),
             plain=sum(len(row.ids) for row in batch),
-            forward=forward,
-            scored=scored,
+            forward=shared + sum(own),
+            scored=sum(row.n_scored for row in batch),
             pairs=_causal(shared) + sum(n * shared + _causal(n) for n in own),
-            largest_pass=forward,
-            largest_pass_scored=scored,
         )
     return total
 

@@ -172,7 +172,7 @@ def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _bfloat16(device: torch.device) -> Finding:
-    rates = {name: matmul_rate(device, name, seconds=0.25) for name in ("float32", "bfloat16")}  # type: ignore[arg-type]
+    rates = {name: matmul_rate(device, name, seconds=0.25) for name in ("float32", "bfloat16")}
     ratio = rates["bfloat16"] / rates["float32"]
     auto, _ = choose_dtype("auto", device)
     speed = f"{rates['bfloat16'] / 1e9:,.0f} GFLOP/s, {ratio:.1f} times float32"

@@ -12,7 +12,13 @@ from triptych.errors import ModelError
 from triptych.models.cache import sha256_of_weights
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.gguf import DEMO, demo_gguf, unpack_gguf
-from triptych.models.quantize import Hold, Quantize, dequantized_once, quantization_config
+from triptych.models.quantize import (
+    Hold,
+    Quantize,
+    dequantized_once,
+    keep_differentiable,
+    quantization_config,
+)
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 
 __all__ = ["LoadedModel", "ModelSpec", "identify", "load_model", "load_profile"]
@@ -99,6 +105,8 @@ def load_model(spec: ModelSpec) -> LoadedModel:
             fix="download or save the model again; all *.safetensors files are needed",
         )
     model.requires_grad_(False)
+    if hold == "packed":
+        keep_differentiable(model)
     if hold == "dequantized":
         # quantized where it will be used: 7 billion weights take seconds on a GPU and minutes on a CPU
         model = model.to(device)

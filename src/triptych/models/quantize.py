@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-__all__ = ["Hold", "dequantized_once", "linear_layers", "quantization_config"]
+__all__ = ["Hold", "dequantized_once", "keep_differentiable", "linear_layers", "quantization_config"]
 
 Hold = Literal["auto", "dequantized", "packed"]
 Quantize = Literal["nf4", "int8", "none"]
@@ -58,6 +58,19 @@ def dequantized_once(model: Any, *, double_quant: bool = True) -> int:
         weight.data.copy_(values.T if isinstance(layer, Conv1D) else values)
         treated += weight.numel()
     return treated
+
+
+def keep_differentiable(model: Any) -> None:
+    """Keep bitsandbytes' 4-bit layers from repacking their weights for its AVX512-BF16 product.
+
+    That product is inference only: it has no backward, so a layer that was once called without a gradient (by the
+    scorer) would let no gradient through ever after, and it rounds to bfloat16 whatever the model's dtype.
+    """
+    import bitsandbytes as bnb
+
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def quantization_config(quantize: Quantize, *, dtype: torch.dtype, double_quant: bool) -> Any:

@@ -216,8 +216,8 @@ class TuneSummary(_Record):
     settings: dict[str, Any]
     """Hyper-parameters as used: a preset's values and defaults filled in."""
     chosen: dict[str, Any] = {}
-    """What was decided when training began: activation checkpointing, ranks, memory in bytes by how weights are held and
-    activations kept."""
+    """What was decided when training began: activation checkpointing, ranks, memory in bytes by how weights are held
+    and activations kept."""
     name: str | None = None
     """Unique in the run; None in runs of one training made before there were several."""
     k: int = 0

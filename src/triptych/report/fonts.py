@@ -66,7 +66,8 @@ def _fonts() -> Iterator[tuple[str, str]]:
     ordered = sorted(known.items(), key=lambda font: (rank.get(font[1], len(rank)), "CJK" not in font[1], font))
     yield from ordered[:MOST_OPENED]
     newer = sorted(set(findSystemFonts()) - {font.fname for font in fontManager.ttflist})
-    yield from ((path, "") for path in sorted(newer, key=lambda path: ("CJK" not in path, path))[:MOST_OPENED])
+    likely = sorted(newer, key=lambda path: ("CJK" not in path, "Serif" in path, "Regular" not in path, path))
+    yield from ((path, "") for path in likely[:MOST_OPENED])
 
 
 def _drawn_by(path: str, characters: Iterable[str]) -> set[str]:
@@ -80,11 +81,12 @@ def _drawn_by(path: str, characters: Iterable[str]) -> set[str]:
 
 
 def _added(path: str) -> str:
+    """Make a font known to matplotlib; a collection has several families, of which the likeliest is used."""
     from matplotlib.font_manager import fontManager
-    from matplotlib.ft2font import FT2Font
 
     fontManager.addfont(path)
-    return str(FT2Font(path).family_name)
+    names = [font.name for font in fontManager.ttflist if font.fname == path]
+    return min(names, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
 
 
 class StandIns:

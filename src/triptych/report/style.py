@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,8 +66,15 @@ def style(families: Sequence[str] = (BASE,)) -> Iterator[None]:
         # the same figure is the same file: SVG ids come from this salt, not from chance
         "svg.hashsalt": "triptych",
     }
-    with mpl.rc_context(settings):
-        yield
+    # a Chinese font of one weight also stands in for the others: nothing a reader of a report needs to be told
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with mpl.rc_context(settings):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -19,7 +19,7 @@ Recompute = Literal["auto", "on", "off"]
 
 
 class TuneConfig(BaseModel):
-    """Defaults are a sound start for a few hundred to a few thousand short rows; `preset: study` has the study's own."""
+    """Defaults are a sound start for a few hundred to a few thousand short rows; `preset: study` is the study's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

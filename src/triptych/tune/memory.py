@@ -1,11 +1,11 @@
-"""How much memory a training takes, from the model's sizes alone: before anything is loaded, and to decide what to keep.
+"""How much memory a training takes, from the model's sizes alone: before anything is loaded, and to decide what to do.
 
 Counted is what autograd holds of a pass until its backward, as this package computes it: no padding outside attention,
 the head at scored positions only, no gradient for frozen weights. With e bytes a number, C hidden size, I width of the
 feed-forward, H query and K key heads of size D, per block:
 
     each token              norms             4 C each: what is squared, in float32
-                            inputs            e (in) for every different input of an adapted layer: A's gradient needs it
+                            inputs            e (in) for every different input of an adapted layer, for A's gradient
                             x A               e r for every adapted layer
                             feed-forward      3 e I: gate, activation, up
     each place [rows x longest]
@@ -15,8 +15,8 @@ feed-forward, H query and K key heads of size D, per block:
       16 bits)              keys, values      4 K D and e K D
                             softmax           (4 + e) H for every key: float32, and rounded
 
-That count is exact for Gemma 3 and Llama blocks (measured with saved-tensor hooks). At the peak there is about one block
-more of passing tensors, and what the allocator keeps between the blocks of its heap: on a CPU a fifth with glibc.
+That count is exact for Gemma 3 and Llama blocks (checked with saved-tensor hooks). Beside it stand tensors that live for
+a moment, and what the allocator does not give back of them; on a CPU that is several blocks' worth, measured.
 Feed-forwards without a gate, mixtures of experts and DoRA are near, not exact.
 """
 
@@ -39,10 +39,9 @@ Held = Literal["plain", "dequantized", "packed", "int8"]
 """How the base's weights lie in memory."""
 
 _ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
-_HEAP = {"cpu": 1.2, "cuda": 1.05}
-"""What the allocator takes for each byte of tensors, of short-lived ones beside long-lived ones."""
-_PASSING = 1.0
-"""Blocks' worth of tensors that live for a moment at the peak, beside those that are kept."""
+_PASSING = {"blocks": 4.25, "fused": 8.0, "cuda": 2.0}
+"""Short-lived tensors at the peak, in units of what a block keeps, by how attention is computed. The first two are
+measured (glibc 2.36, whose heap hardly reuses aligned pieces); the last is reasoned: a block and its gradients."""
 # names of layers that read one and the same tensor
 _ONE_INPUT = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj", "query", "key", "value"), "attention"),
@@ -130,9 +129,10 @@ def training_bytes(
     trained = shape.lora_parameters(r, names)
     if use_dora:
         trained += sum(n_out for name in names for _, n_out in shape.targets.get(name, []))
-    block = _block_bytes(shape, size, r, names, item, dropout, use_dora, in_blocks=device == "cpu" and item == 2)
+    way = "cuda" if device == "cuda" else "blocks" if item == 2 else "fused"
+    block = _block_bytes(shape, size, r, names, item, dropout, use_dora, in_blocks=way == "blocks")
     kept = shape.n_layers * (item * shape.hidden_size * size.tokens if recompute else block) + item * trained
-    passing = block * (_PASSING + (1 if recompute else 0))
+    passing = block * _PASSING[way]
     if held in ("packed", "int8"):  # a layer's weights are dequantized while it is computed
         passing += item * max((n_in * n_out for sizes in shape.targets.values() for n_in, n_out in sizes), default=0)
     return TrainingBytes(
@@ -140,7 +140,7 @@ def training_bytes(
         adapter=4 * trained,
         gradients=4 * trained,
         optimizer=8 * trained,
-        activations=round(_HEAP[device] * (kept + passing)),
+        activations=round(kept + passing),
         head=_head_bytes(shape, size.scored, item),
     )
 

@@ -27,6 +27,7 @@ class DroppedRows:
     limit: int | None = None
 
     def __len__(self) -> int:
+        """How many."""
         return len(self.ids)
 
     @property
@@ -43,6 +44,11 @@ class TuneRows:
     test: Sequence[Rendered] = ()
     dev: Sequence[Rendered] = ()
     dropped: DroppedRows = DroppedRows()
+
+    def __post_init__(self) -> None:
+        """A caller that only counted what it left out gives the number."""
+        if isinstance(self.dropped, int):
+            object.__setattr__(self, "dropped", DroppedRows(("?",) * self.dropped, (0,) * self.dropped))
 
 
 def select_rows(rendered: Sequence[Rendered], limit: int, policy: LongRows) -> tuple[list[Rendered], DroppedRows]:

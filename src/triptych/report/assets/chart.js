@@ -28,6 +28,7 @@ const chart = (() => {
       ...{ margin: { l: 56, r: 14, t: 10, b: 46 }, hovermode: "closest", showlegend: true },
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: css("ink") },
       legend: { orientation: "h", x: 0, y: -0.22, yanchor: "top", font: { size: 12 } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: css("muted"), activecolor: css("ink") },
       hoverlabel: { bgcolor: css("card"), bordercolor: css("line"), font: { color: css("ink"), size: 12 } },
       ...more,
     };
