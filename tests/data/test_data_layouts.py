@@ -206,9 +206,7 @@ def test_train_and_test_may_be_written_differently(write: Write) -> None:
     data = load_dataset(train=train, test=test, folder=None, columns=columns, watcher=Listens(), **rows)  # type: ignore[arg-type]
     assert (data.train[0].instruction, data.test[0].instruction) == ("a", "c")
     assert data.files["train"]["format"] == "json, mapped (modern -> classical)"
-    assert Listens.heard == [
-        f"{train}: 1 rows; json, mapped (modern -> classical)"
-    ]  # of our own layout nothing is said
+    assert Listens.heard == [f"{train}: 1 rows; json, mapped (modern -> classical)"]
     with pytest.raises(DataError, match="names columns that no file has"):
         load_dataset(train=None, test=test, folder=None, columns=columns, **rows)  # type: ignore[arg-type]
 

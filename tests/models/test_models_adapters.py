@@ -23,6 +23,7 @@ from triptych.models import (
     save_adapter,
     switched,
 )
+from triptych.models.adapters import set_dropout
 
 IDS = torch.arange(3, 240, 4)[None]
 LINEAR = {
@@ -82,6 +83,84 @@ def test_random_numbers_go_on_as_before(load_fake: Any) -> None:
     before = torch.get_rng_state()
     attach_adapter(loaded, LoraSettings(r=4), seed=0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("variant", [{"use_rslora": True}, {"use_dora": True}], ids=["rslora", "dora"])
+def test_variants_are_pefts_and_load_back(
+    load_fake: Any, fake_folder: Callable[..., Path], tmp_path: Path, architecture: str, variant: dict[str, Any]
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    loaded = load_fake(architecture)
+    base = logits(loaded.model)
+    adapter = trained(loaded, **variant)
+    for name, parameter in adapter.parameters().items():
+        assert parameter.dtype == torch.float32
+        if "lora_magnitude_vector" in name:
+            parameter.data *= 1.1
+    ours = logits(loaded.model)
+    assert (ours - base).abs().max() > 0.1
+    save_adapter(adapter, tmp_path, facts={})
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(fake_folder(architecture)), tmp_path).eval()
+    torch.testing.assert_close(ours, logits(plain), atol=1e-5, rtol=1e-5)
+    other, facts = load_adapter(load_fake(architecture), tmp_path)
+    assert other.sha256() == adapter.sha256() == facts["adapter_sha256"]
+    assert other.settings == LoraSettings(4, 8, 0.0, adapter.target_modules, **variant)
+    assert torch.equal(logits(other.model), ours)
+    with switched(other, on=False):
+        assert torch.equal(logits(other.model), base)
+
+
+def test_dora_has_gradients_of_pefts_own(load_fake: Any, fake_folder: Callable[..., Path], tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    loaded = load_fake("llama")
+    adapter = trained(loaded, use_dora=True)
+    save_adapter(adapter, tmp_path, facts={})
+    model = AutoModelForCausalLM.from_pretrained(fake_folder("llama"))
+    plain = PeftModel.from_pretrained(model, tmp_path, is_trainable=True).eval()
+    for said in (loaded.model, plain):
+        said(IDS).logits.log_softmax(-1)[..., 5].sum().backward()
+    theirs = {name: p.grad for name, p in plain.named_parameters() if p.requires_grad}
+    assert len(theirs) == 3 * 3 * 7
+    for name, parameter in adapter.parameters().items():
+        torch.testing.assert_close(parameter.grad, theirs[name], atol=1e-4, rtol=1e-4)
+
+
+def test_magnitudes_are_float32_on_a_16_bit_base(load_fake: Any) -> None:
+    for options in ({"dtype": "bfloat16"}, {"quantize": "nf4", "hold": "packed", "dtype": "bfloat16"}):
+        adapter = attach_adapter(load_fake("llama", **options), LoraSettings(r=4, use_dora=True), seed=0)
+        assert len(adapter.parameters()) == 3 * 3 * 7
+        assert all(p.dtype == torch.float32 for p in adapter.parameters().values())
+
+
+def test_a_missing_magnitude_is_not_silently_fresh(load_fake: Any, tmp_path: Path) -> None:
+    save_adapter(trained(load_fake("llama"), use_dora=True), tmp_path, facts={})
+    file = tmp_path / "adapter_model.safetensors"
+    weights = {k: v for k, v in load_file(file).items() if "q_proj.lora_magnitude_vector" not in k}
+    save_file(weights, file, {"format": "pt"})
+    with warnings.catch_warnings(), pytest.raises(ModelError, match="lacks weights for this model") as caught:
+        warnings.simplefilter("ignore")
+        load_adapter(load_fake("llama"), tmp_path)
+    assert "3 of 63 missing" in str(caught.value)
+
+
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_dropout_is_switched_alone(load_fake: Any, use_dora: bool) -> None:
+    loaded = load_fake("llama")
+    adapter = trained(loaded, dropout=0.5, use_dora=use_dora)
+    still = logits(loaded.model)
+    set_dropout(adapter, on=True)
+    torch.manual_seed(0)
+    moved = logits(loaded.model)
+    assert not torch.equal(moved, still)
+    torch.manual_seed(0)
+    assert torch.equal(logits(loaded.model), moved)
+    set_dropout(adapter, on=False)
+    assert torch.equal(logits(loaded.model), still)
 
 
 def test_chosen_targets(load_fake: Any) -> None:

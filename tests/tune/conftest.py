@@ -13,7 +13,7 @@ from triptych.prompts import Rendered, render, template_from_text
 
 if TYPE_CHECKING:
     from triptych.models import Adapter, LoadedModel
-    from triptych.tune import TuneResult
+    from triptych.tune import DroppedRows, TuneResult
 
 WORDS = ["春眠", "不覺曉，", "處處", "聞啼鳥。", "夜來", "風雨聲，", "花落", "知多少？", "xy", "z "]
 
@@ -53,9 +53,11 @@ def adapted(
 
     from triptych.models import LoraSettings, attach_adapter
 
-    def make(architecture: str = "llama", *, r: int = 4, **spec: Any) -> tuple[LoadedModel, Adapter]:
+    def make(
+        architecture: str = "llama", *, r: int = 4, dropout: float = 0.0, **spec: Any
+    ) -> tuple[LoadedModel, Adapter]:
         loaded = load_fake(fake_folder(architecture, scale=0.1), **spec)
-        adapter = attach_adapter(loaded, LoraSettings(r=r, alpha=8.0), seed=0)
+        adapter = attach_adapter(loaded, LoraSettings(r=r, alpha=8.0, dropout=dropout), seed=0)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for name, parameter in adapter.parameters().items():
@@ -70,8 +72,8 @@ def adapted(
 def train(
     load_fake: Callable[..., LoadedModel], rendered: Callable[..., list[Rendered]], tmp_path: Path
 ) -> Callable[..., TuneResult]:
-    """`train(folder, rows=, test=, dev=, on_curve=, **config)`: a training on a fresh tiny model."""
-    from triptych.tune import TuneConfig, TuneRows, tune
+    """`train(folder, rows=, test=, dev=, on_curve=, dropped=, extra=, **config)`: a training on a fresh tiny model."""
+    from triptych.tune import DroppedRows, TuneConfig, TuneRows, tune
 
     def run(
         folder: Path | str = "tune",
@@ -82,11 +84,14 @@ def train(
         architecture: str = "llama",
         loaded: LoadedModel | None = None,
         on_curve: Callable[[Sequence[Any]], None] | None = None,
+        dropped: DroppedRows | None = None,
+        extra: Sequence[Rendered] = (),
         **config: Any,
     ) -> TuneResult:
         loaded = loaded or load_fake(architecture)
         every = rendered(loaded, rows + test + dev)
-        given = TuneRows(every[:rows], every[rows : rows + test], every[rows + test :])
+        train_rows, test_rows = [*every[:rows], *extra], every[rows : rows + test]
+        given = TuneRows(train_rows, test_rows, every[rows + test :], dropped or DroppedRows())
         settings = TuneConfig(**{"r": 2, "batch_size": 4, "epochs": 2, "lr": 0.01, "eval_every": 4, **config})
         return tune(loaded, given, settings, tmp_path / folder, prompt="default", on_curve=on_curve)
 

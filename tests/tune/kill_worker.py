@@ -1,7 +1,8 @@
 """Trainings to kill: a process with everything imported forks one for each line of JSON that it reads.
 
-{"folder": ..., "model": ..., "said": file, "die_at": n or null} forks one and answers its pid; {"wait": pid} answers how it ended. With `die_at`
-the training kills itself, as kill -9 would, when it is about to make its n-th change to the disk (an fsync or a rename).
+{"folder": ..., "model": ..., "said": file, "die_at": n or null} forks one and answers its pid; {"wait": pid} answers
+how it ended. With `die_at` the training kills itself, as kill -9 would, when it is about to make its n-th change to
+the disk (an fsync or a rename).
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any
 
 import peft  # noqa: F401
 import torch
-from conftest import made_rows
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
+from conftest import made_rows
 from triptych.models import ModelSpec, load_model
 from triptych.prompts import render, template_from_text
 from triptych.tune import TuneConfig, TuneRows, tune

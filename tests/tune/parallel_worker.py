@@ -1,6 +1,7 @@
 """One rank of a training, started by torchrun: `parallel_worker.py FOLDER MODEL CONFIG.json [what]`.
 
-`what` is nothing, `stop` (rank 1 gets SIGTERM at step 5), `ruin` (the weights turn NaN on rank 1) or `disk` (rank 0 finds the disk full).
+`what` is nothing, `stop` (rank 1 gets SIGTERM in step 5), `ruin` (in step 4 the weights turn NaN on rank 1) or `disk`
+(rank 0 finds the disk full).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import made_rows
 
+from conftest import made_rows
 from triptych.errors import DiskError, TriptychError
 from triptych.models import ModelSpec, load_model
 from triptych.prompts import render, template_from_text
@@ -39,7 +40,7 @@ def main(folder: Path, model: str, config: dict[str, Any], what: str) -> None:
 
 
 def disturb(what: str, world: World, loaded: Any) -> None:
-    """Something goes wrong on one rank after the fourth step."""
+    """Something goes wrong on one rank."""
     real: Callable[..., Any] = loop.accumulate_gradient
     steps = 0
 
@@ -48,7 +49,7 @@ def disturb(what: str, world: World, loaded: Any) -> None:
         steps += 1
         if steps == 5 and what == "stop" and world.rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        if steps == 5 and what == "ruin" and world.rank == 1:
+        if steps == 4 and what == "ruin" and world.rank == 1:
             with torch.no_grad():
                 loaded.model.model.norm.weight[0] = float("nan")
         return real(*arguments, **options)

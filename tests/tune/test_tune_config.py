@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from triptych.tune import TuneConfig, learning_rate
+from triptych.tune.presets import PRESETS
 
 TOTALS = (1, 2, 7, 30, 100, 187)
 
@@ -104,13 +107,47 @@ def test_a_step_has_batch_times_accumulation_rows() -> None:
     assert TuneConfig(batch_size=4, accumulation=4).rows_per_step == 16
 
 
+def test_a_preset_gives_defaults_and_explicit_keys_win() -> None:
+    study = TuneConfig(preset="study")
+    assert (study.r, study.alpha, study.epochs, study.lr, study.schedule) == (64, 16, 3, 3e-5, "constant")
+    assert (study.batch_size, study.accumulation, study.rows_per_step) == (4, 4, 16)
+    mixed = TuneConfig(preset="study", r=8, schedule="cosine")
+    assert (mixed.r, mixed.schedule, mixed.lr) == (8, "cosine", 3e-5)
+    # what is recorded is resolved, and read back it is the same
+    recorded = mixed.model_dump(mode="json")
+    assert (recorded["preset"], recorded["r"], recorded["epochs"]) == ("study", 8, 3)
+    assert TuneConfig(**recorded) == mixed
+
+
+def test_the_presets_are_the_shipped_defaults_and_the_studys_example() -> None:
+    assert TuneConfig(preset="qlora-short").model_dump(exclude={"preset"}) == TuneConfig().model_dump(
+        exclude={"preset"}
+    )
+    example = yaml.safe_load((Path(__file__).parents[2] / "examples/hw3/experiment.yaml").read_text())["tune"]
+    study = TuneConfig(preset="study").model_dump()
+    given = {key: value for key, value in example.items() if key in PRESETS["study"]}
+    assert given
+    assert {key: study[key] for key in given} == given
+
+
+def test_patience_needs_dev() -> None:
+    with pytest.raises(ValidationError, match="select: dev"):
+        TuneConfig(patience=2)
+    assert TuneConfig(patience=2, select="dev").patience == 2
+
+
 def test_target_modules_from_the_command_line() -> None:
     assert TuneConfig(target_modules="q_proj, v_proj").lora().target_modules == ("q_proj", "v_proj")
     assert TuneConfig().lora().target_modules is None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": 0}, {"lr": 2}, {"r": 0}, {"dropout": 1}, {"warmup": 1}, {"epochs": 0}, {"learning_rate": 1e-3}]
+    "wrong",
+    [
+        *({"lr": 0}, {"lr": 2}, {"r": 0}, {"dropout": 1}, {"warmup": 1}, {"epochs": 0}, {"learning_rate": 1e-3}),
+        *({"preset": "best"}, {"lora_plus_ratio": 0}, {"patience": 0, "select": "dev"}, {"long_rows": "cut"}),
+        *({"activation_checkpointing": "maybe"}, {"alpha": 0}),
+    ],
 )
 def test_out_of_range_or_unknown_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):

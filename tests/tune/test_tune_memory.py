@@ -81,8 +81,8 @@ def test_parts_of_a_7b_model() -> None:
     assert estimate.adapter == estimate.gradients == 4 * 39_976_960  # r (in + out) over all linear layers
     assert estimate.optimizer == 2 * estimate.adapter
     assert estimate.total == estimate.weights + estimate.adapter + estimate.step
-    # the study's note: about 4.5 MB a token without checkpointing
-    assert 3.0e6 < estimate.activations / SIZE.tokens < 5.5e6
+    # 4.5 MB a token if norms kept nothing and attention's operands were views; float32 norms and padding are the rest
+    assert 4.5e6 < estimate.activations / SIZE.tokens < 7e6
     assert estimate.head < 0.02 * estimate.activations
 
 

@@ -41,9 +41,10 @@ def ranks(tmp_path: Path, fake_folder: Callable[..., Path]) -> Ranks:
         path.write_text(json.dumps({**CONFIG, **config}))
         paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
         done = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
-            + [str(HERE / "parallel_worker.py"), str(tmp_path / name), str(fake_folder("llama", scale=0.1))]
-            + [str(path), what],
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"),
+                *(HERE / "parallel_worker.py", tmp_path / name, fake_folder("llama", scale=0.1), path, what),
+            ],
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": paths},
             capture_output=True,
             text=True,
@@ -103,7 +104,7 @@ def test_asked_to_stop_on_one_rank_all_stop_and_go_on_exactly(ranks: Ranks, tmp_
 @pytest.mark.parametrize(
     ("what", "first", "second"),
     [
-        ("ruin", "DivergedError: training diverged at step 5 of 10: loss nan", None),
+        ("ruin", "DivergedError: training diverged at step 4 of 10: loss nan", None),
         ("disk", "DiskError: the disk is full", "TriptychError: rank 0 stopped, and rank 1 with it: the disk is full"),
     ],
 )

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 import triptych
-from triptych.cli import doctor, plan, predict, preview, prompts, report, reproduce, run, score, tune
+from triptych.cli import config, data, doctor, plan, predict, preview, prompts, report, reproduce, run, score, tune
 from triptych.errors import Interrupted, TriptychError
 
 __all__ = ["app", "main"]
@@ -35,6 +35,8 @@ app.command("doctor")(doctor.doctor)
 app.command("preview")(preview.preview)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(prompts.app, name="prompts")
+app.add_typer(config.app, name="config")
+app.add_typer(data.app, name="data")
 
 _debug = False
 

@@ -134,10 +134,14 @@ def _check_file(console: Console, path: Path, data: str, limit: int | None) -> N
 
 def _table(console: Console, check: Check) -> None:
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("finding", "", "rows", "which", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("finding", "", "rows"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("which", overflow="fold", ratio=1)
     for finding in check.findings:
         more = f" … and {len(finding.row_ids) - _NAMED} more" if len(finding.row_ids) > _NAMED else ""
         named = ", ".join(finding.row_ids[:_NAMED]) + more
-        table.add_row(finding.says, "wrong" if finding.hard else "odd", str(len(finding.row_ids)), named)
-    console.print(table, markup=False, highlight=False)
+        table.add_row(finding.says, "wrong" if finding.hard else "odd", str(len(finding.row_ids)), Text(named))
+    console.print(table, highlight=False)

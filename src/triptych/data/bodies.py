@@ -48,12 +48,18 @@ class Templates:
 
 
 def find_templates(texts: Sequence[str], *, share: float = 0.002) -> Templates:
-    """Look for pieces that this share of the texts have; two passes, and only hashes of the pieces are kept."""
+    """Look for pieces that this share of the texts have, and again in what is left without them."""
     least = max(_FEWEST, int(len(texts) * share))
-    return Templates(*(_shared(texts, cut, least) for cut in (_head, _tail, _opening)))
+    outer = Templates(*(_shared(texts, cut, least) for cut in (_head, _tail, _opening)))
+    if not (outer.heads or outer.tails or outer.openings):
+        return outer
+    left = [outer.body(text) for text in texts]
+    inner = Templates(*(_shared(left, cut, least) for cut in (_head, _tail, _opening)))
+    return Templates(outer.heads | inner.heads, outer.tails | inner.tails, outer.openings | inner.openings)
 
 
 def _shared(texts: Iterable[str], cut: _Cut, least: int) -> frozenset[str]:
+    """Two passes; only hashes of the pieces are kept, until it is known which are many."""
     counts = Counter(hash(found[0]) for text in texts if (found := cut(text.strip())) is not None)
     many = {piece for piece, n in counts.items() if n >= least}
     rests: defaultdict[str, set[int]] = defaultdict(set)

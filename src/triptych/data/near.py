@@ -8,7 +8,7 @@ returned was compared exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,10 @@ __all__ = ["GRAM", "Pair", "bands_for", "jaccard", "near_pairs"]
 GRAM = 3
 """Characters of a gram; a shorter text is one gram."""
 _CHUNK = 20_000
-_REACH = 32
-"""Among many texts with an equal band, each is compared with so many neighbours and with the first."""
+_CROWD, _NEIGHBOURS = 32, 2
+"""Of more texts than that with an equal band not all pairs are compared, but each with two neighbours and the first."""
+_ENOUGH = 16
+"""Two texts that are both near to so many others aren't compared with each other any more."""
 _HASHES = 126
 _MISSED = 0.012
 
@@ -45,6 +47,8 @@ def near_pairs(
 ) -> list[Pair]:
     """Find pairs of different texts whose trigrams' Jaccard index is at least `threshold`, in order of position.
 
+    Where more than 16 are alike, each of them is in some pair, but not all pairs are there.
+
     Args:
         texts: already normalised. Empty ones are like no other; of equal ones only the first is compared.
         threshold: above 0, at most 1.
@@ -62,18 +66,31 @@ def near_pairs(
     n_bands, width = bands_for(threshold)
     bands = _bands([texts[at] for at in positions], n_bands, width, advance)
     sizes = np.array([max(1, len(texts[at]) - GRAM + 1) for at in positions])
-    found: set[tuple[int, int]] = set()
+    near = np.zeros(len(positions), np.int64)  # how many each is known to be near to
+    compared: set[int] = set()
+    found: list[Pair] = []
     for band in bands:
-        left, right = _candidates(band)
+        left, right, crowded = _candidates(band)
         # |a ∩ b| / |a ∪ b| can't be above the ratio of the sizes; sizes count repeated grams, hence the allowance
-        if across is not None:
-            keep = (positions[left] < across) != (positions[right] < across)
-            left, right = left[keep], right[keep]
         few, many = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
         keep = few >= threshold * many * 0.5
-        pairs = np.unique(np.stack([left[keep], right[keep]], 1), axis=0)
-        found.update(map(tuple, pairs.tolist()))
-    return list(_verified(texts, positions, sorted(found), threshold))
+        if across is not None:
+            keep &= (positions[left] < across) != (positions[right] < across)
+        # where hundreds are alike, it is enough to know of each that it is
+        enough = np.where(crowded, 1, _ENOUGH)
+        keep &= (near[left] < enough) | (near[right] < enough)
+        for i, j in zip(left[keep].tolist(), right[keep].tolist(), strict=True):
+            code = i * len(positions) + j
+            if code in compared or (near[i] >= _ENOUGH <= near[j]):
+                continue
+            compared.add(code)
+            a, b = sorted((int(positions[i]), int(positions[j])))
+            likeness = jaccard(texts[a], texts[b])
+            if likeness >= threshold:
+                near[i] += 1
+                near[j] += 1
+                found.append(Pair(a, b, likeness))
+    return sorted(found, key=lambda pair: (pair.a, pair.b))
 
 
 def jaccard(a: str, b: str) -> float:
@@ -89,14 +106,6 @@ def bands_for(threshold: float) -> tuple[int, int]:
         if (1 - threshold**width) ** n_bands <= _MISSED:
             return n_bands, width
     return _HASHES, 1
-
-
-def _verified(texts: Sequence[str], positions: I64, found: list[tuple[int, int]], threshold: float) -> Iterator[Pair]:
-    for i, j in found:
-        a, b = sorted((int(positions[i]), int(positions[j])))
-        likeness = jaccard(texts[a], texts[b])
-        if likeness >= threshold:
-            yield Pair(a, b, likeness)
 
 
 def _grams(text: str) -> set[str]:
@@ -139,21 +148,30 @@ def _gram_hashes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], I64]:
     return hashes, offsets
 
 
-def _candidates(keys: U64) -> tuple[I64, I64]:
-    """Pairs of positions with equal keys, the lower first; of a long run, neighbours and the first with each."""
+def _candidates(keys: U64) -> tuple[I64, I64, NDArray[np.bool_]]:
+    """Pairs of positions with equal keys, the lower first, and whether they are of a crowd.
+
+    Of at most 32 with a key all pairs; of a crowd, each with the two before it and with the first.
+    """
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
+    places = np.arange(len(keys))
     fresh = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    begins = np.maximum.accumulate(np.where(fresh, np.arange(len(keys)), 0))
-    lefts, rights = [], []
-    at = np.flatnonzero(~fresh)
-    for distance in range(1, _REACH + 1):
+    begins = np.maximum.accumulate(np.where(fresh, places, 0))
+    crowd = np.bincount(begins, minlength=len(keys))[begins] > _CROWD
+    lefts, rights, crowded = [], [], []
+    at = places
+    for distance in range(1, _CROWD):
+        if distance > _NEIGHBOURS:
+            at = at[~crowd[at]]
         at = at[at - begins[at] >= distance]
         if not len(at):
             break
         lefts.append(order[at - distance])
         rights.append(order[at])
-    far = at[at - begins[at] > _REACH]
+        crowded.append(crowd[at])
+    far = places[crowd & (places - begins > _NEIGHBOURS)]
     lefts.append(order[begins[far]])
     rights.append(order[far])
-    return np.concatenate(lefts), np.concatenate(rights)
+    crowded.append(crowd[far])
+    return np.concatenate(lefts), np.concatenate(rights), np.concatenate(crowded)

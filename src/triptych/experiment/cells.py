@@ -165,7 +165,7 @@ def templates_of(config: ExperimentConfig) -> dict[str, Template]:
     used = [*(cell.prompt for cell in grid(config)), *(training.prompt for training in trainings(config))]
     if search := config.strategies.search:
         used += search.prompts
-    return {name: find_template(name, own) for name in dict.fromkeys(used)}
+    return {name: find_template(name, own, where="strategies") for name in dict.fromkeys(used)}
 
 
 def demo_pool(data: Dataset) -> list[Row]:

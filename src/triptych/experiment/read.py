@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 import types
 import typing
@@ -39,6 +40,7 @@ _EXPECTED = {
     "invalid_key": "a key that is text",
     "string_pattern_mismatch": "letters, digits, `_`, `-` and `.`, the first a letter, digit or `_`",
 }
+_BRANCH = re.compile(r"(tuple|list|dict|literal|nullable|constrained-\w+|function-\w+)\[")
 _NAMED = 10
 _NEAR, _PERHAPS = 0.75, 0.5
 """How alike a key must be to be meant; and to be worth a guess when nothing else is known."""
@@ -224,8 +226,8 @@ def _all_mistakes(
 
 def _mistakes(error: ValidationError, node: yaml.Node | None, origins: Mapping[str, str]) -> Iterator[_Mistake]:
     for problem in error.errors(include_url=False):
-        location = _location(problem["loc"])
-        key = ".".join(map(str, location))
+        location = _location(problem["loc"], is_key=problem["type"] == "extra_forbidden")
+        key = _short(".".join(map(str, location)))[1:-1]
         given_by = next((text for name, text in origins.items() if f"{key}.".startswith(f"{name}.")), None)
         given_by = given_by or next((text for name, text in origins.items() if name.startswith(f"{key}.")), None)
         line = line_of(node, location)
@@ -236,10 +238,18 @@ def _mistakes(error: ValidationError, node: yaml.Node | None, origins: Mapping[s
             yield _Mistake(key, line, given_by, False, _short(problem.get("input")), _expected(problem), None)
 
 
-def _location(parts: Sequence[str | int]) -> list[str | int]:
-    """The key's parts, without the names that pydantic gives to the branches of a union."""
-    plain = [part for part in parts if not (isinstance(part, str) and "[" in part)]
+def _location(parts: Sequence[str | int], *, is_key: bool) -> list[str | int]:
+    """The key's parts, without the names that pydantic gives to the branches of a union.
+
+    `is_key`: the last part is a key.
+    """
+    plain = [part for part in parts[:-1] if not _is_branch(part)]
+    plain += [part for part in parts[-1:] if is_key or not _is_branch(part)]
     return plain[:2] if plain[:1] == ["prompts"] else plain  # a template's own keys are checked where it is built
+
+
+def _is_branch(part: str | int) -> bool:
+    return isinstance(part, str) and _BRANCH.match(part) is not None
 
 
 def _expected(problem: Mapping[str, Any]) -> str:

@@ -88,10 +88,10 @@ class Session:
         texts = [row.instruction for row in rows]
         name = self.config.strategies.demos.embedding
         if name != "model":
-            return embed_texts(texts, model=name)
+            return embed_texts(texts, model=name, watcher=self.watcher)
         loaded, _ = self.model()
         with switched(self.adapter, on=False):
-            return embed_texts(texts, model=loaded)
+            return embed_texts(texts, model=loaded, watcher=self.watcher)
 
     def max_tokens(self) -> int:
         """Longest rendering: the experiment's limit, or the model's context where that is shorter."""

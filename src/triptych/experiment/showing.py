@@ -54,7 +54,7 @@ class Demonstrations:
     ) -> None:
         self.pool, self.config = pool, config or DemosConfig()
         self._known = None if vectors is None else cache(vectors)
-        self._selectors: dict[tuple[Select, Draw, Order], Selector] = {}
+        self._selectors: dict[tuple[Select, Draw, Order | None], Selector] = {}
 
     def choose(
         self,
@@ -76,7 +76,7 @@ class Demonstrations:
             order: None shows them as they were drawn, or ranked by length.
             seed: None for strategies that don't draw.
         """
-        key = (select, draw or "item", order or "random")
+        key = (select, draw or "item", order)
         if key not in self._selectors:
             self._selectors[key] = Selector(
                 self.pool,

@@ -174,23 +174,14 @@ def _lines(model: type[BaseModel], settings: Mapping[str, Any], depth: int, *, l
         on = live and (inner is not None or section_of(field.annotation) is field.annotation)
         below = list(_lines(section, inner if isinstance(inner, Mapping) else {}, depth + 1, live=on))
         yield f"{indent}{'' if on else '#'}{name}:"
-        yield from below if on else (_commented(line, depth) for line in below)
-
-
-def _commented(line: str, depth: int) -> str:
-    """A line of a section that is off: its `#` stands where the section's does."""
-    indent = "  " * depth
-    rest = line[len(indent) :]
-    if rest.lstrip().startswith("#"):  # undo the inner mark: one `#` a line
-        inner = rest[: len(rest) - len(rest.lstrip())]
-        after = rest.lstrip()[1:]
-        return f"{indent}# {inner}{after.lstrip()}" if after.startswith(" ") else f"{indent}#{inner}{after}"
-    return f"{indent}#{rest}"
+        yield from below
 
 
 def _doc(field: FieldInfo, section: type[BaseModel] | None) -> list[str]:
     text = field.description or (section.__doc__ if section else "") or ""
     text = " ".join(text.split()).replace("``", "`")
+    if section is not None and section is not field.annotation:
+        text = f"{text} Off; `true` for its defaults.".strip() if _default(field) is None else text
     options = [] if section else _options(field.annotation)
     if options:
         text = f"{text} One of {', '.join(options)}.".strip()

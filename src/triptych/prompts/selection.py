@@ -10,10 +10,10 @@
     longest          most characters of instruction and output; `shortest` fewest
     similar-length   instruction nearest in length to the query's
 
-Queries and rows are compared by their instructions. A demonstration is never the query itself: not the row of its id,
-and none with its wording (`data.normalise`). A choice depends on (seed, query) and the pool's rows. `random` and `same`
-depend on the pool's order too, as draws do; the others don't: of equals, the row whose id sorts first is taken. The
-rows for a smaller k are always among those for a larger one.
+Queries and rows are compared by their instructions. A demonstration is never the query itself: none has its wording
+(`data.normalise`). Ids don't count: rows of files without ids are numbered, and say nothing of each other. A choice
+depends on (seed, query) and the pool's rows. `random` and `same` depend on the pool's order too, as draws do; the others
+don't: of equals, the row whose id sorts first is taken. The rows for a smaller k are always among those for a larger one.
 """
 
 from __future__ import annotations
@@ -103,7 +103,6 @@ class Selector:
         self._itself: defaultdict[str, list[int]] = defaultdict(list)
         position_of = {}
         for position, row in enumerate(self._rows):
-            self._itself[f"id {row.id}"].append(position)
             self._itself[_wording(row)].append(position)
             position_of[id(row)] = position
         self._draws: defaultdict[str | None, _Draws] = defaultdict(_Draws)
@@ -154,7 +153,7 @@ class Selector:
 
     def _excluded(self, row: Row) -> set[int]:
         """Positions of the query itself, and of what is too like it."""
-        excluded = {*self._itself.get(f"id {row.id}", ()), *self._itself.get(_wording(row), ())}
+        excluded = set(self._itself.get(_wording(row), ()))
         if self.max_similarity is not None:
             alike = self._ranking.alike(row.instruction)
             excluded.update((alike > self.max_similarity).nonzero()[0].tolist())

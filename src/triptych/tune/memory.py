@@ -15,8 +15,8 @@ feed-forward, H query and K key heads of size D, per block:
       16 bits)              keys, values      4 K D and e K D
                             softmax           (4 + e) H for every key: float32, and rounded
 
-That count is exact for Gemma 3 and Llama blocks (checked with saved-tensor hooks). Beside it stand tensors that live for
-a moment, and what the allocator does not give back of them; on a CPU that is several blocks' worth, measured.
+That count is exact for Gemma 3 and Llama blocks (checked with saved-tensor hooks). Beside it stand tensors that live
+for a moment, and what the allocator does not give back of them; on a CPU that is several blocks' worth, measured.
 Feed-forwards without a gate, mixtures of experts and DoRA are near, not exact.
 """
 
