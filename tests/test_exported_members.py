@@ -1,4 +1,4 @@
-"""The public surface: what `import triptych` offers is exactly this, and what a package declares is there, documented."""
+"""The public surface: what `import triptych` offers is exactly this; what a package declares is there, documented."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from scipy import stats
 
 from triptych.records import ItemScore
 from triptych.report import compare, holm, interval, summarise_few_shot, told_apart
+from triptych.report.statistics import intervals
 
 
 def test_few_shot_groups_by_prompt_draw_and_k_with_the_n_minus_1_std() -> None:
@@ -68,6 +69,15 @@ def test_constant_rows_give_an_interval_of_no_width(values: list[float]) -> None
         low, high = interval(values)
     assert low == pytest.approx(3.0)
     assert high == pytest.approx(3.0)
+
+
+def test_columns_that_share_their_resamples_have_the_intervals_they_have_alone() -> None:
+    random = np.random.default_rng(9)
+    columns = [random.lognormal(1, 0.5, size) for size in (40, 250, 40, 1)] + [
+        np.full(40, 2.0),
+        random.integers(1, 4, 40),
+    ]
+    assert intervals(columns, draws=2000) == [pytest.approx(interval(column, draws=2000)) for column in columns]
 
 
 def test_interval_of_nothing_is_refused() -> None:
@@ -163,9 +173,14 @@ def test_p_values_are_roughly_uniform_where_nothing_differs() -> None:
         ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
         ([0.5, 0.9], [1.0, 1.0]),
         ([0.01, 0.01, 0.01], [0.03, 0.03, 0.03]),
+        # statsmodels 0.15.0, multipletests(p, method="holm")
+        (
+            [0.01, 0.04, 0.03, 0.005, 0.04, 0.2, 1.0, 1e-6, 0.012],
+            [0.07, 0.16, 0.15, 0.04, 0.16, 0.4, 1.0, 9e-6, 0.072],
+        ),
     ],
 )
-def test_holm_by_hand(given: list[float], expected: list[float]) -> None:
+def test_holm_by_hand_and_as_statsmodels_has_it(given: list[float], expected: list[float]) -> None:
     assert holm(given) == pytest.approx(expected)
 
 

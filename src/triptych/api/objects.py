@@ -143,7 +143,8 @@ class Scores:
         a = self.aggregate
         return (
             f"<Scores of {a.n_rows} rows, {a.n_tokens} tokens: "
-            f"ppl_mean {a.ppl_mean:.4f}, ppl_corpus {a.ppl_corpus:.4f}, ppl_geometric {a.ppl_geometric:.4f}, bits_per_char {a.bits_per_char:.4f}>"
+            f"ppl_mean {a.ppl_mean:.4f}, ppl_corpus {a.ppl_corpus:.4f}, "
+            f"ppl_geometric {a.ppl_geometric:.4f}, bits_per_char {a.bits_per_char:.4f}>"
         )
 
     def _repr_html_(self) -> str:

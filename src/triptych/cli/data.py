@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from triptych.data.survey import FileSurvey, Likeness, Repeats, Survey
+    from triptych.data.findings import FileSurvey, Likeness, Repeats, Survey
 
 __all__ = ["app"]
 

@@ -82,8 +82,9 @@ def _turn(number: int, turn: object) -> tuple[str, str]:
 
 def _parts(content: list[Any]) -> str | None:
     """Content given as parts, [{"type": "text", "text": ...}, ...]; None if one of them is not text."""
-    texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-    return "".join(texts) if texts and all(isinstance(text, str) for text in texts) else None
+    given = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+    texts = [text for text in given if isinstance(text, str)]
+    return "".join(texts) if texts and len(texts) == len(given) else None
 
 
 def _roles(said: Sequence[tuple[str, str]]) -> str:

@@ -60,7 +60,7 @@ def opened(path: Path, source: str) -> Iterator[IO[bytes]]:
             return
         try:
             content = _unpacked(file, packed)
-            yield cast("IO[bytes]", io.BytesIO(content.read()) if kind == ".parquet" else content)
+            yield io.BytesIO(content.read()) if kind == ".parquet" else content
         # gzip's own and zlib's errors; Arrow's for zstd are OSError and ValueError
         except (OSError, EOFError, zlib.error, ValueError) as error:
             raise DataError(

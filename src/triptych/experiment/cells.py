@@ -174,7 +174,7 @@ def demo_pool(data: Dataset) -> list[Row]:
 
 
 def needs_train(config: ExperimentConfig) -> bool:
-    """Whether training rows are used. Zero-shot prompts alone need none; if the file is there, overlap is looked for."""
+    """Whether training rows are used. Zero-shot prompts alone need none."""
     given = config.strategies
     return bool(given.few_shot or given.qlora or given.search or config.data.dev_rows)
 

@@ -6,132 +6,16 @@ why it is left out. Nothing is dropped in silence.
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from triptych.errors import ConfigError
+from triptych.experiment.peer_keys import AXOLOTL, LLAMA_FACTORY, NO, SO_HERE
+from triptych.experiment.peer_rules import AXOLOTL_RULES, LLAMA_FACTORY_RULES, Mapped, Rule, is_count
 from triptych.experiment.yaml_file import load_yaml, read_text
 
-__all__ = ["MEANT", "Mapped", "read_peer"]
-
-_BOTH = {
-    "learning_rate": "tune.lr",
-    "gradient_accumulation_steps": "tune.accumulation",
-    "lora_alpha": "tune.alpha",
-    "lora_dropout": "tune.dropout",
-    "max_steps": "tune.max_steps",
-    "weight_decay": "tune.weight_decay",
-    "max_grad_norm": "tune.max_grad_norm",
-    "warmup_ratio": "tune.warmup",
-    "seed": "tune.seed",
-    "save_total_limit": "tune.keep",
-    "eval_steps": "tune.eval_every",
-    "save_steps": "tune.checkpoint_every",
-    "adam_epsilon": "tune.eps",
-    "loraplus_lr_ratio": "tune.lora_plus_ratio",
-}
-_AXOLOTL = {
-    **_BOTH,
-    "base_model": "model.name",
-    "revision_of_model": "model.revision",
-    "lora_r": "tune.r",
-    "num_epochs": "tune.epochs",
-    "micro_batch_size": "tune.batch_size",
-    "sequence_len": "tune.max_tokens",
-    "peft_use_dora": "tune.use_dora",
-    "peft_use_rslora": "tune.use_rslora",
-    "loraplus_lr_ratio": "tune.lora_plus_ratio",
-}
-_LLAMA_FACTORY = {
-    **_BOTH,
-    "model_name_or_path": "model.name",
-    "model_revision": "model.revision",
-    "lora_rank": "tune.r",
-    "num_train_epochs": "tune.epochs",
-    "per_device_train_batch_size": "tune.batch_size",
-    "cutoff_len": "tune.max_tokens",
-    "max_samples": "data.train_rows",
-    "use_dora": "tune.use_dora",
-    "use_rslora": "tune.use_rslora",
-    "double_quantization": "model.double_quant",
-}
-MEANT = {
-    **_LLAMA_FACTORY,
-    **_AXOLOTL,
-    "load_in_4bit": "model.quantize",
-    "lr_scheduler": "tune.schedule",
-    "lr_scheduler_type": "tune.schedule",
-    "lora_target": "tune.target_modules",
-    "lora_target_modules": "tune.target_modules",
-    "dataset": "data.train",
-    "datasets": "data.train",
-}
-"""What keys of other tools are called here: for did-you-mean."""
-
-_SO_HERE = {
-    "train_on_inputs": (False, "only outputs and EOS are trained on"),
-    "train_on_prompt": (False, "only outputs and EOS are trained on"),
-    "stage": ("sft", "the same"),
-    "do_train": (True, "the same"),
-    "group_by_length": (None, "rows of a batch are sorted by length"),
-    "sample_packing": (None, "rows are not packed; nothing of one row is seen by another"),
-    "packing": (None, "rows are not packed; nothing of one row is seen by another"),
-    "trust_remote_code": (False, "no code of a model is run"),
-    "overwrite_output_dir": (None, "a run goes on, or starts over with --fresh"),
-    "resume_from_checkpoint": (None, "the same command resumes"),
-    "overwrite_cache": (None, "nothing to set"),
-    "logging_steps": (None, "every step is logged"),
-    "plot_loss": (None, "the curve is always drawn"),
-    "bnb_4bit_quant_type": ("nf4", "the same"),
-    "quantization_method": ("bnb", "the same"),
-    "bnb_4bit_use_double_quant": (True, "the same"),
-}
-"""Key -> (the value that is as it is here, None for any; how it is)."""
-
-_SCHEDULES = {
-    "cosine": "cosine",
-    "linear": "linear",
-    "constant": "constant",
-    "constant_with_warmup": "constant",
-}
-_NO = "there is nothing like it"
-
-
-@dataclass
-class Mapped:
-    """What a file of another tool says in our words."""
-
-    tool: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Nested, as in our YAML; not checked yet."""
-    origins: dict[str, str] = field(default_factory=dict)
-    """Our dotted key -> theirs."""
-    so_here: dict[str, str] = field(default_factory=dict)
-    """Their key -> how it is here without setting anything."""
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Their `key: value` -> why."""
-
-    def put(self, ours: str, value: Any, theirs: str) -> None:
-        """Set one of our keys."""
-        *parents, last = ours.split(".")
-        at = self.settings
-        for parent in parents:
-            at = at.setdefault(parent, {})
-        at[last] = value
-        self.origins[ours] = theirs
-
-    def leave(self, key: str, value: Any, why: str = _NO) -> None:
-        """Note a key that means nothing here, or nothing that is sure."""
-        text = json.dumps(value, ensure_ascii=False, default=str)
-        self.left_out[f"{key}: {text if len(text) <= 80 else text[:79] + '…'}"] = why
-
-
-_Rule = Callable[[Mapped, Mapping[str, Any], Any, Path], None]
+__all__ = ["read_peer"]
 
 
 def read_peer(path: Path) -> Mapped:
@@ -142,12 +26,12 @@ def read_peer(path: Path) -> Mapped:
     """
     theirs, _ = load_yaml(read_text(path), path)
     names = (
-        ("base_model", "axolotl", _AXOLOTL, _AXOLOTL_RULES),
+        ("base_model", "axolotl", AXOLOTL, AXOLOTL_RULES),
         (
             "model_name_or_path",
             "LLaMA-Factory",
-            _LLAMA_FACTORY,
-            _LLAMA_FACTORY_RULES,
+            LLAMA_FACTORY,
+            LLAMA_FACTORY_RULES,
         ),
     )
     for sign, tool, keys, rules in names:
@@ -163,11 +47,11 @@ def read_peer(path: Path) -> Mapped:
 
 
 def _mapped(
-    mapped: Mapped, theirs: Mapping[str, Any], keys: Mapping[str, str], rules: Mapping[str, _Rule], path: Path
+    mapped: Mapped, theirs: Mapping[str, Any], keys: Mapping[str, str], rules: Mapping[str, Rule], path: Path
 ) -> Mapped:
     mapped.put("model.quantize", "none", "no quantization")
     for key, value in theirs.items():
-        as_here = _SO_HERE.get(key)
+        as_here = SO_HERE.get(key)
         if value is None:
             continue
         if key in rules:
@@ -177,7 +61,7 @@ def _mapped(
         elif as_here is not None and as_here[0] in (None, value):
             mapped.so_here[key] = as_here[1]
         else:
-            mapped.leave(str(key), value, as_here[1] if as_here else _NO)
+            mapped.leave(str(key), value, as_here[1] if as_here else NO)
     if mapped.settings.get("tune", {}).get("max_tokens"):
         longest = mapped.settings["tune"]["max_tokens"]
         mapped.put("max_tokens", longest, mapped.origins["tune.max_tokens"])
@@ -187,243 +71,9 @@ def _mapped(
 def _put_plain(mapped: Mapped, key: str, ours: str, value: Any) -> None:
     if isinstance(value, dict | list):
         mapped.leave(key, value, f"{ours} takes one value")
-    elif ours in ("tune.eval_every", "tune.checkpoint_every", "data.train_rows") and not _is_count(value):
+    elif ours in ("tune.eval_every", "tune.checkpoint_every", "data.train_rows") and not is_count(value):
         mapped.leave(key, value, f"{ours} is a number of steps or rows, not a fraction")
-    elif ours == "tune.max_steps" and not _is_count(value):
+    elif ours == "tune.max_steps" and not is_count(value):
         mapped.so_here[key] = "no bound on the steps"
     else:
         mapped.put(ours, value, key)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _load_in(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path, *, bits: int) -> None:
-    if value is True:
-        mapped.put("model.quantize", {4: "nf4", 8: "int8"}[bits], f"load_in_{bits}bit")
-
-
-def _quantization_bit(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path) -> None:
-    kind = {4: "nf4", 8: "int8"}.get(value) if isinstance(value, int) else None
-    if kind:
-        mapped.put("model.quantize", kind, "quantization_bit")
-    else:
-        mapped.leave("quantization_bit", value, "only 4 and 8 bits are there")
-
-
-def _schedule(key: str) -> _Rule:
-    def rule(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path) -> None:
-        if isinstance(value, str) and value in _SCHEDULES:
-            mapped.put("tune.schedule", _SCHEDULES[value], key)
-        else:
-            mapped.leave(key, value, f"tune.schedule is one of {', '.join(sorted(set(_SCHEDULES.values())))}")
-
-    return rule
-
-
-def _warmup_steps(mapped: Mapped, theirs: Mapping[str, Any], value: Any, _: Path) -> None:
-    steps = theirs.get("max_steps")
-    if isinstance(value, int | float) and 0 < value < 1:
-        mapped.put("tune.warmup", value, "warmup_steps")
-    elif _is_count(steps) and isinstance(value, int) and 0 <= value < steps:
-        mapped.put("tune.warmup", round(value / steps, 6), "warmup_steps / max_steps")
-    elif value == 0:
-        mapped.put("tune.warmup", 0, "warmup_steps")
-    else:
-        mapped.leave("warmup_steps", value, "tune.warmup is a fraction of all steps")
-
-
-def _targets(key: str) -> _Rule:
-    def rule(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path) -> None:
-        names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-        if names in (["all"], ["all-linear"]):
-            mapped.put("tune.target_modules", "all-linear", key)
-        elif isinstance(names, list) and names and all(isinstance(name, str) and name for name in names):
-            mapped.put("tune.target_modules", names, key)
-        else:
-            mapped.leave(key, value, "tune.target_modules is a list of names, or all-linear")
-
-    return rule
-
-
-def _all_linear(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path) -> None:
-    if value is True:
-        mapped.put("tune.target_modules", "all-linear", "lora_target_linear")
-
-
-def _method(key: str) -> _Rule:
-    def rule(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path) -> None:
-        if value in ("lora", "qlora"):
-            mapped.so_here[key] = "the strategy qlora"
-        else:
-            mapped.leave(key, value, "adapters are the only training here")
-
-    return rule
-
-
-def _precision(key: str, dtype: str) -> _Rule:
-    def rule(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path) -> None:
-        if value is True:
-            mapped.put("model.dtype", dtype, key)
-        elif value == "auto":
-            mapped.so_here[key] = "model.dtype is auto"
-
-    return rule
-
-
-def _name(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path) -> None:
-    name = re.sub(r"[^\w.\-]", "-", Path(str(value)).name).lstrip(".-")
-    if name:
-        mapped.put("name", name, "output_dir")
-
-
-def _held_out(key: str) -> _Rule:
-    def rule(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path) -> None:
-        if _is_count(value):
-            mapped.put("data.dev_rows", value, key)
-        elif value:
-            mapped.leave(key, value, "data.dev_rows is a number of rows, not a fraction")
-
-    return rule
-
-
-def _adam(number: int) -> _Rule:
-    key = f"adam_beta{number}"
-
-    def rule(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path) -> None:
-        if isinstance(value, int | float) and math.isfinite(value):
-            betas = list(mapped.settings.get("tune", {}).get("betas", (0.9, 0.999)))
-            betas[number - 1] = float(value)
-            mapped.put("tune.betas", betas, "adam_beta1, adam_beta2")
-        else:
-            mapped.leave(key, value, "not a number")
-
-    return rule
-
-
-def _axolotl_data(role: str, key: str) -> _Rule:
-    def rule(mapped: Mapped, _: Mapping[str, Any], value: Any, path: Path) -> None:
-        first, *others = value if isinstance(value, list) and value else [value]
-        if not isinstance(first, Mapping) or not isinstance(first.get("path"), str):
-            mapped.leave(key, value, "no path in it")
-            return
-        files = first.get("data_files")
-        source = files[0] if isinstance(files, list) and files else files
-        split = first.get("split")
-        place = str(source) if isinstance(source, str) else _beside(first["path"], path)
-        is_hub = source is None and not Path(place).suffix
-        mapped.put(f"data.{role}", f"{place}:{split}" if is_hub and isinstance(split, str) else place, f"{key}[0].path")
-        if isinstance(first.get("type"), str):
-            mapped.so_here[f"{key}[0].type"] = f"{first['type']}: how rows are written is detected"
-        columns = {
-            ours: first[theirs] for theirs, ours in _AXOLOTL_COLUMNS.items() if isinstance(first.get(theirs), str)
-        }
-        if columns:
-            mapped.put("data.columns", columns, f"{key}[0].field_…")
-        known = ("path", "type", "split", "data_files", "ds_type", "name", *_AXOLOTL_COLUMNS)
-        for inner, what in first.items():
-            if inner not in known:
-                mapped.leave(f"{key}[0].{inner}", what)
-        for number, other in enumerate(others, 1):
-            mapped.leave(f"{key}[{number}]", other, "one file is read: put them together")
-
-    return rule
-
-
-_AXOLOTL_COLUMNS = {
-    "field_instruction": "instruction",
-    "field_input": "input",
-    "field_output": "output",
-    "field_messages": "messages",
-}
-
-
-def _llama_factory_data(role: str, key: str) -> _Rule:
-    def rule(mapped: Mapped, theirs: Mapping[str, Any], value: Any, path: Path) -> None:
-        names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-        if not isinstance(names, list) or not names or not isinstance(names[0], str):
-            mapped.leave(key, value, "no name of a data set")
-            return
-        entry, folder = _dataset_info(theirs, names[0], path)
-        source = entry.get("hf_hub_url") or entry.get("file_name")
-        if isinstance(source, str):
-            place = source if entry.get("hf_hub_url") else _beside(str(folder / source), path)
-            mapped.put(f"data.{role}", place, f"{key}: {names[0]} in dataset_info.json")
-        else:
-            mapped.put(f"data.{role}", names[0], key)
-            mapped.leave(
-                key, names[0], "dataset_info.json doesn't say which file it is: write the path as data." + role
-            )
-        columns = entry.get("columns")
-        if isinstance(columns, dict):
-            ours = {"prompt": "instruction", "query": "input", "response": "output", "messages": "messages"}
-            mapping = {ours[name]: column for name, column in columns.items() if name in ours and column != ours[name]}
-            if mapping:
-                mapped.put("data.columns", mapping, f"{key}: columns in dataset_info.json")
-        for other in names[1:]:
-            mapped.leave(key, other, "one file is read: put them together")
-
-    return rule
-
-
-def _dataset_info(theirs: Mapping[str, Any], name: str, path: Path) -> tuple[dict[str, Any], Path]:
-    """What LLaMA-Factory's list of data sets says, if it is there."""
-    given = theirs.get("dataset_dir")
-    folder = Path(given if isinstance(given, str) else "data")
-    for base in (path.parent, Path()):
-        try:
-            info = json.loads((base / folder / "dataset_info.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        entry = info.get(name) if isinstance(info, dict) else None
-        return (entry if isinstance(entry, dict) else {}), folder
-    return {}, folder
-
-
-def _beside(place: str, path: Path) -> str:
-    """Their paths are relative to where the tool runs; if the file is beside the YAML, that is meant."""
-    try:
-        return str(path.parent / place) if not Path(place).exists() and (path.parent / place).exists() else place
-    except (OSError, ValueError):
-        return place
-
-
-def _ignored(_: Mapped, __: Mapping[str, Any], ___: Any, ____: Path) -> None:
-    """Used by another key's rule."""
-
-
-_AXOLOTL_RULES: dict[str, _Rule] = {
-    "load_in_4bit": lambda m, t, v, p: _load_in(m, t, v, p, bits=4),
-    "load_in_8bit": lambda m, t, v, p: _load_in(m, t, v, p, bits=8),
-    "adapter": _method("adapter"),
-    "datasets": _axolotl_data("train", "datasets"),
-    "test_datasets": _axolotl_data("test", "test_datasets"),
-    "lora_target_modules": _targets("lora_target_modules"),
-    "lora_target_linear": _all_linear,
-    "lr_scheduler": _schedule("lr_scheduler"),
-    "warmup_steps": _warmup_steps,
-    "bf16": _precision("bf16", "bfloat16"),
-    "fp16": _precision("fp16", "float16"),
-    "output_dir": _name,
-    "val_set_size": _held_out("val_set_size"),
-    "adam_beta1": _adam(1),
-    "adam_beta2": _adam(2),
-}
-_LLAMA_FACTORY_RULES: dict[str, _Rule] = {
-    "quantization_bit": _quantization_bit,
-    "finetuning_type": _method("finetuning_type"),
-    "dataset": _llama_factory_data("train", "dataset"),
-    "eval_dataset": _llama_factory_data("test", "eval_dataset"),
-    "dataset_dir": _ignored,
-    "lora_target": _targets("lora_target"),
-    "lr_scheduler_type": _schedule("lr_scheduler_type"),
-    "warmup_steps": _warmup_steps,
-    "bf16": _precision("bf16", "bfloat16"),
-    "pure_bf16": _precision("pure_bf16", "bfloat16"),
-    "fp16": _precision("fp16", "float16"),
-    "output_dir": _name,
-    "val_size": _held_out("val_size"),
-    "adam_beta1": _adam(1),
-    "adam_beta2": _adam(2),
-}

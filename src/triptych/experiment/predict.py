@@ -89,7 +89,10 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
         InputError: anything else in the request that can't be used; nothing is written then.
     """
     _check(request, out)
-    template = template_from_text(request.template) if request.template else find_template(request.prompt, where="--prompt")
+    if request.template:
+        template = template_from_text(request.template)
+    else:
+        template = find_template(request.prompt, where="--prompt")
     if request.stop_texts:
         patterns = (*request.generation.stop_patterns, *patterns_of(template, shots=request.shots))
         request = replace(request, generation=replace(request.generation, stop_patterns=patterns))

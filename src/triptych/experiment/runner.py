@@ -12,34 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from triptych.data import Dataset, Row
-from triptych.errors import DataError, TriptychError
-from triptych.experiment.cells import (
-    CellSpec,
-    TrainingSpec,
-    check_pool,
-    demo_pool,
-    grid,
-    templates_of,
-    trainings,
-)
-from triptych.experiment.checks import adapter_facts, require, run_checks
+from triptych.data import Row
+from triptych.errors import TriptychError
+from triptych.experiment.cells import CellSpec, TrainingSpec, grid, trainings
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
-from triptych.experiment.results import deciding, write_results
+from triptych.experiment.prepare import prepare
+from triptych.experiment.results import write_results
 from triptych.experiment.search import search_on_dev
-from triptych.experiment.session import Session
-from triptych.experiment.showing import Demonstrations, render_cell, render_training
-from triptych.experiment.views import longest_rendering, read_data, view_experiment
-from triptych.experiment.writing import check_names, to_write, write_cell
+from triptych.experiment.showing import render_cell, render_training
+from triptych.experiment.writing import to_write, write_cell
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.score import to_items
-from triptych.models import Adapter, adapter_is_on, identify, load_profile, save_adapter, switched
+from triptych.models import Adapter, adapter_is_on, load_profile, save_adapter, switched
 from triptych.progress import Silent, Watcher
-from triptych.prompts import Rendered, Template
-from triptych.prompts.ranking import Vectors
+from triptych.prompts import Rendered
 from triptych.records import CellRecord, CurvePoint, RunRecord, TuneSummary
-from triptych.records.lock import hold_to
 from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.report import write_curve
 from triptych.tune import TuneRows, World, joined, read_summary, select_rows, tune
@@ -110,82 +98,23 @@ class _Run:
             if only is None or any(cell.training == training for cell in self.cells)
         ]
         self.searching = config.strategies.search is not None and only is None
-        self.finished: dict[str, FinishedCell] = {}
         self.tuned: dict[str, TuneSummary] = {}
         self.written: dict[str, GenerationRecord] = {}
         self.searched: SearchRecord | None = None
 
     def prepare(self, *, fresh: bool, chosen: Mapping[str, Any] | None) -> None:
         """Everything that can be wrong is found here, before the first forward pass."""
-        config = self.config
-        self.templates: dict[str, Template] = templates_of(config)
-        self.data: Dataset = read_data(config, self.watcher)
-        check_pool(config, self.data)
-        self._check_dev()
-        if config.generate:
-            check_names(config.generate, self.cells)
-        for warning in self.data.warnings:
-            self.watcher.say(f"warning: {warning}")
-        identity = identify(config.model.spec())
-        if fresh:
-            self.folder.clear()
-        elif self.folder.lock.exists() and not self.folder.holds_work():
-            self.folder.lock.unlink()  # a run that failed to begin may begin with other settings
-        held = hold_to(
-            self.folder.lock,
-            {
-                "config": deciding(config),
-                "data": {role: facts["sha256"] for role, facts in self.data.files.items()},
-                "prompts": {name: template.sha256 for name, template in self.templates.items()},
-                "model": identity,
-            },
-        )
-        if chosen and "chosen" not in held:
-            held["chosen"] = dict(chosen)
-        self.session = Session(config, self.folder, self.watcher, held, writes=self.world.is_first)
-        self.demonstrations = Demonstrations(demo_pool(self.data), config.strategies.demos, vectors=self._vectors)
-        for cell in self.cells:
-            if (known := self.folder.load_cell(cell.name)) and len(known.items) == len(self.data.test):
-                self.finished[cell.name] = known
-        if self.finished:
-            self.watcher.say(f"{len(self.finished)} of {len(self.cells)} cells are already scored")
-        if self.world.is_first and len(self.finished) < len(self.cells):
-            self._check_rows()
-
-    def _check_rows(self) -> None:
-        """The rows as the model will see them, before it sees any."""
-        profile = load_profile(self.config.model.spec())
-        views = view_experiment(
+        ready = prepare(
             self.config,
-            self.data,
-            self.templates,
-            profile,
-            max_tokens=longest_rendering(self.config, profile),
-            demonstrations=self.demonstrations,
+            self.cells,
+            self.folder,
+            self.watcher,
+            fresh=fresh,
+            chosen=chosen,
+            writes=self.world.is_first,
         )
-        checks = run_checks(views, adapters=adapter_facts(self.config, self.folder.path))
-        require(checks)
-        for check in checks:
-            if not check.passed:
-                self.watcher.say(f"warning: {check.name}: {check.detail}")
-
-    def _vectors(self) -> Vectors:
-        return self.session.vectors([*self.data.train, *self.data.dev, *self.data.test])
-
-    def _check_dev(self) -> None:
-        given = self.config.strategies
-        for section, wanted, what in (
-            ("tune.select", given.qlora and self.config.tune.select == "dev", "the best checkpoint is"),
-            ("strategies.search", given.search, "prompt and demonstrations are"),
-        ):
-            if wanted and not self.data.dev:
-                raise DataError(
-                    f"{what} to be chosen on dev rows, and there are none",
-                    where=section,
-                    found="data.dev_rows: 0",
-                    fix="set data.dev_rows to a few hundred"
-                    + (", or use `select: last`" if section == "tune.select" else ""),
-                )
+        self.data, self.templates, self.finished = ready.data, ready.templates, ready.finished
+        self.session, self.demonstrations = ready.session, ready.demonstrations
 
     def score_base_cells(self) -> None:
         """Zero- and few-shot, on the model as it came."""

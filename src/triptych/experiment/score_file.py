@@ -59,7 +59,10 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
             found=str(out),
             fix=f"give the file's name too, e.g. --out {out / 'scores.json'}",
         )
-    template = template_from_text(request.template) if request.template else find_template(request.prompt, where="--prompt")
+    if request.template:
+        template = template_from_text(request.template)
+    else:
+        template = find_template(request.prompt, where="--prompt")
     rows = read_rows(request.data)[: request.limit]
     if empty := empty_outputs(rows):
         watcher.say(f"warning: {empty}")

@@ -17,8 +17,9 @@ from pydantic_core import PydanticUndefined
 from triptych.data import SAMPLE, split_sample
 from triptych.errors import ConfigError
 from triptych.experiment.config import ExperimentConfig
-from triptych.experiment.peers import Mapped
-from triptych.experiment.read import read_config, section_of, validated
+from triptych.experiment.mistakes import section_of
+from triptych.experiment.peer_rules import Mapped
+from triptych.experiment.read import read_config, validated
 from triptych.records.store import write_text
 
 __all__ = ["schema", "starter_settings", "starter_text", "write_starter"]

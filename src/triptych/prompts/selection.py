@@ -12,8 +12,9 @@
 
 Queries and rows are compared by their instructions. A demonstration is never the query itself: none has its wording
 (`data.normalise`). Ids don't count: rows of files without ids are numbered, and say nothing of each other. A choice
-depends on (seed, query) and the pool's rows. `random` and `same` depend on the pool's order too, as draws do; the others
-don't: of equals, the row whose id sorts first is taken. The rows for a smaller k are always among those for a larger one.
+depends on (seed, query) and the pool's rows. `random` and `same` depend on the pool's order too, as draws do; the
+others don't: of equals, the row whose id sorts first is taken. The rows for a smaller k are always among those for a
+larger one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,140 @@
+"""Before the first forward pass: read everything, check everything, lock the folder, find what is done already.
+
+templates, rows  ─►  settings that fit them?  ─►  folder's lock  ─►  finished cells  ─►  rows as the model will see them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triptych.data import Dataset
+from triptych.errors import DataError
+from triptych.experiment.cells import CellSpec, check_pool, demo_pool, templates_of
+from triptych.experiment.checks import adapter_facts, require, run_checks
+from triptych.experiment.config import ExperimentConfig
+from triptych.experiment.folder import FinishedCell, RunFolder
+from triptych.experiment.results import deciding
+from triptych.experiment.session import Session
+from triptych.experiment.showing import Demonstrations
+from triptych.experiment.views import longest_rendering, read_data, view_experiment
+from triptych.experiment.writing import check_names
+from triptych.models import identify, load_profile
+from triptych.progress import Watcher
+from triptych.prompts import Template
+from triptych.records.lock import hold_to
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run works with."""
+
+    data: Dataset
+    templates: dict[str, Template]
+    session: Session
+    demonstrations: Demonstrations
+    finished: dict[str, FinishedCell]
+    """Cells that were scored before."""
+
+
+def prepare(
+    config: ExperimentConfig,
+    cells: Sequence[CellSpec],
+    folder: RunFolder,
+    watcher: Watcher,
+    *,
+    fresh: bool = False,
+    chosen: Mapping[str, Any] | None = None,
+    writes: bool = True,
+) -> Prepared:
+    """Find everything that can be wrong with a run, and begin it.
+
+    Args:
+        config: what to run.
+        cells: the grid, or what is asked for of it.
+        folder: the run's.
+        watcher: told of warnings.
+        fresh: remove what an earlier run left, first.
+        chosen: what another run found when it began (dtype, threads, ...), to be taken instead of finding it.
+        writes: False on the ranks that only train.
+
+    Raises:
+        InputError: something is wrong; the folder is as it was.
+    """
+    templates = templates_of(config)
+    data = read_data(config, watcher)
+    check_pool(config, data)
+    _check_dev(config, data)
+    if config.generate:
+        check_names(config.generate, cells)
+    for warning in data.warnings:
+        watcher.say(f"warning: {warning}")
+    identity = identify(config.model.spec())
+    if fresh:
+        folder.clear()
+    elif writes and folder.lock.exists() and not folder.holds_work():
+        folder.lock.unlink()  # a run that failed to begin may begin with other settings
+    facts = {
+        "config": deciding(config),
+        "data": {role: of_file["sha256"] for role, of_file in data.files.items()},
+        "prompts": {name: template.sha256 for name, template in templates.items()},
+        "model": identity,
+    }
+    held = hold_to(folder.lock, facts)
+    if chosen and "chosen" not in held:
+        held["chosen"] = dict(chosen)
+    session = Session(config, folder, watcher, held, writes=writes)
+    rows = [*data.train, *data.dev, *data.test]
+    demonstrations = Demonstrations(demo_pool(data), config.strategies.demos, vectors=lambda: session.vectors(rows))
+    finished = {}
+    for cell in cells:
+        if (known := folder.load_cell(cell.name)) and len(known.items) == len(data.test):
+            finished[cell.name] = known
+    if finished:
+        watcher.say(f"{len(finished)} of {len(cells)} cells are already scored")
+    if writes and len(finished) < len(cells):
+        _check_rows(config, data, templates, demonstrations, folder, watcher)
+    return Prepared(data, templates, session, demonstrations, finished)
+
+
+def _check_rows(
+    config: ExperimentConfig,
+    data: Dataset,
+    templates: Mapping[str, Template],
+    demonstrations: Demonstrations,
+    folder: RunFolder,
+    watcher: Watcher,
+) -> None:
+    profile = load_profile(config.model.spec())
+    views = view_experiment(
+        config,
+        data,
+        templates,
+        profile,
+        max_tokens=longest_rendering(config, profile),
+        demonstrations=demonstrations,
+    )
+    checks = run_checks(views, adapters=adapter_facts(config, folder.path))
+    require(checks)
+    for check in checks:
+        if not check.passed:
+            watcher.say(f"warning: {check.name}: {check.detail}")
+
+
+def _check_dev(config: ExperimentConfig, data: Dataset) -> None:
+    given = config.strategies
+    for section, wanted, what in (
+        ("tune.select", given.qlora and config.tune.select == "dev", "the best checkpoint is"),
+        ("strategies.search", given.search, "prompt and demonstrations are"),
+    ):
+        if wanted and not data.dev:
+            raise DataError(
+                f"{what} to be chosen on dev rows, and there are none",
+                where=section,
+                found="data.dev_rows: 0",
+                fix="set data.dev_rows to a few hundred"
+                + (", or use `select: last`" if section == "tune.select" else ""),
+            )
