@@ -66,9 +66,11 @@ def test_folder_without_config(without_weights: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_models_header_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_models_header_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Read from the first 16 MB of the packaged file, it says the same as the unpacked model."""
     from triptych.models import gguf, load
+
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path))  # nothing is unpacked there yet
 
     def refused(*_: Any) -> Any:
         raise AssertionError("weights were opened")
