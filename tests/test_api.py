@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -97,8 +98,8 @@ def test_a_notebook_shows_answer_and_table(ran: triptych.Run) -> None:
     assert "<table>" in shown
     assert "QLoRA" in shown
     first = ran.answer[0]
-    assert first.split(":")[0] in shown
-    assert repr(ran).startswith("<Run tiny: 6 cells in ")
+    assert f"<b>{html.escape(first)}</b>" in shown
+    assert repr(ran).startswith("<Run tiny: 7 cells in ")
     assert first in repr(ran)
 
 

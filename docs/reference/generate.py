@@ -50,12 +50,12 @@ def _section(name: str, command: Any) -> Iterator[str]:
 
 
 def _metavar(one: Any) -> str:
-    name = one.metavar or one.human_readable_name.upper()
+    name = one.metavar or str(one.name).upper()
     return name if one.required else f"[{name}]"
 
 
 def _names(one: Any) -> str:
-    names = [*one.opts, *one.secondary_opts] if one.param_type_name == "option" else [one.human_readable_name]
+    names = [*one.opts, *one.secondary_opts] if one.param_type_name == "option" else [_metavar(one)]
     return ", ".join(f"`{name}`" for name in names)
 
 

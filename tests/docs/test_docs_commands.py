@@ -1,7 +1,7 @@
 """Every command and snippet in README and docs is run, in the page's order, as a reader would, only smaller.
 
-A tiny random model stands in for `demo` and for hub ids, the sample's first rows for the sample. What can't be run (make,
-pip, torchrun, other programs, places a reader has to fill in) is checked: the target, the extra, the option is there.
+A tiny random model stands in for `demo` and for hub ids, few short rows for the sample. What can't be run
+(make, pip, torchrun, other programs, places to be filled in) is checked: the target, the extra, the option is there.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ RUN = [page for page in ALL if is_run(page)]
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample's first rows, in every format that a page names."""
+    """Few short rows, in every format that a page names."""
     folder = tmp_path_factory.mktemp("sample")
     for name, n in (("train", N_TRAIN), ("test", N_TEST)):
-        rows = json.loads((ROOT / "src/triptych/data/sample" / f"{name}.json").read_text(encoding="utf-8"))[:n]
+        rows = [
+            {"id": f"{name}-{i}", "instruction": f"翻譯 {name} {i}", "output": "春眠不覺曉"[i % 5 :]} for i in range(n)
+        ]
         (folder / f"{name}.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
@@ -99,7 +101,6 @@ def reader(tmp_path: Path, sample: Path, demo_run: Path, monkeypatch: pytest.Mon
     shutil.copytree(sample, tmp_path / "data")
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     shutil.copytree(demo_run, tmp_path / "runs" / "demo")
-    (tmp_path / "experiment.yaml").write_text(SMALL)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -120,6 +121,8 @@ def in_process(arguments: list[str]) -> tuple[int, str]:
 
 def follow(page: str, text: str, folder: Path) -> int:
     """Do all that a page says; how many commands and snippets were run."""
+    if not any(made in text for made in ("# experiment.yaml\n", "--out experiment.yaml")):
+        (folder / "experiment.yaml").write_text(SMALL)
     names: dict[str, Any] = {"__name__": page}
     count = 0
     for block in blocks(page, text):

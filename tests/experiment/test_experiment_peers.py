@@ -170,3 +170,8 @@ def test_a_value_that_makes_no_sense_is_said_before_anything_is_written(tmp_path
     with pytest.raises(ConfigError, match=r"`tune.r` can't be used"):
         write_starter(tmp_path / "out.yaml", starter_settings(peer=mapped), peer=mapped)
     assert not (tmp_path / "out.yaml").exists()
+
+
+def test_a_value_that_json_has_no_word_for_is_listed_too(tmp_path: Path) -> None:
+    mapped = peer(tmp_path, "base_model: m\nodd: {2024-01-01: x}\n")
+    assert list(mapped.left_out) == ["odd: {datetime.date(2024, 1, 1): 'x'}"]

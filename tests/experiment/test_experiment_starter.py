@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from triptych.errors import ConfigError
 from triptych.experiment import ExperimentConfig, read_config
-from triptych.experiment.read import section_of
+from triptych.experiment.mistakes import section_of
 from triptych.experiment.starter import schema, starter_settings, starter_text, write_starter
 
 

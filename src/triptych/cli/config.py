@@ -60,9 +60,9 @@ def init(
 
 
 def _say_if_missing(source: str | None, folder: str | None, role: str, notes: Console) -> None:
-    from triptych.data import split_sample
+    from triptych.data import is_there, split_sample
 
     if source is None and not folder:
         notes.print(f"note: no {role} rows are named: data.{role} is {role}.json beside the file", markup=False)
-    elif source is not None and not folder and Path(source).suffix and not Path(split_sample(source)[0]).exists():
+    elif source is not None and not folder and Path(source).suffix and not is_there(split_sample(source)[0]):
         notes.print(f"note: {source} is not there yet", markup=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from triptych.data.checks import Overlap, empty_outputs, find_overlap, normalise
 from triptych.data.dataset import Dataset, load_dataset, sha256_of_file
 from triptych.data.readers import RowsRead, read_rows, read_source
 from triptych.data.row import Row
-from triptych.data.sampling import split_sample
+from triptych.data.sampling import is_there, split_sample
 from triptych.data.splits import split_dev, take
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "RowsRead",
     "empty_outputs",
     "find_overlap",
+    "is_there",
     "load_dataset",
     "normalise",
     "read_rows",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from triptych.data import is_there
 from triptych.experiment.peer_keys import NO, SCHEDULES
 
 __all__ = ["AXOLOTL_RULES", "LLAMA_FACTORY_RULES", "Mapped", "Rule", "is_count"]
@@ -40,7 +40,10 @@ class Mapped:
 
     def leave(self, key: str, value: Any, why: str = NO) -> None:
         """Note a key that means nothing here, or nothing that is sure."""
-        text = json.dumps(value, ensure_ascii=False, default=str)
+        try:
+            text = json.dumps(value, ensure_ascii=False, default=str)
+        except (TypeError, ValueError):  # YAML's keys may be dates, and its values NaN
+            text = repr(value)
         self.left_out[f"{key}: {text if len(text) <= 80 else text[:79] + '…'}"] = why
 
 
@@ -145,12 +148,12 @@ def _adam(number: int) -> Rule:
     key = f"adam_beta{number}"
 
     def rule(mapped: Mapped, _: Mapping[str, Any], value: Any, __: Path) -> None:
-        if isinstance(value, int | float) and math.isfinite(value):
+        if isinstance(value, int | float) and 0 <= value < 1:
             betas = list(mapped.settings.get("tune", {}).get("betas", (0.9, 0.999)))
             betas[number - 1] = float(value)
             mapped.put("tune.betas", betas, "adam_beta1, adam_beta2")
         else:
-            mapped.leave(key, value, "not a number")
+            mapped.leave(key, value, "not a number from 0 to 1")
 
     return rule
 
@@ -236,10 +239,7 @@ def _dataset_info(theirs: Mapping[str, Any], name: str, path: Path) -> tuple[dic
 
 def _beside(place: str, path: Path) -> str:
     """Their paths are relative to where the tool runs; if the file is beside the YAML, that is meant."""
-    try:
-        return str(path.parent / place) if not Path(place).exists() and (path.parent / place).exists() else place
-    except (OSError, ValueError):
-        return place
+    return str(path.parent / place) if not is_there(place) and is_there(path.parent / place) else place
 
 
 def _ignored(_: Mapped, __: Mapping[str, Any], ___: Any, ____: Path) -> None:

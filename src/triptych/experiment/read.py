@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from triptych.data import SAMPLE, split_sample
+from triptych.data import SAMPLE, is_there, split_sample
 from triptych.errors import ConfigError
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.mistakes import all_mistakes, short
@@ -84,24 +84,17 @@ def _resolve_paths(value: dict[str, Any], folder: Path, *, elsewhere: bool) -> N
         data["dir"] = str(folder / data["dir"])
     elif isinstance(data, dict) and data.get("dir") is None and not elsewhere:
         for role in ("train", "test"):
-            if isinstance(data.get(role), str) and _exists(split_sample(folder / data[role])[0]):
+            if isinstance(data.get(role), str) and is_there(split_sample(folder / data[role])[0]):
                 data[role] = str(folder / data[role])
     if isinstance(model, dict) and isinstance(model.get("name"), str):
         name = model["name"]
-        if name.startswith(("./", "../")) or (name not in ("", "demo") and _exists(folder / name)):
+        if name.startswith(("./", "../")) or (name not in ("", "demo") and is_there(folder / name)):
             model["name"] = str(folder / name)
     prompts = value.get("prompts")
     if isinstance(prompts, dict):
         for name, text in prompts.items():
             if isinstance(text, str) and "{" not in text and "\n" not in text:
                 prompts[name] = str(folder / text)
-
-
-def _exists(path: str | Path) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # a name too long for the file system, or with a NUL in it
-        return False
 
 
 def _apply(value: dict[str, Any], assignment: str) -> str:

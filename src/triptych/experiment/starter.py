@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from triptych.data import SAMPLE, split_sample
+from triptych.data import SAMPLE, is_there, split_sample
 from triptych.errors import ConfigError
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.mistakes import section_of
@@ -134,10 +134,10 @@ def _placed(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if not isinstance(source, str) or data.get("dir"):
             continue
         path, n = split_sample(source)
-        if Path(path).exists():
+        if is_there(path):
             data[role] = _relative(path, folder) + (f"#{n}" if n is not None else "")
     name = model.get("name")
-    if isinstance(name, str) and name != "demo" and Path(name).exists():
+    if isinstance(name, str) and name != "demo" and is_there(name):
         relative = _relative(name, folder)
         model["name"] = relative if relative.startswith("..") or Path(relative).is_absolute() else f"./{relative}"
     return placed

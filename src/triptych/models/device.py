@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import statistics
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +15,16 @@ import torch
 
 from triptych.errors import ConfigError
 
-__all__ = ["DTYPES", "DtypeName", "choose_device", "choose_dtype", "choose_threads", "free_memory", "out_of_memory"]
+__all__ = [
+    "DTYPES",
+    "DtypeName",
+    "choose_device",
+    "choose_dtype",
+    "choose_threads",
+    "free_memory",
+    "give_back",
+    "out_of_memory",
+]
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {
@@ -118,3 +130,23 @@ def free_memory(device: torch.device) -> int:
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether an error of torch means that memory ran out."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def give_back() -> None:
+    """Let the C library return freed memory to the system.
+
+    glibc keeps freed blocks below 32 MB on its heap; passes of ever other sizes leave holes there that the next pass
+    doesn't fit, and a process that computes for an hour grows to several times of what it uses (docs/experiments.md,
+    11). Takes a fraction of a second after a training step. Elsewhere than on glibc it does nothing.
+    """
+    if trim := _malloc_trim():
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        function: Callable[[int], int] = ctypes.CDLL("libc.so.6").malloc_trim
+    except (OSError, AttributeError):
+        return None
+    return function

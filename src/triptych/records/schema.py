@@ -165,21 +165,22 @@ class CurvePoint(_Record):
 
 
 class Comparison(_Record):
-    """A paired difference `a - b` of the rows' perplexities: below zero, a is better.
+    """A paired difference `a - b` of the rows' values: of perplexities below zero, of chrF++ above zero, a is better.
 
-    Few-shot settings with several seeds enter with each row's mean over the seeds.
+    Of perplexities, `a` and `b` are settings, and several seeds enter with each row's mean over them; of chrF++, cells.
     """
 
     a: str
     b: str
-    metric: Literal["ppl"]
+    metric: Literal["ppl", "chrf"]
+    """`ppl`: lower is better. `chrf` (chrF++ of a row's text, 0 to 100): higher is better."""
     difference: float
     ci_low: float
     ci_high: float
     confidence: float
     p_value: float
     p_holm: float
-    """Holm-corrected over the comparisons of the run."""
+    """Holm-corrected over the run's comparisons of this metric."""
     wins: int
     """Rows on which a is better."""
     ties: int
@@ -288,6 +289,8 @@ class RunRecord(_Record):
     search: SearchRecord | None = None
     generations: tuple[GenerationRecord, ...] = ()
     """What was written in the cells that `generate` asked for."""
+    text_comparisons: tuple[Comparison, ...] = ()
+    """Paired differences of the rows' chrF++ between those cells (`metric` is `chrf`)."""
     prompts: dict[str, dict[str, Any]]
     """Prompt name -> its texts, source and hash, as used."""
     warnings: tuple[str, ...]

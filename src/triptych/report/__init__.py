@@ -21,6 +21,7 @@ from triptych.report.tables import (
     zero_shot_table,
 )
 from triptych.report.terminal import print_table, print_tables
+from triptych.report.written import text_comparisons
 
 __all__ = [
     "Setting",
@@ -47,6 +48,7 @@ __all__ = [
     "slices",
     "study_table",
     "summarise_few_shot",
+    "text_comparisons",
     "to_csv",
     "to_latex",
     "to_markdown",

@@ -18,10 +18,12 @@ from triptych.report.certainty import settle_table, uncertainty_table, with_effe
 from triptych.report.contenders import best_of_each, items_of, names, settings
 from triptych.report.figures import draw_figures
 from triptych.report.html import Page, render_html
+from triptych.report.known import known_rows, known_table
 from triptych.report.markdown import figure_key, render_markdown
 from triptych.report.numbers import Interval
 from triptych.report.payload import payload
 from triptych.report.rendering import to_csv, to_latex
+from triptych.report.samples import Texts, Written, read_texts_written, samples, samples_note
 from triptych.report.slice_tables import difficulty, hard_table, hurt_table, slice_tables
 from triptych.report.slices import Slices, by_length, column_slices, slices
 from triptych.report.statistics import intervals, paired_rows
@@ -29,6 +31,7 @@ from triptych.report.tables import Table, curve_table, study_tables
 from triptych.report.texts import LEFT_OUT, RowTexts, kept_note, read_texts
 from triptych.report.training_tables import training_tables
 from triptych.report.trainings import trainings_of
+from triptych.report.written import with_text_comparisons, written_said, written_tables
 
 __all__ = ["build_report", "write_curve", "write_tables"]
 
@@ -40,7 +43,8 @@ EXCERPT = 40
 def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
     """Rebuild `report.html`, `report.md`, `figures/`, `tables/` and `curve.csv` from the run's records.
 
-    `texts=False` leaves the rows' texts and tokens out of `report.html`: for results whose rows can't be published.
+    `texts=False` leaves the rows' texts, their tokens and what the models wrote out of it: for results whose rows can't
+    be published.
     What a record no longer holds (a curve, a strategy) leaves no old table or figure behind.
 
     Raises:
@@ -50,8 +54,10 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
     record = read_run(run_dir)
     items = read_items(run_dir / "items.parquet")
     _check_same_run(record, items, run_dir)
-    record = with_effect_sizes(record, items)
+    record = with_text_comparisons(with_effect_sizes(record, items))
     kept = read_texts(run_dir, items)
+    written = read_texts_written(run_dir, record.generations) if texts else Written()
+    side_by_side = samples(record, written, kept.rows.get("test", {}))
     bounds = _intervals(record, items)
     best = best_of_each(record.cells).values()
     figures = draw_figures(
@@ -60,7 +66,7 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
         {setting.label: paired_rows(items_of(setting, items)) for setting in best},
         run_dir / "figures",
     )
-    tables = study_tables(record, bounds) | training_tables(record)
+    tables = study_tables(record, bounds) | training_tables(record) | written_tables(record)
     evidence = _evidence(record, items, bounds)
     parts = _parts(record, items, kept, texts=texts)
     write_tables({**tables, **evidence, **parts.tables}, run_dir / "tables")
@@ -70,12 +76,24 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
     found = [*record.warnings, *_selected_on_test(record), *row_warnings(record.cells, items), *parts.notes]
     warnings = list(dict.fromkeys(found))
     more = [*evidence.values(), *parts.tables.values()]
-    write_text(run_dir / "report.md", render_markdown(record, tables, figures=figures, warnings=warnings, more=more))
+    said = Texts(written_said(record), side_by_side, samples_note(side_by_side, record), written.note)
+    write_text(
+        run_dir / "report.md",
+        render_markdown(record, tables, figures=figures, warnings=warnings, more=more, written=said),
+    )
     page = Page(
         tables=tables,
         warnings=warnings,
         intervals=bounds,
-        parts=payload(record, items, kept if texts else RowTexts(), intervals=bounds, slices=parts.slices),
+        parts=payload(
+            record,
+            items,
+            kept if texts else RowTexts(),
+            intervals=bounds,
+            slices=parts.slices,
+            written=written.texts,
+        ),
+        written=said,
         evidence=list(evidence.values()),
         slices=list(parts.tables.values()),
         figure_key=figure_key({short: name for key in figures.values() for short, name in key.items()}),
@@ -110,7 +128,14 @@ def _parts(record: RunRecord, items: Items, kept: RowTexts, *, texts: bool) -> P
     found |= by_column
     tables = {f"slice_{name}": table for name, table in slice_tables(record.cells, items, found).items()}
     excerpts = {row: " ".join(output.split())[:EXCERPT] for row, (_, output) in known.items()} if texts else {}
-    rest = {"hard_rows": hard_table(record.cells, items, excerpts), "hurt_rows": hurt_table(record.cells, items)}
+    known_already = known_rows(record, items)
+    rest = {
+        "hard_rows": hard_table(record.cells, items, excerpts),
+        "hurt_rows": hurt_table(record.cells, items),
+        "known_rows": known_table(known_already, record),
+    }
+    if known_already:
+        hardness["may be known already"] = {row.row_id: "yes" for row in known_already}
     tables |= {name: table for name, table in rest.items() if table is not None}
     return Parts({**found, **hardness}, tables, notes)
 

@@ -21,9 +21,10 @@ from triptych.records import RunRecord
 from triptych.report.answer import answer
 from triptych.report.contenders import STRATEGY_NAMES, best_of_each
 from triptych.report.markdown import SELECTED, TEMPLATES, draw_facts, duration
-from triptych.report.numbers import Interval, together
+from triptych.report.numbers import Interval, number, together
 from triptych.report.packing import pack
 from triptych.report.rendering import numeric_columns, write_value
+from triptych.report.samples import Texts
 from triptych.report.tables import Table, flat
 
 __all__ = ["Page", "render_html"]
@@ -52,6 +53,7 @@ class Page:
     """By setting label."""
     parts: Mapping[str, str]
     """Packed data by name (`payload`)."""
+    written: Texts = field(default_factory=Texts)
     evidence: Sequence[Table] = field(default=())
     slices: Sequence[Table] = field(default=())
     figure_key: str = ""
@@ -75,6 +77,7 @@ def render_html(record: RunRecord, page: Page) -> str:
         "value": write_value,
         "count": lambda value: f"{value:,}",
         "duration": duration,
+        "number": number,
         "glue": _glued,
     }
     environment.filters |= filters
@@ -85,6 +88,7 @@ def render_html(record: RunRecord, page: Page) -> str:
         tables=page.tables,
         warnings=page.warnings,
         evidence=page.evidence,
+        written=page.written,
         slice_tables=page.slices,
         kept_note=page.kept_note,
         figure_key=page.figure_key,

@@ -13,6 +13,7 @@ from triptych.report.contenders import Setting, settings
 from triptych.report.fonts import WHY
 from triptych.report.numbers import number, spread
 from triptych.report.rendering import escape, to_markdown
+from triptych.report.samples import Texts
 from triptych.report.seeds import selection
 from triptych.report.tables import Table, flat
 
@@ -33,11 +34,12 @@ def render_markdown(
     figures: Mapping[str, Mapping[str, str]],
     warnings: Sequence[str],
     more: Sequence[Table] = (),
+    written: Texts = Texts(),  # noqa: B008 (frozen)
 ) -> str:
     """Fill the template; sections without cells are left out.
 
     `figures`: those that were drawn, each with its key (`figure_key`). `more`: tables of certainty and of slices, shown
-    after the comparison.
+    after the comparison. `written`: what is said of texts, and rows side by side.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -58,7 +60,9 @@ def render_markdown(
         "fence": fence,
         "duration": duration,
     }
-    text = environment.get_template("report.md.j2").render(_context(record, tables, figures, warnings), more=more)
+    text = environment.get_template("report.md.j2").render(
+        _context(record, tables, figures, warnings), more=more, written=written
+    )
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 

@@ -4,6 +4,7 @@ core       cells, settings, curve, comparisons, prompts: read at once
 rows       ids, lengths, slices and the scores of every row in every cell: read by the explorer
 texts      instructions and outputs, of test rows and of demonstrations
 chunk-N    tokens and demonstrations of `CHUNK` rows: read when one of them is opened
+written-N  what the models wrote for them, where anything was
 """
 
 from __future__ import annotations
@@ -34,15 +35,19 @@ def payload(
     *,
     intervals: Mapping[str, Interval],
     slices: Mapping[str, Mapping[str, str]],
+    written: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, str]:
-    """Name -> packed text. `intervals` by setting label; `slices`: name -> row id -> value."""
+    """Name -> packed text.
+
+    `intervals` by setting label; `slices`: name -> row id -> value; `written`: cell -> row id -> the model's text.
+    """
     ids = _ids(record, items)
     test = texts.rows.get("test", {})
     with_texts = bool(ids) and all(row in test for row in ids)
     with_tokens = bool(ids) and all(row in texts.tokens.pieces for row in ids)
     core = {
         **_core(record, intervals),
-        "has": {"texts": with_texts, "tokens": with_tokens},
+        "has": {"texts": with_texts, "tokens": with_tokens, "written": bool(written)},
         "steps": {"log": LOG_STEP, "nll": NLL_STEP, "chunk": CHUNK},
     }
     parts = {"core": pack_json(core), "rows": pack_json(_rows(record, items, ids, slices))}
@@ -52,7 +57,28 @@ def payload(
         demos = texts.rows.get("demo", {})
         parts["texts"] = pack_json({"test": [test[row] for row in ids], "demo": list(demos.values())})
         parts |= _chunks(record, items, ids, texts.tokens if with_tokens else None, list(demos))
-    return parts
+    return parts | _written_chunks(record, ids, written or {})
+
+
+def _written_chunks(record: RunRecord, ids: Sequence[str], written: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Per cell its place among the cells, and for each row [chrF++, text], or null where none was written."""
+    places = {cell.cell: place for place, cell in enumerate(record.cells)}
+    kept = [g for g in record.generations if g.cell in written and g.cell in places]
+    if not kept:
+        return {}
+    return {
+        f"written-{number}": pack_json(
+            [
+                [places[g.cell], [_said(g.row_chrf, written[g.cell], row) for row in ids[start : start + CHUNK]]]
+                for g in kept
+            ]
+        )
+        for number, start in enumerate(range(0, len(ids), CHUNK))
+    }
+
+
+def _said(chrf: Mapping[str, float], texts: Mapping[str, str], row: str) -> list[float | str] | None:
+    return [round(chrf[row], 2), texts[row]] if row in texts and row in chrf else None
 
 
 def _chunks(

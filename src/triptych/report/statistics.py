@@ -2,6 +2,7 @@
 
     interval     BCa bootstrap of the mean over rows (Efron 1987; Efron & Tibshirani 1993, chapter 14)
     compare      paired by row: d_i = ppl_a,i - ppl_b,i, its mean, an interval, a sign-flip permutation test of the mean
+    compare_rows the same of any value a row has, such as chrF++
     holm         Holm 1979: step-down, holds the chance of any false finding among m tests
 
 The rows are what is resampled: an interval says how far another draw of test rows could move the mean. It holds the
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,9 @@ import numpy.typing as npt
 from triptych.records import Comparison, ItemScore
 
 __all__ = [
+    "a_is_better",
     "compare",
+    "compare_rows",
     "effect_size",
     "holm",
     "interval",
@@ -136,6 +140,25 @@ def compare(
         ValueError: the two don't hold the same rows.
     """
     a, b = paired_rows(a_items), paired_rows(b_items)
+    return compare_rows(a_label, a, b_label, b, metric="ppl", confidence=confidence, draws=draws, seed=seed)
+
+
+def compare_rows(
+    a_label: str,
+    a: Mapping[str, float],
+    b_label: str,
+    b: Mapping[str, float],
+    *,
+    metric: Literal["ppl", "chrf"],
+    confidence: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """`compare` for values by row id. `metric` says which way is better: of `ppl` the lower, of `chrf` the higher.
+
+    Raises:
+        ValueError: the two don't hold the same rows.
+    """
     if unpaired := a.keys() ^ b.keys():
         raise ValueError(
             f"{len(unpaired)} rows are in only one of {a_label!r} ({len(a)} rows) and {b_label!r} ({len(b)} rows)"
@@ -144,19 +167,20 @@ def compare(
     differences[np.abs(differences) < TIE] = 0.0
     low, high = interval(differences, confidence=confidence, draws=draws, seed=seed)
     p_value, test = sign_flip(differences, draws, seed)
+    gains = differences if metric == "chrf" else -differences
     return Comparison(
         a=a_label,
         b=b_label,
-        metric="ppl",
+        metric=metric,
         difference=float(differences.mean()),
         ci_low=low,
         ci_high=high,
         confidence=confidence,
         p_value=p_value,
         p_holm=p_value,
-        wins=int((differences < 0).sum()),
+        wins=int((gains > 0).sum()),
         ties=int((differences == 0).sum()),
-        losses=int((differences > 0).sum()),
+        losses=int((gains < 0).sum()),
         n_rows=len(a),
         effect_size=effect_size(differences),
         method=f"paired by row; BCa bootstrap of the mean ({draws:,} draws, seed {seed}); {test}",
@@ -216,3 +240,8 @@ def told_apart(comparison: Comparison) -> bool:
     """
     excludes_zero = comparison.ci_low > 0 or comparison.ci_high < 0
     return excludes_zero and comparison.p_holm < 1 - comparison.confidence
+
+
+def a_is_better(comparison: Comparison) -> bool:
+    """Whether the mean speaks for `a`, told apart or not."""
+    return comparison.difference > 0 if comparison.metric == "chrf" else comparison.difference < 0

@@ -15,7 +15,7 @@ from triptych.records import (
 from triptych.report.cell_tables import cells_table, few_shot_table, std_note, zero_shot_table
 from triptych.report.contenders import STRATEGY_NAMES, Setting, best_of_each, names, settings
 from triptych.report.numbers import Estimate, Interval, Probability, number, spread
-from triptych.report.statistics import told_apart
+from triptych.report.statistics import a_is_better, told_apart
 from triptych.report.table import AVERAGES, Table, Value, averages
 from triptych.report.trainings import what_training_did
 
@@ -121,18 +121,21 @@ def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str
             c.wins,
             c.ties,
             c.losses,
-            ("a is better" if c.difference < 0 else "b is better") if told_apart(c) else "can't be told",
+            ("a is better" if a_is_better(c) else "b is better") if told_apart(c) else "can't be told",
         )
         for c in comparisons
     )
     columns = ("a", "b", "a - b", "effect size", "p", "p (Holm)", "rows a better", "tied", "rows b better", "verdict")
-    return Table("Paired differences", columns, rows, _comparison_note(comparisons))
+    chrf = any(c.metric == "chrf" for c in comparisons)
+    title = "Paired differences of row chrF++" if chrf else "Paired differences"
+    return Table(title, columns, rows, _comparison_note(comparisons, chrf=chrf))
 
 
-def _comparison_note(comparisons: Sequence[Comparison]) -> str:
+def _comparison_note(comparisons: Sequence[Comparison], *, chrf: bool) -> str:
     methods = "; ".join(dict.fromkeys(c.method for c in comparisons))
     share = "".join(sorted({f"{c.confidence * 100:g} %" for c in comparisons}))
-    what = f"Mean of the rows' perplexity differences with its {share} interval; below zero, a is better."
+    of, side = ("chrF++", "above") if chrf else ("perplexity", "below")
+    what = f"Mean of the rows' {of} differences with its {share} interval; {side} zero, a is better."
     return f"{what} Effect size: mean / SD of the rows' differences. Method: {methods}."
 
 

@@ -15,6 +15,7 @@ from triptych.report.rendering import numeric_columns, write_value
 from triptych.report.seeds import selection
 from triptych.report.statistics import told_apart
 from triptych.report.tables import Table, Value
+from triptych.report.written import cell_names, generations_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,11 +24,13 @@ __all__ = ["print_table", "print_tables"]
 
 
 def print_tables(record: RunRecord, console: Console) -> None:
-    """The study's table, the paired differences and every cell."""
+    """The study's table, the paired differences, the scores of texts where any were written, and every cell."""
     short = {label: _plain(name) for label, name in names(settings(record.cells)).items()}
     tables = [_study(record, short)]
     if record.comparisons:
         tables.append(_differences(record.comparisons, short))
+    if record.generations:
+        tables += _written(record)
     tables.append(_cells(record))
     for table in tables:
         if table.rows:
@@ -99,6 +102,20 @@ def _differences(comparisons: Sequence[Comparison], short: dict[str, str]) -> Ta
 
 def _sign(c: Comparison) -> str:
     return ("<" if c.difference < 0 else ">") if told_apart(c) else "~"
+
+
+def _written(record: RunRecord) -> list[Table]:
+    short = {cell: _plain(name) for cell, name in cell_names(record.cells).items()}
+    full = generations_table(record.generations, short)
+    wanted = ("cell", "chrF++", "BLEU", "row chrF++", "95 % interval", "found in the texts")
+    places = [full.columns.index(name) for name in wanted]
+    rows = tuple(tuple(row[place] for place in places) for row in full.rows)
+    note = "0 to 100, higher is better; the interval is of the mean of the rows' own chrF++."
+    tables = [Table(full.title, wanted, rows, note)]
+    if record.text_comparisons:
+        less = _differences(record.text_comparisons, short)
+        tables.append(Table("Paired differences of row chrF++ (higher is better)", less.columns, less.rows, less.note))
+    return tables
 
 
 def _cells(record: RunRecord) -> Table:

@@ -48,7 +48,7 @@ def search_table(search: SearchRecord) -> Table:
     tried = len(search.candidates)
     note = (
         f"{tried:,} settings were tried on up to {search.n_dev:,} dev rows ({search.rows_scored:,} rows scored in all);"
-        " only the winner was scored on the test rows."
+        " the winner was chosen on these rows, and only it was scored on the test rows."
     )
     note += f" The first {MOST_CANDIDATES} are shown." if tried > MOST_CANDIDATES else ""
     return Table("Search on the dev rows", ("setting", "rounds", "dev rows", "ppl_mean (dev)", ""), rows, note)

@@ -24,6 +24,7 @@ from triptych.errors import DataError, Interrupted
 from triptych.likelihood.score import Scorer
 from triptych.models import LoadedModel, attach_adapter
 from triptych.models.adapters import set_dropout
+from triptych.models.device import give_back
 from triptych.progress import Silent, Watcher
 from triptych.prompts import Rendered
 from triptych.tune.batches import rows_of_step
@@ -42,6 +43,8 @@ from triptych.tune.step import accumulate_gradient
 from triptych.tune.stop import stop_requested
 
 __all__ = ["tune"]
+
+_GIVE_BACK_EVERY = 8  # steps; each costs about a tenth of one
 
 
 def tune(
@@ -174,6 +177,8 @@ class _Training:
         if not math.isfinite(nll) or not math.isfinite(norm):
             raise diverged_step(self.folder, config, state.step, self.total, nll / n_scored, norm, rows)
         self.optimizer.step()
+        if self.loaded.device.type == "cpu" and state.step % _GIVE_BACK_EVERY == 0:
+            give_back()
         state.step += 1
         state.rows_seen += len(rows)
         state.n_tokens += n_tokens

@@ -11,6 +11,7 @@ const detail = (() => {
     const chunk = core.has.texts ? await data.json(`chunk-${Math.floor(row / core.steps.chunk)}`) : null;
     const place = row % core.steps.chunk;
     if (chunk?.pieces) parts.push(tokens(core, chunk, place, chosen));
+    if (core.has.written) parts.push(...(await written(core, row, place)));
     parts.push(await levels(core, row));
     if (chunk) parts.push(prompt(core, chunk, place, texts, row, chosen[0]));
     const facts = `${rows.n_tokens[row]} scored tokens` + Object.entries(rows.slices).map(([name, slice]) => (slice.codes[row] < 0 ? "" : ` · ${name}: ${slice.values[slice.codes[row]]}`)).join("");
@@ -24,6 +25,24 @@ const detail = (() => {
     const [kind, place] = key.split(":");
     return kind === "setting" ? [core.settings[place].cells[0]] : [Number(place)];
   };
+
+  function nameOf(core, cell) {
+    const setting = core.settings.find((s) => s.cells.includes(cell));
+    const repeat = core.cells[cell].repeat;
+    return [setting.name + (setting.cells.length > 1 && repeat ? `, ${repeat}` : ""), setting.strategy];
+  }
+
+  // What the model wrote in each cell that was asked to.
+  async function written(core, row, place) {
+    const cells = await data.json(`written-${Math.floor(row / core.steps.chunk)}`);
+    const lines = cells.filter(([, said]) => said[place]).map(([cell, said]) => {
+      const [chrf, words] = said[place];
+      const [name, strategy] = nameOf(core, cell);
+      const head = element("span", { className: `name ${strategy}` }, name, element("span", { className: "chrf", textContent: `chrF++ ${data.number(chrf)}` }));
+      return element("div", { className: "line", data: { cell: core.cells[cell].cell } }, head, element("span", { className: "words", textContent: words }));
+    });
+    return lines.length ? [section("What the models wrote", element("div", { className: "texts" }, ...lines))] : [];
+  }
 
   function tokens(core, chunk, place, chosen) {
     const caption = element("p", { className: "muted caption", textContent: "The stronger the colour, the less the model expected it. Choose a token for its numbers." });
@@ -63,10 +82,8 @@ const detail = (() => {
       mark.addEventListener("click", () => (caption.textContent = mark.title));
       return mark;
     });
-    const setting = core.settings.find((s) => s.cells.includes(cell));
-    const repeat = core.cells[cell].repeat;
-    const name = setting.name + (setting.cells.length > 1 && repeat ? `, ${repeat}` : "");
-    const head = element("span", { className: `name ${setting.strategy}`, textContent: name });
+    const [name, strategy] = nameOf(core, cell);
+    const head = element("span", { className: `name ${strategy}`, textContent: name });
     return element("div", { className: "line", data: { cell: core.cells[cell].cell } }, head, element("span", { className: "words" }, ...marks));
   }
 

@@ -1,0 +1,76 @@
+"""The texts that a run's model wrote, a file per cell: `predictions/CELL.json`, `[{"id", "output"}]`.
+
+Beside each lies `CELL.record.json`, which says what made it; here it only tells whether the texts are still its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import DataError
+from triptych.records.store import read_json
+
+__all__ = ["file_name", "predictions_path", "read_written"]
+
+
+def file_name(cell: str) -> str:
+    """A cell's name as a file's (without its ending): names from a config can't leave the folder."""
+    return "".join(c if c.isalnum() or c in "=-_." else "__" for c in cell)
+
+
+def predictions_path(run_dir: Path, cell: str) -> Path:
+    """Where a cell's texts lie."""
+    return run_dir / "predictions" / f"{file_name(cell)}.json"
+
+
+def read_written(run_dir: Path, cell: str, rows: Collection[str]) -> dict[str, str] | None:
+    """Row id -> what the model wrote in the cell; None if the file isn't there.
+
+    Args:
+        run_dir: the run's folder.
+        cell: which cell.
+        rows: ids of the rows that were written, as the cell's record has them.
+
+    Raises:
+        DataError: the file is torn, was changed after it was written, or is another cell's or another run's.
+    """
+    path = predictions_path(run_dir, cell)
+    if not path.exists():
+        return None
+    value = read_json(path)
+    try:
+        texts = {str(entry["id"]): entry["output"] for entry in value}
+    except (KeyError, TypeError) as error:
+        raise _mismatch(path, 'no JSON list of {"id": "…", "output": "…"}') from error
+    if wrong := [row for row, text in texts.items() if not isinstance(text, str)]:
+        raise _mismatch(path, f"the output of row {wrong[0]!r} is no text")
+    if unlike := texts.keys() ^ set(rows):
+        raise _mismatch(path, f"row {min(unlike)!r} is in only one of them")
+    record = path.with_suffix(".record.json")
+    if record.exists():
+        _check_record(path, read_json(record), cell)
+    return texts
+
+
+def _check_record(path: Path, record: Any, cell: str) -> None:
+    facts = record.get("facts") if isinstance(record, dict) else None
+    held = facts.get("cell") if isinstance(facts, dict) else None
+    if held not in (None, cell):
+        raise _mismatch(path, f"texts of cell {held!r}")
+    if isinstance(record, dict) and record.get("out_sha256") not in (
+        None,
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+    ):
+        raise _mismatch(path, "texts that were changed after they were written")
+
+
+def _mismatch(path: Path, found: str) -> DataError:
+    return DataError(
+        "the texts of a cell and results.json do not belong together",
+        where=str(path),
+        found=found,
+        fix="delete this file (the report then leaves these texts out), or run the same command again: it is rebuilt",
+    )

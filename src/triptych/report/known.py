@@ -1,0 +1,123 @@
+"""Test rows that the base model may have met in its own training: a look, not a proof.
+
+Two signs, both from cells without adapter and without demonstrations:
+
+    too well expected   nats per token of the best zero-shot prompt, more than `LIMIT` robust standard deviations below
+                        the median of rows of like length: 0.6745 (x - median) / MAD < -3.5 (Iglewicz & Hoaglin 1993)
+    said by heart       its text nearly equals the reference: chrF++ of the row at `NEAR` or above
+
+Short outputs are left out: they can be guessed. A test set that is known as a whole has no outliers and shows in
+neither, except by how many rows are said by heart.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from triptych.records import CellRecord, ItemScore, RunRecord
+from triptych.report.contenders import best_of_each
+from triptych.report.slices import by_length
+from triptych.report.tables import Table, Value
+
+__all__ = ["Known", "known_rows", "known_table"]
+
+LIMIT = 3.5
+NEAR = 90.0
+FEWEST_CHARACTERS = 10
+FEWEST_ROWS = 20
+"""Of like length; a median of fewer says little."""
+MANY = 0.1
+"""Where more than this share is said by heart, the task may simply be easy, and the note says so."""
+MOST_SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A row that stands out, and by what; None where that sign is absent or wasn't looked at."""
+
+    row_id: str
+    nats_per_token: float
+    usual: float
+    """Median of rows of like length."""
+    distance: float | None
+    """In robust standard deviations below that median; None where it is no outlier."""
+    chrf: float | None
+    """Highest row chrF++ of a zero-shot text of the base model; None where it isn't near the reference."""
+
+
+def known_rows(record: RunRecord, items: Mapping[str, Sequence[ItemScore]]) -> list[Known]:
+    """Rows with either sign, the strongest outlier first; empty where no zero-shot prompt was scored."""
+    plain = [cell for cell in record.cells if cell.strategy == "zero_shot" and cell.adapter_sha256 is None]
+    best = best_of_each(plain).get("zero_shot")
+    if best is None:
+        return []
+    long = {i.id: i for i in items[best.first.cell] if i.n_chars >= FEWEST_CHARACTERS}
+    near = _near(record, plain)
+    found = []
+    for row, (usual, deviation) in _usual(long).items():
+        x = long[row].nll_nats / long[row].n_tokens
+        distance = (usual - x) / deviation if deviation > 0 else 0.0
+        chrf = near.get(row)
+        if distance > LIMIT or chrf is not None:
+            found.append(Known(row, x, usual, distance if distance > LIMIT else None, chrf))
+    return sorted(found, key=lambda known: (-(known.distance or 0), -(known.chrf or 0), known.row_id))
+
+
+def _usual(rows: Mapping[str, ItemScore]) -> dict[str, tuple[float, float]]:
+    """Row -> median and robust standard deviation (MAD / 0.6745) of nats per token among rows of like length.
+
+    A part that is too small has no deviation.
+    """
+    parts: defaultdict[str, list[str]] = defaultdict(list)
+    for row, part in by_length({row: item.n_chars for row, item in rows.items()}).items():
+        parts[part].append(row)
+    found = {}
+    for part in parts.values():
+        values = np.array([rows[row].nll_nats / rows[row].n_tokens for row in part])
+        median = float(np.median(values))
+        deviation = float(np.median(np.abs(values - median))) / 0.6745 if len(part) >= FEWEST_ROWS else 0.0
+        found |= dict.fromkeys(part, (median, deviation))
+    return found
+
+
+def _near(record: RunRecord, plain: Sequence[CellRecord]) -> dict[str, float]:
+    cells = {cell.cell for cell in plain}
+    found: dict[str, float] = {}
+    for generation in record.generations:
+        if generation.cell in cells:
+            for row, chrf in generation.row_chrf.items():
+                if chrf >= NEAR:
+                    found[row] = max(chrf, found.get(row, 0.0))
+    return found
+
+
+def known_table(found: Sequence[Known], record: RunRecord) -> Table | None:
+    """The rows by id with what makes them stand out; None where none does."""
+    if not found:
+        return None
+    written = any(known.chrf is not None for known in found)
+    rows: tuple[tuple[Value, ...], ...] = tuple(
+        (k.row_id, k.nats_per_token, k.usual, k.distance, *([k.chrf] if written else [])) for k in found[:MOST_SHOWN]
+    )
+    columns = ("row", "nats per token", "usual at its length", "robust SDs below", *(["chrF++"] if written else []))
+    return Table("Rows the base model may know already", columns, rows, _note(found, record, written=written))
+
+
+def _note(found: Sequence[Known], record: RunRecord, *, written: bool) -> str:
+    signs = [f"expects the output more than {LIMIT:g} robust SDs better than is usual at its length"]
+    signs += [f"writes it nearly to the letter (chrF++ of {NEAR:g} or more)"] if written else []
+    note = (
+        "A hint, not a proof: without demonstrations and adapter the model "
+        f"{' or '.join(signs)}, which can mean that it saw these rows in its own training, and also that they are easy "
+        "or common phrases. Look at them before trusting a comparison that rests on them."
+    )
+    heart, rows = sum(known.chrf is not None for known in found), max((g.n_rows for g in record.generations), default=0)
+    if heart > MANY * rows:
+        note += (
+            f" {heart:,} of {rows:,} rows are written so: either the task is easy, or much of the test set is known."
+        )
+    return note + (f" The first {MOST_SHOWN} of {len(found):,} are shown." if len(found) > MOST_SHOWN else "")
