@@ -3,7 +3,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-slow check format setup constraints bench-score bench-tune bench-tune-quality clean
+.PHONY: help demo docs test test-slow check format setup constraints bench-score bench-tune bench-tune-quality clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -33,6 +33,10 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
+
+docs: $(READY)   ## the documentation's site, into site/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 constraints:     ## write constraints.txt from the environment as it is
 	(echo "# Exact versions of everything that make demo, make test and CI install. Made by: make constraints"; \

@@ -175,3 +175,26 @@ def test_a_value_that_makes_no_sense_is_said_before_anything_is_written(tmp_path
 def test_a_value_that_json_has_no_word_for_is_listed_too(tmp_path: Path) -> None:
     mapped = peer(tmp_path, "base_model: m\nodd: {2024-01-01: x}\n")
     assert list(mapped.left_out) == ["odd: {datetime.date(2024, 1, 1): 'x'}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("base_model: m\ndatasets: [{path: ''}]\n", "no path in it"),
+        ("base_model: m\ndatasets: [x]\n", "no path in it"),
+        ("model_name_or_path: m\ndataset: ','\n", "no name of a data set"),
+        ("base_model: m\nadam_beta1: 1" + "0" * 400 + "\n", "not a number from 0 to 1"),
+        ("base_model: m\nlora_target_modules: [1]\n", "tune.target_modules is a list of names, or all-linear"),
+        ("base_model: m\nadapter: full\n", "adapters are the only training here"),
+    ],
+)
+def test_a_value_that_cant_be_used_is_left_out_with_the_reason(tmp_path: Path, text: str, why: str) -> None:
+    mapped = peer(tmp_path, text)
+    assert list(mapped.left_out.values()) == [why]
+    write_starter(tmp_path / "out.yaml", starter_settings(peer=mapped), peer=mapped)
+
+
+@pytest.mark.parametrize("name", ["''", "x" * 400, "'\\0'"])
+def test_a_model_name_that_can_be_no_file(tmp_path: Path, name: str) -> None:
+    mapped = peer(tmp_path, f"base_model: {name}\n")
+    write_starter(tmp_path / "out.yaml", starter_settings(peer=mapped), peer=mapped)

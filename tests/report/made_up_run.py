@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from triptych.data import Row
+from triptych.generate.quality import measure_quality
 from triptych.records import Aggregate, CellRecord, CurvePoint, ItemScore, RunRecord, TuneSummary
-from triptych.records.schema import Candidate, SearchRecord
-from triptych.records.store import write_items, write_json
+from triptych.records.predictions import predictions_path
+from triptych.records.schema import Candidate, GenerationRecord, SearchRecord
+from triptych.records.store import write_items, write_json, write_text
 from triptych.records.texts import write_rows, write_tokens
-from triptych.report import comparisons, interval, summarise_few_shot
+from triptych.report import comparisons, interval, summarise_few_shot, text_comparisons
 
 Items = dict[str, list[ItemScore]]
 
@@ -290,3 +294,65 @@ def _pieces(text: str, n_tokens: int) -> list[tuple[str, int]]:
     size = n_tokens - 1 - len(characters)
     parts = [(character, 1) for character in characters[:-1]]
     return [*parts, ("".join(text[len(parts) :]), size + 1), ("</s>", 1)]
+
+
+TEXT_CELLS = ("zero_shot/emotional", "few_shot/default/k=10/draw=item/seed=0", "qlora/default")
+
+
+def reference_of(place: int) -> str:
+    """A sentence of its own for each row, so that texts can be near it or far."""
+    known = "春風又綠江南岸明月何時照我還少小離家老大回鄉音無改鬢毛衰"
+    return "".join(known[(place * 7 + step * (place % 5 + 1)) % len(known)] for step in range(14 + place % 9))
+
+
+def write_texts(
+    folder: Path,
+    record: RunRecord,
+    rows: dict[str, Row],
+    *,
+    cells: Sequence[str] = TEXT_CELLS,
+    texts: Callable[[str, Row], str] | None = None,
+) -> RunRecord:
+    """What models never wrote: each cell's texts in `folder`, and the record with their true scores, saved.
+
+    Later cells keep more of the reference; `texts`: (cell, row) -> text in its place.
+    """
+    random, made = np.random.default_rng(3), []
+    ids = [row for row in rows if row.startswith(("row-", "<b"))]
+    for level, cell in enumerate(cells):
+        said = {}
+        for row in ids:
+            reference = rows[row].target()
+            kept = [c if random.random() < 0.25 + 0.2 * level else "某" for c in reference]
+            said[row] = texts(cell, rows[row]) if texts else "".join(kept) or "無"
+        write_written(folder, cell, said)
+        made.append(generation(cell, said, {row: rows[row].target() for row in ids}))
+    record = record.model_copy(update={"generations": tuple(made), "text_comparisons": text_comparisons(made)})
+    write_json(folder / "results.json", record)
+    return record
+
+
+def generation(cell: str, said: dict[str, str], references: dict[str, str]) -> GenerationRecord:
+    quality = measure_quality(list(said.values()), list(references.values()))
+    return GenerationRecord(
+        cell=cell,
+        n_rows=len(said),
+        n_tokens=sum(map(len, said.values())),
+        stopped_by={"eos": len(said) - 2, "length": 2},
+        findings={"cut": 2, "loop": 1},
+        **{"chrf": quality.chrf, "bleu": quality.bleu},
+        **{"chrf_signature": quality.chrf_signature, "bleu_signature": quality.bleu_signature},
+        row_chrf=dict(zip(said, quality.row_chrf, strict=True)),
+        settings={"max_new_tokens": 256, "temperature": 0.0, "beams": 1, "seed": 0},
+        seconds=31.0,
+    )
+
+
+def write_written(folder: Path, cell: str, said: dict[str, str]) -> Path:
+    """A cell's texts and their record, as a run leaves them."""
+    path = predictions_path(folder, cell)
+    content = json.dumps([{"id": row, "output": text} for row, text in said.items()], ensure_ascii=False)
+    write_text(path, content)
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    write_json(path.with_suffix(".record.json"), {"out_sha256": sha256, "facts": {"cell": cell}})
+    return path

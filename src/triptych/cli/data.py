@@ -69,10 +69,10 @@ def check(
 
 def _place(source: str) -> str | Path:
     """The bundled sample's files may be named `sample/train.json`."""
-    from triptych.data import SAMPLE, sample_folder
+    from triptych.data import SAMPLE, is_there, sample_folder
 
     folder, slash, name = source.partition("/")
-    return sample_folder() / name if folder == SAMPLE and slash and not Path(source).exists() else source
+    return sample_folder() / name if folder == SAMPLE and slash and not is_there(source) else source
 
 
 def _mapping(columns: Sequence[str]) -> dict[str, str] | None:

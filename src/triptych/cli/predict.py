@@ -137,9 +137,10 @@ def _table(console: Console, check: Check) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for name in ("finding", "", "rows"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("which", overflow="fold", ratio=1)
+    table.add_column("finding", max_width=34)
+    table.add_column("", no_wrap=True)
+    table.add_column("rows", no_wrap=True)
+    table.add_column("which", overflow="fold", min_width=20)
     for finding in check.findings:
         more = f" … and {len(finding.row_ids) - _NAMED} more" if len(finding.row_ids) > _NAMED else ""
         named = ", ".join(finding.row_ids[:_NAMED]) + more

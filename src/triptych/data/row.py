@@ -18,8 +18,8 @@ class Row:
     instruction: str
     output: str | None
     columns: tuple[tuple[str, str], ...] = ()
-    """Further columns of the file, (name, value) in the file's order: what reports are cut by and rows are chosen by. They
-    never reach a prompt."""
+    """Further columns of the file, (name, value) in the file's order: what reports are cut by and rows are chosen by.
+    They never reach a prompt."""
 
     def column(self, name: str) -> str | None:
         """The value of a further column; None if this row has no such column."""

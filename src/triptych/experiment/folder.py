@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 from triptych.errors import DataError
 from triptych.experiment.cells import TrainingSpec
 from triptych.records import CellRecord, ItemScore
+from triptych.records.predictions import file_name, predictions_path
 from triptych.records.store import read_json, write_json
 
 __all__ = ["FinishedCell", "RunFolder"]
 
-_OURS = ("cells", "tune", "adapter", "trainings", "predictions", "figures", "tables")
+_OURS = ("cells", "tune", "adapter", "trainings", "predictions", "figures", "tables", "trackers")
 _RECORDS = ("search.json", "run.lock.json", "results.json", "items.parquet", "rows.parquet", "tokens.parquet")
 _REPORTS = ("report.md", "report.html", "curve.csv")
 
@@ -50,7 +51,7 @@ class RunFolder:
 
     def tune_of(self, training: TrainingSpec) -> Path:
         """Where a training works: `tune/` for the run's first."""
-        return self.tune if training.first else self.path / "trainings" / _file_name(training.name)
+        return self.tune if training.first else self.path / "trainings" / file_name(training.name)
 
     def adapter_of(self, training: TrainingSpec) -> Path:
         """Where a training's final adapter goes: `adapter/` for the run's first."""
@@ -58,7 +59,7 @@ class RunFolder:
 
     def predictions_of(self, cell: str) -> Path:
         """What the model wrote in a cell."""
-        return self.path / "predictions" / f"{_file_name(cell)}.json"
+        return predictions_path(self.path, cell)
 
     def holds_work(self) -> bool:
         """Whether anything was computed here. A lock alone, of a run that failed to begin, is nothing to lose."""
@@ -76,7 +77,7 @@ class RunFolder:
 
     def cell_path(self, name: str) -> Path:
         """One file per cell; names from a config can't leave the folder."""
-        return self.path / "cells" / f"{_file_name(name)}.json"
+        return self.path / "cells" / f"{file_name(name)}.json"
 
     def save_cell(self, cell: FinishedCell) -> None:
         """Keep a finished cell."""
@@ -100,7 +101,3 @@ class RunFolder:
             return FinishedCell(record, items, token_nll) if record.cell == name else None
         except (DataError, KeyError, TypeError, ValueError):
             return None
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "=-_." else "__" for c in name)

@@ -161,7 +161,7 @@ def _adam(number: int) -> Rule:
 def _axolotl_data(role: str, key: str) -> Rule:
     def rule(mapped: Mapped, _: Mapping[str, Any], value: Any, path: Path) -> None:
         first, *others = value if isinstance(value, list) and value else [value]
-        if not isinstance(first, Mapping) or not isinstance(first.get("path"), str):
+        if not isinstance(first, Mapping) or not isinstance(first.get("path"), str) or not first["path"]:
             mapped.leave(key, value, "no path in it")
             return
         files = first.get("data_files")
@@ -198,7 +198,7 @@ _AXOLOTL_COLUMNS = {
 def _llama_factory_data(role: str, key: str) -> Rule:
     def rule(mapped: Mapped, theirs: Mapping[str, Any], value: Any, path: Path) -> None:
         names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-        if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        if not isinstance(names, list) or not names or not isinstance(names[0], str) or not names[0]:
             mapped.leave(key, value, "no name of a data set")
             return
         entry, folder = _dataset_info(theirs, names[0], path)

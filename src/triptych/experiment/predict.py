@@ -78,6 +78,15 @@ class Predictions:
     seconds: float
     """Writing the others took; models not loaded in it."""
 
+    def record(self) -> dict[str, Any]:
+        """For the file's record, beside what ended each row."""
+        return {
+            "check": [{"kind": f.kind, "hard": f.hard, "rows": list(f.row_ids)} for f in self.check.findings],
+            "quality": self.quality.record() if self.quality else None,
+            "seconds": self.seconds,
+            "rows_known": self.rows_known,
+        }
+
 
 def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predictions:
     """Continue every row's prompt and write the predictions.
@@ -107,50 +116,41 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
         written = finished_rows(out, facts)
         watcher.say("these predictions are there already; --fresh writes them again")
         return _judge(written, rows, template, known=len(written), seconds=0.0)
-    spec = request.model
-    if begun and spec.threads is None:  # sums of 16-bit numbers depend on how many threads make them
-        spec = replace(spec, threads=begun["chosen"]["threads"] or None)
-    loaded = load_model(spec)
+    loaded = load_model(_spec(request, begun))
     adapter = _adapter(request, loaded, template, watcher)
     prompts = _prompts(request, rows, template, pool, loaded, watcher)
     facts["prompts_sha256"] = _sha256([[p.row_id, p.ids, p.stop_ids] for p in prompts])
-    part = None if request.fresh else PartFile.resume(part_path, facts)
-    if part is None:
-        limits = choose_limits(loaded, request.batch_rows)
-        part = PartFile.begin(part_path, facts, {"threads": loaded.info["threads"], "limits": limits.record()})
+    part = _part(request, part_path, facts, loaded)
     if part.known:
         watcher.say(f"{len(part.known)} of {len(rows)} rows were written before; going on")
     began = time.monotonic()
+    limits = Limits(**part.chosen["limits"])
     try:
-        written = generate_rows(
-            loaded,
-            prompts,
-            request.generation,
-            watcher,
-            part.add,
-            known=part.known,
-            limits=Limits(**part.chosen["limits"]),
-        )
+        written = generate_rows(loaded, prompts, request.generation, watcher, part.add, known=part.known, limits=limits)
     except BaseException:
         part.close()
         raise
     result = _judge(written, rows, template, known=len(part.known), seconds=time.monotonic() - began)
     used = {"model": loaded.info, "adapter": adapter, "prompt": {"name": template.name, **template.record()}}
-    write_predictions(
-        out,
-        written,
-        {
-            "facts": facts,
-            "chosen": part.chosen,
-            "check": [{"kind": f.kind, "hard": f.hard, "rows": list(f.row_ids)} for f in result.check.findings],
-            "quality": result.quality.record() if result.quality else None,
-            "seconds": result.seconds,
-            "rows_known": result.rows_known,
-            "provenance": {**provenance(), **used, "data": request.data, "pool": request.pool},
-        },
-    )
+    made_from = {**provenance(), **used, "data": request.data, "pool": request.pool}
+    write_predictions(out, written, {"facts": facts, "chosen": part.chosen, **result.record(), "provenance": made_from})
     part.remove()
     return result
+
+
+def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelSpec:
+    """The model as asked for, with the threads of the process that began: 16-bit sums depend on them."""
+    if begun is None or request.model.threads is not None:
+        return request.model
+    return replace(request.model, threads=begun["chosen"]["threads"] or None)
+
+
+def _part(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: LoadedModel) -> PartFile:
+    """The file in the making: the one that is there, or a new one."""
+    if not request.fresh and (part := PartFile.resume(path, facts)) is not None:
+        return part
+    limits = choose_limits(loaded, request.batch_rows)
+    return PartFile.begin(path, facts, {"threads": loaded.info["threads"], "limits": limits.record()})
 
 
 def _check(request: PredictRequest, out: Path) -> None:

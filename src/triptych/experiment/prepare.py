@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych.data import Dataset
-from triptych.errors import DataError
+from triptych.errors import DataError, InputError
 from triptych.experiment.cells import CellSpec, check_pool, demo_pool, templates_of
 from triptych.experiment.checks import adapter_facts, require, run_checks
 from triptych.experiment.config import ExperimentConfig
@@ -96,7 +96,12 @@ def prepare(
     if finished:
         watcher.say(f"{len(finished)} of {len(cells)} cells are already scored")
     if writes and len(finished) < len(cells):
-        _check_rows(config, data, templates, demonstrations, folder, watcher)
+        try:
+            _check_rows(config, data, templates, demonstrations, folder, watcher)
+        except InputError:
+            if not folder.holds_work():
+                folder.lock.unlink(missing_ok=True)
+            raise
     return Prepared(data, templates, session, demonstrations, finished)
 
 

@@ -15,7 +15,7 @@ from triptych.records import CurvePoint, RunRecord, TuneSummary
 from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
-from triptych.report import build_report, comparisons, interval, summarise_few_shot
+from triptych.report import build_report, comparisons, interval, summarise_few_shot, text_comparisons
 from triptych.tune.curve import point_key, read_curve, read_rows
 
 __all__ = ["deciding", "write_results"]
@@ -60,6 +60,7 @@ def write_results(
         trainings=trainings,
         search=search,
         generations=generations,
+        text_comparisons=text_comparisons(generations),
         prompts={name: template.record() for name, template in templates.items()},
         warnings=tuple(data.warnings),
         provenance={**provenance, "data": data.files, "seeds": _seeds(config), "config": plain(config)},

@@ -18,9 +18,10 @@ from triptych.experiment.cells import CellSpec, TrainingSpec, grid, trainings
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.experiment.prepare import prepare
-from triptych.experiment.results import write_results
+from triptych.experiment.results import plain, write_results
 from triptych.experiment.search import search_on_dev
 from triptych.experiment.showing import render_cell, render_training
+from triptych.experiment.trackers import Trackers, check_trackers
 from triptych.experiment.writing import to_write, write_cell
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.score import to_items
@@ -71,14 +72,17 @@ def run_experiment(
             run.search()
             run.write_texts(None)
 
-        world.on_first(first_of_all)
-        if not world.is_first:
-            run.prepare(fresh=False, chosen=None)
-        for training in run.trainings:
-            run.train(training)
-            world.on_first(partial(run.score_adapter_cells, training))
-            world.on_first(partial(run.write_texts, training))
-        return world.on_first(run.write_results)
+        try:
+            world.on_first(first_of_all)
+            if not world.is_first:
+                run.prepare(fresh=False, chosen=None)
+            for training in run.trainings:
+                run.train(training)
+                world.on_first(partial(run.score_adapter_cells, training))
+                world.on_first(partial(run.write_texts, training))
+            return world.on_first(run.write_results)
+        finally:
+            run.close()
 
 
 class _Run:
@@ -101,9 +105,15 @@ class _Run:
         self.tuned: dict[str, TuneSummary] = {}
         self.written: dict[str, GenerationRecord] = {}
         self.searched: SearchRecord | None = None
+        self.trackers = Trackers((), folder.path, title=config.name, watcher=watcher)
+
+    def close(self) -> None:
+        """Let the trackers send what is left; after an interruption too, but not for long."""
+        self.trackers.close(patience=10)
 
     def prepare(self, *, fresh: bool, chosen: Mapping[str, Any] | None) -> None:
         """Everything that can be wrong is found here, before the first forward pass."""
+        check_trackers(self.config.report.trackers)
         ready = prepare(
             self.config,
             self.cells,
@@ -115,6 +125,11 @@ class _Run:
         )
         self.data, self.templates, self.finished = ready.data, ready.templates, ready.finished
         self.session, self.demonstrations = ready.session, ready.demonstrations
+        if self.world.is_first:  # not sooner: `fresh` has removed what was sent before
+            self.trackers = Trackers(
+                self.config.report.trackers, self.folder.path, title=self.config.name, watcher=self.watcher
+            )
+            self.trackers.config(plain(self.config))
 
     def score_base_cells(self) -> None:
         """Zero- and few-shot, on the model as it came."""
@@ -171,7 +186,7 @@ class _Run:
                 facts=facts,
                 scorer=scorer,
                 watcher=self.watcher,
-                on_curve=self._write_curve if training.first else None,
+                on_curve=partial(self._on_curve, training),
                 world=self.world,
             )
             self.world.on_first(partial(save_adapter, result.adapter, final, facts=facts))
@@ -180,8 +195,11 @@ class _Run:
         told = {"name": training.name, "k": training.k, "seed": training.seed}
         self.tuned[training.name] = done.model_copy(update=told)
 
-    def _write_curve(self, points: Sequence[CurvePoint]) -> None:
-        write_curve(self.folder.path / "curve.csv", points)
+    def _on_curve(self, training: TrainingSpec, points: Sequence[CurvePoint]) -> None:
+        if training.first:
+            write_curve(self.folder.path / "curve.csv", points)
+        log = self.folder.tune_of(training) / "log.jsonl"
+        self.trackers.points(points, log=log, training=None if training.first else training.name)
 
     def score_adapter_cells(self, training: TrainingSpec) -> None:
         """The test rows with this training's adapter on."""
@@ -212,7 +230,7 @@ class _Run:
     def write_results(self) -> RunRecord:
         """Records and report."""
         profile = self.session.loaded.profile if self.session.loaded else load_profile(self.config.model.spec())
-        return write_results(
+        record = write_results(
             self.folder,
             self.config,
             {cell.name: self.finished[cell.name] for cell in self.cells},
@@ -224,6 +242,8 @@ class _Run:
             generations=tuple(self.written.values()),
             provenance={**self.session.begun, "peak_memory_bytes": self.session.note_memory()},
         )
+        self.trackers.finish(record)
+        return record
 
     def _score(self, cell: CellSpec, adapter: Adapter | None) -> None:
         loaded, scorer = self.session.model()
@@ -266,6 +286,7 @@ class _Run:
         finished = FinishedCell(record, items, [[round(x, 5) for x in nll.tokens.tolist()] for nll in nlls])
         self.folder.save_cell(finished)
         self.finished[cell.name] = finished
+        self.trackers.cell(record)
         self.session.note_memory()
 
     def _tune_rows(self, training: TrainingSpec) -> TuneRows:

@@ -131,13 +131,13 @@ def _placed(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     data, model = placed.get("data", {}), placed.get("model", {})
     for role in ("train", "test"):
         source = data.get(role)
-        if not isinstance(source, str) or data.get("dir"):
+        if not isinstance(source, str) or not source or data.get("dir"):
             continue
         path, n = split_sample(source)
         if is_there(path):
             data[role] = _relative(path, folder) + (f"#{n}" if n is not None else "")
     name = model.get("name")
-    if isinstance(name, str) and name != "demo" and is_there(name):
+    if isinstance(name, str) and name not in ("", "demo") and is_there(name):
         relative = _relative(name, folder)
         model["name"] = relative if relative.startswith("..") or Path(relative).is_absolute() else f"./{relative}"
     return placed

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from triptych.experiment.trackers import Open, Sink
+    from triptych.experiment.tracker_channel import Open, Sink
 
 __all__ = ["opener"]
 

@@ -3,7 +3,8 @@
 Two signs, both from cells without adapter and without demonstrations:
 
     too well expected   nats per token of the best zero-shot prompt, more than `LIMIT` robust standard deviations below
-                        the median of rows of like length: 0.6745 (x - median) / MAD < -3.5 (Iglewicz & Hoaglin 1993)
+                        the median of rows of like length: 0.6745 (x - median) / MAD < -3.5 (Iglewicz & Hoaglin 1993);
+                        and at most half that median
     said by heart       its text nearly equals the reference: chrF++ of the row at `NEAR` or above
 
 Short outputs are left out: they can be guessed. A test set that is known as a whole has no outliers and shows in
@@ -26,6 +27,8 @@ from triptych.report.tables import Table, Value
 __all__ = ["Known", "known_rows", "known_table"]
 
 LIMIT = 3.5
+SHARE = 0.5
+"""Of the usual nats per token: what lies above it is no memory, however alike the other rows are."""
 NEAR = 90.0
 FEWEST_CHARACTERS = 10
 FEWEST_ROWS = 20
@@ -60,7 +63,7 @@ def known_rows(record: RunRecord, items: Mapping[str, Sequence[ItemScore]]) -> l
     found = []
     for row, (usual, deviation) in _usual(long).items():
         x = long[row].nll_nats / long[row].n_tokens
-        distance = (usual - x) / deviation if deviation > 0 else 0.0
+        distance = (usual - x) / deviation if deviation > 0 and x <= SHARE * usual else 0.0
         chrf = near.get(row)
         if distance > LIMIT or chrf is not None:
             found.append(Known(row, x, usual, distance if distance > LIMIT else None, chrf))
@@ -75,12 +78,12 @@ def _usual(rows: Mapping[str, ItemScore]) -> dict[str, tuple[float, float]]:
     parts: defaultdict[str, list[str]] = defaultdict(list)
     for row, part in by_length({row: item.n_chars for row, item in rows.items()}).items():
         parts[part].append(row)
-    found = {}
-    for part in parts.values():
-        values = np.array([rows[row].nll_nats / rows[row].n_tokens for row in part])
+    found: dict[str, tuple[float, float]] = {}
+    for alike in parts.values():
+        values = np.array([rows[row].nll_nats / rows[row].n_tokens for row in alike])
         median = float(np.median(values))
-        deviation = float(np.median(np.abs(values - median))) / 0.6745 if len(part) >= FEWEST_ROWS else 0.0
-        found |= dict.fromkeys(part, (median, deviation))
+        deviation = float(np.median(np.abs(values - median))) / 0.6745 if len(alike) >= FEWEST_ROWS else 0.0
+        found |= dict.fromkeys(alike, (median, deviation))
     return found
 
 
@@ -108,7 +111,8 @@ def known_table(found: Sequence[Known], record: RunRecord) -> Table | None:
 
 
 def _note(found: Sequence[Known], record: RunRecord, *, written: bool) -> str:
-    signs = [f"expects the output more than {LIMIT:g} robust SDs better than is usual at its length"]
+    well = f"more than {LIMIT:g} robust SDs better than is usual at its length, with half the nats or fewer"
+    signs = [f"expects the output {well}"]
     signs += [f"writes it nearly to the letter (chrF++ of {NEAR:g} or more)"] if written else []
     note = (
         "A hint, not a proof: without demonstrations and adapter the model "

@@ -34,7 +34,7 @@ def render_markdown(
     figures: Mapping[str, Mapping[str, str]],
     warnings: Sequence[str],
     more: Sequence[Table] = (),
-    written: Texts = Texts(),  # noqa: B008 (frozen)
+    written: Texts | None = None,
 ) -> str:
     """Fill the template; sections without cells are left out.
 

@@ -45,9 +45,10 @@ def payload(
     test = texts.rows.get("test", {})
     with_texts = bool(ids) and all(row in test for row in ids)
     with_tokens = bool(ids) and all(row in texts.tokens.pieces for row in ids)
+    said = _written_chunks(record, ids, written or {})
     core = {
         **_core(record, intervals),
-        "has": {"texts": with_texts, "tokens": with_tokens, "written": bool(written)},
+        "has": {"texts": with_texts, "tokens": with_tokens, "written": bool(said)},
         "steps": {"log": LOG_STEP, "nll": NLL_STEP, "chunk": CHUNK},
     }
     parts = {"core": pack_json(core), "rows": pack_json(_rows(record, items, ids, slices))}
@@ -57,7 +58,7 @@ def payload(
         demos = texts.rows.get("demo", {})
         parts["texts"] = pack_json({"test": [test[row] for row in ids], "demo": list(demos.values())})
         parts |= _chunks(record, items, ids, texts.tokens if with_tokens else None, list(demos))
-    return parts | _written_chunks(record, ids, written or {})
+    return parts | said
 
 
 def _written_chunks(record: RunRecord, ids: Sequence[str], written: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

@@ -85,21 +85,13 @@ def samples(record: RunRecord, written: Written, rows: Mapping[str, tuple[str, s
         ordered = [ordered[round(i * (len(ordered) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
     best = {g.cell for g in sorted(kept, key=lambda g: -g.chrf)[:MOST_CELLS]}
     short, strategies = cell_names(record.cells), {cell.cell: cell.strategy for cell in record.cells}
+
+    def said(g: GenerationRecord, row: str) -> Said:
+        name, text = short.get(g.cell, g.cell), _cut(written.texts[g.cell][row])
+        return Said(name, strategies.get(g.cell), g.row_chrf[row], text)
+
     return [
-        Sample(
-            row,
-            *(_cut(text) for text in rows[row]),
-            tuple(
-                Said(
-                    short.get(g.cell, g.cell),
-                    strategies.get(g.cell),
-                    g.row_chrf[row],
-                    _cut(written.texts[g.cell][row]),
-                )
-                for g in kept
-                if g.cell in best
-            ),
-        )
+        Sample(row, _cut(rows[row][0]), _cut(rows[row][1]), tuple(said(g, row) for g in kept if g.cell in best))
         for row in ordered
     ]
 

@@ -15,7 +15,7 @@ from triptych.report.rendering import numeric_columns, write_value
 from triptych.report.seeds import selection
 from triptych.report.statistics import told_apart
 from triptych.report.tables import Table, Value
-from triptych.report.written import cell_names, generations_table
+from triptych.report.written import cell_names, generations_table, plain_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +25,7 @@ __all__ = ["print_table", "print_tables"]
 
 def print_tables(record: RunRecord, console: Console) -> None:
     """The study's table, the paired differences, the scores of texts where any were written, and every cell."""
-    short = {label: _plain(name) for label, name in names(settings(record.cells)).items()}
+    short = {label: plain_name(name) for label, name in names(settings(record.cells)).items()}
     tables = [_study(record, short)]
     if record.comparisons:
         tables.append(_differences(record.comparisons, short))
@@ -35,11 +35,6 @@ def print_tables(record: RunRecord, console: Console) -> None:
     for table in tables:
         if table.rows:
             print_table(table, console)
-
-
-def _plain(name: str) -> str:
-    """`few-shot k=10`: a comma and a capital less, so that two names fit a line."""
-    return name.replace(", ", " ").replace("Few-shot", "few-shot").replace("Zero-shot", "zero-shot")
 
 
 def print_table(table: Table, console: Console) -> None:
@@ -105,7 +100,7 @@ def _sign(c: Comparison) -> str:
 
 
 def _written(record: RunRecord) -> list[Table]:
-    short = {cell: _plain(name) for cell, name in cell_names(record.cells).items()}
+    short = {cell: plain_name(name) for cell, name in cell_names(record.cells).items()}
     full = generations_table(record.generations, short)
     wanted = ("cell", "chrF++", "BLEU", "row chrF++", "95 % interval", "found in the texts")
     places = [full.columns.index(name) for name in wanted]

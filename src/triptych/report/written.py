@@ -19,6 +19,7 @@ from triptych.report.tables import Table, comparisons_table
 __all__ = [
     "cell_names",
     "generations_table",
+    "plain_name",
     "text_comparisons",
     "with_text_comparisons",
     "written_said",
@@ -30,7 +31,7 @@ MOST_PAIRED = 6
 ENDS = {"eos": "ended by itself", "stop_text": "cut before a stop text", "length": "cut at the limit"}
 FINDINGS = {
     **{"empty": "empty", "special": "special tokens", "broken": "broken characters", "echo": "prompt repeated"},
-    **{"cut": "cut at the limit", "long": "far too long", "loop": "in circles"},
+    **{"long": "far too long", "loop": "in circles"},
 }
 
 
@@ -77,6 +78,11 @@ def cell_names(cells: Sequence[CellRecord]) -> dict[str, str]:
     return found
 
 
+def plain_name(name: str) -> str:
+    """`few-shot k=10`: a comma and a capital less, for the middle of a sentence and for narrow columns."""
+    return name.replace(", ", " ").replace("Few-shot", "few-shot").replace("Zero-shot", "zero-shot")
+
+
 def written_tables(record: RunRecord) -> dict[str, Table]:
     """The tables of texts by the name of their files; none for a run that wrote none."""
     if not record.generations:
@@ -94,7 +100,7 @@ def generations_table(generations: Sequence[GenerationRecord], short: Mapping[st
     rows = tuple(
         (
             *(short.get(g.cell, g.cell), g.chrf, g.bleu, sum(g.row_chrf.values()) / len(g.row_chrf), Interval(*of_it)),
-            *(_counted(g.stopped_by, ENDS), _counted(g.findings, FINDINGS) or "nothing"),
+            *(_counted(g.stopped_by, ENDS), _found(g) or "nothing"),
             *(g.n_rows, g.n_tokens, g.seconds),
         )
         for g, of_it in zip(generations, bounds, strict=True)
@@ -105,6 +111,11 @@ def generations_table(generations: Sequence[GenerationRecord], short: Mapping[st
 
 def _counted(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
     return ", ".join(f"{words.get(kind, kind)}: {count:,}" for kind, count in counts.items())
+
+
+def _found(generation: GenerationRecord) -> str:
+    # "cut" says the same as that the limit ended the row
+    return _counted({kind: rows for kind, rows in generation.findings.items() if kind != "cut"}, FINDINGS)
 
 
 def _note(generations: Sequence[GenerationRecord]) -> str:
@@ -137,15 +148,15 @@ def written_said(record: RunRecord) -> list[str]:
     """Whether the texts are any better, in sentences: the cell with the highest mean row chrF++ against the others."""
     if len(record.generations) < 2 or not record.text_comparisons:
         return []
-    short = cell_names(record.cells)
+    short = {cell: plain_name(name) for cell, name in cell_names(record.cells).items()}
     means = {g.cell: sum(g.row_chrf.values()) / len(g.row_chrf) for g in record.generations}
     top = max(means, key=lambda cell: means[cell])
     count = f"{record.generations[0].n_rows:,} rows"
-    first = f"By chrF++ of its texts, {short.get(top, top)} comes first: a mean of {number(means[top])} on {count}."
+    first = f"By the chrF++ of its texts {short.get(top, top)} comes first: a mean of {number(means[top])} on {count}."
     pairs = [c for c in record.text_comparisons if top in (c.a, c.b)]
     better = [c for c in pairs if told_apart(c)]
     rest = [c for c in pairs if not told_apart(c)]
-    said = [f"{_other(c, top, short)}, {_margin(c)}" for c in better]
+    said = [f"{_other(c, top, short)} {_margin(c)}" for c in better]
     first += f" Beyond chance it is better than {'; '.join(said)}." if said else ""
     first += f" It can't be told from {'; '.join(_other(c, top, short) for c in rest)}." if rest else ""
     return [first]

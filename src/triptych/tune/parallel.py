@@ -106,7 +106,7 @@ class World:
         # one message instead of hundreds
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in every])
         dist.all_reduce(flat)
-        for parameter, part in zip(every, flat.split([p.numel() for p in every]), strict=True):
+        for parameter, part in zip(every, torch.split(flat, [p.numel() for p in every]), strict=True):
             parameter.grad = part.view_as(parameter)
 
 

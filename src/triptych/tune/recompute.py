@@ -38,7 +38,7 @@ def recomputed(model: Any, *, on: bool = True, random: bool = True) -> Iterator[
     blocks = decoder_blocks(model) if on else []
     before = [vars(block).get("forward") for block in blocks]
     for block in blocks:
-        block.forward = _checkpointed(model, block.forward, random)  # type: ignore[method-assign]
+        block.forward = _checkpointed(model, block.forward, random)
     try:
         yield
     finally:
@@ -46,7 +46,7 @@ def recomputed(model: Any, *, on: bool = True, random: bool = True) -> Iterator[
             if forward is None:
                 del block.forward
             else:
-                block.forward = forward  # type: ignore[method-assign]
+                block.forward = forward
 
 
 def _checkpointed(model: Any, forward: Callable[..., Any], random: bool) -> Callable[..., Any]:

@@ -10,8 +10,8 @@ const detail = (() => {
     }
     const chunk = core.has.texts ? await data.json(`chunk-${Math.floor(row / core.steps.chunk)}`) : null;
     const place = row % core.steps.chunk;
-    if (chunk?.pieces) parts.push(tokens(core, chunk, place, chosen));
     if (core.has.written) parts.push(...(await written(core, row, place)));
+    if (chunk?.pieces) parts.push(tokens(core, chunk, place, chosen));
     parts.push(await levels(core, row));
     if (chunk) parts.push(prompt(core, chunk, place, texts, row, chosen[0]));
     const facts = `${rows.n_tokens[row]} scored tokens` + Object.entries(rows.slices).map(([name, slice]) => (slice.codes[row] < 0 ? "" : ` · ${name}: ${slice.values[slice.codes[row]]}`)).join("");
