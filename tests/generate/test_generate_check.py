@@ -61,8 +61,7 @@ def test_ids(predictions: list[tuple[str, str]], expected: dict[str, tuple[str, 
         ("春<0xE6>", "special"),
         ("春<extra_id_7>", "special"),
         ("春\ufffd", "broken"),
-        ("請把這一句翻譯成文言文：春眠不覺曉2。春曉", "echo"),
-        ("請把這一句，翻譯成文言文 春眠不覺曉2", "echo"),
+        ("請把這一句翻譯成文言文：春眠不覺曉2 USER: 春曉", "echo"),
         ("春眠。USER: 再來", "echo"),
     ],
 )
@@ -77,6 +76,20 @@ def test_texts_that_no_one_wrote(text: str, kind: str) -> None:
 @pytest.mark.parametrize("text", ["a < b > c", "1 <s", "<3", "請把這一句", "春|眠", "[INSTANT]", "<abc>"])
 def test_what_is_no_fault(text: str) -> None:
     assert check_predictions(with_text(text), ROWS).findings == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["請把這一句翻譯成文言文：春眠不覺曉2。春曉", "好的，請把這一句，翻譯成文言文 春眠不覺曉2"]
+)
+def test_an_instruction_said_again_is_odd_and_the_rule_is_a_mistake(text: str) -> None:
+    check = check_predictions(with_text(text), ROWS)
+    assert found(check) == {"parrot": ("r2",)}
+    assert check.ok
+    decoded = [(row.id, f"{row.instruction} 春曉") for row in ROWS]
+    assert found(check_predictions(decoded[:3] + GOOD[3:], ROWS)) == {"parrot": ("r0", "r1", "r2")}
+    check = check_predictions(decoded[:4] + GOOD[4:], ROWS)
+    assert found(check) == {"echo": ("r0", "r1", "r2", "r3")}
+    assert not check.ok
 
 
 def test_odd_texts_are_named_and_pass() -> None:

@@ -105,7 +105,8 @@ def test_the_file_holds_what_generate_writes(shots: int, project: Project, load_
     expected = []
     for prompt, tokens in zip(prompts, one_by_one(loaded, prompts, max_new_tokens=12), strict=True):
         text = tokenizer.decode(tokens, skip_special_tokens=True)
-        expected.append({"id": prompt.row_id, "output": text if tokens[-1] == 257 else text.rstrip("\ufffd")})
+        text = text if tokens[-1] == 257 else text.rstrip("\ufffd")
+        expected.append({"id": prompt.row_id, "output": text.strip()})
     assert project.read("p.json") == expected
     assert project.files() == {"p.json", "p.record.json"}
     assert "7 rows, " in done.out

@@ -42,6 +42,12 @@ def test_stop_token_text_and_limit(tokenizer: Any) -> None:
     assert (whole.text, whole.stopped_by) == ("春眠不覺曉。USER: 再", "length")
 
 
+def test_space_between_prompt_and_output_is_no_text(tokenizer: Any) -> None:
+    for end in ([257], tokenizer.encode(" USER: ")):
+        ids = tokenizer.encode(" 春 眠\n")
+        assert write(tokenizer.tokenizer, [*ids, *end], patterns=("USER:",)).text == "春 眠"
+
+
 def test_special_tokens_are_no_text(tokenizer: Any) -> None:
     ids = tokenizer.encode("春")
     assert write(tokenizer.tokenizer, [256, *ids, 258, *ids, 257]).text == "春春"

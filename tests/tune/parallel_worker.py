@@ -1,6 +1,10 @@
-"""One rank of a training, started by torchrun: `parallel_worker.py FOLDER MODEL CONFIG.json [what]`.
+"""Ranks of a training. Two ways to start them:
 
-`what` is nothing, `stop` (rank 1 gets SIGTERM in step 5), `ruin` (in step 4 the weights turn NaN on rank 1) or `disk`
+`torchrun … parallel_worker.py FOLDER MODEL CONFIG.json WHAT` is one rank, as a user starts it. Without arguments it is a
+warm process that forks the ranks for each line of JSON that it reads ({"ranks": n, "folder", "model", "config",
+"what"}) with the environment that torchrun would give them, and answers with their exit codes: the same, without start-up.
+
+WHAT is `nothing`, `stop` (rank 1 gets SIGTERM in step 5), `ruin` (in step 4 the weights turn NaN on rank 1) or `disk`
 (rank 0 finds the disk full).
 """
 
@@ -9,12 +13,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft  # noqa: F401
 import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
 from conftest import made_rows
 from triptych.errors import DiskError, TriptychError
@@ -23,7 +30,8 @@ from triptych.prompts import render, template_from_text
 from triptych.tune import TuneConfig, TuneRows, World, joined, loop, tune
 
 
-def main(folder: Path, model: str, config: dict[str, Any], what: str) -> None:
+def rank(folder: Path, model: str, config: dict[str, Any], what: str) -> None:
+    """Train as one of the ranks, and write what came of it to `FOLDER.rankN`."""
     torch.set_num_threads(1)
     with joined("cpu") as world:
         loaded = load_model(ModelSpec(model, quantize="none", dtype="float32", device="cpu", threads=1))
@@ -63,5 +71,39 @@ def disturb(what: str, world: World, loaded: Any) -> None:
         loop.save_checkpoint = full  # type: ignore[assignment]
 
 
+def start(asked: dict[str, Any]) -> list[int]:
+    """Fork the ranks and wait for them: their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pids = []
+    for number in range(asked["ranks"]):
+        pid = os.fork()
+        if pid == 0:
+            child(number, port, asked)
+        pids.append(pid)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+def child(number: int, port: int, asked: dict[str, Any]) -> None:
+    """Become a rank; never returns."""
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(asked["ranks"])}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.dup2(2, 1)
+    code = 70
+    try:
+        rank(Path(asked["folder"]), asked["model"], asked["config"], asked["what"])
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], json.loads(Path(sys.argv[3]).read_text()), sys.argv[4])
+    if len(sys.argv) > 1:
+        rank(Path(sys.argv[1]), sys.argv[2], json.loads(Path(sys.argv[3]).read_text()), sys.argv[4])
+    else:
+        for line in sys.stdin:
+            print(json.dumps(start(json.loads(line))), flush=True)

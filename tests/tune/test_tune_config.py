@@ -130,6 +130,12 @@ def test_the_presets_are_the_shipped_defaults_and_the_studys_example() -> None:
     assert {key: study[key] for key in given} == given
 
 
+def test_on_and_off_as_yaml_reads_them() -> None:
+    for text, meant in (("on", "on"), ("off", "off"), ('"on"', "on"), ("auto", "auto")):
+        given = yaml.safe_load(f"activation_checkpointing: {text}")
+        assert TuneConfig(**given).activation_checkpointing == meant
+
+
 def test_patience_needs_dev() -> None:
     with pytest.raises(ValidationError, match="select: dev"):
         TuneConfig(patience=2)

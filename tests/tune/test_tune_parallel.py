@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,31 +27,39 @@ if TYPE_CHECKING:
     from triptych.models import LoadedModel
 
 HERE = Path(__file__).parent
+WORKER = HERE / "parallel_worker.py"
 CONFIG = {"r": 2, "batch_size": 4, "epochs": 2, "lr": 0.01, "eval_every": 4}
 
 Ranks = Callable[..., list[str]]
 
 
+def environment() -> dict[str, str]:
+    paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": paths}
+
+
+@pytest.fixture(scope="module")
+def forker() -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    )
+    yield process
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait(10)
+
+
 @pytest.fixture
-def ranks(tmp_path: Path, fake_folder: Callable[..., Path]) -> Ranks:
+def ranks(tmp_path: Path, fake_folder: Callable[..., Path], forker: subprocess.Popen[str]) -> Ranks:
     """`ranks(name, n, what=, **config)`: train in n real processes; what each rank said at its end."""
 
     def run(name: str, n: int, what: str = "nothing", **config: Any) -> list[str]:
-        path = tmp_path / "config.json"
-        path.write_text(json.dumps({**CONFIG, **config}))
-        paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"),
-                *(HERE / "parallel_worker.py", tmp_path / name, fake_folder("llama", scale=0.1), path, what),
-            ],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": paths},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        asked = {"ranks": n, "folder": str(tmp_path / name), "model": str(fake_folder("llama", scale=0.1))}
+        assert forker.stdin is not None
+        assert forker.stdout is not None
+        forker.stdin.write(json.dumps({**asked, "config": {**CONFIG, **config}, "what": what}) + "\n")
+        forker.stdin.flush()
+        assert json.loads(forker.stdout.readline()) == [0] * n
         return [(tmp_path / f"{name}.rank{rank}").read_text() for rank in range(n)]
 
     return run
@@ -87,6 +95,25 @@ def test_two_processes_are_one(ranks: Ranks, tmp_path: Path) -> None:
         for name in ("one", "two")
     ]
     assert ppl[1] == pytest.approx(ppl[0], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them(ranks: Ranks, fake_folder: Callable[..., Path], tmp_path: Path) -> None:
+    ranks("forked", 2)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(CONFIG))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *(WORKER, tmp_path / "torchrun", fake_folder("llama", scale=0.1), config, "nothing"),
+        ],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert torch.equal(weights(tmp_path / "torchrun"), weights(tmp_path / "forked"))
 
 
 def test_asked_to_stop_on_one_rank_all_stop_and_go_on_exactly(ranks: Ranks, tmp_path: Path) -> None:

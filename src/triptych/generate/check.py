@@ -1,8 +1,9 @@
 """Checking a file of predictions against the rows it is for.
 
 Hard findings say that the file is wrong: rows missing, doubled or in another order, texts that no one wrote (special
-tokens, broken characters, the prompt again), empty ones. Soft ones say that a text looks odd: far too long, or going
-in circles.
+tokens, broken characters, the prompt's own texts), empty ones. Soft ones say that a text looks odd: far too long,
+going in circles, or the instruction said again. A model may really answer so; but when more than half of all rows have
+their instruction in them, prompts were decoded along with the outputs, and that is hard.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ _KINDS = {
     "empty": (True, "outputs with no visible text"),
     "special": (True, "outputs with special tokens or byte tokens in their text"),
     "broken": (True, "outputs with U+FFFD: bytes that make no character"),
-    "echo": (True, "outputs that repeat their instruction or the prompt's fixed text"),
+    "echo": (True, "outputs that have the prompt in them"),
+    "parrot": (False, "outputs that repeat their instruction"),
     "cut": (False, "outputs that were cut at the most new tokens"),
     "long": (False, f"outputs more than {_FAR_LONGER} times as long as usual"),
     "loop": (False, "outputs that go in circles"),
@@ -135,14 +137,18 @@ def check_predictions(
             found.note("special", row_id)
         if "\ufffd" in text:
             found.note("broken", row_id)
-        if _echoes(text, asked.get(row_id, "")) or any(pattern.search(text) for pattern in prompt_texts):
+        if any(pattern.search(text) for pattern in prompt_texts):
             found.note("echo", row_id)
+        elif _echoes(text, asked.get(row_id, "")):
+            found.note("parrot", row_id)
         if (stopped_by or {}).get(row_id) == "length":
             found.note("cut", row_id)
         if len(text) > max(_LONG_CHARACTERS, _FAR_LONGER * usual):
             found.note("long", row_id)
         if loops(text):
             found.note("loop", row_id)
+    if 2 * len(found.rows.get("parrot", ())) > len(predictions):
+        found.rows["echo"] = [*found.rows.get("echo", ()), *found.rows.pop("parrot")]
     findings = [Finding(k, *_KINDS[k], tuple(found.rows[k])) for k in _KINDS if k in found.rows]
     return Check(len(predictions), tuple(findings))
 

@@ -36,7 +36,7 @@ class Generated:
 
     row_id: str
     text: str
-    """New tokens decoded, special ones left out, cut before a stop text."""
+    """New tokens decoded, special ones and surrounding white space left out, cut before a stop text."""
     n_tokens: int
     """Tokens the model wrote, the one that ended it included."""
     stopped_by: StoppedBy

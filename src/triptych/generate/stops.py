@@ -98,10 +98,11 @@ class Writing:
         assert self.stopped_by is not None
         text = self._text(self.ids)
         if self.stopped_by == "stop_text":
-            text = text[: self._stop_at(text)].rstrip()
+            text = text[: self._stop_at(text)]
         elif self.stopped_by == "length":
             text = text.rstrip("\ufffd")  # the first bytes of a character that was cut
-        return Generated(self._prompt.row_id, text, len(self.ids), self.stopped_by, tuple(self.ids))
+        # a space that begins it stands between prompt and output (`ASSISTANT: …`) and belongs to neither
+        return Generated(self._prompt.row_id, text.strip(), len(self.ids), self.stopped_by, tuple(self.ids))
 
     def _text(self, ids: Sequence[int]) -> str:
         kept = [token for token in ids if token not in self._stop_ids]  # not every stop id is marked as special

@@ -105,6 +105,12 @@ class TuneConfig(BaseModel):
             raise ValueError("patience stops by the points on dev rows: it needs `select: dev` (and data.dev_rows)")
         return self
 
+    @field_validator("activation_checkpointing", mode="before")
+    @classmethod
+    def _yaml_says_on(cls, value: Any) -> Any:
+        """YAML reads a bare `on` as true and a bare `off` as false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
     @property
     def rows_per_step(self) -> int:
         """Rows of one optimizer step."""

@@ -45,11 +45,6 @@ class TuneRows:
     dev: Sequence[Rendered] = ()
     dropped: DroppedRows = DroppedRows()
 
-    def __post_init__(self) -> None:
-        """A caller that only counted what it left out gives the number."""
-        if isinstance(self.dropped, int):
-            object.__setattr__(self, "dropped", DroppedRows(("?",) * self.dropped, (0,) * self.dropped))
-
 
 def select_rows(rendered: Sequence[Rendered], limit: int, policy: LongRows) -> tuple[list[Rendered], DroppedRows]:
     """Part the training rows that fit from those that are too long.
