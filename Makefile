@@ -11,8 +11,8 @@ help:            ## this list
 demo: $(READY)   ## the whole experiment on the bundled model and sample, into runs/demo
 	$(BIN)/triptych run examples/sample.yaml --out runs/demo
 
-test: $(READY)   ## fast tests on the CPU
-	$(BIN)/python -m pytest
+test: $(READY)   ## fast tests on the CPU, a process per core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)  ## real weights, and what takes minutes
 	$(BIN)/python -m pytest -m slow

@@ -1,8 +1,8 @@
 """Ranks of a training. Two ways to start them:
 
-`torchrun … parallel_worker.py FOLDER MODEL CONFIG.json WHAT` is one rank, as a user starts it. Without arguments it is a
-warm process that forks the ranks for each line of JSON that it reads ({"ranks": n, "folder", "model", "config",
-"what"}) with the environment that torchrun would give them, and answers with their exit codes: the same, without start-up.
+`torchrun … parallel_worker.py FOLDER MODEL CONFIG.json WHAT` is one rank, as a user starts it. Without arguments it is
+a warm process that forks the ranks for each line of JSON that it reads ({"ranks": n, "folder", "model", "config",
+"what"}) with the environment that torchrun would give them, and answers with their exit codes: the same, but quicker.
 
 WHAT is `nothing`, `stop` (rank 1 gets SIGTERM in step 5), `ruin` (in step 4 the weights turn NaN on rank 1) or `disk`
 (rank 0 finds the disk full).

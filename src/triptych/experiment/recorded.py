@@ -6,6 +6,7 @@ looked for there, in `--data`, and beside the run's folder, upwards; of several,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +121,12 @@ def _data_section(run: RecordedRun, section: Mapping[str, Any], folder: Path | N
     return {**found, "dir": None}
 
 
+_SAMPLE = re.compile(r"#\d+$")
+
+
 def _place(given: str, facts: Mapping[str, Any], run_folder: Path, folder: Path | None) -> str:
-    path, hash_sign, sample = given.partition("#")  # `rows.jsonl#500` is a sample of the file
+    # `rows.jsonl#500` is a sample of the file
+    path, hash_sign, sample = given.rpartition("#") if _SAMPLE.search(given) else (given, "", "")
     if folder is None and looks_like_hub_id(path) and not Path(path).exists():
         return given
     wanted = facts.get("sha256")

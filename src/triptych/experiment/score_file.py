@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.data import empty_outputs, find_overlap, read_rows, sha256_of_file
+from triptych.data import empty_outputs, find_overlap, read_rows, sha256_of_file, split_sample
 from triptych.errors import ConfigError
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import score_cache
@@ -123,4 +123,5 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
 
 
 def _file(path: str) -> dict[str, str | None]:
-    return {"path": path, "sha256": sha256_of_file(Path(path)) if Path(path).is_file() else None}
+    file = Path(split_sample(path)[0])
+    return {"path": path, "sha256": sha256_of_file(file) if file.is_file() else None}

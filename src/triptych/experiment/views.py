@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from triptych.data import SAMPLE, Dataset, Row, load_dataset
+from triptych.data import SAMPLE, Dataset, Row, is_there, load_dataset, split_sample
 from triptych.errors import DataError, ModelError
 from triptych.experiment.cells import NEAREST, CellSpec, TrainingSpec, demo_pool, grid, needs_train, trainings
 from triptych.experiment.config import ExperimentConfig
@@ -97,13 +97,14 @@ def read_data(config: ExperimentConfig, watcher: Watcher | None = None) -> Datas
         DataError: a file or a row is unusable.
     """
     given = config.data
+    train = given.train if needs_train(config) or _train_is_there(config) else None
     return load_dataset(
-        train=given.train if needs_train(config) or _train_is_there(config) else None,
+        train=train,
         test=given.test,
         folder=given.dir,
-        train_rows=given.train_rows,
+        train_rows=given.train_rows if train else None,
         test_rows=given.test_rows,
-        dev_rows=given.dev_rows,
+        dev_rows=given.dev_rows if train else 0,
         seed=given.seed,
         strict=given.strict,
         columns=given.columns,
@@ -114,7 +115,7 @@ def read_data(config: ExperimentConfig, watcher: Watcher | None = None) -> Datas
 
 def _train_is_there(config: ExperimentConfig) -> bool:
     folder = config.data.dir
-    return folder == SAMPLE or (Path(folder or ".") / config.data.train).exists()
+    return folder == SAMPLE or is_there(split_sample(Path(folder or ".") / config.data.train)[0])
 
 
 def longest_rendering(config: ExperimentConfig, profile: TokenizerProfile) -> int:

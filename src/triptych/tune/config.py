@@ -21,7 +21,7 @@ Recompute = Literal["auto", "on", "off"]
 class TuneConfig(BaseModel):
     """Defaults are a sound start for a few hundred to a few thousand short rows; `preset: study` is the study's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     preset: Preset | None = None
     """Defaults by name; keys that are set win. What is recorded are the resolved values."""
