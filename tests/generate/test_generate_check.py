@@ -81,10 +81,10 @@ def test_what_is_no_fault(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["請把這一句翻譯成文言文：春眠不覺曉2。春曉", "好的，請把這一句，翻譯成文言文 春眠不覺曉2"]
 )
-def test_an_instruction_said_again_is_odd_and_the_rule_is_a_mistake(text: str) -> None:
+def test_an_instruction_said_again_fails_and_as_the_rule_it_is_an_echo(text: str) -> None:
     check = check_predictions(with_text(text), ROWS)
     assert found(check) == {"parrot": ("r2",)}
-    assert check.ok
+    assert not check.ok
     decoded = [(row.id, f"{row.instruction} 春曉") for row in ROWS]
     assert found(check_predictions(decoded[:3] + GOOD[3:], ROWS)) == {"parrot": ("r0", "r1", "r2")}
     check = check_predictions(decoded[:4] + GOOD[4:], ROWS)

@@ -72,7 +72,7 @@ _KINDS = {
     "special": (True, "outputs with special tokens or byte tokens in their text"),
     "broken": (True, "outputs with U+FFFD: bytes that make no character"),
     "echo": (True, "outputs that have the prompt in them"),
-    "parrot": (False, "outputs that repeat their instruction"),
+    "parrot": (True, "outputs that repeat their instruction"),
     "cut": (False, "outputs that were cut at the most new tokens"),
     "long": (False, f"outputs more than {_FAR_LONGER} times as long as usual"),
     "loop": (False, "outputs that go in circles"),
