@@ -24,6 +24,7 @@ from triptych.records.store import (
     read_json,
     read_record,
     read_run,
+    sweep,
     write_items,
     write_json,
     write_text,
@@ -266,3 +267,17 @@ def test_texts_that_are_not_there_are_empty_and_torn_ones_an_error(tmp_path: Pat
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="torn"):
         read_rows_shown(tmp_path / "rows.parquet")
+
+
+def test_what_a_killed_writer_left_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    cells = tmp_path / "cells"
+    cells.mkdir()
+    dead = [tmp_path / f".run.lock.json.{gone.pid}.tmp", cells / f".a.json.{gone.pid}.tmp"]
+    kept = [tmp_path / f".run.lock.json.{os.getpid()}.tmp", tmp_path / "notes.tmp", tmp_path / ".notes.tmp"]
+    for path in (*dead, *kept):
+        path.write_text("half")
+    sweep(tmp_path)
+    assert not any(path.exists() for path in dead)
+    assert all(path.exists() for path in kept)

@@ -24,6 +24,7 @@ from triptych.models import identify, load_profile
 from triptych.progress import Watcher
 from triptych.prompts import Template
 from triptych.records.lock import hold_to
+from triptych.records.store import sweep
 
 __all__ = ["Prepared", "prepare"]
 
@@ -73,6 +74,8 @@ def prepare(
     for warning in data.warnings:
         watcher.say(f"warning: {warning}")
     identity = identify(config.model.spec())
+    if writes:
+        sweep(folder.path)
     if fresh:
         folder.clear()
     elif writes and folder.lock.exists() and not folder.holds_work():

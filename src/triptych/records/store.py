@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "read_json",
     "read_record",
     "read_run",
+    "sweep",
     "write_bytes",
     "write_items",
     "write_json",
@@ -29,6 +31,7 @@ __all__ = [
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
@@ -51,6 +54,16 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed while writing left in a folder: the temporary neighbours of its files."""
+    import psutil
+
+    for path in folder.rglob(".*.tmp"):
+        owner = _TEMPORARY.fullmatch(path.name)
+        if owner and path.is_file() and not psutil.pid_exists(int(owner[1])):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
