@@ -4,7 +4,7 @@
     remembered   the same model, dtype and device were timed here before (`rates.json` in the cache)
     assumed      torch's matrix products were timed for a third of a second; real passes reach a part of that
 
-The last is rough: between half and twice the truth on machines it was tried on.
+The last is a rough guess, tried on one machine only.
 """
 
 from __future__ import annotations
