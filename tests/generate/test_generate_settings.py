@@ -22,6 +22,8 @@ from triptych.generate.settings import GenerationSettings
         ({"temperature": 1.0, "top_p": 1.1}, "--top-p"),
         ({"temperature": 1.0, "top_k": -1}, "--top-k"),
         ({"beams": 0}, "--beams"),
+        ({"no_repeat_ngram": -1}, "--no-repeat-ngram"),
+        ({"no_repeat_ngram": 1}, "--no-repeat-ngram"),
         ({"top_p": 0.5}, "--top-p"),
         ({"top_k": 5}, "--top-k"),
         ({"beams": 2, "temperature": 1.0}, "--beams, --temperature"),
@@ -42,6 +44,7 @@ def test_the_default_is_greedy() -> None:
         "top_p": 1.0,
         "top_k": 0,
         "beams": 1,
+        "no_repeat_ngram": 0,
         "seed": 0,
         "stop_patterns": [],
     }

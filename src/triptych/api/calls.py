@@ -201,6 +201,7 @@ def predict(
     top_p: float = 1.0,
     top_k: int = 0,
     beams: int = 1,
+    no_repeat_ngram: int = 0,
     stop: Sequence[str] = (),
     quantize: Quantize = "nf4",
     dtype: Dtype = "auto",
@@ -229,6 +230,7 @@ def predict(
         top_p: draw from the likeliest tokens that make up so much.
         top_k: draw from so many likeliest tokens; 0 for all.
         beams: beam search with so many beams.
+        no_repeat_ngram: never write so many tokens in a row that prompt or output has already; 0 for no rule.
         stop: texts that end a row where they begin.
         quantize: how the base is quantized.
         dtype: compute dtype.
@@ -268,6 +270,7 @@ def predict(
                 top_p=top_p,
                 top_k=top_k,
                 beams=beams,
+                no_repeat_ngram=no_repeat_ngram,
                 seed=seed if temperature else 0,
                 stop_patterns=tuple(re.escape(text) for text in stop),
             ),

@@ -46,6 +46,9 @@ def predict(
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that make up so much.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0: all.")] = 0,
     beams: Annotated[int, typer.Option(help="Beam search with so many beams.")] = 1,
+    no_repeat_ngram: Annotated[
+        int, typer.Option(help="Never write so many tokens in a row that prompt or output has already; 0: no rule.")
+    ] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End a row where this text begins; may be repeated.")] = None,
     stop_texts: Annotated[bool, typer.Option(help="End a row where the prompt's own fixed texts begin again.")] = True,
     quantize: Annotated[Literal["nf4", "int8", "none"], typer.Option(help="How the base is quantized.")] = "nf4",
@@ -91,6 +94,7 @@ def predict(
             top_p=top_p,
             top_k=top_k,
             beams=beams,
+            no_repeat_ngram=no_repeat_ngram,
             seed=seed if temperature else 0,
             stop_patterns=tuple(re.escape(text) for text in stop or ()),
         ),

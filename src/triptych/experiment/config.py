@@ -88,6 +88,8 @@ class GenerateConfig(Section):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
     beams: int = Field(1, ge=1)
+    no_repeat_ngram: int = Field(0, ge=0)
+    """Never write so many tokens in a row that the row's prompt or output has already; 0 for no rule."""
     seed: int = Field(0, ge=0)
     """Of drawn tokens."""
     stop_texts: bool = True

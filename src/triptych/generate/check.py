@@ -1,9 +1,9 @@
 """Checking a file of predictions against the rows it is for.
 
 Hard findings say that the file is wrong: rows missing, doubled or in another order, texts that no one wrote (special
-tokens, broken characters, the prompt's own texts), empty ones. Soft ones say that a text looks odd: far too long,
-going in circles, or the instruction said again. A model may really answer so; but when more than half of all rows have
-their instruction in them, prompts were decoded along with the outputs, and that is hard.
+tokens, broken characters, the prompt's own texts, the instruction said again), empty ones. When more than half of all
+rows have their instruction in them, prompts were decoded along with the outputs, and it is called so. Soft findings say
+that a text looks odd: far too long, cut, or going in circles. A model may really answer so.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -32,11 +32,16 @@ class Chooser:
         self._seed, self._row_ids = settings.seed, row_ids
         self._generators: dict[int, torch.Generator] = {}
 
-    def __call__(self, hidden: Tensor, rows: Sequence[int]) -> list[int]:
-        """hidden [N, C] of the rows with these N indices -> their next tokens."""
+    def __call__(
+        self, hidden: Tensor, rows: Sequence[int], banned: Sequence[Collection[int]] | None = None
+    ) -> list[int]:
+        """hidden [N, C] of the rows with these N indices -> their next tokens, none of them banned for its row."""
+        pairs = [(at, token) for at, tokens in enumerate(banned or ()) for token in sorted(tokens)]
         if self._warpers is None:
-            return self._likeliest(hidden)
+            return self._likeliest(hidden, pairs)
         logits = self._head.logits(hidden, slice(None))
+        for at, token in pairs:
+            logits[at, token] = float("-inf")
         shares = self._warpers(torch.empty(len(rows), 0, dtype=torch.long), logits).softmax(-1).cpu()
         return [self._draw(share, row) for share, row in zip(shares, rows, strict=True)]
 
@@ -45,12 +50,16 @@ class Chooser:
             self._generators[row] = generator_of(self._seed, self._row_ids[row])
         return int(torch.multinomial(shares, 1, generator=self._generators[row]))
 
-    def _likeliest(self, hidden: Tensor) -> list[int]:
+    def _likeliest(self, hidden: Tensor, banned: Sequence[tuple[int, int]]) -> list[int]:
         """The first of the largest logits, as argmax over all of them at once would find it."""
         best = torch.full((hidden.shape[0],), float("-inf"), device=hidden.device)
         token = torch.zeros(hidden.shape[0], dtype=torch.long, device=hidden.device)
         for start in range(0, self._head.weight.shape[0], _CHUNK_COLUMNS):
-            top, at = self._head.logits(hidden, slice(start, start + _CHUNK_COLUMNS)).max(1)
+            logits = self._head.logits(hidden, slice(start, start + _CHUNK_COLUMNS))
+            for row, column in banned:
+                if start <= column < start + _CHUNK_COLUMNS:
+                    logits[row, column - start] = float("-inf")
+            top, at = logits.max(1)
             better = top > best
             best, token = torch.where(better, top, best), torch.where(better, at + start, token)
         found: list[int] = token.tolist()

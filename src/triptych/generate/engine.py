@@ -151,7 +151,8 @@ class _Writer:
         rows = list(wave)
         writing = [self._begin(row) for row in rows]
         while True:
-            tokens = choose(hidden, rows)
+            banned = [row.banned() for row in writing] if self.settings.no_repeat_ngram else None
+            tokens = choose(hidden, rows, banned)
             for row, token in zip(writing, tokens, strict=True):
                 if row.stopped_by is None and row.add(token):
                     self.done(row.done())

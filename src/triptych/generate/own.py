@@ -33,6 +33,7 @@ def own_generate(
         num_beams=settings.beams,
         eos_token_id=list(stop_ids),
         pad_token_id=pad,
+        no_repeat_ngram_size=settings.no_repeat_ngram,
         **(drawing if settings.temperature else {}),
     )
     longest = max(len(prompt.ids) for prompt in prompts)

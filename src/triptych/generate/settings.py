@@ -62,6 +62,8 @@ class GenerationSettings:
     top_k: int = 0
     """0: all tokens."""
     beams: int = 1
+    no_repeat_ngram: int = 0
+    """No stretch of so many tokens is written that the row's prompt or output has already; 0: no rule."""
     seed: int = 0
     """Of drawing. Each row draws from (seed, row id) alone, whatever is computed with it."""
     stop_patterns: tuple[str, ...] = ()
@@ -76,6 +78,7 @@ class GenerationSettings:
             "top_p": (not 0 < self.top_p <= 1, "above 0, at most 1"),
             "top_k": (self.top_k < 0, "0 (all) or more"),
             "beams": (self.beams < 1, "1 or more"),
+            "no_repeat_ngram": (self.no_repeat_ngram < 0 or self.no_repeat_ngram == 1, "0 (off), or 2 or more"),
         }
         for name, (bad, expected) in wrong.items():
             if bad:

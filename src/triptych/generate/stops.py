@@ -7,9 +7,10 @@ tells where one is over, so it ends there.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from triptych.generate.repeats import Repeats
 from triptych.generate.settings import Generated, GenerationSettings, Prompt, StoppedBy
 from triptych.prompts import Template
 
@@ -64,7 +65,7 @@ class Writing:
     Args:
         prompt: what is continued.
         limit: most new tokens.
-        settings: for its stop patterns.
+        settings: for its stop patterns, and whether stretches may be repeated.
         tokenizer: the model's own.
     """
 
@@ -72,12 +73,15 @@ class Writing:
         self._prompt, self._limit, self._tokenizer = prompt, limit, tokenizer
         self._stop_ids = frozenset(prompt.stop_ids)
         self._patterns = [re.compile(pattern) for pattern in settings.stop_patterns]
+        self._repeats = Repeats(settings.no_repeat_ngram, prompt.ids) if settings.no_repeat_ngram else None
         self.ids: list[int] = []
         self.stopped_by: StoppedBy | None = None
 
     def add(self, token: int) -> bool:
         """Take the next token; True when the row is over."""
         self.ids.append(token)
+        if self._repeats:
+            self._repeats.add(token)
         if token in self._stop_ids:
             self.stopped_by = "eos"
         elif self._patterns and self._stop_at(self._text(self.ids[-_TAIL:])) is not None:
@@ -85,6 +89,10 @@ class Writing:
         elif len(self.ids) >= self._limit:
             self.stopped_by = "length"
         return self.stopped_by is not None
+
+    def banned(self) -> Collection[int]:
+        """Tokens that may not come next."""
+        return self._repeats.banned() if self._repeats else ()
 
     def take(self, tokens: Sequence[int]) -> None:
         """Take tokens until the row is over; the rest is not its own."""
