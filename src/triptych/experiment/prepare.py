@@ -124,6 +124,7 @@ def _check_rows(
         profile,
         max_tokens=longest_rendering(config, profile),
         demonstrations=demonstrations,
+        watcher=watcher,
     )
     checks = run_checks(views, adapters=adapter_facts(config, folder.path))
     require(checks)

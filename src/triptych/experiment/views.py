@@ -21,7 +21,7 @@ from triptych.experiment.cells import NEAREST, CellSpec, TrainingSpec, demo_pool
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.showing import BY_VECTORS, Demonstrations, render_cell, render_training
 from triptych.models import TokenizerProfile
-from triptych.progress import Watcher
+from triptych.progress import Advance, Silent, Watcher
 from triptych.prompts import Order, Rendered, Template
 
 __all__ = ["Pair", "View", "Views", "longest_rendering", "read_data", "spread", "view_experiment"]
@@ -145,6 +145,7 @@ def view_experiment(
     *,
     max_tokens: int,
     demonstrations: Demonstrations | None = None,
+    watcher: Watcher | None = None,
 ) -> Views:
     """Render all cells and trainings.
 
@@ -155,19 +156,22 @@ def view_experiment(
         profile: the model's tokenizer.
         max_tokens: longest rendering: the experiment's limit, or the model's context where that is shorter.
         demonstrations: the run's own, so that what it built to choose them is built once.
+        watcher: told of progress.
 
     Raises:
         ModelError: a prompt has no tokens and the model has no BOS.
     """
     shown = demonstrations or Demonstrations(demo_pool(data), config.strategies.demos)
     blind = [cell.name for cell in grid(config) if cell.k and cell.select in BY_VECTORS]
-    cells = [
-        _cell(cell, data.test, shown, templates, profile, max_tokens) for cell in grid(config) if cell.name not in blind
-    ]
+    seen_cells = [cell for cell in grid(config) if cell.name not in blind]
     seen = [t for t in trainings(config) if not (t.k and t.select in BY_VECTORS)]
     blind += [f"training {t.name}" for t in trainings(config) if t not in seen]
     longest = min(max_tokens, config.tune.max_tokens)
-    trained = [_training(t, data.train, shown, templates, profile, longest) for t in seen]
+    n_rows = len(seen_cells) * min(len(data.test), MOST_ROWS)
+    n_rows += sum(min(len(data.train), _most_of(t)) for t in seen)
+    with (watcher or Silent()).phase("checking rows", n_rows) as advance:
+        cells = [_cell(cell, data.test, shown, templates, profile, max_tokens, advance) for cell in seen_cells]
+        trained = [_training(t, data.train, shown, templates, profile, longest, advance) for t in seen]
     pairs = [pair for t in seen for pair in _pairs(t, data, shown, templates, profile, longest)]
     return Views(data, templates, profile, (*cells, *trained), tuple(pairs), tuple(trainings(config)), tuple(blind))
 
@@ -185,11 +189,12 @@ def _cell(
     templates: Mapping[str, Template],
     profile: TokenizerProfile,
     max_tokens: int,
+    advance: Advance,
 ) -> View:
     def one(row: Row, limit: int) -> Rendered:
         return render_cell(cell, [row], shown, templates, profile, max_tokens=limit).rows[0]
 
-    kept, rendered, too_long = _each(spread(rows, MOST_ROWS), one, max_tokens)
+    kept, rendered, too_long = _each(spread(rows, MOST_ROWS), one, max_tokens, advance)
     return View(cell.name, cell.prompt, kept, rendered, len(rows), max_tokens, too_long, cell=cell)
 
 
@@ -200,20 +205,24 @@ def _training(
     templates: Mapping[str, Template],
     profile: TokenizerProfile,
     max_tokens: int,
+    advance: Advance,
 ) -> View:
     template = templates[training.prompt]
 
     def one(row: Row, _: int) -> Rendered:  # as training does: whole, or not at all
         return render_training(training, [row], shown, template, profile, max_tokens=_NO_LIMIT)[0]
 
-    looked_at = spread(rows, MOST_WITH_DEMOS if training.k else MOST_ROWS)
-    kept, rendered, too_long = _each(looked_at, one, max_tokens)
+    kept, rendered, too_long = _each(spread(rows, _most_of(training)), one, max_tokens, advance)
     name = f"training {training.name}"
     return View(name, training.prompt, kept, rendered, len(rows), max_tokens, too_long, training=training)
 
 
+def _most_of(training: TrainingSpec) -> int:
+    return MOST_WITH_DEMOS if training.k else MOST_ROWS
+
+
 def _each(
-    rows: Sequence[Row], one: Callable[[Row, int], Rendered], max_tokens: int
+    rows: Sequence[Row], one: Callable[[Row, int], Rendered], max_tokens: int, advance: Advance
 ) -> tuple[tuple[Row, ...], tuple[Rendered, ...], tuple[str, ...]]:
     kept: list[Row] = []
     rendered: list[Rendered] = []
@@ -228,6 +237,7 @@ def _each(
         else:
             kept.append(row)
             rendered.append(found)
+        advance(1)
     return tuple(kept), tuple(rendered), tuple(too_long)
 
 

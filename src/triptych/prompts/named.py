@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ __all__ = ["catalogue", "find_template", "template_from_text"]
 
 def catalogue() -> dict[str, Template]:
     """The prompts that ship, by name."""
+    return dict(_catalogue())
+
+
+@cache
+def _catalogue() -> dict[str, Template]:
     folder = files("triptych.prompts") / "catalogue"  # as a package it would take this function's name
     found = {}
     for entry in sorted(folder.iterdir(), key=lambda e: e.name.removesuffix(".yaml")):

@@ -132,11 +132,12 @@ class Selector:
         drawn = self.select in _DRAWN
         draws = self._draws_for(row) if drawn else None
         among = range(len(self._rows)) if draws is None else draws.positions
-        left = len(among) - len(excluded.intersection(among))
+        shut = excluded if draws is None else excluded & draws.numbers.keys()
+        left = len(among) - len(shut)
         if left < k:
             raise self._too_few(row, k, left)
         if draws is not None:
-            without = {draws.numbers[position] for position in excluded if position in draws.numbers}
+            without = {draws.numbers[position] for position in shut}
             numbers = drawn_positions(len(among), k, seed=seed, draw=self.draw, row_id=row.id, without=without)
             positions, nearness = [among[number] for number in numbers], None
         else:
