@@ -39,7 +39,12 @@ whatever the gradient's size. Measured (1e-4, third step, seed 0): 3.985 in floa
 blocks in float32, as (a) has them, 4.054 with these in bfloat16, as the others have them."""
 
 Settings = dict[str, Any]
-START: Settings = {"base": "dequantized", "config": {"gradient_checkpointing": False}}
+START: dict[str, Settings] = {
+    "bfloat16": {"base": "dequantized", "config": {"gradient_checkpointing": False}},
+    # TRL's autocast to bfloat16 only costs time on a processor without units for it
+    "float32": {"base": "dequantized", "config": {"gradient_checkpointing": False, "bf16": False}},
+}
+"""Where the search for TRL's best settings begins, by what the processor multiplies fastest."""
 SHAPES: dict[str, Settings] = {
     "batch 16": {"batch_size": 16},
     "batch 8, like lengths together": {"batch_size": 8, "sorted": True},
@@ -48,12 +53,19 @@ SHAPES: dict[str, Settings] = {
     "batch 16, padding_free": {"batch_size": 16, "config": {"padding_free": True}},
 }
 """How a step's rows are batched; accumulated to the same step."""
-SWITCHES: dict[str, Settings] = {
-    "attention eager": {"attention": "eager"},
-    "float32 products in bfloat16": {"fp32_products_in_bf16": True},
-    "no autocast": {"config": {"bf16": False}},
-    "one loader process": {"config": {"dataloader_num_workers": 1}},
-    "NF4 base": {"base": "nf4"},
+SWITCHES: dict[str, dict[str, Settings]] = {
+    "bfloat16": {
+        "attention eager": {"attention": "eager"},
+        "float32 products in bfloat16": {"fp32_products_in_bf16": True},
+        "no autocast": {"config": {"bf16": False}},
+        "one loader process": {"config": {"dataloader_num_workers": 1}},
+        "NF4 base": {"base": "nf4"},
+    },
+    "float32": {
+        "attention eager": {"attention": "eager"},
+        "autocast to bfloat16": {"config": {"bf16": True}},
+        "one loader process": {"config": {"dataloader_num_workers": 1}},
+    },
 }
 """Tried one after another on the best so far, and kept where they are faster by more than 5 %."""
 
@@ -98,15 +110,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="triptych-bench-") as name:
         folder = Path(name)
         rows = read_training_rows(options.data, max(ROWS, options.rows_per_step * (options.steps + 1)))
-        bases, start = prepare_bases(folder), save_start(folder / "start", config)
+        bases, start = prepare_bases(folder, options.dtype), save_start(folder / "start", config)
         job = write_job(folder / "job.json", rows, config, options.steps + 1, bases, start)
         short = write_job(folder / "calibration.json", rows, config, options.calibration_steps + 1, bases, start)
         print(
-            f"{describe(json.loads(job.read_text(encoding='utf-8')))}; load {os.getloadavg()[0]:.1f} before", flush=True
+            f"{describe(json.loads(job.read_text(encoding='utf-8')))}; base in {bases.dtype} where that is free to "
+            f"choose; load {os.getloadavg()[0]:.1f} before",
+            flush=True,
         )
         best, tried = {}, []
         if {"trl-best", "trl-patched"} & set(chosen):
-            best, tried = (options.trl_settings, []) if options.trl_settings else calibrate(short, options)
+            best, tried = (options.trl_settings, []) if options.trl_settings else calibrate(short, bases.dtype, options)
         results = [measure(name, job, best, options) for name in chosen]
     show_agreement(results)
     show_speed(results)
@@ -125,6 +139,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=1e-4, help="constant")
     parser.add_argument("--seed", type=int, default=0, help="of the rows of each step and of the adapter")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--dtype",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="of ours and of TRL's best; auto: bfloat16 where the processor has units for it",
+    )
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, help="some of the contestants")
     parser.add_argument("--calibration-steps", type=int, default=1, help="timed steps of each of TRL's settings tried")
     parser.add_argument("--trl-settings", type=json.loads, help="TRL's best settings as printed before: none are tried")
@@ -149,7 +169,7 @@ def describe(job: dict[str, Any]) -> str:
     )
 
 
-def calibrate(job: Path, options: argparse.Namespace) -> tuple[Settings, list[tuple[str, float | None]]]:
+def calibrate(job: Path, dtype: str, options: argparse.Namespace) -> tuple[Settings, list[tuple[str, float | None]]]:
     """TRL's best settings here: the best shape of batches, then each switch that makes it faster."""
     tried: list[tuple[str, float | None]] = []
 
@@ -165,10 +185,11 @@ def calibrate(job: Path, options: argparse.Namespace) -> tuple[Settings, list[tu
         print(f"TRL, {name}: {found:.2f} s a step", file=sys.stderr, flush=True)
         return found
 
-    timed = {name: seconds(name, merged(START, settings)) for name, settings in SHAPES.items()}
+    start = START[dtype]
+    timed = {name: seconds(name, merged(start, settings)) for name, settings in SHAPES.items()}
     kept = [min(timed, key=lambda name: timed[name])]
-    best, fastest = merged(START, SHAPES[kept[0]]), timed[kept[0]]
-    for name, switch in SWITCHES.items():
+    best, fastest = merged(start, SHAPES[kept[0]]), timed[kept[0]]
+    for name, switch in SWITCHES[dtype].items():
         if (found := seconds(f"{kept[0]} + {name}", merged(best, switch))) < 0.95 * fastest:
             best, fastest = merged(best, switch), found
             kept.append(name)

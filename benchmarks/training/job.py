@@ -18,6 +18,7 @@ from typing import Any
 
 from triptych.data import read_rows, take
 from triptych.models import ModelSpec, attach_adapter, load_model, load_profile, save_adapter
+from triptych.models.device import choose_device, choose_dtype
 from triptych.models.gguf import demo_gguf, unpack_gguf
 from triptych.prompts import Rendered, find_template, render
 from triptych.tune import TuneConfig, learning_rate
@@ -36,17 +37,20 @@ class Bases:
     plain: str
     """As published (bfloat16); who loads it quantizes it."""
     dequantized: str
-    """bfloat16 values equal to what NF4 dequantizes to: the same function as the quantized base."""
+    """Values equal to what NF4 dequantizes to, in `dtype`: the same function as the quantized base."""
+    dtype: str
+    """What this machine multiplies fastest: `float32` or `bfloat16`."""
 
 
-def prepare_bases(folder: Path) -> Bases:
-    """The demo model, as it is and with NF4's values."""
-    dequantized = folder / "base-dequantized"
+def prepare_bases(folder: Path, dtype: str = "auto") -> Bases:
+    """The demo model, as it is and with NF4's values in a dtype (`auto`: the one Triptych would choose here)."""
+    dtype, _ = choose_dtype(dtype, choose_device("cpu"))
+    dequantized = folder / f"base-dequantized-{dtype}"
     if not (dequantized / "config.json").is_file():
-        loaded = load_model(ModelSpec("demo", quantize="nf4", dtype="bfloat16", hold="dequantized", threads=1))
+        loaded = load_model(ModelSpec("demo", quantize="nf4", dtype=dtype, hold="dequantized", threads=1))
         loaded.model.save_pretrained(dequantized)
         loaded.profile.tokenizer.save_pretrained(dequantized)
-    return Bases(str(unpack_gguf(demo_gguf())), str(dequantized))
+    return Bases(str(unpack_gguf(demo_gguf())), str(dequantized), dtype)
 
 
 def read_training_rows(data: Path, n: int | None) -> list[Rendered]:

@@ -5,7 +5,7 @@
     python benchmarks/training/quality.py --compare --seeds 0 1 2 --out DIR
 
 Both train on the same rows in the same order, 16 a step, from the same adapter, with the same rate at every step
-(cosine with warm-up), AdamW and clipping. TRL's side runs on the base dequantized once to bfloat16: its values equal
+(cosine with warm-up), AdamW and clipping. TRL's side runs on the base dequantized once: its values equal
 NF4's (tested bit by bit), so it is the same function, and many times faster than bitsandbytes' CPU kernels. It is
 also given its own GPU path of taking only unmasked positions to the vocabulary head (see `worker.py`), which changes
 its speed, not its loss. Both adapters are scored by Triptych's own scorer on the NF4 base: one definition of the
@@ -34,12 +34,15 @@ from triptych.records.store import write_json
 from triptych.tune import TuneConfig, TuneRows, tune
 
 FRAMEWORKS = ("ours", "trl")
-TRL_SETTINGS = {
-    "base": "dequantized",
-    "batch_size": 4,
-    "sorted": True,
-    "scored_positions_only": True,
-    "config": {"gradient_checkpointing": False},
+TRL_SETTINGS: dict[str, dict[str, Any]] = {
+    dtype: {
+        "base": "dequantized",
+        "batch_size": 4,
+        "sorted": True,
+        "scored_positions_only": True,
+        "config": {"gradient_checkpointing": False, "bf16": dtype == "bfloat16"},
+    }
+    for dtype in ("float32", "bfloat16")
 }
 
 BUDGET = ("r", "alpha", "dropout", "target_modules", "epochs", "lr", "schedule", "warmup", "batch_size", "accumulation")
@@ -60,6 +63,7 @@ def main() -> None:
     parser.add_argument("--alpha", type=float, default=16.0)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="of the base")
     parser.add_argument("--max-steps", type=int, help="TRL: only the first steps of the same schedule, to try it")
     parser.add_argument("--bench-python", default=str(ROOT / ".bench-venv/bin/python"), help="interpreter with TRL")
     parser.add_argument("--out", type=Path, default=Path("runs/quality"), help="a folder per framework and seed")
@@ -79,12 +83,12 @@ def train_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = read_training_rows(options.data, options.rows)
     if len(rows) % options.batch_size:
         raise SystemExit(f"--rows {options.rows} is not a multiple of {options.batch_size}: steps would differ in rows")
-    bases = prepare_bases(options.out)
+    bases = prepare_bases(options.out, options.dtype)
     results = []
     for seed in options.seeds:
         folder = options.out / f"{options.framework}-seed-{seed}"
         config = config_of(options, seed)
-        if (done := finished(folder, config, options)) is not None:
+        if (done := finished(folder, config, bases, options)) is not None:
             say(f"{folder} is finished: skipped")
             results.append(done)
             continue
@@ -98,7 +102,8 @@ def train_all(options: argparse.Namespace) -> list[dict[str, Any]]:
             "rows": options.rows,
             "settings": config.model_dump(mode="json"),
             **trained,
-            **score(folder, options),
+            "dtype": bases.dtype,
+            **score(folder, bases, options),
         }
         write_json(folder / "result.json", result)
         say(f"{options.framework} seed {seed}: public-test ppl_mean {result['ppl_mean']:.4f}")
@@ -124,20 +129,21 @@ def config_of(options: argparse.Namespace, seed: int) -> TuneConfig:
     )
 
 
-def finished(folder: Path, config: TuneConfig, options: argparse.Namespace) -> dict[str, Any] | None:
+def finished(folder: Path, config: TuneConfig, bases: Bases, options: argparse.Namespace) -> dict[str, Any] | None:
     """The result that is there already, if it is of the same training."""
     path = folder / "result.json"
     if not path.is_file():
         return None
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if facts(result) != facts({"settings": config.model_dump(mode="json"), "rows": options.rows}):
+    asked = {"settings": config.model_dump(mode="json"), "rows": options.rows, "dtype": bases.dtype}
+    if facts(result) != facts(asked):
         raise SystemExit(f"{path} is of another training: choose another --out, or remove the folder")
     return result
 
 
 def facts(result: dict[str, Any]) -> list[Any]:
     """What has to be the same for two trainings to be comparable."""
-    return [result["rows"], *(result["settings"][key] for key in BUDGET)]
+    return [result["rows"], result["dtype"], *(result["settings"][key] for key in BUDGET)]
 
 
 def train_trl(
@@ -147,11 +153,12 @@ def train_trl(
     steps = options.max_steps or config.total_steps(len(rows))
     start = save_start(folder / "start", config)
     job = write_job(folder / "job.json", rows, config, steps, bases, start, adapter=str(folder / "adapter"))
-    records = run_worker("trl", job, options.bench_python, options.threads, TRL_SETTINGS)
+    settings = TRL_SETTINGS[bases.dtype]
+    records = run_worker("trl", job, options.bench_python, options.threads, settings)
     return {
         "losses": [record["loss"] for record in records[:-1]],
         "seconds": sum(record["seconds"] for record in records[:-1]),
-        "trl": TRL_SETTINGS,
+        "trl": settings,
         **records[-1],
     }
 
@@ -160,7 +167,7 @@ def train_ours(
     rows: list[Rendered], config: TuneConfig, bases: Bases, folder: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Triptych's own loop, on the base it would choose itself."""
-    loaded = load_model(ModelSpec("demo", quantize="nf4", dtype="bfloat16", threads=options.threads))
+    loaded = load_model(ModelSpec("demo", quantize="nf4", dtype=bases.dtype, threads=options.threads))
     say(f"ours seed {config.seed}: {config.total_steps(len(rows))} steps, log in {folder / 'log.jsonl'}")
     template = find_template("default")
     about = {"base_weights_sha256": loaded.weights_sha256, "base_model": "demo", "prompt_sha256": template.sha256}
@@ -169,13 +176,13 @@ def train_ours(
     return {"losses": [json.loads(line)["loss"] for line in log], "seconds": result.summary.seconds}
 
 
-def score(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def score(folder: Path, bases: Bases, options: argparse.Namespace) -> dict[str, Any]:
     """The public test set, by Triptych's own scorer, in a process of its own."""
     out = folder / "scores.json"
     began = time.perf_counter()
     command = [str(Path(sys.executable).with_name("triptych")), "score", "--model", "demo", "--quantize", "nf4"]
     command += ["--adapter", str(folder / "adapter"), "--data", str(options.data / "public_test.json")]
-    command += ["--dtype", "bfloat16", "--threads", str(options.threads), "--no-cache", "--out", str(out)]
+    command += ["--dtype", bases.dtype, "--threads", str(options.threads), "--no-cache", "--out", str(out)]
     subprocess.run(command, check=True, stdout=sys.stderr)
     aggregate = json.loads(out.read_text(encoding="utf-8"))["aggregate"]
     say(f"scored in {time.perf_counter() - began:.0f} s")

@@ -67,7 +67,7 @@ class Search:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.loaded = load_model(ModelSpec("demo", quantize="nf4", dtype="bfloat16", threads=options.threads))
+        self.loaded = load_model(ModelSpec("demo", quantize="nf4", dtype="auto", threads=options.threads))
         self.scorer = Scorer(self.loaded)
         rest, dev = split_dev(read_rows(options.data / "train.json"), options.dev_rows, seed=0)
         self.train, self.dev = self.rendered(take(rest, options.rows, seed=0)), self.rendered(dev)

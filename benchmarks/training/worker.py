@@ -139,7 +139,8 @@ def trl(job: Job, settings: dict[str, Any], report: Report) -> dict[str, Any]:
     if settings["base"] == "nf4":
         base = quantized_base(folder, attention)
     else:
-        base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation=attention)
+        dtype = getattr(torch, job["bases"]["dtype"])
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
     model = PeftModel.from_pretrained(base, job["start"], is_trainable=True)
     tokenizer = AutoTokenizer.from_pretrained(job["bases"]["dequantized"])
     trainer = _trainer(job, settings, model, tokenizer, report)
@@ -253,9 +254,8 @@ def ours(job: Job, settings: dict[str, Any], report: Report) -> dict[str, Any]:
     for step, indices in enumerate(job["steps"]):
         assert rows_of_step(step, len(rows), config.rows_per_step, config.seed) == indices
     threads = int(os.environ["OMP_NUM_THREADS"])
-    loaded = load_model(
-        ModelSpec(job["bases"]["plain"], quantize="nf4", dtype="bfloat16", hold=settings["hold"], threads=threads)
-    )
+    base, dtype = job["bases"]["plain"], job["bases"]["dtype"]
+    loaded = load_model(ModelSpec(base, quantize="nf4", dtype=dtype, hold=settings["hold"], threads=threads))
     folder = Path(tempfile.mkdtemp(prefix="ours-"))
 
     class FromLog(Silent):
