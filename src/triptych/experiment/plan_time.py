@@ -4,7 +4,8 @@
     remembered   the same model, dtype and device were timed here before (`rates.json` in the cache)
     assumed      torch's matrix products were timed for a third of a second; real passes reach a part of that
 
-The last is a rough guess, tried on one machine only.
+The last is a rough guess, tried on two machines only: one with units for bfloat16, which passes keep waiting, and one
+without, where the products are nearly all there is.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ __all__ = [
 
 Origin = Literal["calibrated", "remembered", "assumed"]
 
-_PASS_SHARE = {"cpu": 0.35, "cuda": 0.45}
+_PASS_SHARE = {"cpu, 16 bits": 0.35, "cpu, float32": 0.7, "cuda": 0.45}
 """Part of the matrix products' rate that scoring passes reach."""
-_STEP_SHARE = {"cpu": 0.3, "cuda": 0.4}
+_STEP_SHARE = {"cpu, 16 bits": 0.3, "cpu, float32": 0.6, "cuda": 0.4}
 """The same of training steps."""
 
 
@@ -82,7 +83,7 @@ def _head(shape: ModelShape, work: Work) -> float:
 def assumed_rates(device: torch.device, dtype: DtypeName) -> Rates:
     """Rates from a matrix product, timed now."""
     rate = matmul_rate(device, dtype)
-    kind = "cuda" if device.type == "cuda" else "cpu"
+    kind = "cuda" if device.type == "cuda" else "cpu, float32" if dtype == "float32" else "cpu, 16 bits"
     said = (
         f"assumed: products in {dtype} run at {rate / 1e9:.0f} GFLOP/s here (timed now), of which passes are taken to "
         f"reach {_PASS_SHARE[kind]:.0%} and training steps {_STEP_SHARE[kind]:.0%}; --calibrate times the model itself"
