@@ -111,7 +111,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError("a record is missing", where=str(path), fix="run the experiment again to make it") from error
+        raise _missing(path) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(
             "a record is torn or was edited",
@@ -119,6 +119,16 @@ def read_json(path: Path) -> Any:
             found=str(error),
             fix="delete this file and run the same command again: only what it held is computed again",
         ) from error
+
+
+def _missing(path: Path) -> DataError:
+    there = path.parent.is_dir()
+    return DataError(
+        "a record is missing",
+        where=str(path),
+        found=None if there else f"no folder {path.parent}",
+        fix="run the experiment again to make it" if there else "give the folder of a run",
+    )
 
 
 def read_record(path: Path, kind: type[RecordT]) -> RecordT:
@@ -191,7 +201,7 @@ def read_items(path: Path) -> dict[str, list[ItemScore]]:
         table = pq.read_table(path)
         values = {name: table.column(name).to_pylist() for name in [*fields, "demo_ids", "cell"]}
     except FileNotFoundError as error:
-        raise DataError("a record is missing", where=str(path), fix="run the experiment again to make it") from error
+        raise _missing(path) from error
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(
             "a record is torn or is not Parquet",
