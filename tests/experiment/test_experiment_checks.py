@@ -396,3 +396,22 @@ def test_spread_is_even_and_whole_when_it_can_be() -> None:
     assert spread([1, 2, 3], 5) == [1, 2, 3]
     assert spread(range(100), 4) == [0, 25, 50, 75]
     assert spread([], 3) == []
+
+
+SEARCH = "strategies={search: {prompts: [default], k: [0, 1]}}"
+ON_DEV = ("data.dev_rows=6", "tune.select=dev")
+
+
+@pytest.mark.parametrize("sets", [(SEARCH, ON_DEV[0]), ("strategies={qlora: {}}", *ON_DEV)])
+def test_rows_that_only_choose_are_looked_at_too(project: Project, sets: Sequence[str]) -> None:
+    """A dev row whose answer would be cut stops the run before it begins, not in the middle of it."""
+    path = project()
+    views = views_of(path, *sets)
+    dev = [view for view in views.views if view.name.startswith("dev ")]
+    assert dev
+    assert all(set(view.rows) == set(views.data.dev) for view in dev)
+    longest = max((r for view in dev for r in view.rendered), key=lambda r: len(r.ids) if not r.demo_ids else 0)
+    checks = run_checks(views_of(path, *sets, max_tokens=len(longest.ids) - 1))
+    assert longest.row_id in by_name(checks)[WHOLE].rows
+    with pytest.raises(DataError, match="no answer truncated"):
+        require(checks)

@@ -1,6 +1,7 @@
 """An experiment's rows as the model will see them, before any model is there: every cell, every training.
 
     test rows  ─► render_cell      ─► a view per cell
+    dev rows   ─► render_cell      ─► a view per setting that is searched, and per training
     train rows ─► render_training  ─► a view per training
                └► render_cell      ─► the same rows by the scoring path, to be held against the former
 
@@ -17,7 +18,16 @@ from typing import TypeVar
 
 from triptych.data import SAMPLE, Dataset, Row, is_there, load_dataset, split_sample
 from triptych.errors import DataError, ModelError
-from triptych.experiment.cells import NEAREST, CellSpec, TrainingSpec, demo_pool, grid, needs_train, trainings
+from triptych.experiment.cells import (
+    NEAREST,
+    CellSpec,
+    TrainingSpec,
+    candidates,
+    demo_pool,
+    grid,
+    needs_train,
+    trainings,
+)
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.showing import BY_VECTORS, Demonstrations, render_cell, render_training
 from triptych.models import TokenizerProfile
@@ -41,7 +51,7 @@ class View:
     """Rows of one cell or one training."""
 
     name: str
-    """The cell's name, or `training NAME`."""
+    """The cell's name, `dev` and the cell's name, or `training NAME`."""
     prompt: str
     rows: tuple[Row, ...]
     """Those that were looked at and can be rendered."""
@@ -166,14 +176,23 @@ def view_experiment(
     seen_cells = [cell for cell in grid(config) if cell.name not in blind]
     seen = [t for t in trainings(config) if not (t.k and t.select in BY_VECTORS)]
     blind += [f"training {t.name}" for t in trainings(config) if t not in seen]
+    on_dev = [*map(_own_cell, seen), *_searched(config)] if data.dev else []
     longest = min(max_tokens, config.tune.max_tokens)
-    n_rows = len(seen_cells) * min(len(data.test), MOST_ROWS)
+    n_rows = len(seen_cells) * min(len(data.test), MOST_ROWS) + len(on_dev) * min(len(data.dev), MOST_ROWS)
     n_rows += sum(min(len(data.train), _most_of(t)) for t in seen)
     with (watcher or Silent()).phase("checking rows", n_rows) as advance:
         cells = [_cell(cell, data.test, shown, templates, profile, max_tokens, advance) for cell in seen_cells]
+        dev = [_cell(cell, data.dev, shown, templates, profile, max_tokens, advance) for cell in on_dev]
+        dev = [replace(view, name=f"dev {view.name}") for view in dev]
         trained = [_training(t, data.train, shown, templates, profile, longest, advance) for t in seen]
     pairs = [pair for t in seen for pair in _pairs(t, data, shown, templates, profile, longest)]
-    return Views(data, templates, profile, (*cells, *trained), tuple(pairs), tuple(trainings(config)), tuple(blind))
+    views = (*cells, *dev, *trained)
+    return Views(data, templates, profile, views, tuple(pairs), tuple(trainings(config)), tuple(blind))
+
+
+def _searched(config: ExperimentConfig) -> list[CellSpec]:
+    search = config.strategies.search
+    return [cell for cell in candidates(search) if not (cell.k and cell.select in BY_VECTORS)] if search else []
 
 
 def spread(values: Sequence[T], most: int) -> list[T]:
@@ -241,6 +260,15 @@ def _each(
     return tuple(kept), tuple(rendered), tuple(too_long)
 
 
+def _own_cell(training: TrainingSpec) -> CellSpec:
+    """Rows scored as they are trained on, with the same demonstrations where there are any."""
+    cell = CellSpec("qlora", training.prompt, training=training)
+    if not training.k:
+        return cell
+    order: Order | None = "nearest-last" if training.select in NEAREST else None
+    return replace(cell, k=training.k, select=training.select, draw="item", order=order, seed=training.seed)
+
+
 def _pairs(
     training: TrainingSpec,
     data: Dataset,
@@ -249,11 +277,8 @@ def _pairs(
     profile: TokenizerProfile,
     max_tokens: int,
 ) -> list[Pair]:
-    """Test and training rows by both paths, with the same demonstrations where there are any."""
-    cell = CellSpec("qlora", training.prompt, training=training)
-    if training.k:
-        order: Order | None = "nearest-last" if training.select in NEAREST else None
-        cell = replace(cell, k=training.k, select=training.select, draw="item", order=order, seed=training.seed)
+    """Test and training rows by both paths."""
+    cell = _own_cell(training)
     template = templates[training.prompt]
     pairs = []
     for row in [*spread(data.test, MOST_PAIRS), *spread(data.train, MOST_PAIRS)]:
