@@ -47,6 +47,13 @@ def test_trainings_and_compositions_are_cells_of_one_run(project: Project, tmp_p
         ("default/k=2/train_seed=0", 2, 0),
     ]
     assert record.tune == record.trainings[0]
+    assert [point.step for point in record.curve] == [0, first_steps := record.trainings[0].steps]
+    assert list(record.further_curves) == ["default/k=2/train_seed=0"]
+    further = record.further_curves["default/k=2/train_seed=0"]
+    assert [point.step for point in further] == [0, first_steps]
+    as_trained = cells["qlora/default/k=2/draw=item/seed=0/trained_k=2/train_seed=0"]
+    assert further[-1].aggregate == as_trained.aggregate
+    assert all(point.ci_low is not None for point in further)
     first, second = record.trainings
     assert first.adapter_sha256 != second.adapter_sha256
     assert second.tokens > first.tokens  # demonstrations are read in training too

@@ -238,6 +238,7 @@ def make_grid(n_rows: int = 60, *, train_seeds: Sequence[int] = (0, 1, 2)) -> tu
             "comparisons": comparisons(cells, items),
             "tune": trainings[0],
             "trainings": trainings,
+            "further_curves": {str(t.name): plain.curve for t in trainings[1:]},
             "search": SearchRecord(winner="bm25 8", candidates=candidates, rows_scored=48, n_dev=32, seconds=3.0),
         }
     )

@@ -58,6 +58,26 @@ def test_the_curve_has_its_band() -> None:
     assert "95 % interval over the test rows" in legend(figure)
 
 
+def test_every_training_has_its_curve(tmp_path: Path) -> None:
+    record, items = make_run(dev=True)
+    other = tuple(
+        p.model_copy(update={"aggregate": p.aggregate.model_copy(update={"ppl_mean": 2 * p.aggregate.ppl_mean})})
+        for p in record.curve
+    )
+    record = record.model_copy(update={"further_curves": {"default/k=2/train_seed=0": other}})
+    figure = learning_curve(record)
+    assert figure is not None
+    [line] = [line for line in figure.axes[0].lines if line.get_label() == "default/k=2/train_seed=0"]
+    assert line.get_ydata().tolist() == [p.aggregate.ppl_mean for p in other if p.split == "test"]
+    build_report(save_run(tmp_path, record, items))
+    with (tmp_path / "tables" / "further_curves.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert {line["training"] for line in lines} == {"default/k=2/train_seed=0"}
+    assert [float(line["ppl_mean"]) for line in lines] == [p.aggregate.ppl_mean for p in other]
+    assert "Learning curves of the other trainings" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Learning curves of the other trainings" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_an_old_curve_has_none_and_still_reports(tmp_path: Path) -> None:
     record, items = make_run()
     maker = Maker(60)

@@ -27,8 +27,10 @@ def cells_frame(record: RunRecord) -> Any:
 
 
 def curve_frame(record: RunRecord) -> Any:
-    """A line per evaluation during the run's first training."""
-    return frame(map(_flat, record.curve), ("step", "epoch", "rows_seen", "split", "ppl_mean"))
+    """A line per evaluation during the run's trainings, the first one's first."""
+    curves = {(record.tune and record.tune.name) or "": record.curve, **record.further_curves}
+    lines = [{"training": name, **_flat(point)} for name, points in curves.items() for point in points]
+    return frame(lines, ("training", "step", "epoch", "rows_seen", "split", "ppl_mean"))
 
 
 def comparisons_frame(record: RunRecord) -> Any:

@@ -63,7 +63,7 @@ class Run:
 
     @cached_property
     def curve(self) -> Any:
-        """DataFrame: the learning curve of the run's first training; empty without one."""
+        """DataFrame: the learning curves of the run's trainings; empty without one."""
         return frames.curve_frame(self.record)
 
     @cached_property

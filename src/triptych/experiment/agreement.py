@@ -170,8 +170,8 @@ def _training(
     facts: Sequence[Fact],
     dtype: str | None,
 ) -> TrainingAgreement:
-    first = _name(then) == _name(_trainings(run_then)[0])  # the curve of a run is that of its first training
-    ppl, loss, whole = _curves(run_then.curve, run_now.curve) if first else (None, None, True)
+    curves = _curve_of(then, run_then), _curve_of(now, run_now)
+    ppl, loss, whole = _curves(*curves)
     same = then.adapter_sha256 == now.adapter_sha256
     bounds = tolerance_of(dtype, trained_again=True)
     verdict: Verdict = "different"
@@ -179,8 +179,8 @@ def _training(
         verdict = "exact"
     elif whole and then.steps == now.steps and ppl is not None and ppl <= bounds.ppl:
         verdict = "within tolerance"
-    elif not first and then.steps == now.steps:
-        verdict = "within tolerance"  # told by its cells: only they are left to compare
+    elif not curves[0] and then.steps == now.steps:
+        verdict = "within tolerance"  # told by its cells: runs of before kept the first training's curve alone
     causes: tuple[str, ...] = ()
     if verdict != "exact":
         bearing = [
@@ -191,8 +191,15 @@ def _training(
     return TrainingAgreement(_name(then), verdict, same, ppl, loss, causes)
 
 
+def _curve_of(training: TuneSummary, run: RunRecord) -> Sequence[CurvePoint]:
+    first = _name(training) == _name(_trainings(run)[0])
+    return run.curve if first else run.further_curves.get(training.name or "", ())
+
+
 def _curves(then: Sequence[CurvePoint], now: Sequence[CurvePoint]) -> tuple[float | None, float | None, bool]:
     """Largest differences of `ppl_mean` (relative) and training loss (nats), and whether both have the same points."""
+    if not then:
+        return None, None, True
     here = {(point.split, point.step): point for point in now}
     both = [(point, here[point.split, point.step]) for point in then if (point.split, point.step) in here]
     ppl = [abs(a.aggregate.ppl_mean - b.aggregate.ppl_mean) / a.aggregate.ppl_mean for a, b in both]

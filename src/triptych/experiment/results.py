@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data import Dataset
+from triptych.experiment.cells import TrainingSpec
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.models import TokenizerProfile
@@ -29,7 +30,7 @@ def write_results(
     data: Dataset,
     templates: Mapping[str, Template],
     profile: TokenizerProfile,
-    trainings: tuple[TuneSummary, ...],
+    trainings: Mapping[TrainingSpec, TuneSummary],
     search: SearchRecord | None,
     generations: tuple[GenerationRecord, ...],
     provenance: dict[str, Any],
@@ -43,21 +44,25 @@ def write_results(
         data: the rows.
         templates: every prompt that was used, by name.
         profile: the model's tokenizer, for the texts of scored tokens.
-        trainings: what each training did, the first one first.
+        trainings: what each training did, the run's first one first.
         search: what a search did, if there was one.
         generations: what was written, cell by cell.
         provenance: versions, hashes, seeds, machine.
     """
     records = tuple(cell.record for cell in finished.values())
     items = {name: cell.items for name, cell in finished.items()}
+    curves = {spec.name: _with_intervals(folder.tune_of(spec) / "curve.json") for spec in trainings}
+    first, *further = curves or [None]
+    summaries = tuple(trainings.values())
     record = RunRecord(
         name=config.name,
         cells=records,
         few_shot=summarise_few_shot(records),
-        curve=_with_intervals(folder.tune / "curve.json") if trainings else (),
+        curve=curves[first] if first else (),
+        further_curves={name: curves[name] for name in further if name},
         comparisons=comparisons(records, items),
-        tune=trainings[0] if trainings else None,
-        trainings=trainings,
+        tune=summaries[0] if summaries else None,
+        trainings=summaries,
         search=search,
         generations=generations,
         text_comparisons=text_comparisons(generations),

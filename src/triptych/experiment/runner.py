@@ -102,7 +102,7 @@ class _Run:
             if only is None or any(cell.training == training for cell in self.cells)
         ]
         self.searching = config.strategies.search is not None and only is None
-        self.tuned: dict[str, TuneSummary] = {}
+        self.tuned: dict[TrainingSpec, TuneSummary] = {}
         self.written: dict[str, GenerationRecord] = {}
         self.searched: SearchRecord | None = None
         self.trackers = Trackers((), folder.path, title=config.name, watcher=watcher)
@@ -193,7 +193,7 @@ class _Run:
             self.session.worn(result.adapter, final)
             done = result.summary
         told = {"name": training.name, "k": training.k, "seed": training.seed}
-        self.tuned[training.name] = done.model_copy(update=told)
+        self.tuned[training] = done.model_copy(update=told)
 
     def _on_curve(self, training: TrainingSpec, points: Sequence[CurvePoint]) -> None:
         if training.first:
@@ -237,7 +237,7 @@ class _Run:
             data=self.data,
             templates=self.templates,
             profile=profile,
-            trainings=tuple(self.tuned.values()),
+            trainings=self.tuned,
             search=self.searched,
             generations=tuple(self.written.values()),
             provenance={**self.session.begun, "peak_memory_bytes": self.session.note_memory()},

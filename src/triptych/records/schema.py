@@ -281,6 +281,9 @@ class RunRecord(_Record):
     cells: tuple[CellRecord, ...]
     few_shot: tuple[FewShotSummary, ...]
     curve: tuple[CurvePoint, ...]
+    """Of the first training."""
+    further_curves: dict[str, tuple[CurvePoint, ...]] = {}
+    """Of the other trainings, by name."""
     comparisons: tuple[Comparison, ...]
     tune: TuneSummary | None
     """The first training; None without any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from triptych.records import CurvePoint, RunRecord
@@ -26,6 +27,7 @@ def learning_curve(record: RunRecord) -> Figure | None:
     left, *rest = figure.subplots(1, 2, width_ratios=(3, 2)) if loss else [figure.subplots()]
     shown = [p.aggregate.ppl_mean for p in record.curve]
     shown += _band(left, [p for p in record.curve if p.split == "test"])
+    shown += _further(left, record.further_curves)
     for split, line, filled in (("test", "-", True), ("dev", ":", False)):
         if points := [p for p in record.curve if p.split == split]:
             _curve(left, points, split, line, filled=filled)
@@ -48,6 +50,19 @@ def _band(axes: Axes, points: Sequence[CurvePoint]) -> list[float]:
     label = "95 % interval over the test rows"
     axes.fill_between(steps, low, high, color=COLOURS["qlora"], alpha=0.18, linewidth=0, label=label)
     return [*low, *high]
+
+
+def _further(axes: Axes, curves: Mapping[str, Sequence[CurvePoint]]) -> list[float]:
+    """The other trainings' test points, paler: each another line style. Returns the levels that are drawn."""
+    levels = []
+    for (name, points), dash in zip(curves.items(), cycle(((0, (1, 1)), (0, (4, 1, 1, 1)), (0, (2, 2)))), strict=False):
+        test = [(p.step, p.aggregate.ppl_mean) for p in points if p.split == "test"]
+        if test:
+            axes.plot(
+                *zip(*test, strict=True), color=COLOURS["qlora"], alpha=0.7, linewidth=1.3, linestyle=dash, label=name
+            )
+            levels += [level for _, level in test]
+    return levels
 
 
 def _curve(axes: Axes, points: Sequence[CurvePoint], split: str, line: str, *, filled: bool) -> None:

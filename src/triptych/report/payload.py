@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych.records import CellRecord, ItemScore, RunRecord
+from triptych.records import CellRecord, CurvePoint, ItemScore, RunRecord
 from triptych.records.texts import TokenTexts
 from triptych.report.contenders import Setting, best_of_each, names, settings
 from triptych.report.numbers import Interval, number
@@ -105,6 +105,16 @@ def _ids(record: RunRecord, items: Items) -> list[str]:
     return [item.id for item in items[record.cells[0].cell] if item.id in shared]
 
 
+def _curve(points: Sequence[CurvePoint]) -> list[dict[str, Any]]:
+    return [
+        {
+            **{"step": p.step, "split": p.split, "ppl": p.aggregate.ppl_mean, "loss": p.train_loss},
+            **{"epoch": p.epoch, "low": p.ci_low, "high": p.ci_high},
+        }
+        for p in points
+    ]
+
+
 def _core(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[str, Any]:
     every = settings(record.cells)
     places = {setting.label: place for place, setting in enumerate(every)}
@@ -116,13 +126,8 @@ def _core(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[str, Any
         "cells": [_cell(cell) for cell in record.cells],
         "settings": [_setting(s, short[s.label], cell_places, intervals.get(s.label)) for s in every],
         "best": {strategy: places[setting.label] for strategy, setting in best_of_each(record.cells).items()},
-        "curve": [
-            {
-                **{"step": p.step, "split": p.split, "ppl": p.aggregate.ppl_mean, "loss": p.train_loss},
-                **{"epoch": p.epoch, "low": p.ci_low, "high": p.ci_high},
-            }
-            for p in record.curve
-        ],
+        "curve": _curve(record.curve),
+        "further": {name: _curve(points) for name, points in record.further_curves.items()},
         "selected": record.tune and {"step": record.tune.selected_step, "by": record.tune.selected_by},
         "few_shot": [
             {

@@ -27,6 +27,7 @@ __all__ = [
     "curve_table",
     "few_shot_table",
     "flat",
+    "further_curves_table",
     "settings_table",
     "study_table",
     "study_tables",
@@ -45,6 +46,8 @@ def study_tables(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[s
         tables["comparisons"] = comparisons_table(record.comparisons, names(settings(record.cells)))
     if record.curve:
         tables["curve"] = curve_table(record.curve)
+    if record.further_curves:
+        tables["further_curves"] = further_curves_table(record.further_curves)
     if record.tune:
         tables["settings"] = settings_table(record.tune)
     return tables
@@ -157,6 +160,19 @@ def curve_table(curve: Sequence[CurvePoint]) -> Table:
     note = "Train loss: nats per scored training token since the point before. Seconds: training without evaluation."
     note += " ci_low, ci_high: 95 % interval of ppl_mean over the rows." if bounds else ""
     return Table("Learning curve", columns, rows, note)
+
+
+def further_curves_table(curves: Mapping[str, Sequence[CurvePoint]]) -> Table:
+    """The evaluations during every training but the first."""
+    tables = {name: curve_table(points) for name, points in curves.items()}
+    columns = max((table.columns for table in tables.values()), key=len)
+    rows = tuple(
+        (name, *(dict(zip(table.columns, row, strict=True)).get(column) for column in columns))
+        for name, table in tables.items()
+        for row in table.rows
+    )
+    note = max((table.note for table in tables.values()), key=len)
+    return Table("Learning curves of the other trainings", ("training", *columns), rows, note)
 
 
 def settings_table(tune: TuneSummary) -> Table:

@@ -47,11 +47,14 @@ const chart = (() => {
       const band = split === "test" ? curveBand(points) : [];
       return points.length ? [...band, curveLine(points, split)] : [];
     });
-    const last = Math.max(...core.curve.map((point) => point.step)) || 1;
+    const further = Object.entries(core.further).map(([name, points]) => [name, points.filter((p) => p.split === "test")]);
+    for (const [name, points] of further) if (points.length) traces.push(furtherLine(points, name));
+    const others = further.flatMap(([, points]) => points);
+    const last = Math.max(...[...core.curve, ...others].map((point) => point.step)) || 1;
     for (const level of levels(core)) traces.push(...levelLine(core, level, last));
     const used = core.curve.find((point) => point.split === "test" && point.step === core.selected?.step);
     if (used) traces.push(usedPoint(core, used));
-    const curves = core.curve.flatMap((point) => [point.ppl, point.low ?? point.ppl, point.high ?? point.ppl]);
+    const curves = [...core.curve, ...others].flatMap((point) => [point.ppl, point.low ?? point.ppl, point.high ?? point.ppl]);
     const shown = [...curves, ...levels(core).map((level) => level.ppl)];
     const x = axis("optimizer steps", null, { range: [-0.03 * last, 1.04 * last] });
     return [traces, layout({ xaxis: x, yaxis: axis("mean perplexity of the rows", shown) })];
@@ -79,6 +82,12 @@ const chart = (() => {
       customdata: points.map((p) => [data.number(p.ppl), data.number(p.epoch)]),
       hovertemplate: "step %{x}, epoch %{customdata[1]}<br>perplexity %{customdata[0]}<extra></extra>",
     };
+  }
+
+  // Trainings after the first: paler, without a band each.
+  function furtherLine(points, name) {
+    const line = curveLine(points, "test");
+    return { ...line, name, opacity: 0.65, line: { ...line.line, width: 1.5, dash: "dashdot" }, marker: { size: 4, color: css("qlora") } };
   }
 
   // A strategy's level is a line over the width of training, its 95 % interval over rows a band behind it.
