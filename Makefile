@@ -3,7 +3,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo docs test test-slow check format setup constraints bench-score bench-tune bench-tune-quality clean
+.PHONY: help demo docs test test-slow check format setup constraints bench-score bench-tune bench-tune-quality bench-recipe bench-generate clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -59,6 +59,12 @@ bench-tune-quality: $(READY) $(BENCH_READY)  ## perplexity after equal training,
 	$(BIN)/python benchmarks/training/quality.py --framework ours --data $(BENCH_DATA) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/training/quality.py --framework trl --data $(BENCH_DATA) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/training/quality.py --compare --data $(BENCH_DATA) $(BENCH_ARGS)
+
+bench-recipe: $(READY)  ## which recipe the preset qlora-short should be, chosen on dev rows (hours)
+	$(BIN)/python benchmarks/training/recipe.py --data $(BENCH_DATA) $(BENCH_ARGS)
+
+bench-generate: $(READY)  ## writing speed against model.generate, tokens equal
+	$(BIN)/python benchmarks/generation/bench.py --data $(BENCH_DATA) $(BENCH_ARGS)
 
 $(BENCH_READY): benchmarks/requirements.txt
 	test -x .bench-venv/bin/python || python3 -m venv .bench-venv

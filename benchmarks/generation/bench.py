@@ -1,12 +1,12 @@
-"""Writing few-shot predictions: `triptych.generate` against one-by-one `model.generate`, same rows, same process.
+"""`make bench-generate`: few-shot predictions, `triptych.generate` against one-by-one `model.generate`, same rows.
 
     (a) one by one     transformers' model.generate, a row at a time (its own cache, its own attention)
     (b) padded         transformers' model.generate, batches of 16 sorted by length, padded on the left
     (c) ours
 
-First all tokens must be equal in float32, or nothing is timed. Then bfloat16 is timed: the contestants take turns, and
-medians and ratios are printed. In bfloat16 near ties fall differently with the shape of a product, so there the share
-of equal rows is printed instead.
+First all tokens must be equal in float32, or nothing is timed. Then the contestants take turns in the dtype that the
+processor multiplies fastest, and medians and ratios are printed. In bfloat16 near ties fall differently with the shape
+of a product, so the share of equal rows is printed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from triptych.generate.engine import generate_rows
 from triptych.generate.plan import choose_limits
 from triptych.generate.settings import GenerationSettings
 from triptych.models import LoadedModel, ModelSpec, load_model
+from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Silent
 from triptych.prompts import RenderedPrompt, draw_demos, find_template, render_prompt
 
@@ -47,15 +48,17 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="that is timed")
     parser.add_argument("--only-equal", action="store_true", help="show that tokens are equal in float32, time nothing")
     parser.add_argument("--out", type=Path, help="write the measurements as JSON")
     options = parser.parse_args()
     found = {draw: {"float32": equal_tokens(draw, options)} for draw in options.draw}
     if not options.only_equal:
-        loaded = load(options, "bfloat16")
+        dtype, _ = choose_dtype(options.dtype, choose_device("cpu"))
+        loaded = load(options, dtype)
         for draw in options.draw:
-            found[draw]["bfloat16"] = timed(loaded, draw, options)
-        show(found, options)
+            found[draw]["timed"] = timed(loaded, draw, options)
+        show(found, dtype, options)
     if options.out:
         options.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
@@ -153,10 +156,10 @@ def timed(loaded: LoadedModel, draw: str, options: argparse.Namespace) -> dict[s
     }
 
 
-def show(found: dict[str, Any], options: argparse.Namespace) -> None:
+def show(found: dict[str, Any], dtype: str, options: argparse.Namespace) -> None:
     lines = []
     for draw, measured in found.items():
-        m = measured["bfloat16"]
+        m = measured["timed"]
         median = {name: statistics.median(values) for name, values in m["seconds"].items()}
         for name, value in median.items():
             spread = f"{min(m['seconds'][name]):.1f} to {max(m['seconds'][name]):.1f}"
@@ -166,7 +169,7 @@ def show(found: dict[str, Any], options: argparse.Namespace) -> None:
             lines.append([f"k={options.shots}, draw={draw}", name, *cells, f"{m['equal_rows'][name]}/{m['rows']}"])
     headers = ["cell", "", "median s", "from, to", "new tokens", "tokens/s", "(a) / it", "rows equal to (a)"]
     print(tabulate(lines, headers, tablefmt="github", stralign="right"))
-    console.print(f"bfloat16, {options.threads} threads, {options.repeats} interleaved repeats, {torch.__version__=}")
+    console.print(f"{dtype}, {options.threads} threads, {options.repeats} interleaved repeats, {torch.__version__=}")
 
 
 if __name__ == "__main__":
