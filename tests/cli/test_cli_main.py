@@ -88,6 +88,20 @@ def test_what_nobody_thought_of_is_1(triptych: Triptych, monkeypatch: pytest.Mon
     assert "Traceback" in triptych("--debug", "run", project.config).err
 
 
+def test_a_run_that_fails_names_its_log(triptych: Triptych, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
+    from triptych.experiment import runner
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a cosmic ray")
+
+    monkeypatch.setattr(runner, "render_cell", broken)
+    out = project.folder / "struck"
+    done = triptych("run", project.config, "--out", out)
+    assert done.code == 1
+    assert done.err.splitlines()[-1] == f"  the traceback is in {out / 'run.log'}"
+    assert "RuntimeError: a cosmic ray" in (out / "run.log").read_text(encoding="utf-8")
+
+
 def test_ctrl_c_is_1_and_says_what_is_saved(triptych: Triptych, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
     from triptych import experiment
 

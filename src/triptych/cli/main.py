@@ -94,8 +94,13 @@ def main() -> None:
         if _debug:
             traceback.print_exc()
         errors.print(
-            f"error: {type(error).__name__}: {error}\n"
-            "  this is not a mistake of yours that Triptych knows; `triptych --debug …` shows where it happened",
+            "\n  ".join(
+                [
+                    f"error: {type(error).__name__}: {error}",
+                    "this is not a mistake of yours that Triptych knows; `triptych --debug …` shows where it happened",
+                    *getattr(error, "__notes__", ()),
+                ]
+            ),
             markup=False,
             highlight=False,
         )

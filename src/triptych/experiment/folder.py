@@ -8,6 +8,7 @@ trainings/NAME/   further trainings of the run, each with its adapter in `final/
 predictions/      what the model wrote, a file per cell that was asked for
 search.json       what a search scored on dev rows
 results.json, items.parquet, report.md, curve.csv, tables/, figures/
+run.log           what was said and done when, and the traceback of what ended a run (`run_log`)
 rows.parquet, tokens.parquet      texts and per-token NLL, for reports that show rows
 """
 
@@ -28,7 +29,7 @@ __all__ = ["FinishedCell", "RunFolder"]
 
 _OURS = ("cells", "tune", "adapter", "trainings", "predictions", "figures", "tables", "trackers")
 _RECORDS = ("search.json", "run.lock.json", "results.json", "items.parquet", "rows.parquet", "tokens.parquet")
-_REPORTS = ("report.md", "report.html", "curve.csv")
+_REPORTS = ("report.md", "report.html", "curve.csv", "run.log")
 
 
 class FinishedCell(NamedTuple):

@@ -19,6 +19,7 @@ from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.experiment.prepare import prepare
 from triptych.experiment.results import plain, write_results
+from triptych.experiment.run_log import RunLog
 from triptych.experiment.search import search_on_dev
 from triptych.experiment.showing import render_cell, render_training
 from triptych.experiment.trackers import Trackers, check_trackers
@@ -63,8 +64,8 @@ def run_experiment(
         Interrupted: stop was asked during training; everything is saved.
     """
     with joined(config.model.device) as world:
-        told = (watcher or Silent()) if world.is_first else Silent()
-        run = _Run(config, RunFolder(out), told, world, only)
+        log = RunLog((watcher or Silent()) if world.is_first else Silent())
+        run = _Run(config, RunFolder(out), log, world, only)
 
         def first_of_all() -> None:
             run.prepare(fresh=fresh, chosen=chosen)
@@ -80,9 +81,14 @@ def run_experiment(
                 run.train(training)
                 world.on_first(partial(run.score_adapter_cells, training))
                 world.on_first(partial(run.write_texts, training))
-            return world.on_first(run.write_results)
+            record = world.on_first(run.write_results)
+        except BaseException as error:
+            log.ended(error)
+            raise
         finally:
             run.close()
+        log.ended()
+        return record
 
 
 class _Run:
@@ -90,11 +96,12 @@ class _Run:
         self,
         config: ExperimentConfig,
         folder: RunFolder,
-        watcher: Watcher,
+        log: RunLog,
         world: World,
         only: Collection[str] | None,
     ) -> None:
-        self.config, self.folder, self.watcher, self.world = config, folder, watcher, world
+        self.config, self.folder, self.log, self.world = config, folder, log, world
+        self.watcher: Watcher = log
         self.cells = [cell for cell in grid(config) if only is None or cell.name in only]
         self.trainings = [
             training
@@ -105,7 +112,7 @@ class _Run:
         self.tuned: dict[TrainingSpec, TuneSummary] = {}
         self.written: dict[str, GenerationRecord] = {}
         self.searched: SearchRecord | None = None
-        self.trackers = Trackers((), folder.path, title=config.name, watcher=watcher)
+        self.trackers = Trackers((), folder.path, title=config.name, watcher=log)
 
     def close(self) -> None:
         """Let the trackers send what is left; after an interruption too, but not for long."""
@@ -126,6 +133,7 @@ class _Run:
         self.data, self.templates, self.finished = ready.data, ready.templates, ready.finished
         self.session, self.demonstrations = ready.session, ready.demonstrations
         if self.world.is_first:  # not sooner: `fresh` has removed what was sent before
+            self.log.begin(self.folder.path)
             self.trackers = Trackers(
                 self.config.report.trackers, self.folder.path, title=self.config.name, watcher=self.watcher
             )

@@ -1,0 +1,80 @@
+"""`run.log` in a run's folder: what was said and done when, and the traceback of whatever ended it.
+
+The command line shows one message and no traceback; what a maintainer needs to see stands here. Every process that
+works on the run appends to the same file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import Interrupted
+from triptych.progress import Advance, Watcher
+from triptych.records.provenance import provenance
+
+__all__ = ["RUN_LOG", "RunLog"]
+
+RUN_LOG = "run.log"
+
+logger = logging.getLogger("triptych.run")
+
+
+class RunLog:
+    """A watcher that also writes; warnings of libraries go to the file too.
+
+    What is said before `begin` is held until then: a run that can't begin leaves no log.
+    """
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._handler: logging.FileHandler | None = None
+        self._held: list[tuple[int, str]] = []
+
+    def begin(self, folder: Path) -> None:
+        """Open the folder's log, and say what begins."""
+        self._handler = logging.FileHandler(folder / RUN_LOG, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(self._handler)
+        logger.setLevel(logging.INFO)
+        facts: dict[str, Any] = provenance()
+        logger.info("begun: %s (triptych %s, git %s)", facts["command"], facts["triptych"], facts["git"])
+        for level, message in self._held:
+            logger.log(level, "%s", message)
+        self._held.clear()
+
+    @contextmanager
+    def phase(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
+        """See `progress.Watcher.phase`."""
+        self._write(logging.INFO, f"{title}: {total:,} {unit}" + (f", {done:,} of them done before" if done else ""))
+        with self._watcher.phase(title, total, done=done, unit=unit) as advance:
+            yield advance
+
+    def say(self, message: str) -> None:
+        """See `progress.Watcher.say`."""
+        self._write(logging.WARNING if message.startswith("warning") else logging.INFO, message)
+        self._watcher.say(message)
+
+    def ended(self, error: BaseException | None = None) -> None:
+        """The run is over: done, stopped, or failed; then its traceback is written, and the error says where."""
+        if self._handler is None:
+            return
+        if error is None:
+            logger.info("done")
+        elif isinstance(error, KeyboardInterrupt | Interrupted):
+            logger.info("stopped: %s", str(error).split("\n")[0] or type(error).__name__)
+        else:
+            logger.error("failed", exc_info=error)
+            error.add_note(f"the traceback is in {self._handler.baseFilename}")
+        logging.getLogger().removeHandler(self._handler)
+        self._handler.close()
+        self._handler = None
+
+    def _write(self, level: int, message: str) -> None:
+        if self._handler is None:
+            self._held.append((level, message))
+        else:
+            logger.log(level, "%s", message)
