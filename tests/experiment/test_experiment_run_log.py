@@ -43,12 +43,12 @@ def test_what_failed_leaves_its_traceback_and_the_next_try_adds_to_it(
 ) -> None:
     config = read_config(project(strategies=ZERO))
     with monkeypatch.context() as broken:
-        broken.setattr(results, "write_items", lambda *_: [][1])
-        with pytest.raises(IndexError) as error:
+        broken.setattr(results, "write_items", lambda *_: next(iter(())))
+        with pytest.raises(StopIteration) as error:
             run_experiment(config, tmp_path / "run")
     assert error.value.__notes__ == [f"the traceback is in {tmp_path / 'run' / 'run.log'}"]
     assert "ERROR failed\nTraceback (most recent call last):" in log_of(tmp_path / "run")
-    assert log_of(tmp_path / "run").endswith("IndexError: list index out of range\n")
+    assert log_of(tmp_path / "run").endswith("StopIteration\n")
     run_experiment(config, tmp_path / "run")
     assert log_of(tmp_path / "run").count(" begun: ") == 2
     assert log_of(tmp_path / "run").endswith("done\n")

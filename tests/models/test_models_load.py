@@ -150,7 +150,21 @@ def test_pickled_weights_are_refused(load_fake: Any, broken: Any) -> None:
     folder = broken()
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    assert "Pickled weights are refused" in message_of(load_fake, folder)
+    message = message_of(load_fake, folder)
+    assert "a pickle can run code when it is read" in message
+    assert "found: pytorch_model.bin" in message
+    assert "--allow-pickle" in message
+
+
+def test_pickled_weights_are_read_where_they_are_allowed(load_fake: Any, broken: Any) -> None:
+    folder = broken()
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    both = load_fake(folder, allow_pickle=True)
+    (folder / "model.safetensors").unlink()
+    loaded = load_fake(folder, allow_pickle=True)
+    assert torch.equal(loaded.model.lm_head.weight, weights["lm_head.weight"])
+    assert both.weights_sha256 != loaded.weights_sha256  # of the files that were read
 
 
 @pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", None])

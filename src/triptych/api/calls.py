@@ -71,6 +71,7 @@ def score(
     dtype: Dtype = "auto",
     device: str = "auto",
     threads: int | None = None,
+    allow_pickle: bool = False,
     limit: int | None = None,
     max_tokens: int = 2048,
     cache: bool = True,
@@ -93,6 +94,7 @@ def score(
         dtype: compute dtype.
         device: `auto`, `cpu` or `cuda`.
         threads: CPU threads; None measures.
+        allow_pickle: read pickled weights, which can run code when they are read.
         limit: score the first so many rows.
         max_tokens: longest rendering.
         cache: look up scores of the same tokens under the same weights first.
@@ -111,7 +113,9 @@ def score(
 
     with tempfile.TemporaryDirectory() as folder:
         request = ScoreRequest(
-            model=ModelSpec(str(model), quantize=quantize, dtype=dtype, device=device, threads=threads),
+            model=ModelSpec(
+                str(model), quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
+            ),
             data=file_of(data, Path(folder), "data"),
             prompt=prompt,
             template=template,
@@ -141,6 +145,7 @@ def tune(
     dtype: Dtype = "auto",
     device: str = "auto",
     threads: int | None = None,
+    allow_pickle: bool = False,
     limit: int | None = None,
     dev_rows: int = 0,
     fresh: bool = False,
@@ -159,6 +164,7 @@ def tune(
         dtype: compute dtype.
         device: `auto`, `cpu` or `cuda`.
         threads: CPU threads; None measures.
+        allow_pickle: read pickled weights, which can run code when they are read.
         limit: train on a seeded sample of so many rows.
         dev_rows: rows held out of the training rows, for `select="dev"`.
         fresh: remove what an earlier training left there.
@@ -173,7 +179,14 @@ def tune(
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
         Interrupted: stop was asked; everything is saved.
     """
-    held = {"name": str(model), "quantize": quantize, "dtype": dtype, "device": device, "threads": threads}
+    held = {
+        "name": str(model),
+        "quantize": quantize,
+        "dtype": dtype,
+        "device": device,
+        "threads": threads,
+        "allow_pickle": allow_pickle,
+    }
     config = {
         "name": "tune",
         "model": held,
@@ -207,6 +220,7 @@ def predict(
     dtype: Dtype = "auto",
     device: str = "auto",
     threads: int | None = None,
+    allow_pickle: bool = False,
     limit: int | None = None,
     max_tokens: int = 2048,
     fresh: bool = False,
@@ -236,6 +250,7 @@ def predict(
         dtype: compute dtype.
         device: `auto`, `cpu` or `cuda`.
         threads: CPU threads; None measures.
+        allow_pickle: read pickled weights, which can run code when they are read.
         limit: predict the first so many rows.
         max_tokens: longest prompt with its output.
         fresh: replace what is there, whatever made it.
@@ -253,7 +268,9 @@ def predict(
 
     with tempfile.TemporaryDirectory() as folder:
         request = PredictRequest(
-            model=ModelSpec(str(model), quantize=quantize, dtype=dtype, device=device, threads=threads),
+            model=ModelSpec(
+                str(model), quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
+            ),
             data=file_of(data, Path(folder), "data"),
             prompt=prompt,
             template=template,

@@ -55,6 +55,9 @@ def predict(
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Compute dtype.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run code when they are read.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Predict the first so many rows.")] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = 2048,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="Rows written at a time.  [default: by memory]")] = None,
@@ -76,7 +79,9 @@ def predict(
             raise ConfigError("an option is missing", where=option, fix="give it, or look at a file with --check")
     assert model is not None and out is not None
     request = PredictRequest(
-        model=ModelSpec(model, quantize=quantize, dtype=dtype, device=device, threads=threads),
+        model=ModelSpec(
+            model, quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
+        ),
         data=data,
         prompt=prompt,
         template=template,

@@ -28,6 +28,9 @@ def score(
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Compute dtype.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run code when they are read.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many rows.")] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest rendering.")] = 2048,
     cache: Annotated[bool, typer.Option(help="Look up scores of the same tokens and weights first.")] = True,
@@ -39,7 +42,9 @@ def score(
 
     console = Console()
     request = ScoreRequest(
-        model=ModelSpec(model, quantize=quantize, dtype=dtype, device=device, threads=threads),
+        model=ModelSpec(
+            model, quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
+        ),
         data=data,
         prompt=prompt,
         template=template,

@@ -50,6 +50,9 @@ def tune(
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Compute dtype.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run code when they are read.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier training left there.")] = False,
 ) -> None:
     """Train a LoRA adapter on a quantized base; the same command goes on with an interrupted training.
@@ -89,7 +92,14 @@ def tune(
     settings: ExperimentConfig = validated(
         {
             "name": "tune",
-            "model": {"name": model, "quantize": quantize, "dtype": dtype, "device": device, "threads": threads},
+            "model": {
+                "name": model,
+                "quantize": quantize,
+                "dtype": dtype,
+                "device": device,
+                "threads": threads,
+                "allow_pickle": allow_pickle,
+            },
             "data": {"train": data, "test": test, "train_rows": limit, "dev_rows": dev_rows},
             "strategies": {"qlora": {"prompt": prompt}},
             "tune": {key: value for key, value in given.items() if value is not None},

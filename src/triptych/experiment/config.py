@@ -35,6 +35,8 @@ class ModelConfig(Section):
     """How NF4 weights are kept: dequantized once (same values, faster) or packed (less memory)."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; null measures."""
+    allow_pickle: bool = False
+    """Read pickled weights (pytorch_model*.bin) where there are no safetensors. A pickle can run code when read."""
 
     def spec(self) -> ModelSpec:
         """For `models.load_model`."""

@@ -79,7 +79,10 @@ def write_results(
 def deciding(config: ExperimentConfig) -> dict[str, Any]:
     """The settings that decide numbers. Files, model and prompts are held by content, so their places don't count."""
     settings = plain(config)
-    for section, keys in {"data": ("dir", "train", "test"), "model": ("name", "revision", "threads")}.items():
+    for section, keys in {
+        "data": ("dir", "train", "test"),
+        "model": ("name", "revision", "threads", "allow_pickle"),
+    }.items():
         for key in keys:
             del settings[section][key]
     for key in ("name", "prompts", "cache", "report"):

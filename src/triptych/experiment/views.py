@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from triptych.data import SAMPLE, Dataset, Row, is_there, load_dataset, split_sample
-from triptych.errors import DataError, ModelError
+from triptych.errors import DataError
 from triptych.experiment.cells import (
     NEAREST,
     CellSpec,
@@ -31,6 +31,7 @@ from triptych.experiment.cells import (
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.showing import BY_VECTORS, Demonstrations, render_cell, render_training
 from triptych.models import TokenizerProfile
+from triptych.models.header import model_config
 from triptych.progress import Advance, Silent, Watcher
 from triptych.prompts import Order, Rendered, Template
 
@@ -134,15 +135,7 @@ def longest_rendering(config: ExperimentConfig, profile: TokenizerProfile) -> in
     Raises:
         ModelError: the model's config.json can't be read.
     """
-    from transformers import AutoConfig
-
-    name = profile.tokenizer.name_or_path
-    try:
-        found = AutoConfig.from_pretrained(name, revision=config.model.revision).get_text_config()
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            "the model's config.json can't be read", where=config.model.name, found=str(error).split("\n")[0]
-        ) from error
+    found = model_config(profile.tokenizer.name_or_path, config.model.revision).get_text_config()
     positions = getattr(found, "max_position_embeddings", None)
     return min(config.max_tokens, positions or config.max_tokens)
 

@@ -19,6 +19,7 @@ from typing import Any
 from triptych.errors import ModelError
 from triptych.models.cache import cache_folder
 from triptych.models.gguf import DEMO, DEMO_SHA256
+from triptych.models.library_errors import NO_CODE, explained
 from triptych.models.load import ModelSpec, load_profile
 from triptych.models.tokenizer import TokenizerProfile
 from triptych.records.store import disk_errors, write_json
@@ -58,7 +59,7 @@ def read_header(spec: ModelSpec) -> ModelHeader:
         return _from(_kept(key, lambda: _as_it_is(path)), spec, to_unpack=True)
     if path.is_dir() or path.is_file() or not _may_be_hub_id(spec.name):
         profile = load_profile(spec)  # says what is wrong with a folder, or that there is none
-        return ModelHeader(_config(str(path), None), profile, to_download=False, to_unpack=False)
+        return ModelHeader(model_config(str(path), None), profile, to_download=False, to_unpack=False)
     return _from_hub(spec)
 
 
@@ -68,13 +69,13 @@ def _may_be_hub_id(name: str) -> bool:
 
 def _from(folder: Path, spec: ModelSpec, *, to_unpack: bool) -> ModelHeader:
     profile = load_profile(dataclasses.replace(spec, name=str(folder)))
-    return ModelHeader(_config(str(folder), None), profile, to_download=False, to_unpack=to_unpack)
+    return ModelHeader(model_config(str(folder), None), profile, to_download=False, to_unpack=to_unpack)
 
 
 def _from_hub(spec: ModelSpec) -> ModelHeader:
     from huggingface_hub import try_to_load_from_cache
 
-    config = _config(spec.name, spec.revision)  # first: it is what says that there is no network
+    config = model_config(spec.name, spec.revision)  # first: it is what says that there is no network
     names = ("model.safetensors", "model.safetensors.index.json")
     there = [try_to_load_from_cache(spec.name, name, revision=spec.revision) for name in names]
     return ModelHeader(
@@ -82,37 +83,24 @@ def _from_hub(spec: ModelSpec) -> ModelHeader:
     )
 
 
-def _config(source: str, revision: str | None) -> Any:
+def model_config(source: str, revision: str | None) -> Any:
+    """A model's config.json, as transformers reads it.
+
+    Raises:
+        ModelError: it can't be read, or the hub that has it can't be reached.
+    """
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(source, revision=revision)
+        return AutoConfig.from_pretrained(source, revision=revision, **NO_CODE)
     except (OSError, ValueError, KeyError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        offline = _unreachable(error)
-        raise ModelError(
-            "the model's configuration can't be read" + (": the hub can't be reached" if offline else ""),
+        raise explained(
+            error,
+            "the model's configuration can't be read",
             where=source,
-            found=lines[0] if lines else type(error).__name__,
             expected="a hub id such as owner/name, a folder with config.json, a .gguf file, or `demo`",
-            fix="go online once (config.json and the tokenizer files are kept then; weights are not needed), or give a "
-            "folder that holds them"
-            if offline
-            else "check the name, and that you may read it (`hf auth login` for gated models)",
+            fix="check the name, and that you may read it (`hf auth login` for gated models)",
         ) from error
-
-
-def _unreachable(error: BaseException | None) -> bool:
-    """Whether, somewhere down the chain of causes, the network was missing or switched off."""
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | ConnectionError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _unpacked(sha256: str) -> Path | None:

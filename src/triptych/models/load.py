@@ -12,6 +12,7 @@ from triptych.errors import ModelError
 from triptych.models.cache import sha256_of_weights
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.gguf import DEMO, demo_gguf, unpack_gguf
+from triptych.models.library_errors import NO_CODE, explained
 from triptych.models.quantize import (
     Hold,
     Quantize,
@@ -22,6 +23,8 @@ from triptych.models.quantize import (
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 
 __all__ = ["LoadedModel", "ModelSpec", "identify", "load_model", "load_profile"]
+
+_PICKLED = ("pytorch_model*.bin",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class ModelSpec:
     """How NF4 weights are kept: `dequantized` (bit-equal, faster, 2 bytes a parameter), `packed`, or `auto`."""
     threads: int | None = None
     """CPU threads; None measures."""
+    allow_pickle: bool = False
+    """Read `pytorch_model*.bin` where there are no safetensors."""
 
 
 @dataclass
@@ -89,13 +94,15 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     dtype = DTYPES[dtype_name]
     threads, threads_why = choose_threads(spec.threads, dtype) if device.type == "cpu" else (0, "on a GPU")
     hold = _choose_hold(spec, source, device, dtype)
-    options: dict[str, Any] = {"dtype": dtype, "revision": spec.revision, "use_safetensors": True}
+    _refuse_pickle(source, spec)
+    options: dict[str, Any] = {"dtype": dtype, "revision": spec.revision, **NO_CODE}
+    options["use_safetensors"] = None if spec.allow_pickle else True
     if hold == "packed":
         options["quantization_config"] = quantization_config(spec.quantize, dtype=dtype, double_quant=spec.double_quant)
         options["device_map"] = {"": device}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, MemoryError, SafetensorError) as error:
         raise _unreadable(spec, error) from error
     if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers
         raise ModelError(
@@ -171,20 +178,33 @@ def _config(source: Path | str, spec: ModelSpec) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(source, revision=spec.revision)
+        return AutoConfig.from_pretrained(source, revision=spec.revision, **NO_CODE)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(spec, error) from error
 
 
 def _unreadable(spec: ModelSpec, error: Exception) -> ModelError:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return ModelError(
+    return explained(
+        error,
         "the model can't be loaded",
         where=spec.name,
-        found=lines[0] if lines else type(error).__name__,
         expected="config.json and *.safetensors in a folder, a .gguf file, a hub id that can be reached, or `demo`",
-        fix="check the name; without a network, give a folder. Pickled weights are refused: save as safetensors first",
+        fix="check the name; without a network, give a folder",
     )
+
+
+def _refuse_pickle(source: Path | str, spec: ModelSpec) -> None:
+    if spec.allow_pickle or not isinstance(source, Path) or any(source.glob("*.safetensors")):
+        return
+    pickled = sorted(file.name for pattern in _PICKLED for file in source.glob(pattern))
+    if pickled:
+        raise ModelError(
+            "the model's weights are pickled, and a pickle can run code when it is read",
+            where=spec.name,
+            found=", ".join(pickled[:4]),
+            expected="*.safetensors",
+            fix="save the model as safetensors; or, if you trust whoever made it, --allow-pickle (model.allow_pickle)",
+        )
 
 
 def _choose_hold(spec: ModelSpec, source: Path | str, device: torch.device, dtype: torch.dtype) -> str:
@@ -203,14 +223,22 @@ def _choose_hold(spec: ModelSpec, source: Path | str, device: torch.device, dtyp
 
 def _weight_files(source: Path | str, spec: ModelSpec) -> list[Path]:
     if isinstance(source, Path):
-        return sorted(source.glob("*.safetensors"))
+        return _weights_in(source, spec)
     from huggingface_hub import snapshot_download
 
+    wanted = ["*.safetensors", "*.json", *(_PICKLED if spec.allow_pickle else ())]
     try:
-        folder = snapshot_download(source, revision=spec.revision, allow_patterns=["*.safetensors", "*.json"])
+        folder = snapshot_download(source, revision=spec.revision, allow_patterns=wanted)
     except (OSError, ValueError) as error:  # no network, no such model, no right to it
         raise _unreadable(spec, error) from error
-    return sorted(Path(folder).glob("*.safetensors"))
+    return _weights_in(Path(folder), spec)
+
+
+def _weights_in(folder: Path, spec: ModelSpec) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if spec.allow_pickle and not files:
+        files = sorted(file for pattern in _PICKLED for file in folder.glob(pattern))
+    return files
 
 
 def _weights_hash(source: Path | str, spec: ModelSpec) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from triptych.errors import ModelError
 from triptych.models.chat import ChatFormat
+from triptych.models.library_errors import NO_CODE, explained
 
 __all__ = ["TokenizerProfile", "load_tokenizer", "profile_of"]
 
@@ -91,12 +92,12 @@ def load_tokenizer(folder: str | Path, *, revision: str | None = None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, revision=revision)
+        return AutoTokenizer.from_pretrained(folder, revision=revision, **NO_CODE)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise ModelError(
+        raise explained(
+            error,
             "the model has no usable tokenizer",
             where=str(folder),
-            found=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
             expected="tokenizer.json (or the model family's own tokenizer files) beside the weights",
             fix="copy the tokenizer files of the model into the folder, or name the model by its hub id",
         ) from error

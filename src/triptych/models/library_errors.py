@@ -1,0 +1,129 @@
+"""What the errors of transformers, safetensors, huggingface_hub and torch mean to whoever loads a model.
+
+Each line of the catalogue knows an error by the names and messages of the exception and of its causes, and says what is
+wrong and how to mend it. The first that fits is taken; what none knows keeps the caller's own words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from triptych.errors import ModelError
+
+__all__ = ["NO_CODE", "explained"]
+
+NO_CODE = {"trust_remote_code": False}
+"""For every `from_pretrained`. Left out, transformers asks on a terminal whether to run a stranger's code."""
+
+
+class _Known(NamedTuple):
+    pattern: str
+    means: str
+    fix: str
+
+
+_CATALOGUE = (
+    _Known(
+        r"trust_remote_code|custom code (which|contained)|contains custom code",
+        "it brings Python code of its own, which Triptych does not run",
+        "take a model of an architecture that transformers has itself; `trust_remote_code` is off and stays off",
+    ),
+    _Known(
+        r"GatedRepoError|gated repo",
+        "it is gated: its owners want to be asked first",
+        "accept its terms on its page of the hub, then `hf auth login`",
+    ),
+    _Known(r"RevisionNotFoundError", "the hub has the model, and no such revision", "check `revision`"),
+    _Known(
+        r"RepositoryNotFoundError|not a valid model identifier|Repo id must",
+        "the hub has no model of that name, or it is private",
+        "check the name (owner/name); for a private one `hf auth login`; a folder is given by its path",
+    ),
+    _Known(
+        r"LocalEntryNotFoundError|OfflineModeIsEnabled|ConnectionError|ConnectError|couldn't connect to",
+        "the hub can't be reached",
+        "go online once (config.json and the tokenizer files are kept then; weights are not needed to plan), or give a "
+        "folder that holds the files",
+    ),
+    _Known(
+        r"for this kind of AutoModel: AutoModelForCausalLM",
+        "it is no causal language model",
+        "give a model that predicts the next token (decoder only)",
+    ),
+    _Known(
+        r"does not recognize this architecture|Unrecognized model in|Should have a `model_type` key",
+        "this version of transformers doesn't know its architecture",
+        "pip install --upgrade transformers, if config.json is right",
+    ),
+    _Known(
+        r"OutOfMemoryError|MemoryError|out of memory|can't allocate memory|DefaultCPUAllocator",
+        "there is not enough memory for its weights",
+        "quantize to nf4 and hold it packed (model.hold: packed); `triptych plan` says what each way takes",
+    ),
+    _Known(
+        r"SafetensorError|HeaderTooLarge|InvalidHeader|MetadataIncompleteBuffer",
+        "a weights file is cut short, or is no safetensors file",
+        "copy or download it again; one of about 130 bytes is a Git LFS pointer: `git lfs pull`",
+    ),
+    _Known(
+        r"size mismatch|ignore_mismatched_sizes",
+        "its weights have other shapes than its config.json says",
+        "config.json and *.safetensors must be of the same model",
+    ),
+    _Known(
+        r"(?i)requires? the sentencepiece|`?sentencepiece`? (is|was) not|install sentencepiece",
+        "its tokenizer needs a library that isn't installed",
+        "pip install sentencepiece protobuf",
+    ),
+    _Known(
+        r"(?i)requires? (the )?`?tiktoken|`?tiktoken`? (is|was) not|install `?tiktoken",
+        "its tokenizer needs a library that isn't installed",
+        "pip install tiktoken",
+    ),
+    _Known(
+        r"(?i)already quantized|quantized with \w+ but you are passing",
+        "its files are quantized already",
+        "give `quantize: none`, or the model before it was quantized",
+    ),
+    _Known(
+        r"(?i)bitsandbytes",
+        "bitsandbytes can't quantize it here",
+        "`triptych doctor` tries bitsandbytes; `quantize: none` does without it",
+    ),
+    _Known(
+        r"no file named model\.safetensors|does not appear to have a file named .*safetensors",
+        "there are no weights in safetensors",
+        "all *.safetensors files belong into the folder; pickled weights need --allow-pickle (model.allow_pickle)",
+    ),
+    _Known(r"No space left on device", "the disk is full", "make room, or let HF_HOME name a folder on another disk"),
+)
+
+
+def explained(error: BaseException, what: str, *, where: str, expected: str, fix: str) -> ModelError:
+    """One of ours for one of theirs; raise it `from error`.
+
+    Args:
+        error: as it was caught.
+        what: what didn't work, as a sentence that can be gone on with.
+        where: the model.
+        expected: what would have been right.
+        fix: how to mend what the catalogue doesn't know.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    found = lines[0] if lines else type(error).__name__
+    text = "\n".join(f"{type(one).__name__}: {one}" for one in _chain(error))
+    known = next((one for one in _CATALOGUE if re.search(one.pattern, text)), None)
+    if known is None:
+        return ModelError(what, where=where, found=found, expected=expected, fix=fix)
+    return ModelError(f"{what}: {known.means}", where=where, found=found, expected=expected, fix=known.fix)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
