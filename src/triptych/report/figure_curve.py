@@ -28,9 +28,10 @@ def learning_curve(record: RunRecord) -> Figure | None:
     shown = [p.aggregate.ppl_mean for p in record.curve]
     shown += _band(left, [p for p in record.curve if p.split == "test"])
     shown += _further(left, record.further_curves)
+    first = record.tune.name if record.tune and record.tune.name and record.further_curves else "QLoRA"
     for split, line, filled in (("test", "-", True), ("dev", ":", False)):
         if points := [p for p in record.curve if p.split == split]:
-            _curve(left, points, split, line, filled=filled)
+            _curve(left, points, f"{first}, {split} rows", line, filled=filled)
     shown += _levels(left, record)
     _mark_selected(left, record)
     perplexity_scale(left, shown)
@@ -65,7 +66,7 @@ def _further(axes: Axes, curves: Mapping[str, Sequence[CurvePoint]]) -> list[flo
     return levels
 
 
-def _curve(axes: Axes, points: Sequence[CurvePoint], split: str, line: str, *, filled: bool) -> None:
+def _curve(axes: Axes, points: Sequence[CurvePoint], label: str, line: str, *, filled: bool) -> None:
     colour = COLOURS["qlora"]
     axes.plot(
         [p.step for p in points],
@@ -75,7 +76,7 @@ def _curve(axes: Axes, points: Sequence[CurvePoint], split: str, line: str, *, f
         marker="o",
         markersize=5,
         markerfacecolor=colour if filled else "white",
-        label=f"QLoRA, {split} rows",
+        label=label,
     )
 
 

@@ -128,6 +128,7 @@ def _core(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[str, Any
         "best": {strategy: places[setting.label] for strategy, setting in best_of_each(record.cells).items()},
         "curve": _curve(record.curve),
         "further": {name: _curve(points) for name, points in record.further_curves.items()},
+        "training": record.tune and record.tune.name,
         "selected": record.tune and {"step": record.tune.selected_step, "by": record.tune.selected_by},
         "few_shot": [
             {

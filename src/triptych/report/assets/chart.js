@@ -42,12 +42,13 @@ const chart = (() => {
 
   function curve(core) {
     if (!core.curve.length) return null;
+    const further = Object.entries(core.further).map(([name, points]) => [name, points.filter((p) => p.split === "test")]);
+    const first = further.length ? core.training : "QLoRA";
     const traces = ["test", "dev"].flatMap((split) => {
       const points = core.curve.filter((point) => point.split === split);
       const band = split === "test" ? curveBand(points) : [];
-      return points.length ? [...band, curveLine(points, split)] : [];
+      return points.length ? [...band, curveLine(points, split, first)] : [];
     });
-    const further = Object.entries(core.further).map(([name, points]) => [name, points.filter((p) => p.split === "test")]);
     for (const [name, points] of further) if (points.length) traces.push(furtherLine(points, name));
     const others = further.flatMap(([, points]) => points);
     const last = Math.max(...[...core.curve, ...others].map((point) => point.step)) || 1;
@@ -72,11 +73,11 @@ const chart = (() => {
     }];
   }
 
-  function curveLine(points, split) {
+  function curveLine(points, split, training) {
     const colour = css("qlora");
     return {
       ...{ x: points.map((p) => p.step), y: points.map((p) => p.ppl), mode: "lines+markers" },
-      name: `QLoRA, ${split} rows`,
+      name: `${training}, ${split} rows`,
       line: { color: colour, width: 2.5, dash: split === "test" ? "solid" : "dot" },
       marker: { size: 7, color: split === "test" ? colour : css("card"), line: { color: colour, width: 1.5 } },
       customdata: points.map((p) => [data.number(p.ppl), data.number(p.epoch)]),
@@ -86,8 +87,8 @@ const chart = (() => {
 
   // Trainings after the first: paler, without a band each.
   function furtherLine(points, name) {
-    const line = curveLine(points, "test");
-    return { ...line, name, opacity: 0.65, line: { ...line.line, width: 1.5, dash: "dashdot" }, marker: { size: 4, color: css("qlora") } };
+    const line = curveLine(points, "test", name);
+    return { ...line, opacity: 0.65, line: { ...line.line, width: 1.5, dash: "dashdot" }, marker: { size: 4, color: css("qlora") } };
   }
 
   // A strategy's level is a line over the width of training, its 95 % interval over rows a band behind it.
