@@ -10,6 +10,7 @@ import pytest
 from plain_generate import Ids
 
 from triptych.data import Row
+from triptych.generate.record import prompt_texts
 from triptych.generate.settings import GenerationSettings
 from triptych.generate.stops import Writing, patterns_of
 from triptych.prompts import Template, find_template, template_from_mapping, template_from_text
@@ -107,3 +108,9 @@ def test_a_full_stop_behind_a_demonstration_is_no_end() -> None:
 def test_turns_end_by_the_models_own_token() -> None:
     template = template_from_mapping({"zero_shot": "Translate: {instruction}", "style": "chat"}, name="x", where="x")
     assert patterns_of(template, shots=0) == patterns_of(template, shots=2) == ()
+
+
+@pytest.mark.parametrize("name", ["default", "bare", "neutral-qa-en", "neutral-headings-en", "translation-zh"])
+def test_few_shot_rows_end_at_all_that_their_check_would_find(name: str) -> None:
+    template = find_template(name)
+    assert {pattern.pattern for pattern in prompt_texts(template)} <= set(patterns_of(template, shots=3))

@@ -25,9 +25,9 @@ _TAIL = 48  # tokens looked at for a stop text: more than any template's piece h
 def patterns_of(template: Template, *, shots: int) -> tuple[str, ...]:
     """Regular expressions for what a template puts around outputs: where one of them begins, the output is over.
 
-    With demonstrations these are the fixed texts of a demonstration and of the tail (`USER:`, `第2個例子，USER:` with
-    any number), and the line break (with what is around it) that ends a demonstration, if one does; without, those of
-    the zero-shot text. None in styles with turns: there the model's own end of turn tells.
+    These are the fixed texts of the zero-shot text (`USER:`); with demonstrations those of a demonstration and of the tail
+    too (`第2個例子，USER:` with any number), and the line break (with what is around it) that ends a demonstration, if
+    one does. None in styles with turns: there the model's own end of turn tells.
     """
     if template.style != "plain":
         return ()
@@ -37,7 +37,8 @@ def patterns_of(template: Template, *, shots: int) -> tuple[str, ...]:
         after = demo[demo.rindex("{output}") + len("{output}") :]
         if "\n" in (separator := _FIELD.split(after)[0]):
             found[re.escape(separator)] = None
-    for text in (template.few_shot.demo, template.few_shot.tail) if shots else (template.zero_shot,):
+    of_shots = (template.few_shot.demo, template.few_shot.tail) if shots else ()
+    for text in (*of_shots, template.zero_shot):
         for piece in _between_texts(text):
             if len(_FIELD.sub("", piece).strip()) >= _TELLING:
                 found[_pattern(piece.strip())] = None
