@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,13 @@ def write_results(
     records = tuple(cell.record for cell in finished.values())
     items = {name: cell.items for name, cell in finished.items()}
     curves = {spec.name: _with_intervals(folder.tune_of(spec) / "curve.json") for spec in trainings}
-    first, *further = curves or [None]
     summaries = tuple(trainings.values())
     record = RunRecord(
         name=config.name,
         cells=records,
         few_shot=summarise_few_shot(records),
-        curve=curves[first] if first else (),
-        further_curves={name: curves[name] for name in further if name},
+        curve=next(iter(curves.values()), ()),
+        further_curves=dict(islice(curves.items(), 1, None)),
         comparisons=comparisons(records, items),
         tune=summaries[0] if summaries else None,
         trainings=summaries,
