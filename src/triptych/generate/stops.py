@@ -25,7 +25,7 @@ _TAIL = 48  # tokens looked at for a stop text: more than any template's piece h
 def patterns_of(template: Template, *, shots: int) -> tuple[str, ...]:
     """Regular expressions for what a template puts around outputs: where one of them begins, the output is over.
 
-    These are the fixed texts of the zero-shot text (`USER:`); with demonstrations those of a demonstration and of the tail
+    These are the fixed texts of the zero-shot text (`USER:`); with demonstrations those of a demonstration and the tail
     too (`第2個例子，USER:` with any number), and the line break (with what is around it) that ends a demonstration, if
     one does. None in styles with turns: there the model's own end of turn tells.
     """
