@@ -90,6 +90,29 @@ def test_the_same_machine_gives_every_number_again(undisturbed: Path, tmp_path: 
     assert read_json(tmp_path / "again" / "reproduction.json")["verdict"] == "exact"
 
 
+def test_what_cells_share_is_looked_up_again_and_nothing_else(
+    project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that two cells share is computed with the first: beside other rows it would be rounded otherwise."""
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    few = {"k": [1], "seeds": [0, 1, 2]}
+    path = project(cache=True, strategies={"zero_shot": None, "few_shot": few, "qlora": None})
+    then = run_experiment(read_config(path), tmp_path / "run")
+    looked_up = [cell.rows_cached for cell in then.cells]
+    assert looked_up[0] == 0 < sum(looked_up)
+    found = reproduce(tmp_path / "run", out=tmp_path / "again")
+    assert found.verdict == "exact"
+    assert [cell.rows_cached for cell in read_run(tmp_path / "again").cells] == looked_up
+    # all is known now, and a run says so
+    again = run_experiment(read_config(path), tmp_path / "known")
+    assert [cell.rows_cached for cell in again.cells] == [6, 6, 6]
+    alone = then.cells[looked_up.index(max(looked_up))]
+    one = reproduce(tmp_path / "run", out=tmp_path / "one", cells=[alone.cell])
+    assert one.verdict in ("exact", "within tolerance")
+    if one.verdict != "exact":
+        assert "rows were looked up then, 0 now" in causes(one, alone.cell)[0]
+
+
 def test_only_the_cells_asked_for(undisturbed: Path, tmp_path: Path) -> None:
     names = ["zero_shot/emotional", "few_shot/default/k=2/draw=item/seed=1"]
     found = reproduce(undisturbed, out=tmp_path / "again", cells=names)

@@ -153,6 +153,8 @@ def _causes(
         found.append(f"prompts of another length in {longer} of {len(both)} rows")
     if then.adapter_sha256 != now.adapter_sha256:
         found.append("another adapter came out of training")
+    if then.rows_cached != now.rows_cached:
+        found.append(f"{then.rows_cached} rows were looked up then, {now.rows_cached} now: computed beside other rows")
     trained = then.adapter_sha256 is not None
     for fact in facts:
         # `dev` rows only choose; a file of training rows bears on cells that show or were trained on them

@@ -49,6 +49,8 @@ class RunFolder:
         self.lock = path / "run.lock.json"
         self.tune = path / "tune"
         self.adapter = path / "adapter"
+        self.scores = path / "cells" / "scores.sqlite"
+        """Scores by content of a reproduction, which takes none from elsewhere."""
 
     def tune_of(self, training: TrainingSpec) -> Path:
         """Where a training works: `tune/` for the run's first."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from triptych.data import Dataset
@@ -49,6 +50,7 @@ def prepare(
     *,
     fresh: bool = False,
     chosen: Mapping[str, Any] | None = None,
+    scores: Path | None = None,
     writes: bool = True,
 ) -> Prepared:
     """Find everything that can be wrong with a run, and begin it.
@@ -60,6 +62,7 @@ def prepare(
         watcher: told of warnings.
         fresh: remove what an earlier run left, first.
         chosen: what another run found when it began (dtype, threads, ...), to be taken instead of finding it.
+        scores: file of the scores that are known, instead of the user's cache.
         writes: False on the ranks that only train.
 
     Raises:
@@ -89,7 +92,7 @@ def prepare(
     held = hold_to(folder.lock, facts)
     if chosen and "chosen" not in held:
         held["chosen"] = dict(chosen)
-    session = Session(config, folder, watcher, held, writes=writes)
+    session = Session(config, folder, watcher, held, scores=scores, writes=writes)
     rows = [*data.train, *data.dev, *data.test]
     demonstrations = Demonstrations(demo_pool(data), config.strategies.demos, vectors=lambda: session.vectors(rows))
     finished = {}

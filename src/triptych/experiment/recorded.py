@@ -83,7 +83,6 @@ def settings_again(
     config["data"] = _data_section(run, config["data"], data)
     config["model"] = {**config["model"], "name": model or _model_name(run, config["model"]["name"])}
     config["prompts"], notes = _prompts(run, config.get("prompts", {}))
-    config["cache"] = False  # what is looked up is not computed again
     config["report"] = {**config.get("report", {}), "trackers": []}
     return validated(config, str(run.folder / "results.json")), notes
 

@@ -2,7 +2,7 @@
 
 records of the run ─► settings, files found again ─► what differs now
                                    └► the same experiment in a fresh folder, same dtype, threads and budget,
-                                      nothing looked up ─► cell by cell, training by training: agrees, or why not
+                                      nothing known before ─► cell by cell, training by training: agrees, or why not
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from triptych.errors import ConfigError
 from triptych.experiment.agreement import CellAgreement, TrainingAgreement, Verdict, agree, worst
 from triptych.experiment.cells import templates_of
 from triptych.experiment.differences import Fact, differences
+from triptych.experiment.folder import RunFolder
 from triptych.experiment.recorded import RecordedRun, identified, read_recorded, settings_again
 from triptych.experiment.runner import run_experiment
 from triptych.experiment.views import read_data
@@ -85,7 +86,9 @@ def reproduce(
     for fact in facts:
         if fact.status == "changed":
             watcher.say(f"changed: {fact.sentence()}")
-    record = run_experiment(config, place, fresh=fresh, watcher=watcher, chosen=run.chosen, only=wanted)
+    # nothing is known at first; what cells of the run share was looked up then, and is now
+    scores = RunFolder(place).scores
+    record = run_experiment(config, place, fresh=fresh, watcher=watcher, chosen=run.chosen, only=wanted, scores=scores)
     items = [read_items(path / "items.parquet") for path in (folder, place)]
     found = agree(run.record, record, items[0], items[1], facts, dtype)
     verdict = worst([one.verdict for part in found for one in part])

@@ -45,6 +45,7 @@ def run_experiment(
     watcher: Watcher | None = None,
     chosen: Mapping[str, Any] | None = None,
     only: Collection[str] | None = None,
+    scores: Path | None = None,
 ) -> RunRecord:
     """Run an experiment, or go on with one that was begun in this folder.
 
@@ -57,6 +58,7 @@ def run_experiment(
         watcher: told of progress.
         chosen: dtype, threads, way of holding weights and token budget of another run, instead of finding them.
         only: names of cells; nothing is computed that these don't need. None for all.
+        scores: file of the scores that are known, instead of the user's cache (where `cache` allows one).
 
     Raises:
         RunChangedError: the folder was begun with other settings.
@@ -68,7 +70,7 @@ def run_experiment(
         run = _Run(config, RunFolder(out), log, world, only)
 
         def first_of_all() -> None:
-            run.prepare(fresh=fresh, chosen=chosen)
+            run.prepare(fresh=fresh, chosen=chosen, scores=scores)
             run.score_base_cells()
             run.search()
             run.write_texts(None)
@@ -76,7 +78,7 @@ def run_experiment(
         try:
             world.on_first(first_of_all)
             if not world.is_first:
-                run.prepare(fresh=False, chosen=None)
+                run.prepare(fresh=False, chosen=None, scores=scores)
             for training in run.trainings:
                 run.train(training)
                 world.on_first(partial(run.score_adapter_cells, training))
@@ -118,7 +120,7 @@ class _Run:
         """Let the trackers send what is left; after an interruption too, but not for long."""
         self.trackers.close(patience=10)
 
-    def prepare(self, *, fresh: bool, chosen: Mapping[str, Any] | None) -> None:
+    def prepare(self, *, fresh: bool, chosen: Mapping[str, Any] | None, scores: Path | None) -> None:
         """Everything that can be wrong is found here, before the first forward pass."""
         check_trackers(self.config.report.trackers)
         ready = prepare(
@@ -128,6 +130,7 @@ class _Run:
             self.watcher,
             fresh=fresh,
             chosen=chosen,
+            scores=scores,
             writes=self.world.is_first,
         )
         self.data, self.templates, self.finished = ready.data, ready.templates, ready.finished

@@ -35,9 +35,11 @@ class Session:
         watcher: Watcher,
         held: dict[str, Any],
         *,
+        scores: Path | None = None,
         writes: bool = True,
     ) -> None:
         self.config, self.folder, self.watcher, self._writes = config, folder, watcher, writes
+        self._scores = scores
         self.chosen: dict[str, Any] = held.get("chosen", {})
         self.begun: dict[str, Any] = held.get("begun", {})
         self.loaded: LoadedModel | None = None
@@ -55,7 +57,7 @@ class Session:
             self.loaded = load_model(spec)
             if self.config.strategies.qlora:
                 check_targets(self.loaded, self.config.tune.lora())  # now, not after an hour of base cells
-            cache = score_cache(self.loaded) if self.config.cache else None
+            cache = score_cache(self.loaded, self._scores) if self.config.cache else None
             self.scorer = Scorer(self.loaded, budget_tokens=budget, cache=cache)
             if not self.begun and self._writes:
                 self._remember(self.loaded, self.scorer)

@@ -90,7 +90,7 @@ class ScoreCache:
         self._database = None
 
 
-def score_cache(loaded: LoadedModel) -> ScoreCache:
-    """The user's cache of scores, for one loaded model."""
+def score_cache(loaded: LoadedModel, path: Path | None = None) -> ScoreCache:
+    """The user's cache of scores, or one in a file of its own, for one loaded model."""
     names = ("weights_sha256", "quantize", "double_quant", "weights_held", "dtype", "device")
-    return ScoreCache(cache_folder() / "scores.sqlite", {name: loaded.info.get(name) for name in names})
+    return ScoreCache(path or cache_folder() / "scores.sqlite", {name: loaded.info.get(name) for name in names})
