@@ -15,7 +15,7 @@ test: $(READY)   ## fast tests on the CPU, a process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)  ## real weights, and what takes minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(TEST_ARGS)
 
 check: $(READY)  ## lint, types, import contract
 	$(BIN)/ruff format --check .
