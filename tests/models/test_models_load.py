@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from triptych.errors import ConfigError, InputError, ModelError
 from triptych.models import ModelSpec, load_profile
+from triptych.models.load import identify
 
 ARCHITECTURES = ["llama", "qwen3", "gemma3", "mistral", "gpt2"]
 
@@ -153,6 +154,8 @@ def test_pickled_weights_are_refused(load_fake: Any, broken: Any) -> None:
     message = message_of(load_fake, folder)
     assert "a pickle can run code when it is read" in message
     assert "found: pytorch_model.bin" in message
+    with pytest.raises(ModelError, match="pickled"):  # a run says so before anything else
+        identify(ModelSpec(str(folder)))
     assert "--allow-pickle" in message
 
 

@@ -62,8 +62,13 @@ class LoadedModel:
 
 
 def identify(spec: ModelSpec) -> dict[str, str]:
-    """Hashes of weights and tokenizer, without loading the weights."""
+    """Hashes of weights and tokenizer, without loading the weights.
+
+    Raises:
+        ModelError: the weights are pickled, and that is not allowed.
+    """
     source = _resolve(spec)
+    _refuse_pickle(source, spec)
     return {"weights_sha256": _weights_hash(source, spec), "tokenizer_sha256": load_profile(spec).sha256}
 
 
