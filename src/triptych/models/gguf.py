@@ -18,6 +18,7 @@ from pathlib import Path
 
 from triptych.errors import DiskError, ModelError
 from triptych.models.cache import cache_folder
+from triptych.models.library_errors import NO_CODE
 from triptych.records.store import disk_errors, write_json
 
 __all__ = ["DEMO", "demo_gguf", "unpack_gguf"]
@@ -112,11 +113,12 @@ def _dequantize(path: Path, folder: Path) -> None:
     hf_logging.disable_progress_bar()
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, **NO_CODE)
         model = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
             quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
+            **NO_CODE,
         )
     except (OSError, ValueError, LookupError, NotImplementedError, struct.error) as error:
         raise ModelError(

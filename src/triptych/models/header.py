@@ -132,8 +132,8 @@ def _read_gguf(file: Path, folder: Path) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        AutoConfig.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+        AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE).save_pretrained(folder)
     except (OSError, ValueError, LookupError, NotImplementedError, struct.error) as error:
         raise ModelError(
             "this GGUF file can't be read as a causal language model",
