@@ -29,6 +29,7 @@ from job import ROOT, Bases, prepare_bases, read_training_rows, run_worker, save
 from tabulate import tabulate
 
 from triptych.models import ModelSpec, load_model
+from triptych.models.device import choose_device
 from triptych.prompts import Rendered, find_template
 from triptych.records.store import write_json
 from triptych.tune import TuneConfig, TuneRows, tune
@@ -154,6 +155,8 @@ def train_trl(
     start = save_start(folder / "start", config)
     job = write_job(folder / "job.json", rows, config, steps, bases, start, adapter=str(folder / "adapter"))
     settings = TRL_SETTINGS[bases.dtype]
+    if choose_device("auto").type == "cuda":  # where ours trains, too
+        settings = {**settings, "config": {**settings["config"], "use_cpu": False}}
     records = run_worker("trl", job, options.bench_python, options.threads, settings)
     return {
         "losses": [record["loss"] for record in records[:-1]],
@@ -180,7 +183,7 @@ def score(folder: Path, bases: Bases, options: argparse.Namespace) -> dict[str, 
     """The public test set, by Triptych's own scorer, in a process of its own."""
     out = folder / "scores.json"
     began = time.perf_counter()
-    command = [str(Path(sys.executable).with_name("triptych")), "score", "--model", "demo", "--quantize", "nf4"]
+    command = [sys.executable, "-m", "triptych.cli.main", "score", "--model", "demo", "--quantize", "nf4"]
     command += ["--adapter", str(folder / "adapter"), "--data", str(options.data / "public_test.json")]
     command += ["--dtype", bases.dtype, "--threads", str(options.threads), "--no-cache", "--out", str(out)]
     subprocess.run(command, check=True, stdout=sys.stderr)

@@ -196,22 +196,22 @@ def _trainer(job: Job, settings: dict[str, Any], model: Any, tokenizer: Any, rep
     order = [i for step in job["steps"] for i in _arranged(job, step, settings)]
     rows = [job["rows"][i] for i in order]
     labels = [[*[-100] * row["n_prompt"], *row["ids"][row["n_prompt"] :]] for row in rows]
-    config = SFTConfig(
-        output_dir=tempfile.mkdtemp(prefix="trl-"),
-        per_device_train_batch_size=per_batch,
-        gradient_accumulation_steps=rows_per_step // per_batch,
-        num_train_epochs=1,
-        learning_rate=job["lr"],
-        max_grad_norm=job["max_grad_norm"],
-        train_sampling_strategy="sequential",  # the rows come in the job's order
-        max_length=None,  # none is longer than the protocol allows
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-        seed=job["seed"],
-        **settings.get("config", {}),
-    )
+    options = {
+        "output_dir": tempfile.mkdtemp(prefix="trl-"),
+        "per_device_train_batch_size": per_batch,
+        "gradient_accumulation_steps": rows_per_step // per_batch,
+        "num_train_epochs": 1,
+        "learning_rate": job["lr"],
+        "max_grad_norm": job["max_grad_norm"],
+        "train_sampling_strategy": "sequential",  # the rows come in the job's order
+        "max_length": None,  # none is longer than the protocol allows
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "seed": job["seed"],
+    }
+    config = SFTConfig(**{**options, **settings.get("config", {})})
     dataset = Dataset.from_dict({"input_ids": [row["ids"] for row in rows], "labels": labels})
     trainer = Timed(model=model, args=config, train_dataset=dataset, processing_class=tokenizer, callbacks=[Clock()])
     trainer.remove_callback(PrinterCallback)

@@ -31,6 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triptych.likelihood.varlen import Line, attend_line, can_attend_line, line_of
+
 __all__ = ["Pack", "PrefixKV", "Unsupported", "packed_forward"]
 
 _NAME = "triptych_packed"
@@ -66,7 +68,8 @@ class Pack:
     """Collect the prefix's keys and values (past included) for later passes."""
     kept: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _masks: dict[Any, Tensor] = field(default_factory=dict)
-    _layout: tuple[Tensor, Tensor] | None = None
+    _layout: Tensor | None = None
+    _line: Line | None = None
 
     @property
     def n_past(self) -> int:
@@ -81,21 +84,20 @@ class Pack:
         parts += [torch.arange(start, start + n, device=device) for n in self.lengths]
         return torch.cat(parts)
 
-    def layout(self) -> tuple[Tensor, Tensor]:
-        """How rows lie in a line and side by side: (spread [B*S] -> line, gather [line] -> B*S).
-
-        `spread` repeats a row's last token where the row is shorter than S; what is computed there is never read.
-        """
+    def layout(self) -> Tensor:
+        """[R] Where each token of the rows, one after another, lies when they are side by side as [B*S]."""
         if self._layout is None:
             device = self.ids.device
             lengths = torch.tensor(self.lengths, device=device)
-            longest = max(self.lengths)
-            starts = lengths.cumsum(0) - lengths
-            steps = torch.arange(longest, device=device)
-            spread = starts[:, None] + torch.minimum(steps[None], lengths[:, None] - 1)
-            inside = steps[None] < lengths[:, None]
-            self._layout = spread.reshape(-1), inside.reshape(-1).nonzero().squeeze(1)
+            inside = torch.arange(max(self.lengths), device=device)[None] < lengths[:, None]
+            self._layout = inside.reshape(-1).nonzero().squeeze(1)
         return self._layout
+
+    def line(self) -> Line:
+        """Where the sequences lie for the kernel that takes them in a line."""
+        if self._line is None:
+            self._line = line_of(self)
+        return self._line
 
     def mask(self, n_queries: int, n_before: int, window: int | None, groups: int, dtype: torch.dtype) -> Tensor:
         """[G*S, n_before + S] added to the scores: 0 where a query may look, -inf where not.
@@ -169,6 +171,11 @@ def packed_attention(
         prefix = (torch.cat([past[0], key[:, :, :p1]], 2), torch.cat([past[1], value[:, :, :p1]], 2))
     if pack.keep_kv:
         pack.kept[module] = (prefix[0].contiguous(), prefix[1].contiguous())
+    if softcap is None and can_attend_line(query):
+        scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+        own = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+        before = (past[0][0].transpose(0, 1), past[1][0].transpose(0, 1))
+        return attend_line(pack.line(), own[0], own[1], own[2], before, scale, sliding_window)[None], None
     parts = []
     if p1:
         parts.append(
@@ -193,11 +200,29 @@ def _attend_rows(
     n_rows, longest = len(pack.lengths), max(pack.lengths)
     ragged = min(pack.lengths) < longest
     if ragged:
-        spread, gather = pack.layout()
-        rows = [tensor.index_select(0, spread) for tensor in rows]
+        places = pack.layout()
+        rows = [_Spread.apply(t, places, n_rows * longest) for t in rows]  # type: ignore[no-untyped-call]
     query, key, value = (t.reshape(n_rows, longest, *t.shape[1:]).transpose(1, 2) for t in rows)
     out = _attend(pack, query, key, value, prefix, scaling, window, softcap)
-    return out.index_select(0, gather) if ragged else out
+    return out.index_select(0, places) if ragged else out
+
+
+class _Spread(torch.autograd.Function):
+    """[R, ...] to its places among n, zeros elsewhere: what is computed there is never read.
+
+    Gathering from places that repeat would do too, but its gradient is a sum, whose order is open on a GPU; and torch's
+    own copy to places keeps what it copied until the backward.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor, n: int) -> Tensor:
+        ctx.save_for_backward(places)
+        return rows.new_zeros(n, *rows.shape[1:]).index_copy_(0, places, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        (places,) = ctx.saved_tensors
+        return upstream[0].index_select(0, places), None, None
 
 
 def _attend(
@@ -242,7 +267,7 @@ def _attend_fused(
     folded = query.reshape(n_rows, kv_heads, groups * n_queries, size)
     mask = pack.mask(n_queries, reach, window, groups, query.dtype)
     out = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scale)
-    return out.view(n_rows, heads, n_queries, size)
+    return out.reshape(n_rows, heads, n_queries, size)
 
 
 def _attend_in_blocks(

@@ -32,7 +32,6 @@ def pass_nll(
     own = [row.ids[n_prefix:-1] for row in rows]
     lengths = [len(part) for part in own]
     line = [*rows[0].ids[start:n_prefix], *(token for part in own for token in part)]
-    hidden = packed_forward(loaded.model, Pack(_tensor(line, loaded), n_prefix - start, lengths, past))
     # the token at position t is predicted by the hidden state at t - 1
     firsts = accumulate(lengths[:-1], initial=n_prefix - start)
     where = [
@@ -41,7 +40,10 @@ def pass_nll(
         for i in range(row.n_scored)
     ]
     targets = [token for row in rows for token in row.ids[row.n_prompt :]]
-    return head.nll(hidden.index_select(0, _tensor(where, loaded)), _tensor(targets, loaded))
+    # all that a GPU is sent, before it is asked to compute: sending waits for what is queued
+    ids, at, expected = _tensor(line, loaded), _tensor(where, loaded), _tensor(targets, loaded)
+    hidden = packed_forward(loaded.model, Pack(ids, n_prefix - start, lengths, past))
+    return head.nll(hidden.index_select(0, at), expected)
 
 
 def prefix_kv(loaded: LoadedModel, ids: Sequence[int], past: PrefixKV | None) -> PrefixKV:

@@ -13,6 +13,7 @@ from triptych.models.cache import sha256_of_weights
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.gguf import DEMO, demo_gguf, unpack_gguf
 from triptych.models.library_errors import NO_CODE, explained
+from triptych.models.norms import fuse_norms
 from triptych.models.quantize import (
     Hold,
     Quantize,
@@ -124,6 +125,8 @@ def load_model(spec: ModelSpec) -> LoadedModel:
         model = model.to(device)
         dequantized_once(model, double_quant=spec.double_quant)
     model = model.eval() if hold == "packed" else model.to(device).eval()
+    if device.type == "cuda":
+        fuse_norms(model)
     loaded = LoadedModel(
         model=model,
         profile=profile,

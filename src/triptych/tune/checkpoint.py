@@ -118,7 +118,7 @@ def restore(path: Path, adapter: Adapter, optimizer: torch.optim.Optimizer) -> N
             found: dict[str, Any] = {}
             for moment in _MOMENTS:
                 if (tensor := moments.get(f"{name}:{moment}")) is not None:
-                    found[moment] = tensor if moment == "step" else tensor.to(parameter.device)
+                    found[moment] = tensor.to(parameter.device)  # the fused kernel wants the step there too
             if found:
                 optimizer.state[parameter] = found
     torch.set_rng_state(moments["rng"])

@@ -18,6 +18,7 @@ import torch
 from triptych.likelihood.head import Head
 from triptych.likelihood.passes import common_prefix, own_forward_nll, pass_nll
 from triptych.models import LoadedModel
+from triptych.models.adapters import cast_once
 from triptych.prompts import Rendered
 from triptych.tune.batches import passes_of
 
@@ -64,13 +65,14 @@ def accumulate_gradient(
     of_these = sum(row.n_scored for row in rows)
     denominator = n_scored or of_these
     total = 0.0
-    for batch in passes_of(rows, max_rows=max_rows if packed else 1, max_tokens=max_tokens):
-        with torch.enable_grad():
-            if packed:
-                nll = pass_nll(loaded, head, batch, common_prefix(batch) if share_prefix and len(batch) > 1 else 0)
-            else:
-                nll = own_forward_nll(loaded, batch[0])
-            summed = nll.sum()
-            (summed / denominator).backward()  # type: ignore[no-untyped-call]
-        total += summed.item()
+    with cast_once(loaded.model):
+        for batch in passes_of(rows, max_rows=max_rows if packed else 1, max_tokens=max_tokens):
+            with torch.enable_grad():
+                if packed:
+                    nll = pass_nll(loaded, head, batch, common_prefix(batch) if share_prefix and len(batch) > 1 else 0)
+                else:
+                    nll = own_forward_nll(loaded, batch[0])
+                summed = nll.sum()
+                (summed / denominator).backward()  # type: ignore[no-untyped-call]
+            total += summed.item()
     return StepResult(total, of_these, sum(len(row.ids) for row in rows))

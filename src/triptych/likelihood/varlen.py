@@ -1,0 +1,178 @@
+"""Attention over rows of unlike lengths in one call, for GPUs: FlashAttention-2 (Dao 2023, arXiv 2307.08691) in torch.
+
+The kernel takes queries and keys in a line, and where each sequence begins in it. A pass is laid out as
+
+    queries     prefix P1       │ row 1                │ row 2               │ …          the pass itself, untouched
+    keys        past, prefix    │ past, prefix, row 1  │ past, prefix, row 2 │ …
+
+and causality is counted from a sequence's end, so that every query sees all that is before its own piece. Nothing is
+padded. Keys and values of the shared beginning are laid before each row's own; in the backward their gradients are
+summed over the rows in one order, never by atomic additions.
+
+Shape legend: T tokens of the pass, L keys, R tokens of the rows, P = P0 + P1 prefix length, H query heads, K key/value
+heads, D head size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from triptych.likelihood.attention import Pack
+
+__all__ = ["Line", "attend_line", "can_attend_line", "line_of"]
+
+_SIXTEEN_BITS = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where the sequences of a pass lie."""
+
+    cu_q: Tensor
+    """[N + 1] int32: where each sequence's queries begin."""
+    cu_k: Tensor
+    """[N + 1] int32: where each sequence's keys begin."""
+    max_q: int
+    max_k: int
+    prefix: int
+    """P."""
+    at: Tensor
+    """[L] where each key comes from: past, prefix and rows in a line."""
+    prefix_at: Tensor
+    """[n P] where the prefix's keys lie: before each row, and as a sequence of its own if the pass computes any."""
+    own_at: Tensor
+    """[R] where the rows' own keys lie."""
+
+
+def can_attend_line(query: Tensor) -> bool:
+    """Whether the kernel takes such queries, [..., D]."""
+    return (
+        query.device.type == "cuda"
+        and query.dtype in _SIXTEEN_BITS
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and torch.version.cuda is not None
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+
+
+def line_of(pack: Pack) -> Line:
+    """The layout of a pass."""
+    prefix, computed = pack.n_past + pack.n_prefix, bool(pack.n_prefix)
+    queries = [pack.n_prefix] * computed + list(pack.lengths)
+    keys = [prefix] * computed + [prefix + n for n in pack.lengths]
+    source = list(range(prefix)) * computed
+    prefix_at, row = list(source), prefix
+    own_at: list[int] = []
+    for n in pack.lengths:
+        prefix_at += range(len(source), len(source) + prefix)
+        own_at += range(len(source) + prefix, len(source) + prefix + n)
+        source += [*range(prefix), *range(row, row + n)]
+        row += n
+
+    def tensor(values: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(values, dtype=dtype).to(pack.ids.device)
+
+    return Line(
+        tensor(list(accumulate(queries, initial=0)), torch.int32),
+        tensor(list(accumulate(keys, initial=0)), torch.int32),
+        max(queries),
+        max(keys),
+        prefix,
+        tensor(source, torch.int64),
+        tensor(prefix_at, torch.int64),
+        tensor(own_at, torch.int64),
+    )
+
+
+def attend_line(
+    line: Line, query: Tensor, key: Tensor, value: Tensor, past: tuple[Tensor, Tensor], scale: float, window: int | None
+) -> Tensor:
+    """Attention of a whole pass.
+
+    Args:
+        line: the layout.
+        query: [T, H, D].
+        key: [T, K, D], as `value`.
+        value: the pass's own, prefix first.
+        past: keys and values from an earlier pass, each [P0, K, D].
+        scale: of the scores.
+        window: keys a query sees, itself included; None: all before it.
+
+    Returns:
+        [T, H, D]
+    """
+    if past[0].shape[0]:
+        key, value = (torch.cat(pair) for pair in zip(past, (key, value), strict=True))
+    keys, values = (_BeforeEachRow.apply(t, line) for t in (key, value))  # type: ignore[no-untyped-call]
+    out: Tensor = _Flash.apply(query, keys, values, line, scale, window)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _BeforeEachRow(torch.autograd.Function):
+    """Past, prefix and rows in a line [P + R, K, D] -> [L, K, D]: the prefix (if computed), prefix and row, ..."""
+
+    @staticmethod
+    def forward(ctx: Any, line_of_keys: Tensor, line: Line) -> Tensor:
+        ctx.line = line
+        return line_of_keys.index_select(0, line.at)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        gradient, line = upstream[0], ctx.line
+        own = gradient.index_select(0, line.own_at)
+        if not line.prefix:
+            return own, None
+        shared = gradient.index_select(0, line.prefix_at).view(-1, line.prefix, *gradient.shape[1:])
+        return torch.cat([shared.sum(0, dtype=torch.float32).to(gradient.dtype), own]), None
+
+
+class _Flash(torch.autograd.Function):
+    """torch's kernel and its backward. Its public name (`varlen_attn`) changed its arguments between releases."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, line: Line, scale: float, window: int | None
+    ) -> Tensor:
+        ctx.line, ctx.options = line, _options(scale, window)
+        out, lse, rng, unused, _ = torch.ops.aten._flash_attention_forward(
+            query, key, value, line.cu_q, line.cu_k, line.max_q, line.max_k, 0.0, True, False, **ctx.options
+        )
+        ctx.save_for_backward(query, key, value, out, lse, rng, unused)
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        query, key, value, out, lse, rng, unused = ctx.saved_tensors
+        line = ctx.line
+        gradients = torch.ops.aten._flash_attention_backward(
+            upstream[0].contiguous(),
+            query,
+            key,
+            value,
+            out,
+            lse,
+            line.cu_q,
+            line.cu_k,
+            line.max_q,
+            line.max_k,
+            0.0,
+            True,
+            rng,
+            unused,
+            **ctx.options,
+        )
+        return (*gradients, None, None, None)
+
+
+def _options(scale: float, window: int | None) -> dict[str, Any]:
+    return (
+        {"scale": scale} if window is None else {"scale": scale, "window_size_left": window - 1, "window_size_right": 0}
+    )
