@@ -53,8 +53,8 @@ def main() -> None:
     print(json.dumps({"peak_bytes": peak, **notes}), file=out, flush=True)
 
 
-def quantized_base(folder: str, attention: str | None = None) -> Any:
-    """The published weights in NF4 with double quantization, computing in bfloat16."""
+def quantized_base(folder: str, attention: str | None = None, *, compute: str = "bfloat16") -> Any:
+    """The published weights in NF4 with double quantization."""
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -62,7 +62,7 @@ def quantized_base(folder: str, attention: str | None = None) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=getattr(torch, compute),
     )
     return AutoModelForCausalLM.from_pretrained(
         folder,
@@ -90,14 +90,15 @@ def padded(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def plain(job: Job, settings: dict[str, Any], report: Report) -> dict[str, Any]:
     """(a) The loop that public solutions write: peft's preparation for k-bit training, autocast, accumulated batches.
 
-    Batches of 4, accumulated. Each is divided by the scored tokens of the whole step, as transformers' Trainer does;
-    dividing by the number of batches, as older loops do, is another function wherever these have different numbers of
-    tokens.
+    Computes in what this machine multiplies fastest: bfloat16 under autocast, or float32. Batches of 4, accumulated.
+    Each is divided by the scored tokens of the whole step, as transformers' Trainer does; dividing by the number of
+    batches, as older loops do, is another function wherever these have different numbers of tokens.
     """
     import torch
     from peft import PeftModel, prepare_model_for_kbit_training
 
-    base = prepare_model_for_kbit_training(quantized_base(job["bases"]["plain"]))
+    dtype = job["bases"]["dtype"]
+    base = prepare_model_for_kbit_training(quantized_base(job["bases"]["plain"], compute=dtype))
     base.config.use_cache = False
     model = PeftModel.from_pretrained(base, job["start"], is_trainable=True)
     model.train()
@@ -113,7 +114,7 @@ def plain(job: Job, settings: dict[str, Any], report: Report) -> dict[str, Any]:
         scored = sum((batch["labels"] != -100).sum() for batch in batches)
         total = 0.0
         for batch in batches:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
                 loss = model(**batch, num_items_in_batch=scored).loss
             loss.backward()
             total += loss.item()

@@ -75,6 +75,20 @@ def test_only_16_bits_on_a_gpu_go_through_the_kernel() -> None:
     assert not varlen.can_attend_line(torch.zeros(1, 8, dtype=torch.bfloat16))
 
 
+@pytest.mark.parametrize("before", [(False, False), (True, True), (True, False)])
+def test_gradients_in_one_order_are_asked_for_and_the_setting_put_back(before: tuple[bool, bool]) -> None:
+    def now() -> tuple[bool, bool]:
+        return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    try:
+        with varlen._in_one_order():
+            assert now() == (True, False)
+        assert now() == before
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @ON_GPU
 @pytest.mark.parametrize("kv_heads", [4, 2])
 @pytest.mark.parametrize("size", [64, 128, 256])

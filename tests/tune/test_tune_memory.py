@@ -17,7 +17,7 @@ from triptych.models import LoraSettings, attach_adapter
 from triptych.models.shape import ModelShape, shape_of
 from triptych.prompts import Rendered
 from triptych.tune import TuneConfig, training_bytes
-from triptych.tune.memory import PassSize, _block_bytes, largest_pass, weight_bytes
+from triptych.tune.memory import Held, PassSize, _block_bytes, largest_pass, weight_bytes
 from triptych.tune.step import accumulate_gradient
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def test_a_block_keeps_what_is_counted(
         accumulate_gradient(loaded, head_of(loaded.model), rows, max_rows=8, max_tokens=10_000, share_prefix=False)
     item = 4 if dtype == "float32" else 2
     size = PassSize.of(rows, share_prefix=False)
-    block = _block_bytes(shape, size, 4, tuple(shape.targets), item, False, False, in_blocks=item == 2)
+    block = _block_bytes(shape, size, 4, tuple(shape.targets), item, False, False, "blocks" if item == 2 else "fused")
     assert shape.n_layers * block == pytest.approx(sum(kept.values()), rel=0.1)
 
 
@@ -84,6 +84,13 @@ def test_parts_of_a_7b_model() -> None:
     # 4.5 MB a token if norms kept nothing and attention's operands were views; float32 norms and padding are the rest
     assert 4.5e6 < estimate.activations / SIZE.tokens < 7e6
     assert estimate.head < 0.02 * estimate.activations
+
+
+@pytest.mark.parametrize(("held", "measured"), [("dequantized", 29.83e9), ("packed", 20.26e9)])
+def test_what_a_gpu_took(held: Held, measured: float) -> None:
+    """Allocated at the peak of nine steps on an H200 (docs/results/gpu.md); the largest pass of these steps."""
+    largest = PassSize(tokens=2999, scored=1205, rows=16, longest=365, prefix=83)
+    assert training_bytes(SEVEN, largest, r=16, held=held, device="cuda").total == pytest.approx(measured, rel=0.1)
 
 
 def test_packed_weights_and_activation_checkpointing_save_what_they_are_for() -> None:

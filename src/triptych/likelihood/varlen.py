@@ -15,7 +15,8 @@ heads, D head size
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -151,25 +152,27 @@ class _Flash(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         query, key, value, out, lse, rng, unused = ctx.saved_tensors
-        line = ctx.line
-        gradients = torch.ops.aten._flash_attention_backward(
-            upstream[0].contiguous(),
-            query,
-            key,
-            value,
-            out,
-            lse,
-            line.cu_q,
-            line.cu_k,
-            line.max_q,
-            line.max_k,
-            0.0,
-            True,
-            rng,
-            unused,
-            **ctx.options,
-        )
+        line, given = ctx.line, upstream[0].contiguous()
+        of_seqs = (line.cu_q, line.cu_k, line.max_q, line.max_k)
+        with _in_one_order():
+            gradients = torch.ops.aten._flash_attention_backward(
+                given, query, key, value, out, lse, *of_seqs, 0.0, True, rng, unused, **ctx.options
+            )
         return (*gradients, None, None, None)
+
+
+@contextmanager
+def _in_one_order() -> Iterator[None]:
+    """Let the kernel add up gradients in one order, so that a training can be repeated bit by bit."""
+    before, only_warn = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=only_warn)
 
 
 def _options(scale: float, window: int | None) -> dict[str, Any]:

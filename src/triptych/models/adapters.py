@@ -3,9 +3,7 @@
     y = W x + s B A x        W frozen; A: (r, in), B: (out, r), both float32; B starts at zero
                              s = alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023)
 
-peft would cast x to the adapter's float32 and compute A x and B A x there. With bfloat16 weights we cast A and B
-instead, which are small: the usual mixed precision (master weights in float32, products in bfloat16) without copying
-activations. In float32 the two are the same. DoRA (Liu et al. 2024) is left to peft's own forward.
+How that is computed is in `lora.py`.
 """
 
 from __future__ import annotations
@@ -13,17 +11,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from triptych.errors import ModelError
 from triptych.models.load import LoadedModel
+from triptych.models.lora import NAME, compute_in_input_dtype, forget_layers, lora_layers, remember_layers
 from triptych.models.quantize import linear_layers
 from triptych.records.store import read_json, write_json
 
@@ -33,7 +30,6 @@ __all__ = [
     "active_adapter_sha256",
     "adapter_is_on",
     "attach_adapter",
-    "cast_once",
     "check_targets",
     "detach_adapter",
     "load_adapter",
@@ -42,11 +38,8 @@ __all__ = [
     "switched",
 ]
 
-_NAME = "default"
 _PARTS = ("lora_A", "lora_B", "lora_magnitude_vector")
 _RECORD = "triptych.json"
-_CAST = "_triptych_cast"
-_CAN_KEEP_FLOAT = hasattr(torch.ops.aten.mm, "dtype")  # torch 2.8 and later
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +64,13 @@ class Adapter:
     model: Any
     settings: LoraSettings
     target_modules: tuple[str, ...]
+    _parameters: dict[str, nn.Parameter] = field(default_factory=dict, repr=False)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name: A, B and DoRA's magnitude of every adapted layer, in a fixed order."""
-        return {name: p for name, p in sorted(self.model.named_parameters()) if p.requires_grad}
+        if not self._parameters:
+            self._parameters = {name: p for name, p in sorted(self.model.named_parameters()) if p.requires_grad}
+        return self._parameters
 
     def sha256(self) -> str:
         """Hash of the weights: what says that two scores were made with the same adapter."""
@@ -112,8 +108,9 @@ def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) ->
         torch.manual_seed(seed)
         wrapped = get_peft_model(loaded.model, config)
     _master_weights(wrapped)
-    _compute_in_input_dtype(wrapped)
+    compute_in_input_dtype(wrapped)
     wrapped.eval()
+    remember_layers(wrapped, loaded.model)
     return Adapter(wrapped, settings, names)
 
 
@@ -167,7 +164,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
         raise ModelError(
             "the adapter doesn't fit this model", where=str(folder), found=str(error).splitlines()[0]
         ) from error
-    made = [n for n, _ in wrapped.named_parameters() if any(f".{part}.{_NAME}." in n for part in _PARTS)]
+    made = [n for n, _ in wrapped.named_parameters() if any(f".{part}.{NAME}." in n for part in _PARTS)]
     if missing := [name for name in made if _saved_name(name) not in there]:
         # peft only warns, and leaves a fresh adapter there: one that adds nothing
         raise ModelError(
@@ -176,7 +173,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
             found=f"{len(missing)} of {len(made)} missing, {missing[0]} the first",
             fix="give the model it was trained on with --model",
         )
-    config = wrapped.peft_config[_NAME]
+    config = wrapped.peft_config[NAME]
     if config.modules_to_save:
         raise ModelError(
             "this adapter replaces whole modules, which can't be switched off for the base model's cells",
@@ -185,8 +182,9 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
             expected="LoRA layers only",
         )
     _master_weights(wrapped)
-    _compute_in_input_dtype(wrapped)
+    compute_in_input_dtype(wrapped)
     wrapped.eval()
+    remember_layers(wrapped, loaded.model)
     named = config.target_modules  # names, or one regular expression
     targets = (named,) if isinstance(named, str) else tuple(sorted(named))
     settings = LoraSettings(
@@ -198,13 +196,14 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
 def detach_adapter(loaded: LoadedModel, adapter: Adapter) -> None:
     """Take an adapter off: the base model is what it was before, and another adapter can be put on."""
     adapter.model.unload()
-    if any(True for _ in _lora_layers(loaded.model)):
+    forget_layers(loaded.model)
+    if lora_layers(loaded.model):
         raise ModelError("the adapter could not be taken off", found="LoRA layers that stayed in the model")
 
 
 def adapter_is_on(model: Any) -> bool:
     """Whether any LoRA layer would add to the output now."""
-    return any(not layer.disable_adapters for layer in _lora_layers(model))
+    return any(not layer.disable_adapters for layer in lora_layers(model))
 
 
 def active_adapter_sha256(model: Any) -> str | None:
@@ -212,7 +211,7 @@ def active_adapter_sha256(model: Any) -> str | None:
     if not adapter_is_on(model):
         return None
     digest = hashlib.sha256()
-    for layer in _lora_layers(model):
+    for layer in lora_layers(model):
         digest.update(repr(sorted(layer.scaling.items())).encode())
     for name, parameter in sorted(model.named_parameters()):
         if ".lora_" in name:
@@ -236,29 +235,23 @@ def switched(adapter: Adapter | None, *, on: bool) -> Iterator[None]:
 
 
 def set_dropout(adapter: Adapter, *, on: bool) -> None:
-    """Switch the adapter's dropout alone; the base model stays in evaluation mode."""
-    for layer in _lora_layers(adapter.model):
+    """Switch the adapter's dropout alone, if it has any; the base model stays in evaluation mode."""
+    if not adapter.settings.dropout:
+        return
+    for layer in lora_layers(adapter.model):
         layer.training = on  # DoRA asks the layer, plain LoRA its dropout
         layer.lora_dropout.train(on)
 
 
 def _switch(model: Any, *, on: bool) -> None:
     # peft's own switch also sets requires_grad; ours only decides what the forward adds
-    for layer in _lora_layers(model):
+    for layer in lora_layers(model):
         layer._disable_adapters = not on
-
-
-def _lora_layers(model: Any) -> Iterator[Any]:
-    from peft.tuners.lora import LoraLayer
-
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            yield module
 
 
 def _saved_name(parameter: str) -> str:
     """A parameter's name in PEFT's file: without the adapter's name, and DoRA's magnitude as if it were no module."""
-    name = parameter.replace(f".{_NAME}", "")
+    name = parameter.replace(f".{NAME}", "")
     return name.removesuffix(".weight") if "lora_magnitude_vector" in name else name
 
 
@@ -267,108 +260,6 @@ def _master_weights(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-
-
-def _compute_in_input_dtype(model: Any) -> None:
-    for layer in _lora_layers(model):
-        b = getattr(layer, "lora_B", {})
-        # DoRA, biases of B, adapted embeddings and the like keep peft's own forward
-        if not layer.lora_variant and _NAME in b and b[_NAME].bias is None:
-            layer.forward = MethodType(_lora_forward, layer)
-
-
-def _lora_forward(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """(..., in) -> (..., out): the base layer's output plus the adapter's, computed in x's dtype."""
-    base = layer.base_layer
-    if layer.disable_adapters:
-        return base(x, *args, **kwargs)  # type: ignore[no-any-return]
-    dropout = layer.lora_dropout[_NAME]
-    a, b, scale = layer.lora_A[_NAME].weight, layer.lora_B[_NAME].weight, layer.scaling[_NAME]
-    if type(base) is nn.Linear and base.weight.dtype == x.dtype and not (dropout.training and getattr(dropout, "p", 0)):
-        low = layer.__dict__.get(_CAST) or (a.to(x.dtype), (b if scale == 1.0 else b * scale).to(x.dtype))
-        out: Tensor = _LoraLinear.apply(x, base.weight, base.bias, a, b, *low, scale)  # type: ignore[no-untyped-call]
-        return out
-    result: Tensor = base(x, *args, **kwargs)
-    return result + F.linear(F.linear(dropout(x), a.to(x.dtype)), (b * scale).to(x.dtype)).to(result.dtype)
-
-
-@contextmanager
-def cast_once(model: Any) -> Iterator[None]:
-    """Inside, the adapter's weights don't change: cast all of them to the products' dtype at once, not each at its use.
-
-    It saves a GPU about a thousand small launches a step. In float32 there is nothing to cast.
-    """
-    layers = [
-        layer
-        for layer in _lora_layers(model)
-        if type(layer.base_layer) is nn.Linear and layer.base_layer.weight.dtype != torch.float32
-    ]
-    weights = [part for layer in layers for part in (layer.lora_A[_NAME].weight, layer.lora_B[_NAME].weight)]
-    with torch.no_grad():
-        low = [torch.empty_like(part, dtype=_base_dtype(layers)) for part in weights]
-        if weights:
-            torch._foreach_copy_(low, weights)
-        for layer, b in zip(layers, low[1::2], strict=True):
-            if (scale := layer.scaling[_NAME]) != 1.0:
-                b.copy_(layer.lora_B[_NAME].weight * scale)
-    for at, layer in enumerate(layers):
-        layer.__dict__[_CAST] = (low[2 * at], low[2 * at + 1])
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.__dict__[_CAST]
-
-
-def _base_dtype(layers: list[Any]) -> torch.dtype | None:
-    return layers[0].base_layer.weight.dtype if layers else None
-
-
-class _LoraLinear(torch.autograd.Function):
-    """W x + s B A x with the adapter's products added inside matrix products, and their gradients likewise.
-
-    As autograd would do it, every adapted layer makes a [T, out] tensor to add to W x, and in the backward a [T, in]
-    one to add to W's share; here they are the accumulators of one product.
-
-        backward, from g = d/dy:   d/dx = g W + (g sB) A      d/dA = (g sB)^T x      d/dB = s g^T (A x)
-
-    The gradients are those of the parameters, `a` and `b`; multiplied are A and s B in x's dtype, `low_a` and `low_b`.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        a: Tensor,
-        b: Tensor,
-        low_a: Tensor,
-        low_b: Tensor,
-        scale: float,
-    ) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
-        inner = F.linear(flat, low_a)
-        out = F.linear(flat, weight, bias).addmm_(inner, low_b.t())
-        ctx.save_for_backward(flat, inner, weight, low_a, low_b)
-        ctx.scale, ctx.shape = scale, x.shape
-        return out.view(*x.shape[:-1], -1)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        flat, inner, weight, a, b = ctx.saved_tensors
-        gradient = upstream[0].reshape(-1, weight.shape[0])
-        at_inner = gradient @ b
-        of_x = (gradient @ weight).addmm_(at_inner, a).view(ctx.shape) if ctx.needs_input_grad[0] else None
-        of_a, of_b = _float_mm(at_inner.t(), flat), _float_mm(gradient.t(), inner)
-        return of_x, None, None, of_a, of_b if ctx.scale == 1.0 else of_b * ctx.scale, None, None, None
-
-
-def _float_mm(left: Tensor, right: Tensor) -> Tensor:
-    """A matrix product in float32. GPUs sum in float32 anyway, and can be asked not to round it."""
-    if _CAN_KEEP_FLOAT and left.device.type == "cuda" and left.dtype != torch.float32:
-        return torch.mm(left, right, out_dtype=torch.float32)
-    return (left @ right).float()
 
 
 def _resolve_targets(loaded: LoadedModel, asked: tuple[str, ...] | None) -> tuple[str, ...]:

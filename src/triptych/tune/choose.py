@@ -72,7 +72,8 @@ def choose(
 def _estimates(
     loaded: LoadedModel, rows: Sequence[Rendered], config: TuneConfig, targets: tuple[str, ...], ranks: int
 ) -> dict[tuple[Held, bool], TrainingBytes]:
-    shape, size = shape_of(loaded.model.config), largest_pass(rows, config, ranks=ranks)
+    padded = loaded.device.type == "cpu" or loaded.dtype.itemsize > 2
+    shape, size = shape_of(loaded.model.config), largest_pass(rows, config, ranks=ranks, padded=padded)
     now = _held(loaded)
     ways: tuple[Held, ...] = ("dequantized", "packed") if now in ("dequantized", "packed") else (now,)
     return {

@@ -19,7 +19,7 @@ Recompute = Literal["auto", "on", "off"]
 
 
 class TuneConfig(BaseModel):
-    """Defaults are a sound start for a few hundred to a few thousand short rows; `preset: study` is the study's own."""
+    """Defaults are the preset `qlora-short`, for hundreds to thousands of short rows; `study` is the study's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -45,7 +45,7 @@ class TuneConfig(BaseModel):
     """Stop after this many optimizer steps, if that is sooner."""
     lr: float = Field(5e-4, gt=0, le=1)
     """Peak learning rate."""
-    schedule: Schedule = "cosine"
+    schedule: Schedule = "linear"
     """Shape of the decay to zero after warm-up."""
     warmup: float = Field(0.03, ge=0, lt=1)
     """Fraction of the steps over which the rate rises to `lr`."""

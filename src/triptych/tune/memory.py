@@ -15,6 +15,12 @@ feed-forward, H query and K key heads of size D, per block:
       16 bits)              keys, values      4 K D and e K D
                             softmax           (4 + e) H for every key: float32, and rounded
 
+On a GPU in 16 bits nothing is padded and norms are one kernel, which keeps what it is given:
+
+    each token              norms             e C each
+                            query, output     e H D each; the output is the next layer's input, and counted there
+    each key                keys, values      2 e K D, the prefix before every row
+
 That count is exact for Gemma 3 and Llama blocks (checked with saved-tensor hooks). Beside it stand tensors that live
 for a moment, and what the allocator does not give back of them; on a CPU that is several blocks' worth, measured.
 Feed-forwards without a gate, mixtures of experts and DoRA are near, not exact.
@@ -39,9 +45,10 @@ Held = Literal["plain", "dequantized", "packed", "int8"]
 """How the base's weights lie in memory."""
 
 _ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
-_PASSING = {"blocks": 4.25, "fused": 8.0, "cuda": 2.0}
+_PASSING = {"blocks": 4.25, "fused": 8.0, "cuda": 2.0, "line": 1.0}
 """Short-lived tensors at the peak, in units of what a block keeps, by how attention is computed. The first two are
-measured (glibc 2.36, whose heap hardly reuses aligned pieces); the last is reasoned: a block and its gradients."""
+measured (glibc 2.36, whose heap hardly reuses aligned pieces), as is the last (an H200, docs/results/gpu.md); the third
+is reasoned: a block and its gradients."""
 # names of layers that read one and the same tensor
 _ONE_INPUT = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj", "query", "key", "value"), "attention"),
@@ -129,10 +136,10 @@ def training_bytes(
     trained = shape.lora_parameters(r, names)
     if use_dora:
         trained += sum(n_out for name in names for _, n_out in shape.targets.get(name, []))
-    way = "cuda" if device == "cuda" else "blocks" if item == 2 else "fused"
-    block = _block_bytes(shape, size, r, names, item, dropout, use_dora, in_blocks=way == "blocks")
+    way = ("line" if item == 2 else "cuda") if device == "cuda" else "blocks" if item == 2 else "fused"
+    block = _block_bytes(shape, size, r, names, item, dropout, use_dora, way)
     kept = shape.n_layers * (item * shape.hidden_size * size.tokens if recompute else block) + item * trained
-    passing = block * _PASSING[way]
+    passing = block * (_PASSING[way] + (recompute and way == "line"))  # the block that is computed again
     if held in ("packed", "int8"):  # a layer's weights are dequantized while it is computed
         passing += item * max((n_in * n_out for sizes in shape.targets.values() for n_in, n_out in sizes), default=0)
     return TrainingBytes(
@@ -154,8 +161,15 @@ def weight_bytes(shape: ModelShape, dtype: str, held: Held, *, double_quant: boo
     return round(shape.linear_parameters * each) + (shape.embedding_parameters + shape.other_parameters) * item
 
 
-def largest_pass(rows: Sequence[Rendered], config: TuneConfig, *, ranks: int = 1) -> PassSize:
-    """The pass of the first epoch that takes most memory, as training will plan it."""
+def largest_pass(rows: Sequence[Rendered], config: TuneConfig, *, ranks: int = 1, padded: bool = True) -> PassSize:
+    """The pass of the first epoch that takes most memory, as training will plan it.
+
+    Args:
+        rows: all training rows.
+        config: hyper-parameters.
+        ranks: processes that share a step.
+        padded: whether attention lays rows side by side, as it does but on GPUs in 16 bits.
+    """
     per_epoch = -(-len(rows) // config.rows_per_step)
     largest = PassSize(1, 1)
     for step in range(min(per_epoch, config.total_steps(len(rows)))):
@@ -163,7 +177,7 @@ def largest_pass(rows: Sequence[Rendered], config: TuneConfig, *, ranks: int = 1
         share = share_of(chosen, World(0, ranks)) if ranks > 1 else chosen
         for batch in passes_of(share, max_rows=config.batch_size, max_tokens=config.tokens_per_pass):
             size = PassSize.of(batch, share_prefix=config.dropout == 0)
-            if size.tokens + size.places > largest.tokens + largest.places:
+            if size.tokens + size.places * padded > largest.tokens + largest.places * padded:
                 largest = size
     return largest
 
@@ -176,8 +190,7 @@ def _block_bytes(
     item: int,
     dropout: bool,
     use_dora: bool,
-    *,
-    in_blocks: bool,
+    way: str,
 ) -> int:
     """What autograd keeps of one block, on average over the blocks."""
     heads, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
@@ -191,12 +204,16 @@ def _block_bytes(
             inputs[group, name] = inputs.get((group, name), 0) + n_in * item
     if not dropout:
         inputs = {group: max(n for (other, _), n in inputs.items() if other == group) for group, _ in inputs}
-    per_token = 4 * _normed(shape) + 3 * item * shape.intermediate_size
+    per_token = (item if way == "line" else 4) * _normed(shape) + 3 * item * shape.intermediate_size
     per_token += sum(inputs.values()) // shape.n_layers + item * r * len(adapted) // shape.n_layers
     if use_dora:  # x, the base's output and the adapter's, in float32
         per_token += sum(4 * (n_in + 2 * n_out) for _, (n_in, n_out) in adapted) // shape.n_layers
     seen = size.prefix + size.places // size.rows
-    if in_blocks:
+    if way == "line":
+        per_token += item * heads * (1 if "o_proj" in names else 2)
+        laid = size.tokens + size.rows * size.prefix
+        return per_token * size.tokens + 2 * item * keys * laid
+    if way == "blocks":
         per_place = 8 * heads + 4 * keys + (4 + item) * shape.n_heads * seen
         beside = item * keys * seen * size.rows
     else:

@@ -9,7 +9,8 @@ __all__ = ["PRESETS", "Preset"]
 Preset = Literal["qlora-short", "study"]
 
 PRESETS: dict[Preset, dict[str, Any]] = {
-    # a few hundred to a few thousand rows of a hundred tokens or so
+    # a few hundred to a few thousand rows of a hundred tokens or so; rate, schedule and rank were chosen on rows held
+    # out of train (docs/results/training.md, `make bench-recipe`)
     "qlora-short": {
         "r": 16,
         "alpha": 16.0,
@@ -17,7 +18,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "target_modules": "all-linear",
         "epochs": 2.0,
         "lr": 5e-4,
-        "schedule": "cosine",
+        "schedule": "linear",
         "warmup": 0.03,
         "batch_size": 16,
         "accumulation": 1,

@@ -18,7 +18,7 @@ import torch
 from triptych.likelihood.head import Head
 from triptych.likelihood.passes import common_prefix, own_forward_nll, pass_nll
 from triptych.models import LoadedModel
-from triptych.models.adapters import cast_once
+from triptych.models.lora import cast_once
 from triptych.prompts import Rendered
 from triptych.tune.batches import passes_of
 
