@@ -15,13 +15,13 @@ heads, D head size
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -67,29 +67,27 @@ def can_attend_line(query: Tensor) -> bool:
 def line_of(pack: Pack) -> Line:
     """The layout of a pass."""
     prefix, computed = pack.n_past + pack.n_prefix, bool(pack.n_prefix)
-    queries = [pack.n_prefix] * computed + list(pack.lengths)
-    keys = [prefix] * computed + [prefix + n for n in pack.lengths]
-    source = list(range(prefix)) * computed
-    prefix_at, row = list(source), prefix
-    own_at: list[int] = []
-    for n in pack.lengths:
-        prefix_at += range(len(source), len(source) + prefix)
-        own_at += range(len(source) + prefix, len(source) + prefix + n)
-        source += [*range(prefix), *range(row, row + n)]
-        row += n
-
-    def tensor(values: Sequence[int], dtype: torch.dtype) -> Tensor:
-        return torch.tensor(values, dtype=dtype).to(pack.ids.device)
-
+    lengths = torch.tensor(pack.lengths, dtype=torch.int64)
+    queries = torch.cat([torch.tensor([pack.n_prefix] * computed, dtype=torch.int64), lengths])
+    keys = torch.cat([torch.tensor([prefix] * computed, dtype=torch.int64), lengths + prefix])
+    begin = keys.cumsum(0) - keys
+    prefix_at = (begin[:, None] + torch.arange(prefix)).reshape(-1)
+    n_own = int(lengths.sum())
+    before = (begin[computed:] + prefix) - (lengths.cumsum(0) - lengths)
+    own_at = before.repeat_interleave(lengths) + torch.arange(n_own)
+    source = torch.empty(len(prefix_at) + n_own, dtype=torch.int64)
+    source[prefix_at] = torch.arange(prefix).repeat(len(keys))
+    source[own_at] = prefix + torch.arange(n_own)
+    device = pack.ids.device
     return Line(
-        tensor(list(accumulate(queries, initial=0)), torch.int32),
-        tensor(list(accumulate(keys, initial=0)), torch.int32),
-        max(queries),
-        max(keys),
+        F.pad(queries.cumsum(0), (1, 0)).to(device, torch.int32),
+        F.pad(keys.cumsum(0), (1, 0)).to(device, torch.int32),
+        int(queries.max()),
+        int(keys.max()),
         prefix,
-        tensor(source, torch.int64),
-        tensor(prefix_at, torch.int64),
-        tensor(own_at, torch.int64),
+        source.to(device),
+        prefix_at.to(device),
+        own_at.to(device),
     )
 
 
