@@ -298,7 +298,6 @@ def trl(name: str, rows: Rows, steps: list[list[int]], options: argparse.Namespa
 def ours(name: str, rows: Rows, steps: list[list[int]], options: argparse.Namespace) -> list[dict[str, Any]]:
     """(d): Triptych's own training."""
     import torch
-    from transformers import PreTrainedTokenizerFast  # noqa: F401  (imported by the others too: same footing)
 
     from triptych.models import LoadedModel
     from triptych.models.norms import fuse_norms

@@ -21,6 +21,8 @@ On a GPU in 16 bits nothing is padded and norms are one kernel, which keeps what
                             query, output     e H D each; the output is the next layer's input, and counted there
     each key                keys, values      2 e K D, the prefix before every row
 
+Gemma's norms are not that kernel and keep more than is counted there.
+
 That count is exact for Gemma 3 and Llama blocks (checked with saved-tensor hooks). Beside it stand tensors that live
 for a moment, and what the allocator does not give back of them; on a CPU that is several blocks' worth, measured.
 Feed-forwards without a gate, mixtures of experts and DoRA are near, not exact.
