@@ -117,6 +117,26 @@ def test_the_seed_decides_what_is_shown(score: Any, project: Any) -> None:
     assert shown[0] == shown[1] != shown[2]
 
 
+def test_chosen_demonstrations_are_those_of_a_run(score: Any, project: Any, triptych: Triptych, tmp_path: Path) -> None:
+    """One cell by hand and the cell of an experiment show and score the same."""
+    _, scores = score("--shots", 2, "--pool", project.train, "--select", "bm25", "--order", "nearest-first")
+    changes = {
+        "strategies.zero_shot": "null",
+        "strategies.few_shot": "{k: [2], select: [bm25], order: [nearest-first]}",
+        "strategies.qlora": "null",
+    }
+    out = tmp_path / "run"
+    sets = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    done = triptych("run", project.config, "--out", out, *sets)
+    assert done.code == 0, done.err
+    (cell,) = (json.loads(path.read_text(encoding="utf-8")) for path in (out / "cells").glob("*.json"))
+    assert [item["demo_ids"] for item in cell["items"]] == [item["demo_ids"] for item in scores["items"]]
+    for item, other in zip(cell["items"], scores["items"], strict=True):
+        assert item["nll_nats"] == pytest.approx(other["nll_nats"], rel=1e-6)
+    facts = scores["provenance"]
+    assert (facts["select"], facts["order"], facts["seed"]) == ("bm25", "nearest-first", None)
+
+
 def test_limit_takes_the_first_rows(score: Any) -> None:
     every = score()[1]["items"]
     some = score("--limit", 2)[1]

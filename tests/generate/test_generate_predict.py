@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -18,8 +19,9 @@ from typing import Any, NamedTuple
 import pytest
 from plain_generate import Ids, one_by_one
 
-from triptych.data import Row
-from triptych.prompts import draw_demos, find_template
+from triptych.data import Row, read_rows
+from triptych.prompts import draw_demos, find_template, render_prompt
+from triptych.prompts.selection import Order, Select
 
 PIECES = ["春眠", "不覺曉", "處處", "聞啼鳥", "夜來", "風雨", "花落", "知多少"]
 ZYGOTE = Path(__file__).parents[1] / "cli" / "zygote.py"
@@ -119,7 +121,7 @@ def test_the_record_says_what_made_them(project: Project) -> None:
     facts = record["facts"]
     assert facts["prompt_sha256"] == find_template("default").sha256
     assert facts["model"]["dtype"] == "float32"
-    assert facts["demonstrations"].keys() == {"shots", "seed", "draw", "pool_sha256"}
+    assert facts["demonstrations"].keys() == {"shots", "select", "seed", "draw", "pool_sha256"}
     assert facts["generation"]["max_new_tokens"] == 12
     assert facts["generation"]["stop_patterns"][0] == "a\\.b"
     assert "ASSISTANT:" in facts["generation"]["stop_patterns"]
@@ -129,6 +131,48 @@ def test_the_record_says_what_made_them(project: Project) -> None:
     assert record["quality"]["n_rows"] == 5
     assert "nw:2" in record["quality"]["chrf_signature"]
     assert "tok:zh" in record["quality"]["bleu_signature"]
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+@pytest.mark.parametrize("select", ["bm25", "embedding", "mmr", "same", "shortest"])
+def test_demonstrations_are_chosen_as_in_an_experiment(
+    select: Select, adapter: bool, project: Project, load_fake: Callable[..., Any], tmp_path: Path
+) -> None:
+    import torch
+
+    from triptych.experiment.showing import Demonstrations
+    from triptych.experiment.strategies import DemosConfig
+    from triptych.models import LoraSettings, attach_adapter, save_adapter
+    from triptych.models.embed import embed_texts
+
+    for name in ("rows", "pool"):
+        rows = [{**row, "kind": "odd" if i % 2 else "even"} for i, row in enumerate(project.read(f"{name}.json"))]
+        (project.folder / f"{name}.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    options: list[object] = ["--shots", 2, "--pool", project.folder / "pool.json", "--select", select]
+    options += ["--column", "kind"] if select == "same" else []
+    if adapter:
+        attached = attach_adapter(load_fake(project.model), LoraSettings(r=2), seed=5)
+        with torch.no_grad():
+            for parameter in attached.parameters().values():
+                parameter.add_(torch.randn(parameter.shape))  # far from the base, whose vectors are meant
+        save_adapter(attached, tmp_path / "a", facts={})
+        options += ["--adapter", tmp_path / "a"]
+    assert project.run(*options).code == 0
+    written = project.read("p.record.json")["facts"]
+    loaded = load_fake(project.model)
+    pool, rows = (read_rows(project.folder / name, need_output=False) for name in ("pool.json", "rows.json"))
+    # the base model's vectors, whatever adapter the texts are written with
+    vectors = embed_texts([row.instruction for row in (*pool, *rows)], model=loaded)
+    shown = Demonstrations(pool, DemosConfig(column="kind"), vectors=lambda: vectors)
+    order: Order | None = "nearest-last" if select in ("bm25", "embedding", "mmr") else None
+    prompts = []
+    for row in rows:
+        demos = shown.choose(row, 2, select=select, draw="item", order=order, seed=0).demos
+        prompts.append(render_prompt(row, find_template("default"), loaded.profile, demos=demos, max_tokens=2048))
+    hashed = [[p.row_id, p.ids, [257]] for p in prompts]
+    assert written["prompts_sha256"] == hashlib.sha256(json.dumps(hashed).encode()).hexdigest()
+    assert written["demonstrations"]["select"] == select
+    assert ("seed" in written["demonstrations"]) == (select == "same")
 
 
 def test_the_same_command_again_computes_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +278,12 @@ def test_stopped_by_hand_it_goes_on(n: int, project: Project, monkeypatch: pytes
     [
         (["--shots", 2], "--shots 2 without --pool"),
         (["--shots", 10, "--pool", "{}/pool.json"], "--shots 10, 9 rows in"),
+        (["--select", "bm25"], "say how many with --shots"),
+        (["--shots", 1, "--pool", "{}/pool.json", "--select", "same"], "same, without --column"),
+        (["--shots", 1, "--pool", "{}/pool.json", "--select", "same", "--column", "kind"], "found: column: kind"),
+        (["--shots", 1, "--pool", "{}/pool.json", "--select", "bm25", "--draw", "seed"], "found: draw: seed"),
+        (["--shots", 1, "--pool", "{}/pool.json", "--max-similarity", 0], "more than 0, at most 1"),
+        (["--shots", 1, "--pool", "{}/pool.json", "--select", "mmr", "--embedding", "./no"], "embedding model './no'"),
         (["--prompt", "emotinal"], "did you mean `emotional`?"),
         (["--template", "no field"], "neither a readable file nor a text with {instruction}"),
         (["--adapter", "{}"], "holds no adapter"),

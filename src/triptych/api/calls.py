@@ -21,6 +21,8 @@ __all__ = ["predict", "run", "score", "tune"]
 Quantize = Literal["nf4", "int8", "none"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Draw = Literal["item", "seed"]
+Select = Literal["random", "same", "bm25", "embedding", "mmr", "longest", "shortest", "similar-length"]
+Order = Literal["random", "nearest-last", "nearest-first"]
 
 
 def run(
@@ -66,6 +68,11 @@ def score(
     seed: int = 0,
     draw: Draw = "item",
     pool: Any = None,
+    select: Select = "random",
+    order: Order | None = None,
+    column: str | None = None,
+    max_similarity: float | None = None,
+    embedding: str = "model",
     adapter: str | Path | None = None,
     quantize: Quantize = "nf4",
     dtype: Dtype = "auto",
@@ -88,7 +95,14 @@ def score(
         shots: demonstrations in each prompt (k).
         seed: of the demonstrations' draw.
         draw: `item`: anew for each row; `seed`: once for all.
-        pool: rows to draw demonstrations from: a file, a list of mappings, or a DataFrame.
+        pool: rows to choose demonstrations from: a file, a list of mappings, or a DataFrame.
+        select: how demonstrations are chosen: `random`, `same` (the row's value in `column`), `bm25`, `embedding`,
+            `mmr`, `longest`, `shortest` or `similar-length`.
+        order: how they are shown: `random`, `nearest-last` or `nearest-first`; None is as they were drawn, and nearest
+            last where they are ranked by nearness.
+        column: for `same`, a column of the data.
+        max_similarity: rows more like the query than this are never shown (Jaccard similarity of n-grams).
+        embedding: for `embedding` and `mmr`: `model`, or a sentence-transformers model by name or path.
         adapter: folder of a LoRA adapter to put on.
         quantize: how the base is quantized.
         dtype: compute dtype.
@@ -108,6 +122,7 @@ def score(
         InputError: something given can't be used; the message says how to mend it.
     """
     from triptych.experiment.score_file import ScoreRequest, score_file
+    from triptych.experiment.shots import Shots
     from triptych.models import ModelSpec
     from triptych.records import Aggregate
 
@@ -119,10 +134,17 @@ def score(
             data=file_of(data, Path(folder), "data"),
             prompt=prompt,
             template=template,
-            shots=shots,
-            seed=seed,
-            draw=draw,
-            pool=None if pool is None else file_of(pool, Path(folder), "pool"),
+            shots=Shots(
+                shots,
+                pool=None if pool is None else file_of(pool, Path(folder), "pool"),
+                select=select,
+                seed=seed,
+                draw=draw,
+                order=order,
+                column=column,
+                max_similarity=max_similarity,
+                embedding=embedding,
+            ),
             adapter=None if adapter is None else Path(adapter),
             limit=limit,
             max_tokens=max_tokens,
@@ -208,6 +230,11 @@ def predict(
     seed: int = 0,
     draw: Draw = "item",
     pool: Any = None,
+    select: Select = "random",
+    order: Order | None = None,
+    column: str | None = None,
+    max_similarity: float | None = None,
+    embedding: str = "model",
     adapter: str | Path | None = None,
     max_new_tokens: int = 256,
     temperature: float = 0.0,
@@ -237,7 +264,14 @@ def predict(
         shots: demonstrations in each prompt (k).
         seed: of the demonstrations' draw, and of drawn tokens.
         draw: `item`: anew for each row; `seed`: once for all.
-        pool: rows to draw demonstrations from.
+        pool: rows to choose demonstrations from.
+        select: how demonstrations are chosen: `random`, `same` (the row's value in `column`), `bm25`, `embedding`,
+            `mmr`, `longest`, `shortest` or `similar-length`.
+        order: how they are shown: `random`, `nearest-last` or `nearest-first`; None is as they were drawn, and nearest
+            last where they are ranked by nearness.
+        column: for `same`, a column of the data.
+        max_similarity: rows more like the query than this are never shown (Jaccard similarity of n-grams).
+        embedding: for `embedding` and `mmr`: `model`, or a sentence-transformers model by name or path.
         adapter: folder of a LoRA adapter to put on.
         max_new_tokens: most new tokens of a row.
         temperature: 0 takes the likeliest token; above it, tokens are drawn.
@@ -263,6 +297,7 @@ def predict(
         InputError: something given can't be used; the message says how to mend it.
     """
     from triptych.experiment.predict import PredictRequest, predict_file
+    from triptych.experiment.shots import Shots
     from triptych.generate.settings import GenerationSettings
     from triptych.models import ModelSpec
 
@@ -274,10 +309,17 @@ def predict(
             data=file_of(data, Path(folder), "data"),
             prompt=prompt,
             template=template,
-            shots=shots,
-            seed=seed,
-            draw=draw,
-            pool=None if pool is None else file_of(pool, Path(folder), "pool"),
+            shots=Shots(
+                shots,
+                pool=None if pool is None else file_of(pool, Path(folder), "pool"),
+                select=select,
+                seed=seed,
+                draw=draw,
+                order=order,
+                column=column,
+                max_similarity=max_similarity,
+                embedding=embedding,
+            ),
             adapter=None if adapter is None else Path(adapter),
             limit=limit,
             max_tokens=max_tokens,

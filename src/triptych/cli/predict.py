@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
+Select = Literal["random", "same", "bm25", "embedding", "mmr", "longest", "shortest", "similar-length"]
+
 _NAMED = 8
 
 
@@ -36,7 +38,21 @@ def predict(
     draw: Annotated[Literal["item", "seed"], typer.Option(help="Draw demonstrations anew for each row, or once.")] = (
         "item"
     ),
-    pool: Annotated[str | None, typer.Option(help="Rows to draw demonstrations from (training data).")] = None,
+    pool: Annotated[str | None, typer.Option(help="Rows to choose demonstrations from (training data).")] = None,
+    select: Annotated[Select, typer.Option(help="How demonstrations are chosen.")] = "random",
+    order: Annotated[
+        Literal["random", "nearest-last", "nearest-first"] | None,
+        typer.Option(help="How they are shown.  [default: as drawn; nearest last, where ranked by nearness]"),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="For `same`: the column of the data whose value row and demonstration share.")
+    ] = None,
+    max_similarity: Annotated[
+        float | None, typer.Option(help="Never show rows more like the query than this (0 to 1, Jaccard of n-grams).")
+    ] = None,
+    embedding: Annotated[
+        str, typer.Option(help="For `embedding` and `mmr`: `model`, or a sentence-transformers model.")
+    ] = "model",
     adapter: Annotated[Path | None, typer.Option(help="Write with this adapter on.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most new tokens of a row.")] = 256,
     max_new_ratio: Annotated[
@@ -71,6 +87,7 @@ def predict(
     from triptych.cli.watch import ConsoleWatcher
     from triptych.errors import ConfigError
     from triptych.experiment.predict import PredictRequest, predict_file
+    from triptych.experiment.shots import Shots
     from triptych.generate.settings import GenerationSettings
     from triptych.models import ModelSpec
 
@@ -85,10 +102,17 @@ def predict(
         data=data,
         prompt=prompt,
         template=template,
-        shots=shots,
-        seed=seed,
-        draw=draw,
-        pool=pool,
+        shots=Shots(
+            shots,
+            pool=pool,
+            select=select,
+            seed=seed,
+            draw=draw,
+            order=order,
+            column=column,
+            max_similarity=max_similarity,
+            embedding=embedding,
+        ),
         adapter=adapter,
         limit=limit,
         max_tokens=max_tokens,

@@ -10,6 +10,8 @@ from rich.console import Console
 
 __all__ = ["score"]
 
+Select = Literal["random", "same", "bm25", "embedding", "mmr", "longest", "shortest", "similar-length"]
+
 
 def score(
     model: Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or `demo`.", show_default=False)],
@@ -22,7 +24,21 @@ def score(
     shots: Annotated[int, typer.Option(min=0, help="Demonstrations in each prompt (k).")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the demonstrations' draw.")] = 0,
     draw: Annotated[Literal["item", "seed"], typer.Option(help="Draw anew for each row, or once.")] = "item",
-    pool: Annotated[str | None, typer.Option(help="Rows to draw demonstrations from (training data).")] = None,
+    pool: Annotated[str | None, typer.Option(help="Rows to choose demonstrations from (training data).")] = None,
+    select: Annotated[Select, typer.Option(help="How demonstrations are chosen.")] = "random",
+    order: Annotated[
+        Literal["random", "nearest-last", "nearest-first"] | None,
+        typer.Option(help="How they are shown.  [default: as drawn; nearest last, where ranked by nearness]"),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="For `same`: the column of the data whose value row and demonstration share.")
+    ] = None,
+    max_similarity: Annotated[
+        float | None, typer.Option(help="Never show rows more like the query than this (0 to 1, Jaccard of n-grams).")
+    ] = None,
+    embedding: Annotated[
+        str, typer.Option(help="For `embedding` and `mmr`: `model`, or a sentence-transformers model.")
+    ] = "model",
     adapter: Annotated[Path | None, typer.Option(help="Score with this adapter on.")] = None,
     quantize: Annotated[Literal["nf4", "int8", "none"], typer.Option(help="How the base is quantized.")] = "nf4",
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Compute dtype.")] = "auto",
@@ -38,6 +54,7 @@ def score(
     """Score rows: NLL of output and EOS, four averages, one JSON."""
     from triptych.cli.watch import ConsoleWatcher
     from triptych.experiment.score_file import ScoreRequest, score_file
+    from triptych.experiment.shots import Shots
     from triptych.models import ModelSpec
 
     console = Console()
@@ -48,10 +65,17 @@ def score(
         data=data,
         prompt=prompt,
         template=template,
-        shots=shots,
-        seed=seed,
-        draw=draw,
-        pool=pool,
+        shots=Shots(
+            shots,
+            pool=pool,
+            select=select,
+            seed=seed,
+            draw=draw,
+            order=order,
+            column=column,
+            max_similarity=max_similarity,
+            embedding=embedding,
+        ),
         adapter=adapter,
         limit=limit,
         max_tokens=max_tokens,

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.data import Row, find_overlap, read_rows, sha256_of_file
+from triptych.data import Row, read_rows, sha256_of_file
 from triptych.errors import ConfigError
+from triptych.experiment.shots import Shots
 from triptych.generate.check import Check, check_predictions
 from triptych.generate.engine import generate_rows
 from triptych.generate.part import PartFile, peek, refuse_changed
@@ -25,18 +26,10 @@ from triptych.generate.quality import Quality, measure_quality
 from triptych.generate.record import finished_rows, prompt_texts, write_predictions
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
-from triptych.models import LoadedModel, ModelSpec, identify, load_adapter, load_model
+from triptych.models import Adapter, LoadedModel, ModelSpec, identify, load_adapter, load_model
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Watcher
-from triptych.prompts import (
-    Draw,
-    RenderedPrompt,
-    Template,
-    draw_demos,
-    find_template,
-    render_prompt,
-    template_from_text,
-)
+from triptych.prompts import RenderedPrompt, Template, find_template, render_prompt, template_from_text
 from triptych.records.provenance import provenance
 
 __all__ = ["PredictRequest", "Predictions", "predict_file"]
@@ -50,10 +43,7 @@ class PredictRequest:
     data: str
     prompt: str = "default"
     template: str | None = None
-    shots: int = 0
-    seed: int = 0
-    draw: Draw = "item"
-    pool: str | None = None
+    shots: Shots = field(default_factory=Shots)
     adapter: Path | None = None
     limit: int | None = None
     max_tokens: int = 2048
@@ -103,10 +93,10 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
     else:
         template = find_template(request.prompt, where="--prompt")
     if request.stop_texts:
-        patterns = (*request.generation.stop_patterns, *patterns_of(template, shots=request.shots))
+        patterns = (*request.generation.stop_patterns, *patterns_of(template, shots=request.shots.k))
         request = replace(request, generation=replace(request.generation, stop_patterns=patterns))
     rows = read_rows(request.data, need_output=False)[: request.limit]
-    pool = _pool(request, rows, watcher)
+    pool = request.shots.read_pool(rows, request.data, watcher)
     facts = _facts(request, template, rows, pool)
     part_path = out.with_suffix(".jsonl.part")
     begun = None if request.fresh else peek(part_path)
@@ -117,8 +107,8 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
         watcher.say("these predictions are there already; --fresh writes them again")
         return _judge(written, rows, template, known=len(written), seconds=0.0)
     loaded = load_model(_spec(request, begun))
-    adapter = _adapter(request, loaded, template, watcher)
-    prompts = _prompts(request, rows, template, pool, loaded, watcher)
+    adapter, made_by = _adapter(request, loaded, template, watcher)
+    prompts = _prompts(request, rows, template, pool, loaded, adapter, watcher)
     facts["prompts_sha256"] = _sha256([[p.row_id, p.ids, p.stop_ids] for p in prompts])
     part = _part(request, part_path, facts, loaded)
     if part.known:
@@ -131,8 +121,8 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
         part.close()
         raise
     result = _judge(written, rows, template, known=len(part.known), seconds=time.monotonic() - began)
-    used = {"model": loaded.info, "adapter": adapter, "prompt": {"name": template.name, **template.record()}}
-    made_from = {**provenance(), **used, "data": request.data, "pool": request.pool}
+    used = {"model": loaded.info, "adapter": made_by, "prompt": {"name": template.name, **template.record()}}
+    made_from = {**provenance(), **used, "data": request.data, "pool": request.shots.pool}
     write_predictions(out, written, {"facts": facts, "chosen": part.chosen, **result.record(), "provenance": made_from})
     part.remove()
     return result
@@ -154,13 +144,7 @@ def _part(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: Lo
 
 
 def _check(request: PredictRequest, out: Path) -> None:
-    if request.shots and request.pool is None:
-        raise ConfigError(
-            "demonstrations need rows to be drawn from",
-            where="--shots",
-            found=f"--shots {request.shots} without --pool",
-            fix="give the training data with --pool",
-        )
+    request.shots.check()
     if out.is_dir():
         raise ConfigError(
             "the predictions go into a file, and this is a folder",
@@ -172,28 +156,11 @@ def _check(request: PredictRequest, out: Path) -> None:
         raise ConfigError("the predictions would replace the data", where="--out", found=str(out))
 
 
-def _pool(request: PredictRequest, rows: Sequence[Row], watcher: Watcher) -> list[Row]:
-    """Rows that may be shown: those of the pool that are not to be predicted."""
-    if not request.shots or request.pool is None:
-        return []
-    pool = read_rows(request.pool)
-    if overlap := find_overlap(pool, rows):
-        watcher.say(f"warning: {overlap.message()}; these are never shown as demonstrations")
-        pool = [row for row in pool if row.id not in overlap.train_ids]
-    if request.shots > len(pool):
-        raise ConfigError(
-            "more demonstrations are asked for than there are rows to show",
-            where="--shots",
-            found=f"--shots {request.shots}, {len(pool)} rows in {request.pool} that are not in {request.data}",
-            fix="lower --shots, or give more rows with --pool",
-        )
-    return pool
-
-
 def _facts(request: PredictRequest, template: Template, rows: Sequence[Row], pool: Sequence[Row]) -> dict[str, Any]:
     """What decides the texts, as far as it is known before the weights are loaded; no names, only contents."""
     device = choose_device(request.model.device)
-    shown = {"seed": request.seed, "draw": request.draw, "pool_sha256": _sha256([asdict(row) for row in pool])}
+    shots = request.shots
+    shown = {**shots.record(), "pool_sha256": _sha256([asdict(row) for row in pool])} if shots.k else {}
     return {
         "model": {
             **identify(request.model),
@@ -204,7 +171,7 @@ def _facts(request: PredictRequest, template: Template, rows: Sequence[Row], poo
         },
         "adapter_sha256": _adapter_sha256(request.adapter) if request.adapter else None,
         "prompt_sha256": template.sha256,
-        "demonstrations": {"shots": request.shots, **(shown if request.shots else {})},
+        "demonstrations": {"shots": shots.k, **shown},
         "data": {"rows": len(rows), "sha256": _sha256([[row.id, row.instruction] for row in rows])},
         "max_tokens": request.max_tokens,
         "generation": request.generation.record(),
@@ -217,16 +184,19 @@ def _adapter_sha256(folder: Path) -> str | None:
     return _sha256([sha256_of_file(file) for file in files]) if all(file.is_file() for file in files) else None
 
 
-def _adapter(request: PredictRequest, loaded: LoadedModel, template: Template, watcher: Watcher) -> Any:
+def _adapter(
+    request: PredictRequest, loaded: LoadedModel, template: Template, watcher: Watcher
+) -> tuple[Adapter | None, Any]:
+    """The adapter, on, and what its folder says of it."""
     if request.adapter is None:
-        return None
-    _, facts = load_adapter(loaded, request.adapter)
+        return None, None
+    adapter, facts = load_adapter(loaded, request.adapter)
     if facts.get("prompt_sha256") not in (None, template.sha256):
         watcher.say(
             f"warning: the adapter was trained with another prompt ({facts.get('prompt')}, "
             f"sha256 {facts['prompt_sha256'][:12]}…) than `{template.name}` ({template.sha256[:12]}…)"
         )
-    return facts or str(request.adapter)
+    return adapter, facts or str(request.adapter)
 
 
 def _prompts(
@@ -235,6 +205,7 @@ def _prompts(
     template: Template,
     pool: Sequence[Row],
     loaded: LoadedModel,
+    adapter: Adapter | None,
     watcher: Watcher,
 ) -> list[RenderedPrompt]:
     limit = min(request.max_tokens, loaded.max_tokens or request.max_tokens)
@@ -250,11 +221,12 @@ def _prompts(
             row,
             template,
             loaded.profile,
-            demos=draw_demos(pool, request.shots, seed=request.seed, draw=request.draw, row_id=row.id),
+            demos=shown.demos,
             max_tokens=limit,
             reserve=request.generation.max_new_tokens,
+            drop=shown.drop,
         )
-        for row in rows
+        for row, shown in zip(rows, request.shots.choose(rows, pool, loaded, watcher, adapter=adapter), strict=True)
     ]
     ends = _ends_of(loaded)
     prompts = [replace(prompt, stop_ids=tuple(dict.fromkeys([*prompt.stop_ids, *ends]))) for prompt in prompts]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from triptych.data import empty_outputs, find_overlap, read_rows, sha256_of_file, split_sample
+from triptych.data import empty_outputs, read_rows, sha256_of_file, split_sample
 from triptych.errors import ConfigError
+from triptych.experiment.shots import Shots
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer, to_items
-from triptych.models import ModelSpec, load_adapter, load_model
+from triptych.models import Adapter, ModelSpec, load_adapter, load_model
 from triptych.progress import Watcher
-from triptych.prompts import Draw, draw_demos, find_template, render, template_from_text
+from triptych.prompts import find_template, render, template_from_text
 from triptych.records import SCHEMA_VERSION, Aggregate
 from triptych.records.provenance import provenance
 from triptych.records.store import write_json
@@ -29,10 +30,7 @@ class ScoreRequest:
     data: str
     prompt: str = "default"
     template: str | None = None
-    shots: int = 0
-    seed: int = 0
-    draw: Draw = "item"
-    pool: str | None = None
+    shots: Shots = field(default_factory=Shots)
     adapter: Path | None = None
     limit: int | None = None
     max_tokens: int = 2048
@@ -45,13 +43,8 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
     Raises:
         InputError: anything in the request that can't be used; nothing is written then.
     """
-    if request.shots and request.pool is None:
-        raise ConfigError(
-            "demonstrations need rows to be drawn from",
-            where="--shots",
-            found=f"--shots {request.shots} without --pool",
-            fix="give the training data with --pool",
-        )
+    shots = request.shots
+    shots.check()
     if out.is_dir():
         raise ConfigError(
             "the scores go into a file, and this is a folder",
@@ -66,33 +59,19 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
     rows = read_rows(request.data)[: request.limit]
     if empty := empty_outputs(rows):
         watcher.say(f"warning: {empty}")
-    pool = read_rows(request.pool) if request.pool and request.shots else []
-    if overlap := find_overlap(pool, rows):
-        watcher.say(f"warning: {overlap.message()}; these are never shown as demonstrations")
-        pool = [row for row in pool if row.id not in overlap.train_ids]
-    if request.shots > len(pool):
-        raise ConfigError(
-            "more demonstrations are asked for than there are rows to show",
-            where="--shots",
-            found=f"--shots {request.shots}, {len(pool)} rows in {request.pool} that are not in {request.data}",
-            fix="lower --shots, or give more rows with --pool",
-        )
+    pool = shots.read_pool(rows, request.data, watcher)
     loaded = load_model(request.model)
+    adapter: Adapter | None = None
     facts: dict[str, Any] = {}
     if request.adapter is not None:
-        _, facts = load_adapter(loaded, request.adapter)
+        adapter, facts = load_adapter(loaded, request.adapter)
         if facts.get("prompt_sha256") not in (None, template.sha256):
             watcher.say(f"warning: the adapter was trained with another prompt ({facts.get('prompt')})")
     limit = min(request.max_tokens, loaded.max_tokens or request.max_tokens)
+    chosen = shots.choose(rows, pool, loaded, watcher, adapter=adapter)
     rendered = [
-        render(
-            row,
-            template,
-            loaded.profile,
-            demos=draw_demos(pool, request.shots, seed=request.seed, draw=request.draw, row_id=row.id),
-            max_tokens=limit,
-        )
-        for row in rows
+        render(row, template, loaded.profile, demos=shown.demos, max_tokens=limit, drop=shown.drop)
+        for row, shown in zip(rows, chosen, strict=True)
     ]
     scorer = Scorer(loaded, cache=score_cache(loaded) if request.cache else None)
     with watcher.phase("scoring", len(rendered)) as advance:
@@ -110,12 +89,13 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
             "model": {**loaded.info, "passes": "packed" if scorer.packed else "one row at a time"},
             "adapter": facts or (str(request.adapter) if request.adapter else None),
             "prompt": {"name": template.name, **template.record()},
-            "shots": request.shots,
-            "seed": request.seed if request.shots else None,
-            "draw": request.draw if request.shots else None,
+            "shots": shots.k,
+            "seed": None,
+            "draw": None,
+            **shots.record(),
             "max_tokens": limit,
             "rows_cached": scorer.rows_cached,
-            "data": {role: _file(path) for role, path in (("data", request.data), ("pool", request.pool)) if path},
+            "data": {role: _file(path) for role, path in (("data", request.data), ("pool", shots.pool)) if path},
         },
     }
     write_json(out, scores)
