@@ -111,6 +111,29 @@ def test_blocks_equal_fused_attention(
     torch.testing.assert_close(fused, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("block", [4, 7])
+def test_gradients_go_through_blocks(monkeypatch: pytest.MonkeyPatch, block: int, window: int | None) -> None:
+    """Training rows longer than a block."""
+    monkeypatch.setattr(attention, "_BLOCK", block)
+    n_before, n_queries = 6, 17
+    q, k, v = (
+        randn(2, h, n, SIZE, seed=i) for i, (h, n) in enumerate([(4, n_queries), (2, n_queries), (2, n_queries)])
+    )
+    prefix_k, prefix_v = randn(1, 2, n_before, SIZE, seed=5), randn(1, 2, n_before, SIZE, seed=6)
+    tensors = [t.requires_grad_() for t in (q, k, v, prefix_k, prefix_v)]
+    weights = randn(2, 4, n_queries, SIZE, seed=7)
+    pack = Pack(torch.zeros(1, dtype=torch.long), 0, [1])
+    out = attention._attend_fused(pack, q, k, v, (prefix_k, prefix_v), 0.3, window)
+    ours = torch.autograd.grad((out * weights).sum(), tensors)
+    keys, values = (torch.cat([p.expand(2, -1, -1, -1), t], 2) for p, t in ((prefix_k, k), (prefix_v, v)))
+    at, key = torch.arange(n_before, n_before + n_queries)[:, None], torch.arange(n_before + n_queries)[None]
+    allowed = (key <= at) & (at - key < (window or 100))
+    plainly = F.scaled_dot_product_attention(q, keys, values, attn_mask=allowed, scale=0.3, enable_gqa=True)
+    for got, expected in zip(ours, torch.autograd.grad((plainly * weights).sum(), tensors), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_bfloat16_takes_the_blocks_and_stays_near() -> None:
     module = Causal()
     q, k, v = randn(1, 4, 40, SIZE), randn(1, 2, 40, SIZE, seed=1), randn(1, 2, 40, SIZE, seed=2)

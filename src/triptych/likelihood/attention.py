@@ -263,10 +263,20 @@ def _attend_fused(
         shared = (t[:, :, n_prefix - reach :].expand(n_rows, -1, -1, -1) for t in prefix)
         key, value = (torch.cat(pair, 2) for pair in zip(shared, (key, value), strict=True))
     groups = heads // kv_heads
-    # the G query heads of one key head become G*S queries of it: keys are read once and never repeated
-    folded = query.reshape(n_rows, kv_heads, groups * n_queries, size)
-    mask = pack.mask(n_queries, reach, window, groups, query.dtype)
-    out = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scale)
+    grouped = query.reshape(n_rows, kv_heads, groups, n_queries, size)
+    # with a mask the kernel computes every pair; a block of queries at a time, it gets only keys that one of them sees
+    step = _BLOCK if query.device.type == "cpu" else n_queries
+    blocks = []
+    for first in range(0, n_queries, step):
+        last = min(first + step, n_queries)
+        low = 0 if window is None else max(0, reach + first - window + 1)
+        # the G query heads of one key head become G*b queries of it: keys are read once and never repeated
+        folded = grouped[:, :, :, first:last].reshape(n_rows, kv_heads, groups * (last - first), size)
+        keys, values = (t[:, :, low : reach + last] for t in (key, value))
+        mask = pack.mask(last - first, reach + first - low, window, groups, query.dtype)
+        out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
+        blocks.append(out.reshape(n_rows, kv_heads, groups, last - first, size))
+    out = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 3)
     return out.reshape(n_rows, heads, n_queries, size)
 
 
