@@ -195,7 +195,7 @@ def test_the_studys_commands_name_settings_that_are_there() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     lines = [step.words for block in blocks("README.md", text) if block.language == "sh" for step in steps(block)]
     found = [words for words in lines if len(words) > 2 and words[2].startswith("examples/hw3/")]
-    assert len(found) == 2
+    assert len(found) == 3
     for words in found:
         sets = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
         assert read_config(ROOT / words[2], sets).data.dir == "FOLDER"
