@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+from triptych.cli.options import (
+    AllowPickle,
+    Column,
+    Device,
+    Draw,
+    Dtype,
+    Embedding,
+    MaxSimilarity,
+    Order,
+    Pool,
+    PromptName,
+    Quantize,
+    Select,
+    ShotCount,
+    TemplateText,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from triptych.experiment.predict import Predictions
     from triptych.generate.check import Check
 
 __all__ = ["predict"]
-
-Select = Literal["random", "same", "bm25", "embedding", "mmr", "longest", "shortest", "similar-length"]
 
 _NAMED = 8
 
@@ -29,30 +45,17 @@ def predict(
     check: Annotated[
         Path | None, typer.Option(help="Write nothing: look at this file of predictions for --data.")
     ] = None,
-    prompt: Annotated[str, typer.Option(help="Named prompt.")] = "default",
-    template: Annotated[
-        str | None, typer.Option(help="A template of your own: file, or text with {instruction}.")
-    ] = None,
-    shots: Annotated[int, typer.Option(min=0, help="Demonstrations in each prompt (k).")] = 0,
+    prompt: PromptName = "default",
+    template: TemplateText = None,
+    shots: ShotCount = 0,
     seed: Annotated[int, typer.Option(help="Seed of the demonstrations' draw, and of drawn tokens.")] = 0,
-    draw: Annotated[Literal["item", "seed"], typer.Option(help="Draw demonstrations anew for each row, or once.")] = (
-        "item"
-    ),
-    pool: Annotated[str | None, typer.Option(help="Rows to choose demonstrations from (training data).")] = None,
-    select: Annotated[Select, typer.Option(help="How demonstrations are chosen.")] = "random",
-    order: Annotated[
-        Literal["random", "nearest-last", "nearest-first"] | None,
-        typer.Option(help="How they are shown.  [default: as drawn; nearest last, where ranked by nearness]"),
-    ] = None,
-    column: Annotated[
-        str | None, typer.Option(help="For `same`: the column of the data whose value row and demonstration share.")
-    ] = None,
-    max_similarity: Annotated[
-        float | None, typer.Option(help="Never show rows more like the query than this (0 to 1, Jaccard of n-grams).")
-    ] = None,
-    embedding: Annotated[
-        str, typer.Option(help="For `embedding` and `mmr`: `model`, or a sentence-transformers model.")
-    ] = "model",
+    draw: Draw = "item",
+    pool: Pool = None,
+    select: Select = "random",
+    order: Order = None,
+    column: Column = None,
+    max_similarity: MaxSimilarity = None,
+    embedding: Embedding = "model",
     adapter: Annotated[Path | None, typer.Option(help="Write with this adapter on.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most new tokens of a row.")] = 256,
     max_new_ratio: Annotated[
@@ -67,13 +70,11 @@ def predict(
     ] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End a row where this text begins; may be repeated.")] = None,
     stop_texts: Annotated[bool, typer.Option(help="End a row where the prompt's own fixed texts begin again.")] = True,
-    quantize: Annotated[Literal["nf4", "int8", "none"], typer.Option(help="How the base is quantized.")] = "nf4",
-    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Compute dtype.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")] = None,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run code when they are read.")
-    ] = False,
+    quantize: Quantize = "nf4",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    allow_pickle: AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Predict the first so many rows.")] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = 2048,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="Rows written at a time.  [default: by memory]")] = None,

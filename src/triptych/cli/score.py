@@ -3,50 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-__all__ = ["score"]
+from triptych.cli.options import (
+    AllowPickle,
+    Column,
+    Device,
+    Draw,
+    Dtype,
+    Embedding,
+    MaxSimilarity,
+    Order,
+    Pool,
+    PromptName,
+    Quantize,
+    Select,
+    ShotCount,
+    TemplateText,
+    Threads,
+)
 
-Select = Literal["random", "same", "bm25", "embedding", "mmr", "longest", "shortest", "similar-length"]
+__all__ = ["score"]
 
 
 def score(
     model: Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or `demo`.", show_default=False)],
     data: Annotated[str, typer.Option(help="Rows to score.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where to write the scores.", show_default=False)],
-    prompt: Annotated[str, typer.Option(help="Named prompt.")] = "default",
-    template: Annotated[
-        str | None, typer.Option(help="A template of your own: file, or text with {instruction}.")
-    ] = None,
-    shots: Annotated[int, typer.Option(min=0, help="Demonstrations in each prompt (k).")] = 0,
+    prompt: PromptName = "default",
+    template: TemplateText = None,
+    shots: ShotCount = 0,
     seed: Annotated[int, typer.Option(help="Seed of the demonstrations' draw.")] = 0,
-    draw: Annotated[Literal["item", "seed"], typer.Option(help="Draw anew for each row, or once.")] = "item",
-    pool: Annotated[str | None, typer.Option(help="Rows to choose demonstrations from (training data).")] = None,
-    select: Annotated[Select, typer.Option(help="How demonstrations are chosen.")] = "random",
-    order: Annotated[
-        Literal["random", "nearest-last", "nearest-first"] | None,
-        typer.Option(help="How they are shown.  [default: as drawn; nearest last, where ranked by nearness]"),
-    ] = None,
-    column: Annotated[
-        str | None, typer.Option(help="For `same`: the column of the data whose value row and demonstration share.")
-    ] = None,
-    max_similarity: Annotated[
-        float | None, typer.Option(help="Never show rows more like the query than this (0 to 1, Jaccard of n-grams).")
-    ] = None,
-    embedding: Annotated[
-        str, typer.Option(help="For `embedding` and `mmr`: `model`, or a sentence-transformers model.")
-    ] = "model",
+    draw: Draw = "item",
+    pool: Pool = None,
+    select: Select = "random",
+    order: Order = None,
+    column: Column = None,
+    max_similarity: MaxSimilarity = None,
+    embedding: Embedding = "model",
     adapter: Annotated[Path | None, typer.Option(help="Score with this adapter on.")] = None,
-    quantize: Annotated[Literal["nf4", "int8", "none"], typer.Option(help="How the base is quantized.")] = "nf4",
-    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Compute dtype.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")] = None,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run code when they are read.")
-    ] = False,
+    quantize: Quantize = "nf4",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    allow_pickle: AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many rows.")] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest rendering.")] = 2048,
     cache: Annotated[bool, typer.Option(help="Look up scores of the same tokens and weights first.")] = True,

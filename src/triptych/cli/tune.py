@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from triptych.cli.options import AllowPickle, Device, Dtype, PromptName, Quantize, Threads
+
 __all__ = ["tune"]
 
 
@@ -45,14 +47,12 @@ def tune(
     ] = None,
     dev_rows: Annotated[int, typer.Option(min=0, help="Rows held out of the training rows.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Train on a sample of so many rows.")] = None,
-    prompt: Annotated[str, typer.Option(help="Named prompt.")] = "default",
-    quantize: Annotated[Literal["nf4", "int8", "none"], typer.Option(help="How the base is quantized.")] = "nf4",
-    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Compute dtype.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")] = None,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run code when they are read.")
-    ] = False,
+    prompt: PromptName = "default",
+    quantize: Quantize = "nf4",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    allow_pickle: AllowPickle = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier training left there.")] = False,
 ) -> None:
     """Train a LoRA adapter on a quantized base; the same command goes on with an interrupted training.
