@@ -106,7 +106,7 @@ class _Writer:
     def write(self) -> None:
         if self.settings.beams > 1:
             self._write_own(max(1, self.limits.rows // self.settings.beams))
-        elif not _can_be_continued(self.loaded, self.head):
+        elif not _can_be_continued(self.loaded):
             self.watcher.say("warning: this model's rows can't be written together; they are written one by one")
             self._write_own(1)
         else:
@@ -209,9 +209,9 @@ class _Writer:
         return Writing(self.prompts[row], self.most[row], self.settings, self.loaded.profile.tokenizer)
 
 
-def _can_be_continued(loaded: LoadedModel, head: Head) -> bool:
+def _can_be_continued(loaded: LoadedModel) -> bool:
     if loaded.model not in _tried:
-        _tried[loaded.model] = can_be_continued(loaded, head)
+        _tried[loaded.model] = can_be_continued(loaded)
     return _tried[loaded.model]
 
 

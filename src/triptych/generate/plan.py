@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 
@@ -18,6 +17,7 @@ from triptych.likelihood.plan import Branch, plan_branches
 from triptych.likelihood.score import default_budget
 from triptych.models import LoadedModel
 from triptych.models.device import free_memory
+from triptych.models.shape import sizes_of
 from triptych.prompts import Rendered
 
 __all__ = ["Limits", "choose_limits", "plan_groups", "waves"]
@@ -44,12 +44,9 @@ class Limits:
 
 def choose_limits(loaded: LoadedModel, rows: int | None = None) -> Limits:
     """Limits from what memory is free now: a quarter of it holds keys and values."""
-    config: Any = loaded.model.config.get_text_config()
-    n_heads = int(config.num_attention_heads)
-    heads = int(getattr(config, "num_key_value_heads", None) or n_heads)
-    size = int(getattr(config, "head_dim", None) or config.hidden_size // n_heads)
+    sizes = sizes_of(loaded.model.config.get_text_config())
     width = torch.float32.itemsize if loaded.device.type == "cpu" else loaded.dtype.itemsize
-    each = 2 * int(config.num_hidden_layers) * heads * size * width
+    each = 2 * sizes.n_layers * sizes.n_kv_heads * sizes.head_dim * width
     most = rows or (64 if loaded.device.type == "cpu" else 256)
     return Limits(most, max(1024, free_memory(loaded.device) // 4 // each), default_budget(loaded))
 

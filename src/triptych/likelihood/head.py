@@ -38,6 +38,8 @@ class Head:
     bias: Tensor | None = None
     softcap: float | None = None
     scale: float = 1.0
+    low_rank: tuple[Tensor, Tensor] | None = None
+    """A [r, C] and s B [V, r] in float32 of a LoRA adapter on the head, if one is attached and on."""
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Negative log-likelihood in nats of each target.
@@ -50,6 +52,8 @@ class Head:
             [N] float32.
         """
         if torch.is_grad_enabled() and hidden.requires_grad:
+            if self.low_rank is not None:
+                raise NotImplementedError("no gradient is computed through an adapter on the output head")
             out: Tensor = _NLL.apply(hidden, targets, self)  # type: ignore[no-untyped-call]
             return out
         n = self._block_rows()
@@ -66,14 +70,16 @@ class Head:
 
     def logits(self, hidden: Tensor, columns: slice) -> Tensor:
         """[N, c] float32 logits of some vocabulary columns, as the model would give them."""
-        return self._post(
-            F.linear(hidden, self.weight[columns], None if self.bias is None else self.bias[columns]).float()
-        )
+        raw = F.linear(hidden, self.weight[columns], None if self.bias is None else self.bias[columns]).float()
+        if self.low_rank is not None:
+            a, b = self.low_rank
+            raw += F.linear(F.linear(hidden.float(), a), b[columns])
+        return self._post(raw)
 
     def _above(self, hidden: Tensor, base: Tensor, columns: slice) -> Tensor:
         """[n, c] float32: logits of some vocabulary columns minus a base [n] (in the weights' dtype, as float32)."""
         weight = self.weight[columns]
-        if self.bias is None and self.softcap is None and self.scale == 1.0:
+        if self.bias is None and self.softcap is None and self.scale == 1.0 and self.low_rank is None:
             start = base.neg().to(weight.dtype)[:, None].expand(-1, weight.shape[0])
             return torch.addmm(start, hidden, weight.t()).float()
         return self.logits(hidden, columns).sub_(base[:, None])
@@ -81,6 +87,9 @@ class Head:
     def _targets(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """[n] float32: the logit of each target, without 16-bit rounding."""
         raw = (hidden.float() * self.weight[targets].float()).sum(1)
+        if self.low_rank is not None:
+            a, b = self.low_rank
+            raw += (F.linear(hidden.float(), a) * b[targets]).sum(1)
         return self._post(raw if self.bias is None else raw + self.bias[targets].float())
 
     def _sum(self, hidden: Tensor, base: Tensor, gradient: Tensor | None) -> Tensor:
@@ -141,10 +150,26 @@ class _NLL(torch.autograd.Function):
 
 
 def head_of(model: Any) -> Head:
-    """Read the head off a transformers model. Whether the reading is right is checked by the scorer's probe."""
+    """Read the head off a transformers model, with what adapters add to it now.
+
+    Whether the reading is right is checked by the scorer's probe, against the model's own logits.
+    """
     output = model.get_output_embeddings()
     config = model.config.get_text_config()
     scale = float(getattr(config, "logit_scale", None) or 1.0)
     if divisor := getattr(config, "logits_scaling", None):
         scale /= float(divisor)
-    return Head(output.weight, getattr(output, "bias", None), getattr(config, "final_logit_softcapping", None), scale)
+    base, low_rank = output, None
+    if hasattr(output, "lora_A"):
+        base, low_rank = output.base_layer, _low_rank_of(output)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return Head(base.weight, getattr(base, "bias", None), softcap, scale, low_rank)
+
+
+def _low_rank_of(layer: Any) -> tuple[Tensor, Tensor] | None:
+    """A and s B of an adapted head."""
+    if layer.disable_adapters:
+        return None
+    (name,) = layer.active_adapters
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    return a.float(), b.float() * layer.scaling[name]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +13,15 @@ from torch import Tensor
 from triptych.likelihood.attention import Pack, PrefixKV, packed_forward
 from triptych.likelihood.head import Head
 from triptych.models import LoadedModel
+from triptych.models.rope import reset_rope
 from triptych.prompts import Rendered
 
-__all__ = ["common_prefix", "own_forward_nll", "pass_nll", "prefix_kv"]
+__all__ = ["common_prefix", "is_packable", "own_forward_nll", "own_states", "pass_nll", "prefix_kv"]
+
+
+def is_packable(loaded: LoadedModel, row: Rendered) -> bool:
+    """Whether a row may be computed beside others: not where its rotary frequencies depend on its own length."""
+    return loaded.rope_limit is None or len(row.ids) <= loaded.rope_limit
 
 
 def pass_nll(
@@ -56,10 +64,32 @@ def prefix_kv(loaded: LoadedModel, ids: Sequence[int], past: PrefixKV | None) ->
 
 def own_forward_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
     """NLL by the model's own forward and whole logits: the slow way that works for every model. [n_scored]"""
+    if not is_packable(loaded, row):
+        reset_rope(loaded.model)
     logits = loaded.model(input_ids=_tensor(row.ids, loaded)[None], use_cache=False).logits[0]
     logprobs: Tensor = logits[row.n_prompt - 1 : -1].float().log_softmax(-1)
     targets = _tensor(row.ids[row.n_prompt :], loaded)
     return -logprobs.gather(1, targets[:, None]).squeeze(1)
+
+
+def own_states(loaded: LoadedModel, ids: Sequence[int], last: int) -> tuple[Tensor, Tensor]:
+    """Last hidden states [n, C] of a sequence by the model's own forward, and its logits at the `last` positions [last, V].
+
+    Logits of all positions are not made where the model can be asked not to: a vocabulary may have 262,144 words.
+    """
+    kept: list[Tensor] = []
+
+    def keep(_module: Any, _args: Any, out: Any) -> None:
+        kept.append(getattr(out, "last_hidden_state", None) if hasattr(out, "last_hidden_state") else out[0])
+
+    handle = loaded.model.get_decoder().register_forward_hook(keep)
+    few = "logits_to_keep" in inspect.signature(type(loaded.model).forward).parameters
+    try:
+        options = {"logits_to_keep": last} if few else {}
+        logits = loaded.model(input_ids=_tensor(ids, loaded)[None], use_cache=False, **options).logits[0]
+    finally:
+        handle.remove()
+    return kept[0][0], logits[-last:]
 
 
 def common_prefix(rows: Sequence[Rendered]) -> int:

@@ -1,58 +1,245 @@
-"""Whether a model can be computed packed: tried on two made-up rows, against the model's own forward."""
+"""Whether a model can be computed packed. Nothing is assumed of an architecture; three things are tried.
+
+    rows don't meet        on the model itself: other rows' text changes, all shapes stay, and a row keeps its likelihood
+                           to the bit
+    the mathematics        on a small float32 copy of its configuration, where rounding hides nothing: packed passes give
+                           what the copy's own forward gives, also for a row behind two prefixes
+    the output head        on the model's own hidden states: what is read off the head gives the model's own logits
+
+Closeness to the model's own forward alone would not do: in 16 bits rounding moves an NLL by as much as a weak leak does.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
-import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from triptych.errors import ModelError
 from triptych.likelihood.attention import Unsupported
-from triptych.likelihood.head import Head
-from triptych.likelihood.passes import common_prefix, own_forward_nll, pass_nll, prefix_kv
+from triptych.likelihood.head import head_of
+from triptych.likelihood.passes import own_states, pass_nll, prefix_kv
 from triptych.models import LoadedModel
+from triptych.models.quantize import computes_in_int8
+from triptych.models.shape import largest
+from triptych.models.small_copy import small_copy
 from triptych.prompts import Rendered
 
-__all__ = ["can_be_packed"]
+__all__ = ["can_be_packed", "has_routed_experts", "own_nll", "probe_rows", "require_close", "require_independent", "why_not"]
 
 logger = logging.getLogger(__name__)
 
+CANNOT = (Unsupported, AttributeError, LookupError, NotImplementedError, TypeError, RuntimeError)
+"""What an architecture raises whose attention, positions or outputs are not as assumed here."""
+
+_FLOAT32 = 1e-3
+"""Nats a token that two ways to compute a float32 model may differ by, at most and on average over the probe's tokens."""
+_SIXTEEN_BITS = 0.05
+"""Share of the NLL that they may differ by in 16 bits: rounding moves these random tokens by about 1 %."""
+_COPY = 1e-4
+"""Nats a token, at most, on the small copy."""
+_LAST = 8
+"""Positions whose logits are compared."""
+
+_off_by: dict[str, float] = {}
+
 
 @torch.inference_mode()
-def can_be_packed(loaded: LoadedModel, head: Head) -> bool:
-    """Score two rows behind one prefix, both ways; a difference or an error is a no, with a warning that says why."""
-    rows = _probe_rows(loaded)
+def can_be_packed(loaded: LoadedModel) -> bool:
+    """Try whether rows can be computed side by side behind a shared prefix; a no is said, with the reason.
+
+    Raises:
+        ModelError: the model's own forward fails, or it is not causal: then no likelihood of a text can be had from it.
+    """
+    reason = why_not(loaded, _meeting, _on_small_copy)
+    if reason:
+        logger.warning("this model can't be computed packed (%s): rows are scored one by one", reason)
+    return not reason
+
+
+def why_not(
+    loaded: LoadedModel,
+    together: Callable[[LoadedModel], None],
+    on_small_copy: Callable[[LoadedModel], float],
+) -> str | None:
+    """Why rows of this model can't be computed together; None if they can.
+
+    Args:
+        loaded: the model.
+        together: tries it on the model itself, and raises what is wrong.
+        on_small_copy: tries it on the model's small float32 copy, and returns by how many nats a token it differs.
+
+    Raises:
+        ModelError: see `can_be_packed`.
+    """
+    require_causal(loaded)
+    if computes_in_int8(loaded.model):
+        return "int8 products depend on all rows of a pass"
     try:
-        n_prefix = common_prefix(rows)
-        ours = pass_nll(loaded, head, rows, n_prefix, prefix_kv(loaded, rows[0].ids[:n_prefix], None))
-    except (Unsupported, AttributeError, LookupError, NotImplementedError, TypeError, RuntimeError) as error:
-        logger.warning("this model can't share prefixes (%s): rows are scored one by one", error)
-        return False
-    theirs = torch.cat([own_forward_nll(loaded, row) for row in rows])
-    difference = (ours - theirs).abs().mean().item()
-    # 16-bit rounding alone moves these random tokens' NLL by about 1 % (measured: 0.2 of 19 nats); a mask or a
-    # position that is wrong moves them by far more
-    allowed = 1e-3 if loaded.dtype == torch.float32 else 0.05 * theirs.mean().item()
-    if difference > allowed or math.isnan(difference):
-        logger.warning(
-            "packed passes differ from this model's own forward by %.3g nats a token: rows are scored one by one",
-            difference,
-        )
-        return False
-    return True
+        together(loaded)
+        _prove_on_small_copy(loaded, on_small_copy)
+    except CANNOT as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
 
 
-def _probe_rows(loaded: LoadedModel) -> list[Rendered]:
-    """Two rows of unlike length behind a prefix longer than the sliding window, if there is a window in reach."""
+def has_routed_experts(model: Any) -> bool:
+    """Whether some of its weights are routed experts': how many tokens meet in one product depends on all rows' text."""
+    return any(parameter.ndim == 3 and "expert" in name for name, parameter in model.named_parameters())
+
+
+def probe_rows(
+    loaded: LoadedModel, prompts: tuple[int, int] = (2, 2), scored: tuple[int, int] = (16, 29), change: int | None = None
+) -> tuple[int, list[Rendered]]:
+    """The length of a prefix, longer than the sliding window if there is one in reach, and two rows behind it.
+
+    Args:
+        loaded: the model.
+        prompts: prompt tokens of each row beyond the prefix.
+        scored: scored tokens of each row.
+        change: this row gets another text of the same length.
+    """
     config: Any = loaded.model.config.get_text_config()
-    window = getattr(config, "sliding_window", None) or 0
-    limit = min(loaded.max_tokens or 2048, 2048)
+    window = largest(config, "sliding_window", default=0)
+    limit = min(loaded.max_tokens or 2048, loaded.rope_limit or 2048, 2048)
     n_prefix = window + 8 if window + 64 < limit else 24
-    usable = min(config.vocab_size, 50_000)
+    usable = min(largest(config, "vocab_size", default=300), 50_000)
 
     def ids(n: int, step: int) -> tuple[int, ...]:
         return tuple((i * step + 17) % usable for i in range(n))
 
     prefix = ids(n_prefix, 7919)
-    return [Rendered(f"probe {n}", prefix + ids(n, step), n_prefix + 2, 1) for n, step in ((18, 31), (31, 57))]
+    return n_prefix, [
+        Rendered(f"probe {at}", prefix + ids(n + m, 31 + 26 * at + 100 * (at == change)), n_prefix + n, 1)
+        for at, (n, m) in enumerate(zip(prompts, scored, strict=True))
+    ]
+
+
+def own_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
+    """NLL of a row's scored tokens by the model's own forward, the output head read as it is read for packed rows.
+
+    Raises:
+        Unsupported: the hidden states can't be found, or the head gives other logits than is read off it.
+    """
+    hidden, logits = own_states(loaded, row.ids, _LAST)
+    targets = torch.tensor(row.ids[1:], device=hidden.device)
+    head = head_of(loaded.model)
+    if hidden.shape != (len(row.ids), head.weight.shape[1]):
+        raise Unsupported("its decoder's hidden states can't be found")
+    nll = head.nll(hidden[:-1], targets)
+    last = -logits[:-1].float().log_softmax(-1).gather(1, targets[1 - _LAST :, None]).squeeze(1)
+    off = (nll[1 - _LAST :] - last).abs().max().item()
+    # logits are rounded to the model's dtype
+    if not off <= max(_FLOAT32, 2 * torch.finfo(loaded.dtype).eps * logits.abs().max().item()):
+        raise Unsupported(f"its output head gives other logits than its weight, by {off:.3g} nats a token")
+    return nll[row.n_prompt - 1 :]
+
+
+def require_independent(loaded: LoadedModel, moved: float, theirs: Tensor) -> None:
+    """Refuse rows that move when the text of the row beside them changes.
+
+    Products of routed experts are as large as the texts of all rows make them: there rounding may move, and no more.
+
+    Raises:
+        Unsupported: they move.
+    """
+    bound = _allowed(loaded, theirs) if has_routed_experts(loaded.model) else 0.0
+    if not moved <= bound:
+        raise Unsupported(f"a row's likelihood moves by {moved:.3g} nats a token with the text of the row beside it")
+
+
+def require_close(loaded: LoadedModel, ours: Tensor, theirs: Tensor) -> None:
+    """Refuse what is far from the model's own forward.
+
+    Raises:
+        Unsupported: it is.
+    """
+    difference = (ours - theirs).abs().mean().item()
+    if not difference <= _allowed(loaded, theirs):
+        raise Unsupported(f"rows together differ from its own forward by {difference:.3g} nats a token")
+
+
+def require_causal(loaded: LoadedModel) -> None:
+    """Refuse a model that can't be computed at all, or whose predictions look ahead.
+
+    Raises:
+        ModelError: its own forward fails, or a token's likelihood changes with the tokens after it.
+    """
+    where = str(loaded.info.get("name", type(loaded.model).__name__))
+    ids = probe_rows(loaded)[1][0].ids
+    half = _LAST // 2
+    other = (*ids[:-half], *((token + 1) % 300 for token in ids[-half:]))
+    try:
+        (_, ours), (_, changed) = own_states(loaded, ids, _LAST), own_states(loaded, other, _LAST)
+    except CANNOT as error:
+        raise ModelError(
+            "this model's own forward fails on a row of a few dozen tokens",
+            where=where,
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
+            expected="a causal language model that transformers can compute on this machine",
+        ) from error
+    before = [-logits[:half].float().log_softmax(-1) for logits in (ours, changed)]
+    difference = (before[0] - before[1]).abs().mean().item()
+    if difference > (_FLOAT32 if loaded.dtype == torch.float32 else _SIXTEEN_BITS * before[0].mean().item()):
+        raise ModelError(
+            "this model is not causal: a token's likelihood changes with the tokens after it",
+            where=where,
+            found=f"{difference:.3g} nats a token",
+            expected="a causal language model",
+        )
+
+
+def _meeting(loaded: LoadedModel) -> None:
+    """Two rows in one pass, and again with the other's text changed."""
+    n_prefix, rows = probe_rows(loaded)
+    theirs = own_nll(loaded, rows[0])
+    past = prefix_kv(loaded, rows[0].ids[:n_prefix], None)
+    ours = _packed(loaded, rows, n_prefix, past)
+    moved = 0.0
+    for changed in (0, 1):
+        others = _packed(loaded, probe_rows(loaded, change=changed)[1], n_prefix, past)
+        moved = max(moved, (others[1 - changed] - ours[1 - changed]).abs().max().item())
+    require_independent(loaded, moved, theirs)
+    require_close(loaded, ours[0], theirs)
+
+
+def _packed(loaded: LoadedModel, rows: Sequence[Rendered], n_prefix: int, past: Any) -> list[Tensor]:
+    nll = pass_nll(loaded, head_of(loaded.model), rows, n_prefix, past)
+    return list(torch.split(nll, [row.n_scored for row in rows]))
+
+
+def _allowed(loaded: LoadedModel, theirs: Tensor) -> float:
+    return _FLOAT32 if loaded.dtype == torch.float32 else _SIXTEEN_BITS * theirs.mean().item()
+
+
+def _prove_on_small_copy(loaded: LoadedModel, prove: Callable[[LoadedModel], float]) -> None:
+    """Compare with the small copy's own forward; once for each configuration in a process.
+
+    Raises:
+        Unsupported: no copy can be made, or it differs.
+    """
+    config = loaded.model.config.get_text_config()
+    key = json.dumps([prove.__qualname__, str(type(loaded.model)), config.to_dict()], sort_keys=True, default=str)
+    if key not in _off_by:
+        copy = small_copy(loaded.model)
+        if copy is None:
+            raise Unsupported("no small copy of it could be made to try it on")
+        on_cpu = torch.device("cpu")
+        twin = replace(loaded, model=copy, dtype=torch.float32, device=on_cpu, rope_limit=None, max_tokens=None, info={})
+        _off_by[key] = prove(twin)
+    if not _off_by[key] <= _COPY:
+        raise Unsupported(f"on a small copy, rows together differ from its own forward by {_off_by[key]:.3g} nats a token")
+
+
+def _on_small_copy(twin: LoadedModel) -> float:
+    """Nats a token, at most, between packed rows and the model's own forward."""
+    n_prefix, rows = probe_rows(twin)
+    first, second = n_prefix // 3, 2 * n_prefix // 3  # a prefix behind a prefix, and the rest of it beside the rows
+    past = prefix_kv(twin, rows[0].ids[:second], prefix_kv(twin, rows[0].ids[:first], None))
+    ours = _packed(twin, rows, n_prefix, past)
+    return max((nll - own_nll(twin, row)).abs().max().item() for row, nll in zip(rows, ours, strict=True))

@@ -22,15 +22,16 @@ from triptych.errors import ModelError, ScoringError
 from triptych.likelihood.attention import PrefixKV
 from triptych.likelihood.cache import ScoreCache
 from triptych.likelihood.head import Head, head_of
-from triptych.likelihood.passes import own_forward_nll, pass_nll, prefix_kv
+from triptych.likelihood.passes import is_packable, own_forward_nll, pass_nll, prefix_kv
 from triptych.likelihood.plan import Branch, batches, plan_branches
 from triptych.likelihood.probe import can_be_packed
 from triptych.models import LoadedModel, active_adapter_sha256
 from triptych.models.device import free_memory, give_back, out_of_memory
+from triptych.models.shape import sizes_of
 from triptych.prompts import Rendered
 from triptych.records import ItemScore
 
-__all__ = ["RowNLL", "Scorer", "to_items"]
+__all__ = ["RowNLL", "Scorer", "check_rows", "default_budget", "to_items"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +74,15 @@ class Scorer:
     ) -> None:
         self.loaded = loaded
         self.cache = cache
-        self.head: Head = head_of(loaded.model)
         self.budget = budget_tokens or default_budget(loaded)
-        self.packed = can_be_packed(loaded, self.head) if packed is None else packed
+        self.packed = can_be_packed(loaded) if packed is None else packed
         self.rows_cached = 0
         """Rows of the last call that were known already."""
+
+    @property
+    def head(self) -> Head:
+        """The output head with what adapters add to it now."""
+        return head_of(self.loaded.model)
 
     @torch.inference_mode()
     def score(self, rows: Sequence[Rendered], progress: Progress | None = None) -> list[RowNLL]:
@@ -87,7 +92,7 @@ class Scorer:
             ScoringError: NaN, infinity or a likelihood too small to have a perplexity, with the row named.
             ModelError: a row is longer than the model's positions, or holds a token the model doesn't know.
         """
-        self._check_lengths(rows)
+        check_rows(self.loaded, rows)
         adapter = active_adapter_sha256(self.loaded.model) if self.cache else None
         known = self.cache.get(rows, adapter) if self.cache else [None] * len(rows)
         results = [None if tokens is None else RowNLL(tokens) for tokens in known]
@@ -112,11 +117,15 @@ class Scorer:
         return found
 
     def _compute(self, rows: Sequence[Rendered], done: Callable[[Sequence[int], Sequence[Tensor]], None]) -> None:
-        if not self.packed:
-            for index, row in enumerate(rows):
-                done([index], [own_forward_nll(self.loaded, row).cpu()])
-        elif rows:
-            self._walk(plan_branches(rows), None, rows, done)
+        alone = [i for i, row in enumerate(rows) if not self.packed or not is_packable(self.loaded, row)]
+        for index in alone:
+            done([index], [own_forward_nll(self.loaded, rows[index]).cpu()])
+        together = sorted(set(range(len(rows))) - set(alone))
+        if together:
+            packed = [rows[index] for index in together]
+            self._walk(
+                plan_branches(packed), None, packed, lambda part, nlls: done([together[i] for i in part], nlls)
+            )
 
     def _walk(
         self,
@@ -151,25 +160,32 @@ class Scorer:
         half = len(batch) // 2
         return self._pass(batch[:half], rows, n_prefix, past) + self._pass(batch[half:], rows, n_prefix, past)
 
-    def _check_lengths(self, rows: Sequence[Rendered]) -> None:
-        limit = self.loaded.max_tokens
-        for row in rows:
-            if limit is not None and len(row.ids) > limit:
-                raise ModelError(
-                    "a row is longer than the model's context",
-                    where=f"row {row.row_id!r}",
-                    found=f"{len(row.ids)} tokens",
-                    expected=f"at most {limit}",
-                    fix="render with max_tokens no larger than the model's context",
-                )
-            if max(row.ids) >= self.head.weight.shape[0]:
-                raise ModelError(
-                    "a token is not in the model's vocabulary: this tokenizer belongs to another model",
-                    where=f"row {row.row_id!r}",
-                    found=f"token id {max(row.ids)}",
-                    expected=f"less than {self.head.weight.shape[0]}",
-                    fix="use the tokenizer that the model was trained with",
-                )
+
+def check_rows(loaded: LoadedModel, rows: Sequence[Rendered]) -> None:
+    """Refuse rows that the model can't compute, before any of them is.
+
+    Raises:
+        ModelError: a row is longer than the model's positions, or holds a token the model doesn't know.
+    """
+    limit = loaded.max_tokens
+    vocabulary = min(e.weight.shape[0] for e in (loaded.model.get_input_embeddings(), head_of(loaded.model)))
+    for row in rows:
+        if limit is not None and len(row.ids) > limit:
+            raise ModelError(
+                "a row is longer than the model's context",
+                where=f"row {row.row_id!r}",
+                found=f"{len(row.ids)} tokens",
+                expected=f"at most {limit}",
+                fix="render with max_tokens no larger than the model's context",
+            )
+        if max(row.ids) >= vocabulary:
+            raise ModelError(
+                "a token is not in the model's vocabulary: this tokenizer belongs to another model",
+                where=f"row {row.row_id!r}",
+                found=f"token id {max(row.ids)}",
+                expected=f"less than {vocabulary}",
+                fix="use the tokenizer that the model was trained with",
+            )
 
 
 def default_budget(loaded: LoadedModel) -> int:
@@ -178,13 +194,8 @@ def default_budget(loaded: LoadedModel) -> int:
     A token of a pass holds about eight hidden states, four of the feed-forward's and its keys and values, and
     reserves eightfold keys and values for the prefix laid beside it (`plan.batches`).
     """
-    config: Any = loaded.model.config.get_text_config()
-    hidden = int(config.hidden_size)
-    inner = int(getattr(config, "intermediate_size", None) or 4 * hidden)
-    n_heads = int(getattr(config, "num_attention_heads", None) or 1)
-    heads = int(getattr(config, "num_key_value_heads", None) or n_heads)
-    size = int(getattr(config, "head_dim", None) or hidden // n_heads)
-    each = (8 * hidden + 4 * inner + 9 * 2 * heads * size) * 4
+    sizes = sizes_of(loaded.model.config.get_text_config())
+    each = (8 * sizes.hidden + 4 * sizes.inner + 9 * 2 * sizes.n_kv_heads * sizes.head_dim) * 4
     most = 16_384 if loaded.device.type == "cuda" else 2048
     return max(256, min(most, free_memory(loaded.device) // 4 // each))
 

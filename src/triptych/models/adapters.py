@@ -19,9 +19,11 @@ import torch
 from torch import nn
 
 from triptych.errors import ModelError
+from triptych.models.adapter_checks import check_adapter_config, place_tensors, read_tensors
 from triptych.models.load import LoadedModel
 from triptych.models.lora import NAME, compute_in_input_dtype, forget_layers, lora_layers, remember_layers
 from triptych.models.quantize import linear_layers
+from triptych.models.targets import targets_of
 from triptych.records.store import read_json, write_json
 
 __all__ = [
@@ -38,7 +40,6 @@ __all__ = [
     "switched",
 ]
 
-_PARTS = ("lora_A", "lora_B", "lora_magnitude_vector")
 _RECORD = "triptych.json"
 
 
@@ -92,12 +93,20 @@ def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) ->
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
-    names = _resolve_targets(loaded, settings.target_modules)
+    targets = targets_of(loaded.model, settings.target_modules)
+    if targets.parameters and (settings.dropout or settings.use_dora):
+        raise ModelError(
+            "peft can't adapt this model's feed-forward layers with dropout or DoRA",
+            where="tune.dropout" if settings.dropout else "tune.use_dora",
+            found=f"{len(targets.parameters)} layers that it names by their weight, {targets.parameters[0]} the first",
+            fix="set dropout to 0 and use_dora to false, or name the attention's layers in tune.target_modules",
+        )
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(names),
+        target_modules=list(targets.modules),
+        target_parameters=list(targets.parameters) or None,
         bias="none",
         task_type="CAUSAL_LM",
         use_rslora=settings.use_rslora,
@@ -111,7 +120,7 @@ def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) ->
     compute_in_input_dtype(wrapped)
     wrapped.eval()
     remember_layers(wrapped, loaded.model)
-    return Adapter(wrapped, settings, names)
+    return Adapter(wrapped, settings, targets.names)
 
 
 def check_targets(loaded: LoadedModel, settings: LoraSettings) -> None:
@@ -120,7 +129,7 @@ def check_targets(loaded: LoadedModel, settings: LoraSettings) -> None:
     Raises:
         ModelError: a target module names no linear layer.
     """
-    _resolve_targets(loaded, settings.target_modules)
+    targets_of(loaded.model, settings.target_modules)
 
 
 def save_adapter(adapter: Adapter, folder: Path, *, facts: dict[str, Any]) -> None:
@@ -137,15 +146,8 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
         ModelError: not an adapter folder, or made for other base weights.
     """
     from peft import PeftModel
-    from safetensors import SafetensorError, safe_open
 
-    if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(
-            "this folder holds no adapter",
-            where=str(folder),
-            found=", ".join(sorted(p.name for p in folder.iterdir())[:8]) if folder.is_dir() else "no such folder",
-            expected="adapter_config.json and adapter_model.safetensors (PEFT's format)",
-        )
+    check_adapter_config(folder)
     facts: dict[str, Any] = read_json(folder / _RECORD) if (folder / _RECORD).is_file() else {}
     made_for = facts.get("base_weights_sha256")
     if made_for is not None and made_for != loaded.weights_sha256:
@@ -156,37 +158,25 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
             expected=f"base weights {made_for[:12]}… ({facts.get('base_model', 'name unknown')})",
             fix="give the model it was trained on with --model",
         )
+    tensors = read_tensors(folder, loaded.model)
     try:
         wrapped = PeftModel.from_pretrained(loaded.model, folder, is_trainable=True)
-        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-            there = set(file.keys())
-    except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             "the adapter doesn't fit this model", where=str(folder), found=str(error).splitlines()[0]
         ) from error
-    made = [n for n, _ in wrapped.named_parameters() if any(f".{part}.{NAME}." in n for part in _PARTS)]
-    if missing := [name for name in made if _saved_name(name) not in there]:
-        # peft only warns, and leaves a fresh adapter there: one that adds nothing
-        raise ModelError(
-            "the adapter's file lacks weights for this model",
-            where=str(folder),
-            found=f"{len(missing)} of {len(made)} missing, {missing[0]} the first",
-            fix="give the model it was trained on with --model",
-        )
+    try:
+        place_tensors(wrapped, tensors, folder)
+    except ModelError:
+        wrapped.unload()
+        raise
     config = wrapped.peft_config[NAME]
-    if config.modules_to_save:
-        raise ModelError(
-            "this adapter replaces whole modules, which can't be switched off for the base model's cells",
-            where=str(folder),
-            found=f"modules_to_save: {config.modules_to_save}",
-            expected="LoRA layers only",
-        )
     _master_weights(wrapped)
     compute_in_input_dtype(wrapped)
     wrapped.eval()
     remember_layers(wrapped, loaded.model)
     named = config.target_modules  # names, or one regular expression
-    targets = (named,) if isinstance(named, str) else tuple(sorted(named))
+    targets = (named,) if isinstance(named, str) else tuple(sorted({*(named or ()), *(config.target_parameters or ())}))
     settings = LoraSettings(
         config.r, config.lora_alpha, config.lora_dropout, targets, config.use_rslora, config.use_dora
     )
@@ -249,30 +239,8 @@ def _switch(model: Any, *, on: bool) -> None:
         layer._disable_adapters = not on
 
 
-def _saved_name(parameter: str) -> str:
-    """A parameter's name in PEFT's file: without the adapter's name, and DoRA's magnitude as if it were no module."""
-    name = parameter.replace(f".{NAME}", "")
-    return name.removesuffix(".weight") if "lora_magnitude_vector" in name else name
-
-
 def _master_weights(model: Any) -> None:
     """All that is trained in float32. peft sees to A and B; a magnitude takes the dtype it was computed in."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-
-
-def _resolve_targets(loaded: LoadedModel, asked: tuple[str, ...] | None) -> tuple[str, ...]:
-    there = sorted({name.rsplit(".", 1)[-1] for name, _ in linear_layers(loaded.model)})
-    if asked is None:
-        return tuple(there)
-    for name in asked:
-        if name not in there:
-            raise ModelError(
-                "a target module names no linear layer of this model",
-                where="tune.target_modules",
-                found=name,
-                expected=", ".join(there),
-                fix="use names of this list, or leave target_modules out to adapt all of them",
-            )
-    return tuple(sorted(set(asked)))

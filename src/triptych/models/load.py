@@ -21,6 +21,8 @@ from triptych.models.quantize import (
     keep_differentiable,
     quantization_config,
 )
+from triptych.models.rope import rope_limit
+from triptych.models.shape import largest
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 
 __all__ = ["LoadedModel", "ModelSpec", "identify", "load_model", "load_profile"]
@@ -59,6 +61,8 @@ class LoadedModel:
     max_tokens: int | None
     """Positions the model was made for; None if it doesn't say."""
     weights_sha256: str
+    rope_limit: int | None = None
+    """Longer rows get other rotary frequencies as a whole (`rope`), so they are computed alone; None: no row does."""
     info: dict[str, Any] = field(default_factory=dict)
 
 
@@ -127,13 +131,15 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     model = model.eval() if hold == "packed" else model.to(device).eval()
     if device.type == "cuda":
         fuse_norms(model)
+    positions = largest(config.get_text_config(), "max_position_embeddings", default=0)
     loaded = LoadedModel(
         model=model,
         profile=profile,
         dtype=dtype,
         device=device,
-        max_tokens=getattr(config.get_text_config(), "max_position_embeddings", None),
+        max_tokens=positions if positions > 0 else None,  # XLNet says -1
         weights_sha256=_weights_hash(source, spec),
+        rope_limit=rope_limit(model),
     )
     loaded.info = {
         "name": spec.name,

@@ -18,7 +18,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["NAME", "cast_once", "compute_in_input_dtype", "forget_layers", "lora_layers", "remember_layers"]
+from triptych.models.quantize import is_linear
+
+__all__ = [
+    "NAME",
+    "cast_once",
+    "compute_in_input_dtype",
+    "forget_layers",
+    "lora_layers",
+    "remember_layers",
+    "wraps_plain_linear",
+]
 
 NAME = "default"
 _CAST, _LAYERS = "_triptych_cast", "_triptych_lora_layers"
@@ -50,9 +60,19 @@ def compute_in_input_dtype(model: Any) -> None:
     """Let the adapted layers of a model compute as described above."""
     for layer in lora_layers(model):
         b = getattr(layer, "lora_B", {})
-        # DoRA, biases of B, adapted embeddings and the like keep peft's own forward
-        if not layer.lora_variant and NAME in b and b[NAME].bias is None:
+        # DoRA, biases of B, adapted embeddings, experts and the like keep peft's own forward
+        if wraps_plain_linear(layer) and not layer.lora_variant and NAME in b and b[NAME].bias is None:
             layer.forward = MethodType(_lora_forward, layer)
+
+
+def wraps_plain_linear(layer: Any) -> bool:
+    """Whether an adapted layer computes W x + s B A x of a linear layer: peft adapts routed experts and routers too."""
+    base = layer.base_layer
+    if not is_linear(base):
+        return False
+    if type(layer).__name__ == "ParamWrapper":  # a linear layer that is named by its weight (`targets`)
+        return bool(layer.parameter_name == "weight" and type(base) is nn.Linear)
+    return type(layer).__name__ in ("Linear", "Linear4bit", "Linear8bitLt")
 
 
 def _lora_forward(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -130,7 +150,8 @@ class _LoraLinear(torch.autograd.Function):
         out = F.linear(flat, weight, bias).addmm_(inner, low_b.t())
         ctx.save_for_backward(flat, inner, weight, low_a, low_b)
         ctx.scale, ctx.shape = scale, x.shape
-        return out.view(*x.shape[:-1], -1)
+        # no view: models that work on it in place (OLMo's clamp) may
+        return torch.ops.aten._unsafe_view(out, [*x.shape[:-1], out.shape[-1]])  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:

@@ -11,12 +11,23 @@ short batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-__all__ = ["Hold", "dequantized_once", "keep_differentiable", "linear_layers", "quantization_config"]
+__all__ = [
+    "Hold",
+    "Quantize",
+    "computes_in_int8",
+    "dequantized_once",
+    "is_linear",
+    "is_quantized_linear",
+    "keep_differentiable",
+    "linear_layers",
+    "quantization_config",
+]
 
 Hold = Literal["auto", "dequantized", "packed"]
 Quantize = Literal["nf4", "int8", "none"]
@@ -26,13 +37,45 @@ BLOCK_SIZE = 64
 
 
 def linear_layers(model: Any) -> Iterator[tuple[str, nn.Module]]:
-    """The layers that are quantized and adapted: every linear one except the output head (as transformers does)."""
-    from transformers.pytorch_utils import Conv1D
+    """The layers that are quantized and adapted: every linear one except the output head (as transformers does).
 
+    Routers that return which experts they chose are none, nor are routed experts, which lie in one tensor of three
+    dimensions.
+    """
     head = model.get_output_embeddings()
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | Conv1D) and module is not head:
+        if is_linear(module) and module is not head:
             yield name, module
+
+
+def is_linear(module: Any) -> bool:
+    """Whether a module computes W x + b and nothing else, in whatever way its weights are stored."""
+    return _computes_linear(type(module)) or is_quantized_linear(module)
+
+
+@cache
+def _computes_linear(kind: type) -> bool:
+    """Tried on a layer of this class with weights of 4 x 3: some subclasses of `nn.Linear` do more (routers), some don't."""
+    from transformers.pytorch_utils import Conv1D
+
+    if kind in (nn.Linear, Conv1D) or not issubclass(kind, nn.Linear):
+        return kind in (nn.Linear, Conv1D)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        plain, x = nn.Linear(4, 3), torch.randn(2, 4)
+        try:
+            return torch.allclose(kind.forward(plain, x), plain(x))
+        except Exception:  # it needs more than a linear layer has
+            return False
+
+
+def is_quantized_linear(module: Any) -> bool:
+    """Whether this is a linear layer of bitsandbytes, 4-bit or 8-bit."""
+    return isinstance(module, nn.Linear) and type(module).__module__.partition(".")[0] == "bitsandbytes"
+
+
+def computes_in_int8(model: Any) -> bool:
+    """Whether products are LLM.int8()'s (Dettmers et al. 2022): which columns keep 16 bits depends on all rows of a pass."""
+    return any(type(module).__name__ == "Linear8bitLt" and is_quantized_linear(module) for module in model.modules())
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ model takes a second and no memory.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -15,7 +15,19 @@ from torch import nn
 from triptych.errors import ModelError
 from triptych.models.quantize import linear_layers
 
-__all__ = ["ModelShape", "shape_of"]
+__all__ = ["ModelShape", "Sizes", "largest", "shape_of", "sizes_of"]
+
+
+class Sizes(NamedTuple):
+    """Widths that decide how much memory a token takes, of the widest layer where layers differ."""
+
+    n_layers: int
+    hidden: int
+    inner: int
+    """Of the feed-forward part."""
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +101,14 @@ def _measured(model: Any, text: Any) -> ModelShape:
         linear += weight.numel()
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     ends = {id(weight): weight.numel() for weight in (embedding, head)}
-    hidden = int(text.hidden_size)
-    n_heads = int(getattr(text, "num_attention_heads", None) or 1)
+    sizes = sizes_of(text)
     return ModelShape(
-        n_layers=int(text.num_hidden_layers),
-        hidden_size=hidden,
-        intermediate_size=_first_number(text, "intermediate_size", "n_inner", "ffn_dim", default=4 * hidden),
-        n_heads=n_heads,
-        n_kv_heads=int(getattr(text, "num_key_value_heads", None) or n_heads),
-        head_dim=int(getattr(text, "head_dim", None) or hidden // n_heads),
+        n_layers=sizes.n_layers,
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.inner,
+        n_heads=sizes.n_heads,
+        n_kv_heads=sizes.n_kv_heads,
+        head_dim=sizes.head_dim,
         vocab_size=int(head.shape[0]),
         tied=embedding is head,
         linear_parameters=linear,
@@ -105,16 +116,31 @@ def _measured(model: Any, text: Any) -> ModelShape:
         other_parameters=sum(p.numel() for p in model.parameters()) - linear - sum(ends.values()),
         targets=targets,
         max_positions=getattr(text, "max_position_embeddings", None),
-        sliding_window=getattr(text, "sliding_window", None),
+        sliding_window=largest(text, "sliding_window", default=0) or None,
     )
 
 
-def _first_number(config: Any, *names: str, default: int) -> int:
-    """The first of these settings that is a number (some families give a list, one per layer: its largest)."""
+def sizes_of(config: Any) -> Sizes:
+    """Sizes that the configuration of a (text) model gives; families name them differently, and some give one a layer."""
+    hidden = largest(config, "hidden_size", default=1)
+    n_heads = largest(config, "num_attention_heads", default=1)
+    return Sizes(
+        n_layers=largest(config, "num_hidden_layers", default=1),
+        hidden=hidden,
+        inner=largest(config, "intermediate_size", "n_inner", "ffn_dim", default=4 * hidden),
+        n_heads=n_heads,
+        n_kv_heads=largest(config, "num_key_value_heads", default=n_heads),
+        # multi-head latent attention (DeepSeek) has keys of another size than `head_dim` says
+        head_dim=largest(config, "qk_head_dim", "head_dim", default=max(1, hidden // n_heads)),
+    )
+
+
+def largest(config: Any, *names: str, default: int) -> int:
+    """The first of these settings that has a number: its largest over the layers where they differ."""
+    layers = config.per_layer_config if getattr(config, "is_heterogeneous", False) else [config]
     for name in names:
-        value = getattr(config, name, None)
-        if isinstance(value, list | tuple) and value:
-            return int(max(value))
-        if isinstance(value, int):
-            return value
+        values = [getattr(layer, name, None) for layer in layers]
+        numbers = [n for value in values for n in (value if isinstance(value, list | tuple) else [value])]
+        if numbers := [n for n in numbers if isinstance(n, int) and not isinstance(n, bool)]:
+            return max(numbers)
     return default

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from triptych.errors import DataError, Interrupted
-from triptych.likelihood.score import Scorer
+from triptych.likelihood.score import Scorer, check_rows
 from triptych.models import LoadedModel, attach_adapter
 from triptych.models.adapters import set_dropout
 from triptych.models.device import give_back
@@ -77,12 +77,14 @@ def tune(
 
     Raises:
         DataError: no rows, one without a scored token, or a split to select by that has none.
+        ModelError: a row is longer than the model's positions, or holds a token the model doesn't know.
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
         Interrupted: stop was asked; everything is saved.
     """
     if not rows.train:
         raise DataError("there are no rows to train on", found=f"{len(rows.dropped)} rows, all longer than max_tokens")
     check_scored(rows.train)
+    check_rows(loaded, [*rows.train, *rows.test, *rows.dev])
     if config.select != "last" and not getattr(rows, config.select):
         raise DataError(
             f"the best checkpoint is to be chosen on {config.select} rows, and there are none",

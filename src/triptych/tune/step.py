@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from triptych.likelihood.head import Head
-from triptych.likelihood.passes import common_prefix, own_forward_nll, pass_nll
+from triptych.likelihood.passes import common_prefix, is_packable, own_forward_nll, pass_nll
 from triptych.models import LoadedModel
 from triptych.models.lora import cast_once
 from triptych.prompts import Rendered
@@ -66,9 +66,11 @@ def accumulate_gradient(
     denominator = n_scored or of_these
     total = 0.0
     with cast_once(loaded.model):
-        for batch in passes_of(rows, max_rows=max_rows if packed else 1, max_tokens=max_tokens):
+        together = [row for row in rows if packed and is_packable(loaded, row)]
+        alone = [[row] for row in rows if not packed or not is_packable(loaded, row)]
+        for batch in [*passes_of(together, max_rows=max_rows, max_tokens=max_tokens), *alone]:
             with torch.enable_grad():
-                if packed:
+                if packed and is_packable(loaded, batch[0]):
                     nll = pass_nll(loaded, head, batch, common_prefix(batch) if share_prefix and len(batch) > 1 else 0)
                 else:
                     nll = own_forward_nll(loaded, batch[0])

@@ -1,0 +1,149 @@
+"""What an adapter's folder must be so that the numbers are right with it attached and without it.
+
+With the adapter off, the base must be the base: whatever changes the base's own weights is refused by name. With it on,
+every tensor of its file must be in the model, and every adapted layer must have got its tensors from the file.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from triptych.errors import ModelError
+from triptych.models.lora import lora_layers, wraps_plain_linear
+
+__all__ = ["check_adapter_config", "place_tensors", "read_tensors"]
+
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_INITS = (None, True, False, "true", "false", "gaussian", "orthogonal", "eva")
+"""Ways to draw a fresh A that leave the base's weights alone."""
+_CHANGES_BASE = {
+    "modules_to_save": "replaces whole modules of the base model",
+    "trainable_token_indices": "changes the base model's embedding",
+    "layer_replication": "repeats the base model's layers",
+    "kasa_config": "changes the base model's weights",
+}
+_DEPENDS_ON_MORE = {
+    "alora_invocation_tokens": "is on for part of a row only",
+    "arrow_config": "chooses among several adapters",
+    "monteclora_config": "draws its weights at random",
+    "use_bdlora": "is laid out for several devices",
+}
+
+
+def check_adapter_config(folder: Path) -> None:
+    """Refuse, before anything is loaded, what is no adapter or none whose numbers would be right.
+
+    Raises:
+        ModelError: files are missing or unreadable, it is no LoRA adapter, or it changes the base model.
+    """
+    if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():
+        raise ModelError(
+            "this folder holds no adapter",
+            where=str(folder),
+            found=", ".join(sorted(p.name for p in folder.iterdir())[:8]) if folder.is_dir() else "no such folder",
+            expected=f"{_CONFIG} and {_WEIGHTS} (PEFT's format)",
+        )
+    try:
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        kind = config.get("peft_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(
+            "the adapter's configuration can't be read",
+            where=str(folder / _CONFIG),
+            found=str(error).splitlines()[0],
+            expected="JSON as PEFT writes it",
+        ) from error
+    if kind != "LORA":
+        raise _refused(folder, f"peft_type: {kind}", "this is no LoRA adapter, and only LoRA can be attached")
+    init = config.get("init_lora_weights", True)
+    if not isinstance(init, bool) and (init.lower() if isinstance(init, str) else init) not in _INITS:
+        raise _refused(
+            folder,
+            f"init_lora_weights: {init}",
+            "this adapter changes the base model's weights, which then are not the base's when it is off",
+            fix="convert it to plain LoRA (peft: save_pretrained(..., path_initial_model_for_weight_conversion=...))",
+        )
+    if (bias := config.get("bias", "none")) != "none":
+        raise _refused(folder, f"bias: {bias}", "this adapter replaces the base model's biases")
+    for key, what in {**_CHANGES_BASE, **_DEPENDS_ON_MORE}.items():
+        if config.get(key):
+            raise _refused(folder, f"{key}: {str(config[key])[:80]}", f"this adapter {what}, which can't be switched")
+
+
+def read_tensors(folder: Path, base: Any) -> dict[str, Tensor]:
+    """The adapter's own tensors by their names in the file. Copies of base weights that peft put in beside them must be
+    the base's: they are left out.
+
+    Args:
+        folder: the adapter's.
+        base: the model it will be attached to, without any adapter.
+
+    Raises:
+        ModelError: the file can't be read, or brings base weights of its own.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(folder / _WEIGHTS)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(
+            "the adapter's weights can't be read",
+            where=str(folder / _WEIGHTS),
+            found=str(error).splitlines()[0],
+            fix="copy or save the adapter again",
+        ) from error
+    own = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
+    there = dict(base.named_parameters())
+    for name in tensors.keys() - own.keys():
+        at = there.get(name.removeprefix("base_model.model.").replace(".base_layer", ""))
+        if at is None or at.shape != tensors[name].shape or not torch.equal(at.cpu(), tensors[name].to(at.dtype)):
+            raise _refused(folder, name, "this adapter brings weights that replace the base model's")
+    return own
+
+
+def place_tensors(wrapped: Any, tensors: dict[str, Tensor], folder: Path) -> None:
+    """See to it that the model holds exactly the tensors of the adapter's file.
+
+    peft renames keys for some mixture-of-experts models on the way, and leaves out what it finds no place for.
+
+    Raises:
+        ModelError: a tensor has no place, a place has no tensor, or a layer that is not linear is adapted.
+    """
+    from peft import get_peft_model_state_dict
+
+    places = {n: t for n, t in get_peft_model_state_dict(wrapped, save_embedding_layers=False).items() if ".lora_" in n}
+    homeless, empty = sorted(tensors.keys() - places.keys()), sorted(places.keys() - tensors.keys())
+    unlike = sorted(n for n in tensors.keys() & places.keys() if tensors[n].shape != places[n].shape)
+    if homeless or empty or unlike:
+        parts = [
+            f"{len(names)} {what}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
+            for what, names in (
+                ("of the file's tensors have no place in the model", homeless),
+                ("of the model's adapted layers get no tensor", empty),
+                ("have another shape", unlike),
+            )
+            if names
+        ]
+        raise ModelError(
+            "the adapter doesn't fit this model",
+            where=str(folder),
+            found="; ".join(parts),
+            expected="a place for every tensor, and a tensor for every place",
+            fix="give the model it was trained on with --model",
+        )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            places[name].data.copy_(tensor)
+    for layer in lora_layers(wrapped):
+        if type(layer).__name__ != "ParamWrapper" and not wraps_plain_linear(layer) and not hasattr(layer, "lora_embedding_A"):
+            raise _refused(folder, type(layer.base_layer).__name__, "this adapter adapts a module that is no linear layer")
+
+
+def _refused(folder: Path, found: str, why: str, fix: str | None = None) -> ModelError:
+    return ModelError(why, where=str(folder), found=found, expected="a LoRA adapter that only adds B A x to linear layers", fix=fix)
