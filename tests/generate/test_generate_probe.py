@@ -13,14 +13,13 @@ from triptych.generate import attention
 from triptych.generate.attention import Continued
 from triptych.generate.probe import can_be_continued
 from triptych.likelihood.attention import Unsupported
-from triptych.likelihood.head import head_of
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3", "mistral", "gpt2"])
 def test_what_we_know_can_be_continued(architecture: str, dtype: str, load_fake: Callable[..., Any]) -> None:
     loaded = load_fake(architecture, dtype=dtype)
-    assert can_be_continued(loaded, head_of(loaded.model))
+    assert can_be_continued(loaded)
 
 
 def wrong_window(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,8 +59,8 @@ def test_a_mistake_is_seen(
     loaded = load_fake("gemma3")
     mistake(monkeypatch)
     with caplog.at_level(logging.WARNING):
-        assert not can_be_continued(loaded, head_of(loaded.model))
-    assert "nats a token: written one by one" in caplog.text
+        assert not can_be_continued(loaded)
+    assert "rows together differ from its own forward by" in caplog.text
 
 
 def test_what_is_not_handled_is_a_no(
@@ -73,7 +72,7 @@ def test_what_is_not_handled_is_a_no(
     loaded = load_fake("llama")
     monkeypatch.setattr(Continued, "extend", refuses)
     with caplog.at_level(logging.WARNING):
-        assert not can_be_continued(loaded, head_of(loaded.model))
+        assert not can_be_continued(loaded)
     assert "Odd passes sinks" in caplog.text
 
 

@@ -24,6 +24,7 @@ from triptych.models import (
     switched,
 )
 from triptych.models.adapters import set_dropout
+from triptych.models.lora import lora_layers
 
 IDS = torch.arange(3, 240, 4)[None]
 LINEAR = {
@@ -142,10 +143,10 @@ def test_a_missing_magnitude_is_not_silently_fresh(load_fake: Any, tmp_path: Pat
     file = tmp_path / "adapter_model.safetensors"
     weights = {k: v for k, v in load_file(file).items() if "q_proj.lora_magnitude_vector" not in k}
     save_file(weights, file, {"format": "pt"})
-    with warnings.catch_warnings(), pytest.raises(ModelError, match="lacks weights for this model") as caught:
+    with warnings.catch_warnings(), pytest.raises(ModelError, match="doesn't fit this model") as caught:
         warnings.simplefilter("ignore")
         load_adapter(load_fake("llama"), tmp_path)
-    assert "3 of 63 missing" in str(caught.value)
+    assert "3 of the model's adapted layers get no tensor" in str(caught.value)
 
 
 @pytest.mark.parametrize("use_dora", [False, True])
@@ -320,17 +321,27 @@ def test_a_folder_without_an_adapter(load_fake: Any, tmp_path: Path, missing: st
         load_adapter(loaded, tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("broken", ["cut", "config", "rank"])
-def test_a_broken_adapter(load_fake: Any, tmp_path: Path, broken: str) -> None:
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("cut", "the adapter's weights can't be read"),
+        ("empty", "the adapter's weights can't be read"),
+        ("config", "the adapter's configuration can't be read"),
+        ("rank", "the adapter doesn't fit this model"),
+    ],
+)
+def test_a_broken_adapter(load_fake: Any, tmp_path: Path, broken: str, said: str) -> None:
     save_adapter(trained(load_fake("llama")), tmp_path, facts={})
     config, weights = tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"
     if broken == "cut":
         weights.write_bytes(weights.read_bytes()[:400])
+    elif broken == "empty":
+        weights.write_bytes(b"")
     elif broken == "config":
         config.write_text("{oops")
     else:
         config.write_text(json.dumps({**json.loads(config.read_text()), "r": 8}))
-    with pytest.raises(ModelError, match="the adapter doesn't fit this model"):
+    with pytest.raises(ModelError, match=said):
         load_adapter(load_fake("llama"), tmp_path)
 
 
@@ -340,9 +351,11 @@ def test_an_adapter_under_other_names_is_not_silently_zero(load_fake: Any, tmp_p
     file = tmp_path / "adapter_model.safetensors"
     weights = {k.replace("model.layers", "model.language_model.layers"): v for k, v in load_file(file).items()}
     save_file(weights, file, {"format": "pt"})
-    with pytest.warns(UserWarning), pytest.raises(ModelError, match="lacks weights for this model") as caught:
-        load_adapter(load_fake("llama"), tmp_path)
-    assert "42 of 42 missing" in str(caught.value)
+    loaded = load_fake("llama")
+    with pytest.warns(UserWarning), pytest.raises(ModelError, match="doesn't fit this model") as caught:
+        load_adapter(loaded, tmp_path)
+    assert "42 of the file's tensors have no place in the model" in str(caught.value)
+    assert not lora_layers(loaded.model), "what was refused is detached again"
 
 
 def test_an_adapter_that_replaces_modules_is_refused(
@@ -355,6 +368,6 @@ def test_an_adapter_that_replaces_modules_is_refused(
     model = AutoModelForCausalLM.from_pretrained(fake_folder("llama"))
     config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["norm"], task_type="CAUSAL_LM")
     get_peft_model(model, config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="can't be switched off") as caught:
+    with pytest.raises(ModelError, match="which can't be switched") as caught:
         load_adapter(load_fake("llama"), tmp_path)
     assert "modules_to_save: ['norm']" in str(caught.value)

@@ -79,9 +79,26 @@ def generate_rows(
                     on_row(row)
                 advance(1)
 
-        if any(prompt.row_id not in results for prompt in prompts):
-            _Writer(loaded, prompts, settings, limits or choose_limits(loaded), results, done, watcher).write()
+        bounds = limits or choose_limits(loaded)
+        short, long = _by_rope(loaded, prompts, settings)
+        for part, alone in ((short, False), (long, True)):
+            if any(prompt.row_id not in results for prompt in part):
+                _Writer(loaded, part, settings, bounds, results, done, watcher, alone=alone).write()
     return [results[prompt.row_id] for prompt in prompts]
+
+
+def _by_rope(
+    loaded: LoadedModel, prompts: Sequence[Prompt], settings: GenerationSettings
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts whose rows stay where rotary frequencies don't depend on a row's length, and those that may not."""
+    limit = loaded.rope_limit
+    if limit is None:
+        return list(prompts), []
+    crosses = [len(prompt.ids) + settings.limit(prompt, loaded.max_tokens) > limit for prompt in prompts]
+    parts: tuple[list[Prompt], list[Prompt]] = ([], [])
+    for prompt, long in zip(prompts, crosses, strict=True):
+        parts[long].append(prompt)
+    return parts
 
 
 class _Writer:
@@ -94,7 +111,10 @@ class _Writer:
         known: Mapping[str, Generated],
         done: OnRow,
         watcher: Watcher,
+        *,
+        alone: bool = False,
     ) -> None:
+        self.alone = alone
         self.loaded, self.prompts, self.settings, self.limits = loaded, prompts, settings, limits
         self.known, self.done, self.watcher = known, done, watcher
         self.head: Head = head_of(loaded.model)
@@ -106,6 +126,8 @@ class _Writer:
     def write(self) -> None:
         if self.settings.beams > 1:
             self._write_own(max(1, self.limits.rows // self.settings.beams))
+        elif self.alone:
+            self._write_own(1)
         elif not _can_be_continued(self.loaded):
             self.watcher.say("warning: this model's rows can't be written together; they are written one by one")
             self._write_own(1)

@@ -11,6 +11,7 @@ import torch
 
 from triptych.generate.settings import GenerationSettings, Prompt
 from triptych.models import LoadedModel
+from triptych.models.rope import reset_rope
 
 __all__ = ["own_generate"]
 
@@ -40,6 +41,7 @@ def own_generate(
     ids = torch.tensor([[pad] * (longest - len(p.ids)) + list(p.ids) for p in prompts], device=loaded.device)
     lengths = torch.tensor([len(p.ids) for p in prompts], device=loaded.device)
     mask = (torch.arange(longest, device=loaded.device)[None] >= longest - lengths[:, None]).long()
+    reset_rope(loaded.model)
     with _no_defaults(loaded.model), torch.random.fork_rng(devices=_cuda(loaded)):
         if settings.temperature:  # one row at a time: its draws are its own
             digest = hashlib.sha256(f"triptych-generate:{settings.seed}:{prompts[0].row_id}".encode()).digest()
