@@ -12,7 +12,7 @@ from typing import Any
 
 from triptych.errors import ModelError
 from triptych.models.chat import ChatFormat
-from triptych.models.library_errors import NO_CODE, explained
+from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE, explained
 
 __all__ = ["TokenizerProfile", "load_tokenizer", "profile_of"]
 
@@ -93,7 +93,7 @@ def load_tokenizer(folder: str | Path, *, revision: str | None = None) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(folder, revision=revision, **NO_CODE)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except LIBRARY_ERRORS as error:
         raise explained(
             error,
             "the model has no usable tokenizer",

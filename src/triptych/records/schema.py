@@ -74,8 +74,8 @@ class Aggregate(_Record):
     """exp(sum of NLL / sum of tokens)."""
     ppl_geometric: float
     """exp(mean of the rows' NLL per token)."""
-    bits_per_char: float
-    """Sum of NLL in bits / characters of the outputs."""
+    bits_per_char: float | None
+    """Sum of NLL in bits / characters of the outputs; None where the outputs have no character."""
     n_rows: int
     n_tokens: int
 
@@ -118,6 +118,10 @@ class CellRecord(_Record):
     """Rows whose scores were known from before; they took no time."""
     rows_with_demos_dropped: int = 0
     demos_dropped: int = 0
+    identity: str | None = None
+    """SHA-256 over all that decides its numbers (`records.identity`); None in runs made before it was kept."""
+    versions: dict[str, str] = {}
+    """Of the libraries and the engine that computed it; `a, b` where several processes did. Empty if not kept."""
 
 
 class Averaged(_Record):
@@ -141,7 +145,8 @@ class FewShotSummary(_Record):
     ppl_mean: Averaged
     ppl_corpus: Averaged
     ppl_geometric: Averaged
-    bits_per_char: Averaged
+    bits_per_char: Averaged | None
+    """None where the outputs have no character."""
 
 
 class CurvePoint(_Record):
@@ -224,6 +229,10 @@ class TuneSummary(_Record):
     k: int = 0
     """Demonstrations in the training prompts."""
     seed: int | None = None
+    identity: str | None = None
+    """SHA-256 over all that decides its numbers (`records.identity`); None in runs made before it was kept."""
+    versions: dict[str, str] = {}
+    """Of the libraries and the engine that computed it; `a, b` where several processes did. Empty if not kept."""
 
 
 class Candidate(_Record):
@@ -247,6 +256,8 @@ class SearchRecord(_Record):
     rows_scored: int
     n_dev: int
     seconds: float
+    versions: dict[str, str] = {}
+    """As in `CellRecord`."""
 
 
 class GenerationRecord(_Record):
@@ -270,6 +281,8 @@ class GenerationRecord(_Record):
     """Row id -> its own chrF++: what paired statistics are made from."""
     settings: dict[str, Any]
     seconds: float
+    versions: dict[str, str] = {}
+    """As in `CellRecord`."""
 
 
 class RunRecord(_Record):
