@@ -17,6 +17,11 @@ __all__ = ["Fact", "Kind", "decides", "differences"]
 
 Kind = Literal["code", "machine", "data", "prompt", "model", "settings"]
 _CHANGES = "+changes"
+_MODEL = (
+    ("model weights", "weights_sha256"),
+    ("model config.json", "config_sha256"),
+    ("tokenizer", "tokenizer_sha256"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ def differences(
     known = run.lock.get("model", {})
     facts += [
         _fact("model", name, known.get(key), model.get(key))
-        for name, key in (("model weights", "weights_sha256"), ("tokenizer", "tokenizer_sha256"))
+        for name, key in _MODEL
     ]
     return (*facts, *_settings(run.lock.get("config", {}), deciding(config)))
 
