@@ -76,10 +76,7 @@ def differences(
     for name, texts in run.record.prompts.items():
         facts.append(_fact("prompt", f"prompt `{name}`", texts.get("sha256"), prompts.get(name)))
     known = run.lock.get("model", {})
-    facts += [
-        _fact("model", name, known.get(key), model.get(key))
-        for name, key in _MODEL
-    ]
+    facts += [_fact("model", name, known.get(key), model.get(key)) for name, key in _MODEL]
     return (*facts, *_settings(run.lock.get("config", {}), deciding(config)))
 
 

@@ -1,12 +1,12 @@
 """From what each record of a run is made: the one place that says which facts decide a cell, a training, a search.
 
-    model       weights, config.json and tokenizer as read (and the chat template, for prompts that use it), quantization,
-                dtype, how the weights are stored; quantized weights differ between a CPU and a GPU, so the device too
-    engine      its generation
-    prompt      the template's hash
-    rows        every row that is scored or trained on, whole
-    demonstrations    how they are chosen, and every row they are chosen from
-    training    of a QLoRA cell: the identity of its training
+model       weights, config.json and tokenizer as read (and the chat template, for prompts that use it), quantization,
+            dtype, how the weights are stored; quantized weights differ between a CPU and a GPU, so the device too
+engine      its generation
+prompt      the template's hash
+rows        every row that is scored or trained on, whole
+demonstrations    how they are chosen, and every row they are chosen from
+training    of a QLoRA cell: the identity of its training
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data import Dataset, Row
-from triptych.experiment.cells import CellSpec, TrainingSpec, candidates, demo_pool, trainings
+from triptych.experiment.cells import CellSpec, TrainingSpec, candidates, demo_pool
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.showing import BY_VECTORS
 from triptych.experiment.strategies import SearchConfig
@@ -33,7 +33,7 @@ __all__ = ["RunFacts", "model_of_lock"]
 
 
 def model_of_lock(templates: Mapping[str, Template], identity: Mapping[str, str]) -> dict[str, str]:
-    """What a run's lock holds of its model: of all that `models.identify` tells, that which decides this run's numbers."""
+    """What a run's lock holds of its model: of what `models.identify` tells, that which decides this run's numbers."""
     names = ["weights_sha256", "config_sha256", "tokenizer_sha256"]
     if any(template.style != "plain" for template in templates.values()):
         names.append("chat_template_sha256")
@@ -91,18 +91,17 @@ class RunFacts:
         shown = any(cell.k for cell in tried)
         by_vectors = next((cell.select for cell in tried if cell.select in BY_VECTORS), None)
         facts: dict[str, Any] = {
-            **{key: value for key, value in self._base(self.templates[tried[0].prompt]).items() if key != "prompt_sha256"},
+            **{
+                key: value
+                for key, value in self._base(self.templates[tried[0].prompt]).items()
+                if key != "prompt_sha256"
+            },
             "prompts": prompts,
             "rows_sha256": self._dev,
             "demonstrations": self._demonstrations(1, by_vectors, None, None, None) if shown else None,
             "candidates": sorted(cell.name for cell in tried),
         }
         return MadeFrom(facts)
-
-    @cached_property
-    def trainings(self) -> dict[str, TrainingSpec]:
-        """The run's trainings by name."""
-        return {training.name: training for training in trainings(self.config)}
 
     def _base(self, template: Template) -> dict[str, Any]:
         model, spec = dict(self._identity), self.config.model

@@ -1,6 +1,6 @@
 """Before the first forward pass: read everything, check everything, lock the folder, find what is done already.
 
-templates, rows  ─►  settings that fit them?  ─►  folder's locks  ─►  finished cells  ─►  rows as the model will see them
+templates, rows  ─►  settings that fit them?  ─►  folder's locks  ─►  what is finished  ─►  rows as the model sees them
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.experiment.made_from import RunFacts, model_of_lock
 from triptych.experiment.results import deciding
-from triptych.experiment.resume import check_lock, finished_adapter, finished_cells, say_other_versions
+from triptych.experiment.resume import check_lock, take_up
 from triptych.experiment.session import Session
 from triptych.experiment.showing import Demonstrations
 from triptych.experiment.views import longest_rendering, read_data, view_experiment
@@ -85,16 +85,8 @@ def prepare(
     for warning in data.warnings:
         watcher.say(f"warning: {warning}")
     identity = identify(config.model.spec())
-    if owner is not None:
-        owner.acquire()
     if writes:
-        sweep(folder.path)
-    if fresh:
-        folder.clear()
-    elif writes and folder.lock.exists() and not folder.holds_work():
-        folder.lock.unlink()  # a run that failed to begin may begin with other settings
-    if writes:
-        check_lock(folder)
+        _open(folder, owner, fresh=fresh)
     locked = {
         "config": deciding(config),
         "data": {role: of_file["sha256"] for role, of_file in data.files.items()},
@@ -108,10 +100,7 @@ def prepare(
     facts = RunFacts(config, data, templates, identity, session.compute)
     rows = [*data.train, *data.dev, *data.test]
     demonstrations = Demonstrations(demo_pool(data), config.strategies.demos, vectors=lambda: session.vectors(rows))
-    finished = finished_cells(cells, folder, facts, data) if writes else {}
-    if writes:
-        trained = [finished_adapter(training, folder, facts) for training in facts.trainings.values()]
-        say_other_versions(list(finished.values()), [summary for summary in trained if summary], watcher)
+    finished = take_up(cells, folder, facts, data, watcher) if writes else {}
     if finished:
         watcher.say(f"{len(finished)} of {len(cells)} cells are already scored")
     if writes and len(finished) < len(cells):
@@ -122,6 +111,18 @@ def prepare(
                 folder.lock.unlink(missing_ok=True)
             raise
     return Prepared(data, templates, session, demonstrations, facts, finished)
+
+
+def _open(folder: RunFolder, owner: ProcessLock | None, *, fresh: bool) -> None:
+    """Make the folder ours: no other process in it, nothing of another run under our lock."""
+    if owner is not None:
+        owner.acquire()
+    sweep(folder.path)
+    if fresh:
+        folder.clear()
+    elif folder.lock.exists() and not folder.holds_work():
+        folder.lock.unlink()  # a run that failed to begin may begin with other settings
+    check_lock(folder)
 
 
 def _check_rows(

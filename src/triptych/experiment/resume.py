@@ -10,7 +10,7 @@ from typing import Any
 
 from triptych.data import Dataset
 from triptych.errors import DataError, RunChangedError
-from triptych.experiment.cells import CellSpec, TrainingSpec
+from triptych.experiment.cells import CellSpec, TrainingSpec, trainings
 from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.experiment.made_from import RunFacts
 from triptych.likelihood.cache import versions
@@ -21,7 +21,7 @@ from triptych.records.identity import require_same, version_changes
 from triptych.records.store import read_json
 from triptych.tune import read_summary
 
-__all__ = ["check_adapter_of_cell", "check_lock", "finished_adapter", "finished_cells", "say_other_versions"]
+__all__ = ["check_adapter_of_cell", "check_lock", "finished_adapter", "finished_cells", "take_up"]
 
 
 def check_lock(folder: RunFolder) -> None:
@@ -48,6 +48,21 @@ def check_lock(folder: RunFolder) -> None:
             found=f"Triptych {lock.get('begun', {}).get('triptych', 'of an unknown version')}, no model.config_sha256",
             fix=f"{fix}; or finish it with the version that began it (`triptych report` reads it as it is)",
         )
+
+
+def take_up(
+    cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts, data: Dataset, watcher: Watcher
+) -> dict[str, FinishedCell]:
+    """What is finished in the folder, cells and trainings, seen to be what is asked for. Returns the cells.
+
+    Raises:
+        RunChangedError: something there was made from something else.
+        ModelError: an adapter was changed after its training.
+    """
+    finished = finished_cells(cells, folder, facts, data)
+    trained = [finished_adapter(training, folder, facts) for training in trainings(facts.config)]
+    _say_other_versions(list(finished.values()), [summary for summary in trained if summary], watcher)
+    return finished
 
 
 def finished_cells(
@@ -118,10 +133,11 @@ def check_adapter_of_cell(cell: FinishedCell, training: TuneSummary, path: Path)
         )
 
 
-def say_other_versions(finished: Sequence[FinishedCell], trained: Sequence[TuneSummary], watcher: Watcher) -> None:
+def _say_other_versions(finished: Sequence[FinishedCell], trained: Sequence[TuneSummary], watcher: Watcher) -> None:
     """Say in one line that what is finished was computed with other versions than this process has."""
     now = versions()
-    every = [*(cell.record.versions for cell in finished), *(training.versions for training in trained)]
+    kept = [*(cell.record.versions for cell in finished), *(training.versions for training in trained)]
+    every = [one.named() for one in kept if one is not None]
     other = [then for then in every if version_changes(then, now)]
     if other:
         changed = dict.fromkeys(change for then in other for change in version_changes(then, now))

@@ -31,7 +31,7 @@ from triptych.likelihood.score import to_items
 from triptych.models import Adapter, adapter_is_on, load_profile, save_adapter, switched
 from triptych.progress import Silent, Watcher
 from triptych.prompts import Rendered
-from triptych.records import CellRecord, CurvePoint, RunRecord, TuneSummary
+from triptych.records import CellRecord, CurvePoint, RunRecord, TuneSummary, Versions
 from triptych.records.process_lock import ProcessLock
 from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.report import write_curve
@@ -77,8 +77,8 @@ def run_experiment(
         lock = owner or ProcessLock(out)
 
         def first_of_all() -> None:
-            if out.is_dir():
-                lock.acquire()  # else when all that can be wrong with the input was looked at: `prepare` makes the folder
+            if out.is_dir():  # else it is made, and locked, when the input was checked (`prepare`)
+                lock.acquire()
             run.prepare(owner=lock, fresh=fresh, chosen=chosen, scores=scores)
             run.score_base_cells()
             run.search()
@@ -312,7 +312,7 @@ class _Run:
             rows_with_demos_dropped=sum(item.n_demos_dropped > 0 for item in items),
             demos_dropped=sum(item.n_demos_dropped for item in items),
             identity=made_from.sha256,
-            versions=versions(),
+            versions=Versions(**versions()),
         )
         tokens = [[round(x, 5) for x in nll.tokens.tolist()] for nll in nlls]
         finished = FinishedCell(record, items, tokens, made_from.record()["made_from"])

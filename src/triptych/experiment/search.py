@@ -28,7 +28,7 @@ from triptych.likelihood.score import to_items
 from triptych.progress import Watcher
 from triptych.prompts import Template
 from triptych.records.identity import joined_versions, require_same
-from triptych.records.schema import Candidate, SearchRecord
+from triptych.records.schema import Candidate, SearchRecord, Versions
 from triptych.records.store import read_json, write_json
 
 __all__ = ["rounds", "search_on_dev"]
@@ -99,7 +99,7 @@ def search_on_dev(
         rows_scored=sum(len(values) for values in known.values()),
         n_dev=len(dev),
         seconds=spent,
-        versions=used,
+        versions=Versions(**used),
     )
     watcher.say(f"search: {alive[0].name} is the best of {len(cells)} settings on {plan[-1][1]} dev rows")
     return record, alive[0]

@@ -34,7 +34,7 @@ from triptych.models import Adapter, adapter_is_on, switched
 from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt, Template
 from triptych.records.identity import MadeFrom, joined_versions, version_changes
-from triptych.records.schema import GenerationRecord
+from triptych.records.schema import GenerationRecord, Versions
 from triptych.records.store import read_json
 
 __all__ = ["check_names", "to_write", "write_cell"]
@@ -144,7 +144,7 @@ def write_cell(
             raise TriptychError(f"the adapter is {'off' if adapter_sha256 else 'on'} for the texts of {cell.name}")
         written, used = _generate(prompts, facts, settings, session, folder, cell, watcher)
     summary = _summary(cell, rows, written, template, settings, time.perf_counter() - began)
-    summary = summary.model_copy(update={"versions": used})
+    summary = summary.model_copy(update={"versions": Versions(**used)})
     write_predictions(out, written, {"facts": facts, "summary": summary.model_dump(mode="json")})
     out.with_suffix(".jsonl.part").unlink(missing_ok=True)
     return summary

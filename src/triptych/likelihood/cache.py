@@ -1,8 +1,9 @@
 """Scores by content: what was scored once, with the same weights and the same tokens, is not computed again.
 
 The key is a hash of everything the numbers depend on: the model (weights, config.json, quantization, how it was made on
-this kind of device, dtype, adapter), the versions that computed them, the token ids and where scoring begins. The name of the experiment, the prompt or the file plays no
-part, so a rerun, an added cell or another run folder finds what is there.
+this kind of device, dtype, adapter), the versions that computed them, the token ids and where scoring begins. The name
+of the experiment, the prompt or the file plays no part, so a rerun, an added cell or another run folder finds what is
+there.
 
 The cache is an SQLite file: safe against kills and against two processes at a time. A cache that can't be opened or
 written is no cache; scoring goes on without it.

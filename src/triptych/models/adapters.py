@@ -203,7 +203,7 @@ def adapter_is_on(model: Any) -> bool:
 
 
 def active_adapter_sha256(model: Any) -> str | None:
-    """Hash of all that the adapters add to the output now (every tensor they bring, and scale); None if they are off."""
+    """Hash of all that the adapters add to the output now: scale, and every tensor they bring; None if they are off."""
     if not adapter_is_on(model):
         return None
     digest = hashlib.sha256()

@@ -1,7 +1,7 @@
 """Which files a model is read from, and their hashes: exactly the files that transformers reads, in its own order.
 
-    transformers_weights of config.json  >  model.safetensors  >  the files that model.safetensors.index.json names
-    >  with allow_pickle: pytorch_model.bin  >  the files that pytorch_model.bin.index.json names
+transformers_weights of config.json  >  model.safetensors  >  the files that model.safetensors.index.json names
+>  with allow_pickle: pytorch_model.bin  >  the files that pytorch_model.bin.index.json names
 """
 
 from __future__ import annotations

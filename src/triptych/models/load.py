@@ -281,7 +281,9 @@ def _files(source: Path | str, spec: ModelSpec) -> ModelFiles:
     return model_files(Path(folder), name=spec.name, allow_pickle=spec.allow_pickle)
 
 
-def _refuse_changed(before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]], spec: ModelSpec) -> None:
+def _refuse_changed(
+    before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]], spec: ModelSpec
+) -> None:
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     if changed:
         raise ModelError(

@@ -51,6 +51,10 @@ class TokenizerProfile:
         """The same, and the ids of the answer with the token that ends its turn."""
         return self._chat.with_answer(turns, answer)
 
+    def chat_answer_chars(self, turns: Sequence[tuple[str, str]], answer: str) -> int:
+        """Characters of the answer that the template leaves, and so are scored."""
+        return self._chat.answer_chars(turns, answer)
+
     def chat_stop_ids(self) -> tuple[int, ...]:
         """The tokens that end an assistant's turn: the template's own, and EOS."""
         return self._chat.stop_ids

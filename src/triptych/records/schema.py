@@ -27,6 +27,7 @@ __all__ = [
     "SearchRecord",
     "Strategy",
     "TuneSummary",
+    "Versions",
 ]
 
 SCHEMA_VERSION = 1
@@ -45,7 +46,7 @@ class ItemScore:
     n_tokens: int
     """Scored tokens."""
     n_chars: int
-    """Characters (Unicode code points) of the output."""
+    """Characters (Unicode code points) of the output, as far as they are scored."""
     n_prompt_tokens: int = 0
     """Tokens before the first scored one, BOS included."""
     n_demos: int = 0
@@ -78,6 +79,22 @@ class Aggregate(_Record):
     """Sum of NLL in bits / characters of the outputs; None where the outputs have no character."""
     n_rows: int
     n_tokens: int
+
+
+class Versions(_Record):
+    """Of the libraries and the engine that computed a record; `2.12.0, 2.13.0` where several processes did."""
+
+    triptych: str | None = None
+    engine: str | None = None
+    """Generation of the scoring engine (`likelihood.cache.ENGINE`)."""
+    torch: str | None = None
+    transformers: str | None = None
+    peft: str | None = None
+    bitsandbytes: str | None = None
+
+    def named(self) -> dict[str, str]:
+        """Library -> version, of those that are known."""
+        return {name: str(version) for name, version in self if version is not None}
 
 
 class CellRecord(_Record):
@@ -120,8 +137,8 @@ class CellRecord(_Record):
     demos_dropped: int = 0
     identity: str | None = None
     """SHA-256 over all that decides its numbers (`records.identity`); None in runs made before it was kept."""
-    versions: dict[str, str] = {}
-    """Of the libraries and the engine that computed it; `a, b` where several processes did. Empty if not kept."""
+    versions: Versions | None = None
+    """Of what computed it; None in runs made before they were kept."""
 
 
 class Averaged(_Record):
@@ -231,8 +248,8 @@ class TuneSummary(_Record):
     seed: int | None = None
     identity: str | None = None
     """SHA-256 over all that decides its numbers (`records.identity`); None in runs made before it was kept."""
-    versions: dict[str, str] = {}
-    """Of the libraries and the engine that computed it; `a, b` where several processes did. Empty if not kept."""
+    versions: Versions | None = None
+    """Of what computed it; None in runs made before they were kept."""
 
 
 class Candidate(_Record):
@@ -256,7 +273,7 @@ class SearchRecord(_Record):
     rows_scored: int
     n_dev: int
     seconds: float
-    versions: dict[str, str] = {}
+    versions: Versions | None = None
     """As in `CellRecord`."""
 
 
@@ -281,7 +298,7 @@ class GenerationRecord(_Record):
     """Row id -> its own chrF++: what paired statistics are made from."""
     settings: dict[str, Any]
     seconds: float
-    versions: dict[str, str] = {}
+    versions: Versions | None = None
     """As in `CellRecord`."""
 
 

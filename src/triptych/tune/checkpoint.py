@@ -3,8 +3,8 @@
     checkpoints/step-000120/
         adapter.safetensors      float32 A and B, and DoRA's magnitudes
         optimizer.safetensors    AdamW's two moments for each, and the random generators' states
-        state.json               step, sums since the last curve point, seconds, SHA-256 of the two files above, what the
-                                 training is made from, versions of the libraries that worked on it
+        state.json               step, sums since the last curve point, seconds, SHA-256 of the two files above, what
+                                 the training is made from, versions of the libraries that worked on it
 
 The folder is made under another name, flushed and renamed. A checkpoint whose hashes don't hold is passed over for the
 one before it.

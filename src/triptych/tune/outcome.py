@@ -11,7 +11,7 @@ import torch
 
 from triptych.errors import DataError
 from triptych.models import Adapter, save_adapter
-from triptych.records import CurvePoint, TuneSummary
+from triptych.records import CurvePoint, TuneSummary, Versions
 from triptych.records.identity import MadeFrom, require_same
 from triptych.records.store import read_json, write_json
 from triptych.tune.checkpoint import TrainState, latest_checkpoint, restore
@@ -98,7 +98,7 @@ def write_outcome(
         settings=config.model_dump(mode="json"),
         chosen=chosen,
         identity=made_from.sha256 if made_from else None,
-        versions=versions,
+        versions=Versions(**versions),
     )
     made = made_from.record() if made_from else {}
     write_json(folder / "summary.json", {**summary.model_dump(mode="json"), **made})
