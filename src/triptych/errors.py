@@ -7,6 +7,7 @@ TriptychError                exit code 1
 │   ├── TemplateError        a prompt template
 │   ├── ModelError           a model, tokenizer or adapter that can't be used
 │   ├── RunChangedError      a run folder that was begun with other settings
+│   ├── RunBusyError         a run folder that another process is working in
 │   └── DiskError            no room, or no right, to write
 ├── ScoringError             the model gave numbers that mean nothing (NaN, infinite)
 ├── DivergedError            training stopped: the loss or the gradient is not finite
@@ -23,6 +24,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "ModelError",
+    "RunBusyError",
     "RunChangedError",
     "ScoringError",
     "TemplateError",
@@ -77,6 +79,10 @@ class ModelError(InputError):
 
 class RunChangedError(InputError):
     """The run folder was begun with other settings; going on would mix two experiments."""
+
+
+class RunBusyError(InputError):
+    """Another process is working in the run folder."""
 
 
 class DiskError(InputError):

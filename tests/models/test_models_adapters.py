@@ -140,6 +140,7 @@ def test_magnitudes_are_float32_on_a_16_bit_base(load_fake: Any) -> None:
 
 def test_a_missing_magnitude_is_not_silently_fresh(load_fake: Any, tmp_path: Path) -> None:
     save_adapter(trained(load_fake("llama"), use_dora=True), tmp_path, facts={})
+    (tmp_path / "triptych.json").unlink()  # an adapter from elsewhere: nothing says what it was
     file = tmp_path / "adapter_model.safetensors"
     weights = {k: v for k, v in load_file(file).items() if "q_proj.lora_magnitude_vector" not in k}
     save_file(weights, file, {"format": "pt"})
@@ -332,6 +333,7 @@ def test_a_folder_without_an_adapter(load_fake: Any, tmp_path: Path, missing: st
 )
 def test_a_broken_adapter(load_fake: Any, tmp_path: Path, broken: str, said: str) -> None:
     save_adapter(trained(load_fake("llama")), tmp_path, facts={})
+    (tmp_path / "triptych.json").unlink()
     config, weights = tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"
     if broken == "cut":
         weights.write_bytes(weights.read_bytes()[:400])
@@ -348,6 +350,7 @@ def test_a_broken_adapter(load_fake: Any, tmp_path: Path, broken: str, said: str
 def test_an_adapter_under_other_names_is_not_silently_zero(load_fake: Any, tmp_path: Path) -> None:
     """Trained inside a larger model, an adapter's weights have longer names: peft warns and adds nothing."""
     save_adapter(trained(load_fake("llama")), tmp_path, facts={})
+    (tmp_path / "triptych.json").unlink()
     file = tmp_path / "adapter_model.safetensors"
     weights = {k.replace("model.layers", "model.language_model.layers"): v for k, v in load_file(file).items()}
     save_file(weights, file, {"format": "pt"})

@@ -32,6 +32,9 @@ class Letters:
     def chat(self, turns: Sequence[tuple[str, str]], answer: str) -> tuple[list[int], list[int]]:
         return self.chat_prompt(turns), [*self.encode(answer), END]
 
+    def chat_answer_chars(self, turns: Sequence[tuple[str, str]], answer: str) -> int:
+        return len(answer)
+
     def chat_stop_ids(self) -> tuple[int, ...]:
         return (END, EOS)
 

@@ -76,7 +76,8 @@ def _flat(record: BaseModel) -> dict[str, Any]:
     """Averages at the top, where they are looked for."""
     line = _plain(record)
     averages = line.pop("aggregate", {})
-    return {**line, **averages}
+    versions = {f"version_{name}": version for name, version in (line.pop("versions", None) or {}).items()}
+    return {**line, **averages, **versions}
 
 
 def _with_spreads(line: dict[str, Any]) -> dict[str, Any]:

@@ -141,10 +141,11 @@ class Scores:
     def __repr__(self) -> str:
         """One line."""
         a = self.aggregate
+        bits = "none" if a.bits_per_char is None else f"{a.bits_per_char:.4f}"
         return (
             f"<Scores of {a.n_rows} rows, {a.n_tokens} tokens: "
             f"ppl_mean {a.ppl_mean:.4f}, ppl_corpus {a.ppl_corpus:.4f}, "
-            f"ppl_geometric {a.ppl_geometric:.4f}, bits_per_char {a.bits_per_char:.4f}>"
+            f"ppl_geometric {a.ppl_geometric:.4f}, bits_per_char {bits}>"
         )
 
     def _repr_html_(self) -> str:

@@ -85,9 +85,10 @@ def score(
         cache=cache,
     )
     aggregate = score_file(request, out, ConsoleWatcher(console))
+    bits = "none" if aggregate.bits_per_char is None else f"{aggregate.bits_per_char:.4f}"
     console.print(
         f"ppl_mean {aggregate.ppl_mean:.4f}   ppl_corpus {aggregate.ppl_corpus:.4f}   "
-        f"ppl_geometric {aggregate.ppl_geometric:.4f}   bits_per_char {aggregate.bits_per_char:.4f}   "
+        f"ppl_geometric {aggregate.ppl_geometric:.4f}   bits_per_char {bits}   "
         f"({aggregate.n_rows} rows, {aggregate.n_tokens} tokens)",
         highlight=False,
         soft_wrap=True,

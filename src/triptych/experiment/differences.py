@@ -17,6 +17,11 @@ __all__ = ["Fact", "Kind", "decides", "differences"]
 
 Kind = Literal["code", "machine", "data", "prompt", "model", "settings"]
 _CHANGES = "+changes"
+_MODEL = (
+    ("model weights", "weights_sha256"),
+    ("model config.json", "config_sha256"),
+    ("tokenizer", "tokenizer_sha256"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,7 @@ def differences(
     for name, texts in run.record.prompts.items():
         facts.append(_fact("prompt", f"prompt `{name}`", texts.get("sha256"), prompts.get(name)))
     known = run.lock.get("model", {})
-    facts += [
-        _fact("model", name, known.get(key), model.get(key))
-        for name, key in (("model weights", "weights_sha256"), ("tokenizer", "tokenizer_sha256"))
-    ]
+    facts += [_fact("model", name, known.get(key), model.get(key)) for name, key in _MODEL]
     return (*facts, *_settings(run.lock.get("config", {}), deciding(config)))
 
 

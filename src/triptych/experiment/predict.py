@@ -17,6 +17,7 @@ from typing import Any
 
 from triptych.data import Row, read_rows, sha256_of_file
 from triptych.errors import ConfigError
+from triptych.experiment.score_file import say_other_config
 from triptych.experiment.shots import Shots
 from triptych.generate.check import Check, check_predictions
 from triptych.generate.engine import generate_rows
@@ -26,10 +27,12 @@ from triptych.generate.quality import Quality, measure_quality
 from triptych.generate.record import finished_rows, prompt_texts, write_predictions
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
+from triptych.likelihood.cache import versions
 from triptych.models import Adapter, LoadedModel, ModelSpec, identify, load_adapter, load_model
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt, Template, find_template, render_prompt, template_from_text
+from triptych.records.identity import version_changes
 from triptych.records.provenance import provenance
 
 __all__ = ["PredictRequest", "Predictions", "predict_file"]
@@ -107,12 +110,15 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
         watcher.say("these predictions are there already; --fresh writes them again")
         return _judge(written, rows, template, known=len(written), seconds=0.0)
     loaded = load_model(_spec(request, begun))
+    loaded.check_identity(facts["model"])
     adapter, made_by = _adapter(request, loaded, template, watcher)
     prompts = _prompts(request, rows, template, pool, loaded, adapter, watcher)
     facts["prompts_sha256"] = _sha256([[p.row_id, p.ids, p.stop_ids] for p in prompts])
     part = _part(request, part_path, facts, loaded)
     if part.known:
         watcher.say(f"{len(part.known)} of {len(rows)} rows were written before; going on")
+        if changed := version_changes(part.chosen.get("versions", {}), versions()):
+            watcher.say(f"warning: these predictions were begun with other versions: {', '.join(changed)}")
     began = time.monotonic()
     limits = Limits(**part.chosen["limits"])
     try:
@@ -140,7 +146,8 @@ def _part(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: Lo
     if not request.fresh and (part := PartFile.resume(path, facts)) is not None:
         return part
     limits = choose_limits(loaded, request.batch_rows)
-    return PartFile.begin(path, facts, {"threads": loaded.info["threads"], "limits": limits.record()})
+    chosen = {"threads": loaded.info["threads"], "limits": limits.record(), "versions": versions()}
+    return PartFile.begin(path, facts, chosen)
 
 
 def _check(request: PredictRequest, out: Path) -> None:
@@ -191,6 +198,7 @@ def _adapter(
     if request.adapter is None:
         return None, None
     adapter, facts = load_adapter(loaded, request.adapter)
+    say_other_config(facts, loaded, watcher)
     if facts.get("prompt_sha256") not in (None, template.sha256):
         watcher.say(
             f"warning: the adapter was trained with another prompt ({facts.get('prompt')}, "

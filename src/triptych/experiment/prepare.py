@@ -1,6 +1,6 @@
 """Before the first forward pass: read everything, check everything, lock the folder, find what is done already.
 
-templates, rows  ─►  settings that fit them?  ─►  folder's lock  ─►  finished cells  ─►  rows as the model will see them
+templates, rows  ─►  settings that fit them?  ─►  folder's locks  ─►  what is finished  ─►  rows as the model sees them
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from triptych.experiment.cells import CellSpec, check_pool, demo_pool, templates
 from triptych.experiment.checks import adapter_facts, require, run_checks
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
+from triptych.experiment.made_from import RunFacts, model_of_lock
 from triptych.experiment.results import deciding
+from triptych.experiment.resume import check_lock, take_up
 from triptych.experiment.session import Session
 from triptych.experiment.showing import Demonstrations
 from triptych.experiment.views import longest_rendering, read_data, view_experiment
@@ -25,6 +27,7 @@ from triptych.models import identify, load_profile
 from triptych.progress import Watcher
 from triptych.prompts import Template
 from triptych.records.lock import hold_to
+from triptych.records.process_lock import ProcessLock
 from triptych.records.store import sweep
 
 __all__ = ["Prepared", "prepare"]
@@ -38,6 +41,8 @@ class Prepared:
     templates: dict[str, Template]
     session: Session
     demonstrations: Demonstrations
+    facts: RunFacts
+    """From what each of its records is made."""
     finished: dict[str, FinishedCell]
     """Cells that were scored before."""
 
@@ -48,6 +53,7 @@ def prepare(
     folder: RunFolder,
     watcher: Watcher,
     *,
+    owner: ProcessLock | None = None,
     fresh: bool = False,
     chosen: Mapping[str, Any] | None = None,
     scores: Path | None = None,
@@ -60,12 +66,14 @@ def prepare(
         cells: the grid, or what is asked for of it.
         folder: the run's.
         watcher: told of warnings.
+        owner: the lock that keeps other processes out of the folder; taken before anything in it is changed.
         fresh: remove what an earlier run left, first.
         chosen: what another run found when it began (dtype, threads, ...), to be taken instead of finding it.
         scores: file of the scores that are known, instead of the user's cache.
         writes: False on the ranks that only train.
 
     Raises:
+        RunBusyError: another process works in the folder.
         InputError: something is wrong; the folder is as it was.
     """
     templates = templates_of(config)
@@ -78,27 +86,21 @@ def prepare(
         watcher.say(f"warning: {warning}")
     identity = identify(config.model.spec())
     if writes:
-        sweep(folder.path)
-    if fresh:
-        folder.clear()
-    elif writes and folder.lock.exists() and not folder.holds_work():
-        folder.lock.unlink()  # a run that failed to begin may begin with other settings
-    facts = {
+        _open(folder, owner, fresh=fresh)
+    locked = {
         "config": deciding(config),
         "data": {role: of_file["sha256"] for role, of_file in data.files.items()},
         "prompts": {name: template.sha256 for name, template in templates.items()},
-        "model": identity,
+        "model": model_of_lock(templates, identity),
     }
-    held = hold_to(folder.lock, facts)
+    held = hold_to(folder.lock, locked)
     if chosen and "chosen" not in held:
         held["chosen"] = dict(chosen)
     session = Session(config, folder, watcher, held, scores=scores, writes=writes)
+    facts = RunFacts(config, data, templates, identity, session.compute)
     rows = [*data.train, *data.dev, *data.test]
     demonstrations = Demonstrations(demo_pool(data), config.strategies.demos, vectors=lambda: session.vectors(rows))
-    finished = {}
-    for cell in cells:
-        if (known := folder.load_cell(cell.name)) and len(known.items) == len(data.test):
-            finished[cell.name] = known
+    finished = take_up(cells, folder, facts, data, watcher) if writes else {}
     if finished:
         watcher.say(f"{len(finished)} of {len(cells)} cells are already scored")
     if writes and len(finished) < len(cells):
@@ -108,7 +110,19 @@ def prepare(
             if not folder.holds_work():
                 folder.lock.unlink(missing_ok=True)
             raise
-    return Prepared(data, templates, session, demonstrations, finished)
+    return Prepared(data, templates, session, demonstrations, facts, finished)
+
+
+def _open(folder: RunFolder, owner: ProcessLock | None, *, fresh: bool) -> None:
+    """Make the folder ours: no other process in it, nothing of another run under our lock."""
+    if owner is not None:
+        owner.acquire()
+    sweep(folder.path)
+    if fresh:
+        folder.clear()
+    elif folder.lock.exists() and not folder.holds_work():
+        folder.lock.unlink()  # a run that failed to begin may begin with other settings
+    check_lock(folder)
 
 
 def _check_rows(

@@ -22,6 +22,7 @@ from triptych.experiment.recorded import RecordedRun, identified, read_recorded,
 from triptych.experiment.runner import run_experiment
 from triptych.experiment.views import read_data
 from triptych.progress import Silent, Watcher
+from triptych.records.process_lock import LOCK_FILE, ProcessLock
 from triptych.records.store import read_items, read_json, write_json
 
 __all__ = ["Reproduction", "reproduce"]
@@ -82,13 +83,20 @@ def reproduce(
         return Reproduction(str(folder), None, facts, notes, dtype)
     place = out or folder.with_name(f"{folder.resolve().name}-reproduced")
     now = [asdict(fact) for fact in facts]
-    fresh = _begin(place, folder, {"run": str(folder), "facts": now, "cells": sorted(wanted or ())})
     for fact in facts:
         if fact.status == "changed":
             watcher.say(f"changed: {fact.sentence()}")
     # nothing is known at first; what cells of the run share was looked up then, and is now
     scores = RunFolder(place).scores
-    record = run_experiment(config, place, fresh=fresh, watcher=watcher, chosen=run.chosen, only=wanted, scores=scores)
+    _check_place(place, folder)
+    owner = ProcessLock(place)
+    owner.acquire()
+    try:
+        fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(wanted or ())})
+        given: dict[str, Any] = {"chosen": run.chosen, "only": wanted, "scores": scores, "owner": owner}
+        record = run_experiment(config, place, fresh=fresh, watcher=watcher, **given)
+    finally:
+        owner.release()
     items = [read_items(path / "items.parquet") for path in (folder, place)]
     found = agree(run.record, record, items[0], items[1], facts, dtype)
     verdict = worst([one.verdict for part in found for one in part])
@@ -123,10 +131,11 @@ def _asked_for(cells: Collection[str], run: RecordedRun) -> frozenset[str] | Non
     return frozenset(cells) or None
 
 
-def _begin(place: Path, folder: Path, state: dict[str, Any]) -> bool:
-    """Make the folder ours. Returns whether what an earlier reproduction left there is to be removed."""
+def _check_place(place: Path, folder: Path) -> None:
+    """See that the folder is new, empty, or one of an earlier reproduction."""
     mark = place / _MARK
-    if place.resolve() == folder.resolve() or (place.is_dir() and any(place.iterdir()) and not mark.exists()):
+    others = [path for path in place.iterdir() if path.name != LOCK_FILE] if place.is_dir() else []
+    if place.resolve() == folder.resolve() or (others and not mark.exists()):
         raise ConfigError(
             "a run is computed again in a folder of its own",
             where="--out",
@@ -134,6 +143,11 @@ def _begin(place: Path, folder: Path, state: dict[str, Any]) -> bool:
             expected="a new or empty folder, or one of an earlier `triptych reproduce`",
             fix="name another folder with --out",
         )
+
+
+def _begin(place: Path, state: dict[str, Any]) -> bool:
+    """Make the folder ours. Returns whether what an earlier reproduction left there is to be removed."""
+    mark = place / _MARK
     held = read_json(mark) if mark.exists() else {}
     # one that was cut short goes on, as long as nothing changed since; a finished one says nothing about today
     goes_on = held == state and not (place / "results.json").exists()

@@ -18,6 +18,7 @@ from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, interval, summarise_few_shot, text_comparisons
+from triptych.report.versions import mixed_versions
 from triptych.tune.curve import point_key, read_curve, read_rows
 
 __all__ = ["deciding", "write_results"]
@@ -70,6 +71,8 @@ def write_results(
         warnings=tuple(data.warnings),
         provenance={**provenance, "data": data.files, "seeds": _seeds(config), "config": plain(config)},
     )
+    # the first to be read: where versions differ, a comparison of cells is one of versions too
+    record = record.model_copy(update={"warnings": (*mixed_versions(record), *record.warnings)})
     write_items(folder.path / "items.parquet", items)
     _write_texts(folder.path, finished, data, profile)
     write_json(folder.path / "results.json", record)

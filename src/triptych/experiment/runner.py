@@ -19,20 +19,23 @@ from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.experiment.prepare import prepare
 from triptych.experiment.results import plain, write_results
+from triptych.experiment.resume import check_adapter_of_cell, finished_adapter, finished_cells
 from triptych.experiment.run_log import RunLog
 from triptych.experiment.search import search_on_dev
 from triptych.experiment.showing import render_cell, render_training
 from triptych.experiment.trackers import Trackers, check_trackers
 from triptych.experiment.writing import to_write, write_cell
 from triptych.likelihood.aggregate import aggregate
+from triptych.likelihood.cache import versions
 from triptych.likelihood.score import to_items
 from triptych.models import Adapter, adapter_is_on, load_profile, save_adapter, switched
 from triptych.progress import Silent, Watcher
 from triptych.prompts import Rendered
-from triptych.records import CellRecord, CurvePoint, RunRecord, TuneSummary
+from triptych.records import CellRecord, CurvePoint, RunRecord, TuneSummary, Versions
+from triptych.records.process_lock import ProcessLock
 from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.report import write_curve
-from triptych.tune import TuneRows, World, joined, read_summary, select_rows, tune
+from triptych.tune import TuneRows, World, joined, select_rows, tune
 
 __all__ = ["run_experiment"]
 
@@ -46,6 +49,7 @@ def run_experiment(
     chosen: Mapping[str, Any] | None = None,
     only: Collection[str] | None = None,
     scores: Path | None = None,
+    owner: ProcessLock | None = None,
 ) -> RunRecord:
     """Run an experiment, or go on with one that was begun in this folder.
 
@@ -59,8 +63,10 @@ def run_experiment(
         chosen: dtype, threads, way of holding weights and token budget of another run, instead of finding them.
         only: names of cells; nothing is computed that these don't need. None for all.
         scores: file of the scores that are known, instead of the user's cache (where `cache` allows one).
+        owner: the folder's process lock, where the caller has taken it already and will release it.
 
     Raises:
+        RunBusyError: another process works in this folder.
         RunChangedError: the folder was begun with other settings.
         InputError: anything the user gave that can't be used; checked before any work, as far as it can be.
         Interrupted: stop was asked during training; everything is saved.
@@ -68,9 +74,12 @@ def run_experiment(
     with joined(config.model.device) as world:
         log = RunLog((watcher or Silent()) if world.is_first else Silent())
         run = _Run(config, RunFolder(out), log, world, only)
+        lock = owner or ProcessLock(out)
 
         def first_of_all() -> None:
-            run.prepare(fresh=fresh, chosen=chosen, scores=scores)
+            if out.is_dir():  # else it is made, and locked, when the input was checked (`prepare`)
+                lock.acquire()
+            run.prepare(owner=lock, fresh=fresh, chosen=chosen, scores=scores)
             run.score_base_cells()
             run.search()
             run.write_texts(None)
@@ -78,7 +87,7 @@ def run_experiment(
         try:
             world.on_first(first_of_all)
             if not world.is_first:
-                run.prepare(fresh=False, chosen=None, scores=scores)
+                run.prepare(owner=None, fresh=False, chosen=None, scores=scores)
             for training in run.trainings:
                 run.train(training)
                 world.on_first(partial(run.score_adapter_cells, training))
@@ -89,6 +98,8 @@ def run_experiment(
             raise
         finally:
             run.close()
+            if owner is None:
+                lock.release()
         log.ended()
         return record
 
@@ -120,7 +131,9 @@ class _Run:
         """Let the trackers send what is left; after an interruption too, but not for long."""
         self.trackers.close(patience=10)
 
-    def prepare(self, *, fresh: bool, chosen: Mapping[str, Any] | None, scores: Path | None) -> None:
+    def prepare(
+        self, *, owner: ProcessLock | None, fresh: bool, chosen: Mapping[str, Any] | None, scores: Path | None
+    ) -> None:
         """Everything that can be wrong is found here, before the first forward pass."""
         check_trackers(self.config.report.trackers)
         ready = prepare(
@@ -128,13 +141,14 @@ class _Run:
             self.cells,
             self.folder,
             self.watcher,
+            owner=owner,
             fresh=fresh,
             chosen=chosen,
             scores=scores,
             writes=self.world.is_first,
         )
         self.data, self.templates, self.finished = ready.data, ready.templates, ready.finished
-        self.session, self.demonstrations = ready.session, ready.demonstrations
+        self.session, self.demonstrations, self.facts = ready.session, ready.demonstrations, ready.facts
         if self.world.is_first:  # not sooner: `fresh` has removed what was sent before
             self.log.begin(self.folder.path)
             self.trackers = Trackers(
@@ -161,13 +175,14 @@ class _Run:
             self.templates,
             self.folder.path / "search.json",
             self.watcher,
+            self.facts,
         )
         if winner.name not in {cell.name for cell in self.cells}:
             first_trained = sum(cell.training is None for cell in self.cells)
             self.cells.insert(first_trained, winner)
-        if (known := self.folder.load_cell(winner.name)) and len(known.items) == len(self.data.test):
-            self.finished[winner.name] = known
-        else:
+        if winner.name not in self.finished:
+            self.finished |= finished_cells([winner], self.folder, self.facts, self.data)
+        if winner.name not in self.finished:
             self._score(winner, None)
         self._mark_searched(winner.name, len(self.searched.candidates))
 
@@ -179,11 +194,7 @@ class _Run:
         """One training, unless it is done already."""
         work, final = self.folder.tune_of(training), self.folder.adapter_of(training)
 
-        def known() -> TuneSummary | None:
-            # triptych.json is written last: a kill while the weights were copied leaves none
-            return read_summary(work) if (final / "triptych.json").exists() else None
-
-        done = self.world.on_first(known)
+        done = self.world.on_first(lambda: finished_adapter(training, self.folder, self.facts))
         if done is None:
             self.session.take_off()
             loaded, scorer = self.session.model()
@@ -195,6 +206,7 @@ class _Run:
                 work,
                 prompt=training.prompt,
                 facts=facts,
+                made_from=self.facts.training(training),
                 scorer=scorer,
                 watcher=self.watcher,
                 on_curve=partial(self._on_curve, training),
@@ -214,8 +226,11 @@ class _Run:
 
     def score_adapter_cells(self, training: TrainingSpec) -> None:
         """The test rows with this training's adapter on."""
-        for cell in self.cells:
-            if cell.training == training and cell.name not in self.finished:
+        for cell in (cell for cell in self.cells if cell.training == training):
+            if cell.name in self.finished:
+                path = self.folder.cell_path(cell.name)
+                check_adapter_of_cell(self.finished[cell.name], self.tuned[training], path)
+            else:
                 self._score(cell, self.session.wear(self.folder.adapter_of(training)))
 
     def write_texts(self, training: TrainingSpec | None) -> None:
@@ -229,6 +244,7 @@ class _Run:
                 cell,
                 rows,
                 self.session,
+                self.facts.cell(cell),
                 self.finished[cell.name].record.adapter_sha256,
                 lambda: self.session.wear(self.folder.adapter_of(training)) if training else None,
                 self.demonstrations,
@@ -266,11 +282,13 @@ class _Run:
         with switched(adapter, on=adapter is not None):
             if adapter_is_on(loaded.model) != (adapter is not None):
                 raise TriptychError(f"the adapter is {'off' if adapter else 'on'} for cell {cell.name}")
+            if adapter and cell.training and adapter.sha256() != self.tuned[cell.training].adapter_sha256:
+                raise TriptychError(f"the adapter for cell {cell.name} is not the one that its training made")
             title = f"{len(self.finished) + 1}/{len(self.cells)} {cell.name}"
             with self.watcher.phase(title, len(rendered.rows)) as advance:
                 nlls = scorer.score(rendered.rows, advance)
         items = to_items(rendered.rows, nlls)
-        trained = cell.training
+        trained, made_from = cell.training, self.facts.cell(cell)
         record = CellRecord(
             cell=cell.name,
             strategy=cell.strategy,
@@ -293,8 +311,11 @@ class _Run:
             rows_cached=scorer.rows_cached,
             rows_with_demos_dropped=sum(item.n_demos_dropped > 0 for item in items),
             demos_dropped=sum(item.n_demos_dropped for item in items),
+            identity=made_from.sha256,
+            versions=Versions(**versions()),
         )
-        finished = FinishedCell(record, items, [[round(x, 5) for x in nll.tokens.tolist()] for nll in nlls])
+        tokens = [[round(x, 5) for x in nll.tokens.tolist()] for nll in nlls]
+        finished = FinishedCell(record, items, tokens, made_from.record()["made_from"])
         self.folder.save_cell(finished)
         self.finished[cell.name] = finished
         self.trackers.cell(record)
@@ -322,8 +343,10 @@ class _Run:
         return {
             "base_model": self.config.model.name,
             "base_weights_sha256": loaded.weights_sha256,
+            "base_config_sha256": loaded.info["config_sha256"],
             "quantize": self.config.model.quantize,
             "prompt": training.prompt,
             "prompt_sha256": self.templates[training.prompt].sha256,
             "trained_k": training.k,
+            **self.facts.training(training).record(),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from triptych.experiment.shots import Shots
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer, to_items
-from triptych.models import Adapter, ModelSpec, load_adapter, load_model
+from triptych.models import Adapter, LoadedModel, ModelSpec, load_adapter, load_model
 from triptych.progress import Watcher
 from triptych.prompts import find_template, render, template_from_text
 from triptych.records import SCHEMA_VERSION, Aggregate
 from triptych.records.provenance import provenance
 from triptych.records.store import write_json
 
-__all__ = ["ScoreRequest", "score_file"]
+__all__ = ["ScoreRequest", "say_other_config", "score_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
     facts: dict[str, Any] = {}
     if request.adapter is not None:
         adapter, facts = load_adapter(loaded, request.adapter)
+        say_other_config(facts, loaded, watcher)
         if facts.get("prompt_sha256") not in (None, template.sha256):
             watcher.say(f"warning: the adapter was trained with another prompt ({facts.get('prompt')})")
     limit = min(request.max_tokens, loaded.max_tokens or request.max_tokens)
@@ -100,6 +102,16 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
     }
     write_json(out, scores)
     return total
+
+
+def say_other_config(facts: Mapping[str, Any], loaded: LoadedModel, watcher: Watcher) -> None:
+    """Warn that an adapter was trained under another config.json than the model has now (another rope scaling, say)."""
+    trained = facts.get("base_config_sha256")
+    if trained not in (None, loaded.info["config_sha256"]):
+        watcher.say(
+            f"warning: the adapter was trained under another config.json (sha256 {trained[:12]}…) than the model's "
+            f"({loaded.info['config_sha256'][:12]}…)"
+        )
 
 
 def _file(path: str) -> dict[str, str | None]:

@@ -19,13 +19,16 @@ from typing import Any
 
 from triptych.data import Row
 from triptych.experiment.cells import CellSpec, candidates
+from triptych.experiment.made_from import RunFacts
 from triptych.experiment.session import Session
 from triptych.experiment.showing import Demonstrations, render_cell
 from triptych.experiment.strategies import SearchConfig
+from triptych.likelihood.cache import versions
 from triptych.likelihood.score import to_items
 from triptych.progress import Watcher
 from triptych.prompts import Template
-from triptych.records.schema import Candidate, SearchRecord
+from triptych.records.identity import joined_versions, require_same
+from triptych.records.schema import Candidate, SearchRecord, Versions
 from triptych.records.store import read_json, write_json
 
 __all__ = ["rounds", "search_on_dev"]
@@ -48,6 +51,7 @@ def search_on_dev(
     templates: Mapping[str, Template],
     path: Path,
     watcher: Watcher,
+    facts: RunFacts,
 ) -> tuple[SearchRecord, CellSpec]:
     """Search, or go on with a search that was interrupted.
 
@@ -56,8 +60,10 @@ def search_on_dev(
     """
     cells = candidates(config)
     plan = rounds(len(cells), len(dev), config.start_rows)
-    known: dict[str, list[float]] = read_json(path)["ppl"] if path.exists() else {}
-    spent: float = read_json(path)["seconds"] if path.exists() else 0.0
+    before = _read(path, config, facts)
+    known: dict[str, list[float]] = before.get("ppl", {})
+    spent: float = before.get("seconds", 0.0)
+    used: dict[str, str] = before.get("versions", {})
     alive, reached = list(cells), dict.fromkeys((cell.name for cell in cells), 0)
     for number, (n_alive, n_rows) in enumerate(plan, start=1):
         alive = alive[:n_alive]
@@ -70,7 +76,9 @@ def search_on_dev(
                 if missing := dev[len(have) : n_rows]:
                     have += _perplexities(cell, missing, session, demonstrations, templates, advance)
                     spent += time.perf_counter() - began
-                    write_json(path, {"ppl": known, "seconds": spent})
+                    used = joined_versions([used, versions()])
+                    made = facts.search(config).record()
+                    write_json(path, {"ppl": known, "seconds": spent, "versions": used, **made})
                 reached[cell.name] = number
         alive.sort(key=lambda cell: fmean(known[cell.name][:n_rows]))
     by_name = {cell.name: index for index, cell in enumerate(alive)}
@@ -91,9 +99,20 @@ def search_on_dev(
         rows_scored=sum(len(values) for values in known.values()),
         n_dev=len(dev),
         seconds=spent,
+        versions=Versions(**used),
     )
     watcher.say(f"search: {alive[0].name} is the best of {len(cells)} settings on {plan[-1][1]} dev rows")
     return record, alive[0]
+
+
+def _read(path: Path, config: SearchConfig, facts: RunFacts) -> dict[str, Any]:
+    """What an interrupted search scored; refused where it was made from something else."""
+    if not path.exists():
+        return {}
+    found: dict[str, Any] = read_json(path)
+    fix = f"to search anew, delete {path}; or give another folder with --out"
+    require_same(found, facts.search(config), where=str(path), what="this search", fix=fix)
+    return found
 
 
 def _perplexities(

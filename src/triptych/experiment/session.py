@@ -42,6 +42,7 @@ class Session:
         self._scores = scores
         self.chosen: dict[str, Any] = held.get("chosen", {})
         self.begun: dict[str, Any] = held.get("begun", {})
+        self._identity: dict[str, Any] = held.get("model", {})
         self.loaded: LoadedModel | None = None
         self.scorer: Scorer | None = None
         self.adapter: Adapter | None = None
@@ -55,6 +56,7 @@ class Session:
             budget = chosen.pop("budget_tokens", None)
             spec = dataclasses.replace(self.config.model.spec(), **chosen)
             self.loaded = load_model(spec)
+            self.loaded.check_identity(self._identity)
             if self.config.strategies.qlora:
                 check_targets(self.loaded, self.config.tune.lora())  # now, not after an hour of base cells
             cache = score_cache(self.loaded, self._scores) if self.config.cache else None
@@ -62,6 +64,11 @@ class Session:
             if not self.begun and self._writes:
                 self._remember(self.loaded, self.scorer)
         return self.loaded, self.scorer
+
+    def compute(self) -> dict[str, Any]:
+        """How numbers are computed: of the loaded model, or else of the process that began the run."""
+        info = self.loaded.info if self.loaded is not None else self.begun.get("model", {})
+        return {name: info.get(name) for name in ("dtype", "weights_held")}
 
     def wear(self, folder: Path) -> Adapter:
         """Put the adapter of this folder on the model, switched on; another one is taken off first."""

@@ -158,7 +158,8 @@ class Trackers:
 
 
 def _numbers(prefix: str, aggregate: Aggregate) -> dict[str, float]:
-    return {f"{prefix}/{name}": getattr(aggregate, name) for name in _SHOWN}
+    found = {f"{prefix}/{name}": getattr(aggregate, name) for name in _SHOWN}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _read_csv(path: Path) -> list[list[str]]:

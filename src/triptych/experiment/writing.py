@@ -29,10 +29,12 @@ from triptych.generate.quality import measure_quality
 from triptych.generate.record import finished_rows, prompt_texts, record_of, write_predictions
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
+from triptych.likelihood.cache import versions
 from triptych.models import Adapter, adapter_is_on, switched
 from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt, Template
-from triptych.records.schema import GenerationRecord
+from triptych.records.identity import MadeFrom, joined_versions, version_changes
+from triptych.records.schema import GenerationRecord, Versions
 from triptych.records.store import read_json
 
 __all__ = ["check_names", "to_write", "write_cell"]
@@ -84,6 +86,7 @@ def write_cell(
     cell: CellSpec,
     rows: Sequence[Row],
     session: Session,
+    made_from: MadeFrom,
     adapter_sha256: str | None,
     wear: Callable[[], Adapter | None],
     demonstrations: Demonstrations,
@@ -98,6 +101,7 @@ def write_cell(
         cell: which.
         rows: test rows.
         session: the model.
+        made_from: what decides the cell.
         adapter_sha256: of the adapter that is to be on; None for the base model.
         wear: puts that adapter on; called only if something must be written.
         demonstrations: chooses them.
@@ -114,6 +118,7 @@ def write_cell(
     settings = _settings(config, template, cell.k)
     facts = {
         "cell": cell.name,
+        "identity": made_from.sha256,
         "adapter_sha256": adapter_sha256,
         "prompt_sha256": template.sha256,
         "rows": [row.id for row in rows],
@@ -137,8 +142,9 @@ def write_cell(
     with switched(adapter, on=adapter is not None):
         if adapter_is_on(loaded.model) != (adapter_sha256 is not None):
             raise TriptychError(f"the adapter is {'off' if adapter_sha256 else 'on'} for the texts of {cell.name}")
-        written = _generate(prompts, facts, settings, session, folder, cell, watcher)
+        written, used = _generate(prompts, facts, settings, session, folder, cell, watcher)
     summary = _summary(cell, rows, written, template, settings, time.perf_counter() - began)
+    summary = summary.model_copy(update={"versions": Versions(**used)})
     write_predictions(out, written, {"facts": facts, "summary": summary.model_dump(mode="json")})
     out.with_suffix(".jsonl.part").unlink(missing_ok=True)
     return summary
@@ -152,16 +158,20 @@ def _generate(
     folder: RunFolder,
     cell: CellSpec,
     watcher: Watcher,
-) -> list[Generated]:
+) -> tuple[list[Generated], dict[str, str]]:
+    """The rows, and the versions that wrote them."""
     loaded, _ = session.model()
     path = folder.predictions_of(cell.name).with_suffix(".jsonl.part")
     part = PartFile.resume(path, facts)
     if part is None:
-        part = PartFile.begin(path, facts, {"limits": choose_limits(loaded).record()})
+        part = PartFile.begin(path, facts, {"limits": choose_limits(loaded).record(), "versions": versions()})
+    elif changed := version_changes(part.chosen.get("versions", {}), versions()):
+        watcher.say(f"warning: the texts of {cell.name} were begun with other versions: {', '.join(changed)}")
     watcher.say(f"writing {len(prompts)} rows of {cell.name}")
     try:
         limits = Limits(**part.chosen["limits"])
-        return generate_rows(loaded, prompts, settings, watcher, part.add, known=part.known, limits=limits)
+        rows = generate_rows(loaded, prompts, settings, watcher, part.add, known=part.known, limits=limits)
+        return rows, joined_versions([part.chosen.get("versions", {}), versions()])
     finally:
         part.close()
 

@@ -31,8 +31,7 @@ def aggregate(items: Sequence[ItemScore]) -> Aggregate:
         ppl_mean=math.fsum(map(math.exp, per_token)) / len(items),
         ppl_corpus=math.exp(nll / n_tokens),
         ppl_geometric=math.exp(math.fsum(per_token) / len(items)),
-        # an empty output has no characters; if all are empty the ratio says nothing, and infinity is not JSON
-        bits_per_char=nll / math.log(2) / max(n_chars, 1),
+        bits_per_char=nll / math.log(2) / n_chars if n_chars else None,  # a ratio to nothing is no number
         n_rows=len(items),
         n_tokens=n_tokens,
     )

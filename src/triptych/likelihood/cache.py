@@ -1,8 +1,9 @@
 """Scores by content: what was scored once, with the same weights and the same tokens, is not computed again.
 
-The key is a hash of everything the numbers depend on: the weights (base, quantization, dtype, adapter), the version
-that computed them, the token ids and where scoring begins. The name of the experiment, the prompt or the file plays no
-part, so a rerun, an added cell or another run folder finds what is there.
+The key is a hash of everything the numbers depend on: the model (weights, config.json, quantization, how it was made on
+this kind of device, dtype, adapter), the versions that computed them, the token ids and where scoring begins. The name
+of the experiment, the prompt or the file plays no part, so a rerun, an added cell or another run folder finds what is
+there.
 
 The cache is an SQLite file: safe against kills and against two processes at a time. A cache that can't be opened or
 written is no cache; scoring goes on without it.
@@ -19,16 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import triptych
 from triptych.models import LoadedModel
 from triptych.models.cache import cache_folder
 from triptych.prompts import Rendered
+from triptych.records.provenance import library_versions
 
-__all__ = ["ScoreCache", "score_cache"]
+__all__ = ["ENGINE", "ScoreCache", "score_cache", "versions"]
 
 logger = logging.getLogger(__name__)
-_ENGINE = 1  # raised when a change to the engine moves numbers beyond rounding
+ENGINE = 2
+"""Generation of the engine: raised when a change to it moves numbers beyond rounding. 2: config.json is in the key."""
 
 Tokens = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -42,8 +46,9 @@ class ScoreCache:
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
-        everything = {**facts, "engine": _ENGINE, "triptych": triptych.__version__}
+        everything = {**facts, "engine": ENGINE, "triptych": triptych.__version__}
         self._state = json.dumps(everything, sort_keys=True, default=str)
+        self._peft = library_versions().get("peft")
         self._database: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +88,8 @@ class ScoreCache:
 
     def _key(self, row: Rendered, adapter: str | None) -> bytes:
         ids = np.asarray([row.n_prompt, *row.ids], dtype="<i4").tobytes()
-        return hashlib.sha256(f"{self._state}|{adapter or ''}|".encode() + ids).digest()
+        by = f"{adapter}, peft {self._peft}" if adapter else ""
+        return hashlib.sha256(f"{self._state}|{by}|".encode() + ids).digest()
 
     def _give_up(self, error: Exception) -> None:
         logger.warning("the score cache can't be used (%s): everything is computed", error)
@@ -92,5 +98,17 @@ class ScoreCache:
 
 def score_cache(loaded: LoadedModel, path: Path | None = None) -> ScoreCache:
     """The user's cache of scores, or one in a file of its own, for one loaded model."""
-    names = ("weights_sha256", "quantize", "double_quant", "weights_held", "dtype", "device")
-    return ScoreCache(path or cache_folder() / "scores.sqlite", {name: loaded.info.get(name) for name in names})
+    names = ("weights_sha256", "config_sha256", "quantize", "double_quant", "weights_held", "dtype", "device")
+    libraries = ("torch", "transformers", *(["bitsandbytes"] if loaded.info.get("quantize") != "none" else []))
+    facts = {
+        **{name: loaded.info.get(name) for name in names},
+        # a CPU and a GPU round NF4's block scales differently, and one GPU's products another way than the next one's
+        "accelerator": torch.cuda.get_device_name(loaded.device) if loaded.device.type == "cuda" else None,
+        "versions": {name: version for name, version in library_versions().items() if name in libraries},
+    }
+    return ScoreCache(path or cache_folder() / "scores.sqlite", facts)
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries and the engine that compute numbers in this process, for records."""
+    return {**library_versions(), "engine": str(ENGINE)}

@@ -73,14 +73,14 @@ def own_forward_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
 
 
 def own_states(loaded: LoadedModel, ids: Sequence[int], last: int) -> tuple[Tensor, Tensor]:
-    """Last hidden states [n, C] of a sequence by the model's own forward, and its logits at the `last` positions [last, V].
+    """Last hidden states [n, C] of a sequence by the model's own forward, and logits of the `last` positions [last, V].
 
     Logits of all positions are not made where the model can be asked not to: a vocabulary may have 262,144 words.
     """
     kept: list[Tensor] = []
 
     def keep(_module: Any, _args: Any, out: Any) -> None:
-        kept.append(getattr(out, "last_hidden_state", None) if hasattr(out, "last_hidden_state") else out[0])
+        kept.append(out.last_hidden_state if hasattr(out, "last_hidden_state") else out[0])
 
     handle = loaded.model.get_decoder().register_forward_hook(keep)
     few = "logits_to_keep" in inspect.signature(type(loaded.model).forward).parameters

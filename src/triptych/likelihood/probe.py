@@ -1,12 +1,12 @@
 """Whether a model can be computed packed. Nothing is assumed of an architecture; three things are tried.
 
-    rows don't meet        on the model itself: other rows' text changes, all shapes stay, and a row keeps its likelihood
-                           to the bit
-    the mathematics        on a small float32 copy of its configuration, where rounding hides nothing: packed passes give
-                           what the copy's own forward gives, also for a row behind two prefixes
-    the output head        on the model's own hidden states: what is read off the head gives the model's own logits
+    rows don't meet     on the model itself: other rows' text changes, all shapes stay, and a row keeps its likelihood
+                        to the bit
+    the mathematics     on a small float32 copy of its configuration, where rounding hides nothing: packed passes give
+                        what the copy's own forward gives, also for a row behind two prefixes
+    the output head     on the model's own hidden states: what is read off the head gives the model's own logits
 
-Closeness to the model's own forward alone would not do: in 16 bits rounding moves an NLL by as much as a weak leak does.
+Closeness to the model's own forward alone would not do: in 16 bits rounding moves an NLL by as much as a weak leak.
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ from triptych.models.shape import largest
 from triptych.models.small_copy import small_copy
 from triptych.prompts import Rendered
 
-__all__ = ["can_be_packed", "has_routed_experts", "own_nll", "probe_rows", "require_close", "require_independent", "why_not"]
+__all__ = [
+    "can_be_packed",
+    "has_routed_experts",
+    "own_nll",
+    "probe_rows",
+    "require_close",
+    "require_independent",
+    "why_not",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +46,7 @@ CANNOT = (Unsupported, AttributeError, LookupError, NotImplementedError, TypeErr
 """What an architecture raises whose attention, positions or outputs are not as assumed here."""
 
 _FLOAT32 = 1e-3
-"""Nats a token that two ways to compute a float32 model may differ by, at most and on average over the probe's tokens."""
+"""Nats a token that two ways to compute a float32 model may differ by."""
 _SIXTEEN_BITS = 0.05
 """Share of the NLL that they may differ by in 16 bits: rounding moves these random tokens by about 1 %."""
 _COPY = 1e-4
@@ -89,12 +97,15 @@ def why_not(
 
 
 def has_routed_experts(model: Any) -> bool:
-    """Whether some of its weights are routed experts': how many tokens meet in one product depends on all rows' text."""
+    """Whether it has routed experts: how many tokens meet in one of their products depends on all rows' text."""
     return any(parameter.ndim == 3 and "expert" in name for name, parameter in model.named_parameters())
 
 
 def probe_rows(
-    loaded: LoadedModel, prompts: tuple[int, int] = (2, 2), scored: tuple[int, int] = (16, 29), change: int | None = None
+    loaded: LoadedModel,
+    prompts: tuple[int, int] = (2, 2),
+    scored: tuple[int, int] = (16, 29),
+    change: int | None = None,
 ) -> tuple[int, list[Rendered]]:
     """The length of a prefix, longer than the sliding window if there is one in reach, and two rows behind it.
 
@@ -230,10 +241,14 @@ def _prove_on_small_copy(loaded: LoadedModel, prove: Callable[[LoadedModel], flo
         if copy is None:
             raise Unsupported("no small copy of it could be made to try it on")
         on_cpu = torch.device("cpu")
-        twin = replace(loaded, model=copy, dtype=torch.float32, device=on_cpu, rope_limit=None, max_tokens=None, info={})
+        twin = replace(
+            loaded, model=copy, dtype=torch.float32, device=on_cpu, rope_limit=None, max_tokens=None, info={}
+        )
         _off_by[key] = prove(twin)
     if not _off_by[key] <= _COPY:
-        raise Unsupported(f"on a small copy, rows together differ from its own forward by {_off_by[key]:.3g} nats a token")
+        raise Unsupported(
+            f"on a small copy, rows together differ from its own forward by {_off_by[key]:.3g} nats a token"
+        )
 
 
 def _on_small_copy(twin: LoadedModel) -> float:

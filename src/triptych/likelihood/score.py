@@ -123,9 +123,7 @@ class Scorer:
         together = sorted(set(range(len(rows))) - set(alone))
         if together:
             packed = [rows[index] for index in together]
-            self._walk(
-                plan_branches(packed), None, packed, lambda part, nlls: done([together[i] for i in part], nlls)
-            )
+            self._walk(plan_branches(packed), None, packed, lambda part, nlls: done([together[i] for i in part], nlls))
 
     def _walk(
         self,

@@ -36,18 +36,11 @@ _DEPENDS_ON_MORE = {
 
 
 def check_adapter_config(folder: Path) -> None:
-    """Refuse, before anything is loaded, what is no adapter or none whose numbers would be right.
+    """Refuse, before anything is loaded, an adapter whose numbers would not be right.
 
     Raises:
-        ModelError: files are missing or unreadable, it is no LoRA adapter, or it changes the base model.
+        ModelError: its configuration can't be read, it is no LoRA adapter, or it changes the base model.
     """
-    if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():
-        raise ModelError(
-            "this folder holds no adapter",
-            where=str(folder),
-            found=", ".join(sorted(p.name for p in folder.iterdir())[:8]) if folder.is_dir() else "no such folder",
-            expected=f"{_CONFIG} and {_WEIGHTS} (PEFT's format)",
-        )
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         kind = config.get("peft_type")
@@ -141,9 +134,17 @@ def place_tensors(wrapped: Any, tensors: dict[str, Tensor], folder: Path) -> Non
         for name, tensor in tensors.items():
             places[name].data.copy_(tensor)
     for layer in lora_layers(wrapped):
-        if type(layer).__name__ != "ParamWrapper" and not wraps_plain_linear(layer) and not hasattr(layer, "lora_embedding_A"):
-            raise _refused(folder, type(layer.base_layer).__name__, "this adapter adapts a module that is no linear layer")
+        if (
+            type(layer).__name__ != "ParamWrapper"
+            and not wraps_plain_linear(layer)
+            and not hasattr(layer, "lora_embedding_A")
+        ):
+            raise _refused(
+                folder, type(layer.base_layer).__name__, "this adapter adapts a module that is no linear layer"
+            )
 
 
 def _refused(folder: Path, found: str, why: str, fix: str | None = None) -> ModelError:
-    return ModelError(why, where=str(folder), found=found, expected="a LoRA adapter that only adds B A x to linear layers", fix=fix)
+    return ModelError(
+        why, where=str(folder), found=found, expected="a LoRA adapter that only adds B A x to linear layers", fix=fix
+    )

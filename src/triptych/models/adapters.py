@@ -20,11 +20,11 @@ from torch import nn
 
 from triptych.errors import ModelError
 from triptych.models.adapter_checks import check_adapter_config, place_tensors, read_tensors
+from triptych.models.adapter_files import RECORD, check_adapter_files, write_adapter_record
 from triptych.models.load import LoadedModel
 from triptych.models.lora import NAME, compute_in_input_dtype, forget_layers, lora_layers, remember_layers
 from triptych.models.quantize import linear_layers
 from triptych.models.targets import targets_of
-from triptych.records.store import read_json, write_json
 
 __all__ = [
     "Adapter",
@@ -40,7 +40,7 @@ __all__ = [
     "switched",
 ]
 
-_RECORD = "triptych.json"
+_BROUGHT = (".lora_", "trainable_tokens_", ".token_adapter.", ".modules_to_save.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +135,21 @@ def check_targets(loaded: LoadedModel, settings: LoraSettings) -> None:
 def save_adapter(adapter: Adapter, folder: Path, *, facts: dict[str, Any]) -> None:
     """Write the adapter in PEFT's format, with Triptych's facts (base hash, prompt hash) in a file beside it."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)  # it says that the files beside it are whole
     adapter.model.save_pretrained(folder, safe_serialization=True)
-    write_json(folder / _RECORD, {"adapter_sha256": adapter.sha256(), **facts})
+    write_adapter_record(folder, {"adapter_sha256": adapter.sha256(), **facts})
 
 
 def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, Any]]:
     """Put a saved adapter on a loaded model, switched on. Returns it and the facts it was saved with.
 
     Raises:
-        ModelError: not an adapter folder, or made for other base weights.
+        ModelError: not an adapter folder, changed after it was saved, or made for other base weights.
     """
     from peft import PeftModel
 
+    facts = check_adapter_files(folder)
     check_adapter_config(folder)
-    facts: dict[str, Any] = read_json(folder / _RECORD) if (folder / _RECORD).is_file() else {}
     made_for = facts.get("base_weights_sha256")
     if made_for is not None and made_for != loaded.weights_sha256:
         raise ModelError(
@@ -180,7 +181,9 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
     settings = LoraSettings(
         config.r, config.lora_alpha, config.lora_dropout, targets, config.use_rslora, config.use_dora
     )
-    return Adapter(wrapped, settings, targets), facts
+    adapter = Adapter(wrapped, settings, targets)
+    _check_weights(adapter, facts, folder)
+    return adapter, facts
 
 
 def detach_adapter(loaded: LoadedModel, adapter: Adapter) -> None:
@@ -197,17 +200,39 @@ def adapter_is_on(model: Any) -> bool:
 
 
 def active_adapter_sha256(model: Any) -> str | None:
-    """Hash of all that the adapters add to the output now (weights and scale); None if they are off."""
+    """Hash of all that the adapters add to the output now: scale, and every tensor they bring; None if they are off."""
     if not adapter_is_on(model):
         return None
     digest = hashlib.sha256()
     for layer in lora_layers(model):
-        digest.update(repr(sorted(layer.scaling.items())).encode())
-    for name, parameter in sorted(model.named_parameters()):
-        if ".lora_" in name:
-            digest.update(name.encode())
-            digest.update(parameter.detach().to("cpu", torch.float32).numpy().tobytes())
+        variants = {name: type(variant).__name__ for name, variant in getattr(layer, "lora_variant", {}).items()}
+        digest.update(repr([sorted(layer.scaling.items()), sorted(variants.items())]).encode())
+    for name, tensor in sorted(_brought_tensors(model).items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _brought_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Every tensor that adapters bring: what is trained (biases are, under their own names), and what peft added."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    added = {name for name in tensors if any(part in name for part in _BROUGHT)}
+    return {name: tensors[name] for name in trained | added}
+
+
+def _check_weights(adapter: Adapter, facts: dict[str, Any], folder: Path) -> None:
+    """Adapters that were saved before their files' hashes were kept are told by their weights as loaded."""
+    saved = facts.get("adapter_sha256")
+    if "files" in facts or saved is None or adapter.sha256() == saved:
+        return
+    raise ModelError(
+        "the adapter was changed after it was saved",
+        where=str(folder),
+        found=f"weights with SHA-256 {adapter.sha256()[:12]}…",
+        expected=f"SHA-256 {saved[:12]}…, as {RECORD} in it says",
+        fix=f"copy the adapter again; for an adapter that was changed on purpose, delete its {RECORD}",
+    )
 
 
 @contextmanager

@@ -48,6 +48,7 @@ class ChatFormat:
     def __init__(self, tokenizer: Any, eos_id: int) -> None:
         self._tokenizer, self._eos_id = tokenizer, eos_id
         self._twins: dict[int, TwinTokenizer] = {}
+        self._last: tuple[Turns, tuple[TwinTokenizer, str, str, str]] | None = None
 
     def prompt(self, turns: Turns) -> list[int]:
         """Token ids of a conversation, up to where the assistant's answer begins."""
@@ -60,15 +61,7 @@ class ChatFormat:
         Where letters of the answer would share a token with the prompt's last letters (an answer that begins with a
         line break may), they are tokenized apart, as in the study's protocol: no generated answer could share it.
         """
-        whole = [*turns, ("assistant", answer)]
-        twin = self._twin(whole)
-        before = self._before_answer(turns, twin)
-        after = self._around_answer(turns, twin)[1]
-        text = self._written(whole, twin)
-        if not (text.startswith(before) and text.endswith(after)):
-            raise self._unusable(
-                "it writes the turns before an answer, or the answer's end, otherwise for another answer"
-            )
+        twin, before, text, after = self._answered(turns, answer)
         end = twin.end_of_turn(after)
         text = text[: len(text) - len(after)] + end
         rest = [] if end else [self._eos_id]
@@ -76,6 +69,29 @@ class ChatFormat:
         if ids[: len(prompt)] == prompt:
             return prompt, ids[len(prompt) :] + rest
         return prompt, twin.ids(text[len(before) :], apart=True) + rest
+
+    def answer_chars(self, turns: Turns, answer: str) -> int:
+        """Characters of an answer that the template leaves: it may trim spaces, or take a part out (a thought)."""
+        _, before, text, after = self._answered(turns, answer)
+        left = text[len(before) : len(text) - len(after)]
+        for part in (answer, answer.lstrip(), answer.rstrip(), answer.strip()):
+            if part in left:
+                return len(part)
+        return min(len(answer), len(left.strip()))
+
+    def _answered(self, turns: Turns, answer: str) -> tuple[TwinTokenizer, str, str, str]:
+        """The twin; what stands before the answer; the whole text; what stands after the answer. The last is kept."""
+        whole = (*turns, ("assistant", answer))
+        if self._last is None or self._last[0] != whole:
+            twin = self._twin(whole)
+            before, after = self._before_answer(turns, twin), self._around_answer(turns, twin)[1]
+            text = self._written(whole, twin)
+            if not (text.startswith(before) and text.endswith(after)):
+                raise self._unusable(
+                    "it writes the turns before an answer, or the answer's end, otherwise for another answer"
+                )
+            self._last = whole, (twin, before, text, after)
+        return self._last[1]
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:

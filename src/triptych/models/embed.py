@@ -23,6 +23,7 @@ from triptych.models.cache import cache_folder
 from triptych.models.load import LoadedModel
 from triptych.models.vector_cache import VectorCache
 from triptych.progress import Silent, Watcher
+from triptych.records.provenance import library_versions
 
 __all__ = ["embed_texts"]
 
@@ -56,13 +57,15 @@ def embed_texts(texts: Sequence[str], *, model: LoadedModel | str, watcher: Watc
         "tokenizer": model.profile.sha256,
         "dtype": str(model.dtype),
         "device": model.device.type,
-        **{key: model.info.get(key) for key in ("quantize", "double_quant")},
+        **{key: model.info.get(key) for key in ("config_sha256", "quantize", "double_quant", "weights_held")},
+        "versions": library_versions(),
     }
     return _kept(texts, facts, lambda missing: _hidden_means(missing, model), watcher)
 
 
 def _embed_by_name(texts: Sequence[str], name: str, watcher: Watcher | None) -> dict[str, Vector]:
     try:
+        import sentence_transformers as library
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise ModelError(
@@ -77,7 +80,12 @@ def _embed_by_name(texts: Sequence[str], name: str, watcher: Watcher | None) -> 
         model = SentenceTransformer(str(Path(name).expanduser()) if looks_like_path else name)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise _no_such_model(name, str(error).strip().partition("\n")[0] or type(error).__name__) from error
-    facts = {"sentence_transformers": name, "parameters": _digest(model)}
+    facts = {
+        "sentence_transformers": name,
+        "parameters": _digest(model),
+        "modules": str(model) if isinstance(model, torch.nn.Module) else None,  # pooling, normalization, longest text
+        "versions": {**library_versions(), "sentence-transformers": getattr(library, "__version__", None)},
+    }
 
     def vectors(missing: list[str]) -> Iterator[Batch]:
         for start in range(0, len(missing), _TEXTS_AT_ONCE):

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ModelError
-from triptych.models.cache import cache_folder
+from triptych.models.cache import cache_folder, file_state
 from triptych.models.gguf import DEMO, DEMO_SHA256
-from triptych.models.library_errors import NO_CODE, explained
+from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE, explained
 from triptych.models.load import ModelSpec, load_profile
 from triptych.models.tokenizer import TokenizerProfile
 from triptych.records.store import disk_errors, write_json
@@ -54,8 +54,7 @@ def read_header(spec: ModelSpec) -> ModelHeader:
         folder = _unpacked(DEMO_SHA256) or _kept(f"demo-{DEMO_SHA256[:16]}", _demo_start)
         return _from(folder, spec, to_unpack=_unpacked(DEMO_SHA256) is None)
     if path.suffix == ".gguf" and path.is_file():
-        state = path.resolve().stat()
-        key = hashlib.sha256(f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{path.resolve()}:{file_state(path.resolve())}".encode()).hexdigest()[:16]
         return _from(_kept(key, lambda: _as_it_is(path)), spec, to_unpack=True)
     if path.is_dir() or path.is_file() or not _may_be_hub_id(spec.name):
         profile = load_profile(spec)  # says what is wrong with a folder, or that there is none
@@ -93,7 +92,7 @@ def model_config(source: str, revision: str | None) -> Any:
 
     try:
         return AutoConfig.from_pretrained(source, revision=revision, **NO_CODE)
-    except (OSError, ValueError, KeyError) as error:
+    except LIBRARY_ERRORS as error:
         raise explained(
             error,
             "the model's configuration can't be read",

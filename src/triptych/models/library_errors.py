@@ -10,12 +10,22 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
 from triptych.errors import ModelError
 
-__all__ = ["NO_CODE", "explained"]
+__all__ = ["LIBRARY_ERRORS", "NO_CODE", "explained"]
 
 NO_CODE = {"trust_remote_code": False}
 """For every `from_pretrained`. Left out, transformers asks on a terminal whether to run a stranger's code."""
+
+
+LIBRARY_ERRORS: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, ImportError, MemoryError),
+    *(SafetensorError, StrictDataclassError),
+)
+"""What the libraries raise for a model's files that they can't read or don't know."""
 
 
 class _Known(NamedTuple):
@@ -97,6 +107,12 @@ _CATALOGUE = (
         "there are no weights in safetensors",
         "all *.safetensors files belong into the folder; pickled weights need --allow-pickle (model.allow_pickle)",
     ),
+    _Known(
+        r"(?m)^(KeyError: |AttributeError: |TypeError: )|StrictDataclass",
+        "its configuration holds a name or a value that this version of transformers doesn't know",
+        "check what is named in config.json and tokenizer_config.json; for a newer model, "
+        "pip install --upgrade transformers",
+    ),
     _Known(r"No space left on device", "the disk is full", "make room, or let HF_HOME name a folder on another disk"),
 )
 
@@ -113,6 +129,10 @@ def explained(error: BaseException, what: str, *, where: str, expected: str, fix
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     found = lines[0] if lines else type(error).__name__
+    if isinstance(error, KeyError | AttributeError | TypeError):  # their texts alone name a thing and no trouble
+        found = f"{type(error).__name__}: {found}"
+    elif isinstance(error, StrictDataclassError):
+        found = lines[-1]
     text = "\n".join(f"{type(one).__name__}: {one}" for one in _chain(error))
     known = next((one for one in _CATALOGUE if re.search(one.pattern, text)), None)
     if known is None:

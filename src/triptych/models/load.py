@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import torch
 
 from triptych.errors import ModelError
-from triptych.models.cache import sha256_of_weights
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
+from triptych.models.files import ModelFiles, model_files
 from triptych.models.gguf import DEMO, demo_gguf, unpack_gguf
-from triptych.models.library_errors import NO_CODE, explained
+from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE, explained
 from triptych.models.norms import fuse_norms
 from triptych.models.quantize import (
     Hold,
@@ -65,23 +66,56 @@ class LoadedModel:
     """Longer rows get other rotary frequencies as a whole (`rope`), so they are computed alone; None: no row does."""
     info: dict[str, Any] = field(default_factory=dict)
 
+    def check_identity(self, expected: Mapping[str, Any]) -> None:
+        """See that what was loaded is what was identified before.
+
+        Args:
+            expected: hashes by the names that `identify` gives them; those that are not there are not compared.
+
+        Raises:
+            ModelError: the model's files were changed in between.
+        """
+        for key in (key for key in _LOADED if key in expected and expected[key] != self.info.get(key)):
+            raise ModelError(
+                "the model's files were changed after this command had identified the model by them",
+                where=str(self.info.get("name")),
+                found=f"{key} {str(self.info.get(key))[:12]}…",
+                expected=f"{key} {str(expected[key])[:12]}…",
+                fix="run the same command again when nothing writes to the model's files",
+            )
+
+
+_LOADED = ("weights_sha256", "config_sha256", "tokenizer_sha256", "chat_template_sha256")
+
 
 def identify(spec: ModelSpec) -> dict[str, str]:
-    """Hashes of weights and tokenizer, without loading the weights.
+    """Hashes of all of a model that can decide a number or a text, without loading the weights.
+
+    `weights_sha256`, `config_sha256` and `tokenizer_sha256`; `chat_template_sha256` and `generation_config_sha256`
+    where the model has them.
 
     Raises:
-        ModelError: the weights are pickled, and that is not allowed.
+        ModelError: the model can't be used, or its weights are pickled, and that is not allowed.
     """
     source = _resolve(spec)
     _refuse_pickle(source, spec)
-    return {"weights_sha256": _weights_hash(source, spec), "tokenizer_sha256": load_profile(spec).sha256}
+    profile = load_profile(spec).record()  # first: what is wrong with it shows before weights are read or downloaded
+    files = _files(source, spec)
+    found = {
+        "weights_sha256": files.weights_sha256,
+        "config_sha256": files.config_sha256,
+        "tokenizer_sha256": profile["tokenizer_sha256"],
+        "chat_template_sha256": profile.get("chat_template_sha256"),
+        "generation_config_sha256": files.generation_config_sha256,
+    }
+    return {name: sha256 for name, sha256 in found.items() if sha256 is not None}
 
 
 def load_profile(spec: ModelSpec) -> TokenizerProfile:
     """The tokenizer profile alone; touches no weights (except a GGUF file's, which holds its tokenizer)."""
     source = _resolve(spec)
-    tokenizer = load_tokenizer(source, revision=spec.revision)
-    return profile_of(tokenizer, getattr(_config(source, spec), "eos_token_id", None))
+    config = _config(source, spec)  # first: the tokenizer's classes read it too, and would be blamed for it
+    return profile_of(load_tokenizer(source, revision=spec.revision), getattr(config, "eos_token_id", None))
 
 
 def load_model(spec: ModelSpec) -> LoadedModel:
@@ -90,13 +124,13 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     Raises:
         ModelError: anything missing or unreadable, with what was looked for and where.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as hf_logging
 
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     source = _resolve(spec)
+    before = _files(source, spec).state() if isinstance(source, Path) else {}  # the hub's files are never rewritten
     config = _config(source, spec)
     profile = profile_of(load_tokenizer(source, revision=spec.revision), getattr(config, "eos_token_id", None))
     device = choose_device(spec.device)
@@ -112,7 +146,7 @@ def load_model(spec: ModelSpec) -> LoadedModel:
         options["device_map"] = {"": device}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError, ImportError, MemoryError, SafetensorError) as error:
+    except LIBRARY_ERRORS as error:
         raise _unreadable(spec, error) from error
     if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers
         raise ModelError(
@@ -132,13 +166,16 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     if device.type == "cuda":
         fuse_norms(model)
     positions = largest(config.get_text_config(), "max_position_embeddings", default=0)
+    files = _files(source, spec)
+    weights_sha256 = files.weights_sha256
+    _refuse_changed(before or files.state(), files.state(), spec)
     loaded = LoadedModel(
         model=model,
         profile=profile,
         dtype=dtype,
         device=device,
         max_tokens=positions if positions > 0 else None,  # XLNet says -1
-        weights_sha256=_weights_hash(source, spec),
+        weights_sha256=weights_sha256,
         rope_limit=rope_limit(model),
     )
     loaded.info = {
@@ -146,6 +183,7 @@ def load_model(spec: ModelSpec) -> LoadedModel:
         "revision": spec.revision,
         "architecture": type(model).__name__,
         "weights_sha256": loaded.weights_sha256,
+        "config_sha256": files.config_sha256,
         **profile.record(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "quantize": spec.quantize,
@@ -193,7 +231,7 @@ def _config(source: Path | str, spec: ModelSpec) -> Any:
 
     try:
         return AutoConfig.from_pretrained(source, revision=spec.revision, **NO_CODE)
-    except (OSError, ValueError, KeyError) as error:
+    except LIBRARY_ERRORS as error:
         raise _unreadable(spec, error) from error
 
 
@@ -208,7 +246,7 @@ def _unreadable(spec: ModelSpec, error: Exception) -> ModelError:
 
 
 def _refuse_pickle(source: Path | str, spec: ModelSpec) -> None:
-    if spec.allow_pickle or not isinstance(source, Path) or any(source.glob("*.safetensors")):
+    if spec.allow_pickle or not isinstance(source, Path) or _files(source, spec).weights:
         return
     pickled = sorted(file.name for pattern in _PICKLED for file in source.glob(pattern))
     if pickled:
@@ -229,15 +267,16 @@ def _choose_hold(spec: ModelSpec, source: Path | str, device: torch.device, dtyp
         return "packed"
     if spec.hold != "auto":
         return spec.hold
-    size = sum(file.stat().st_size for file in _weight_files(source, spec))
+    size = _files(source, spec).bytes_of_weights()
     # the file may be 2 or 4 bytes a parameter; as loaded it is the dtype's. Half of what is free is left for the work.
     fits = size * (dtype.itemsize / 2) * 2 < free_memory(device)
     return "dequantized" if fits or device.type == "cpu" else "packed"
 
 
-def _weight_files(source: Path | str, spec: ModelSpec) -> list[Path]:
+def _files(source: Path | str, spec: ModelSpec) -> ModelFiles:
+    """The files the model is read from; a model of the hub is downloaded first."""
     if isinstance(source, Path):
-        return _weights_in(source, spec)
+        return model_files(source, name=spec.name, allow_pickle=spec.allow_pickle)
     from huggingface_hub import snapshot_download
 
     wanted = ["*.safetensors", "*.json", *(_PICKLED if spec.allow_pickle else ())]
@@ -245,15 +284,17 @@ def _weight_files(source: Path | str, spec: ModelSpec) -> list[Path]:
         folder = snapshot_download(source, revision=spec.revision, allow_patterns=wanted)
     except (OSError, ValueError) as error:  # no network, no such model, no right to it
         raise _unreadable(spec, error) from error
-    return _weights_in(Path(folder), spec)
+    return model_files(Path(folder), name=spec.name, allow_pickle=spec.allow_pickle)
 
 
-def _weights_in(folder: Path, spec: ModelSpec) -> list[Path]:
-    files = sorted(folder.glob("*.safetensors"))
-    if spec.allow_pickle and not files:
-        files = sorted(file for pattern in _PICKLED for file in folder.glob(pattern))
-    return files
-
-
-def _weights_hash(source: Path | str, spec: ModelSpec) -> str:
-    return sha256_of_weights(_weight_files(source, spec))
+def _refuse_changed(
+    before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]], spec: ModelSpec
+) -> None:
+    changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    if changed:
+        raise ModelError(
+            "the model's files changed while they were read",
+            where=spec.name,
+            found=", ".join(changed[:4]),
+            fix="run the same command again when nothing writes to the model's files",
+        )

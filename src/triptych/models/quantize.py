@@ -50,12 +50,13 @@ def linear_layers(model: Any) -> Iterator[tuple[str, nn.Module]]:
 
 def is_linear(module: Any) -> bool:
     """Whether a module computes W x + b and nothing else, in whatever way its weights are stored."""
-    return _computes_linear(type(module)) or is_quantized_linear(module)
+    kind: Any = type(module)
+    return _computes_linear(kind) or is_quantized_linear(module)
 
 
 @cache
 def _computes_linear(kind: type) -> bool:
-    """Tried on a layer of this class with weights of 4 x 3: some subclasses of `nn.Linear` do more (routers), some don't."""
+    """Tried on weights of 4 x 3: some subclasses of `nn.Linear` compute more (routers), some don't (Falcon's)."""
     from transformers.pytorch_utils import Conv1D
 
     if kind in (nn.Linear, Conv1D) or not issubclass(kind, nn.Linear):
@@ -63,7 +64,7 @@ def _computes_linear(kind: type) -> bool:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         plain, x = nn.Linear(4, 3), torch.randn(2, 4)
         try:
-            return torch.allclose(kind.forward(plain, x), plain(x))
+            return bool(torch.allclose(kind.forward(plain, x), plain(x)))
         except Exception:  # it needs more than a linear layer has
             return False
 
@@ -74,7 +75,7 @@ def is_quantized_linear(module: Any) -> bool:
 
 
 def computes_in_int8(model: Any) -> bool:
-    """Whether products are LLM.int8()'s (Dettmers et al. 2022): which columns keep 16 bits depends on all rows of a pass."""
+    """Whether products are LLM.int8()'s (Dettmers et al. 2022): which columns keep 16 bits depends on all rows."""
     return any(type(module).__name__ == "Linear8bitLt" and is_quantized_linear(module) for module in model.modules())
 
 

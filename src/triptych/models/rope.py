@@ -1,7 +1,7 @@
 """Rotary embeddings whose frequencies depend on how long the whole sequence is.
 
-    longrope (Phi-3, Phi-4-mini)    up to `original_max_position_embeddings` tokens the short factors, beyond it the long
-                                    ones, for all positions of the sequence
+    longrope (Phi-3, Phi-4-mini)    up to `original_max_position_embeddings` tokens the short factors, beyond it the
+                                    long ones, for all positions of the sequence
     dynamic (NTK)                   beyond the model's positions, frequencies that fit the sequence's own length
 
 transformers decides this by the longest position of a forward pass. A row that is longer than the limit is therefore

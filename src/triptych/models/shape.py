@@ -121,7 +121,7 @@ def _measured(model: Any, text: Any) -> ModelShape:
 
 
 def sizes_of(config: Any) -> Sizes:
-    """Sizes that the configuration of a (text) model gives; families name them differently, and some give one a layer."""
+    """Sizes that a (text) model's configuration gives: families name them differently, some give one a layer."""
     hidden = largest(config, "hidden_size", default=1)
     n_heads = largest(config, "num_attention_heads", default=1)
     return Sizes(

@@ -1,7 +1,7 @@
 """A small model of a large one's classes, with random weights: what 16-bit rounding hides shows there in float32.
 
-Layers, widths and vocabulary shrink; what decides how tokens meet each other stays: kinds of layers, grouped heads, head
-size, rotary settings, windows (narrower, so that short rows leave them), soft caps, scalings.
+Layers, widths and vocabulary shrink; what decides how tokens meet each other stays: kinds of layers, grouped heads,
+head size, rotary settings, windows (narrower, so that short rows leave them), soft caps, scalings.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ def targets_of(model: Any, asked: tuple[str, ...] | None) -> Targets:
     linear = [path for path, _ in linear_layers(model)]
     lost = _lost_on_reading(model, linear)
     if lost:
-        logger.warning("%d layers are not adapted (%s, ...): peft would not read their weights back", len(lost), lost[0])
+        logger.warning(
+            "%d layers are not adapted (%s, ...): peft would not read their weights back", len(lost), lost[0]
+        )
     there = [path for path in linear if path not in lost]
     barred = {name for name in map(_leaf, there) if _barred_by_peft(model, name)}
     names = sorted({_leaf(path) for path in there} - barred)
@@ -112,7 +114,9 @@ def _lost_on_reading(model: Any, paths: list[str]) -> list[str]:
     from peft import LoraConfig
 
     try:
-        from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers as convert
+        from peft.utils.transformers_weight_conversion import (
+            convert_peft_adapter_state_dict_for_transformers as convert,
+        )
     except ImportError:
         return []
     names = {path: f"base_model.model.{path}.lora_A.weight" for path in paths}

@@ -12,7 +12,7 @@ from typing import Any
 
 from triptych.errors import ModelError
 from triptych.models.chat import ChatFormat
-from triptych.models.library_errors import NO_CODE, explained
+from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE, explained
 
 __all__ = ["TokenizerProfile", "load_tokenizer", "profile_of"]
 
@@ -50,6 +50,10 @@ class TokenizerProfile:
     def chat(self, turns: Sequence[tuple[str, str]], answer: str) -> tuple[list[int], list[int]]:
         """The same, and the ids of the answer with the token that ends its turn."""
         return self._chat.with_answer(turns, answer)
+
+    def chat_answer_chars(self, turns: Sequence[tuple[str, str]], answer: str) -> int:
+        """Characters of the answer that the template leaves, and so are scored."""
+        return self._chat.answer_chars(turns, answer)
 
     def chat_stop_ids(self) -> tuple[int, ...]:
         """The tokens that end an assistant's turn: the template's own, and EOS."""
@@ -93,7 +97,7 @@ def load_tokenizer(folder: str | Path, *, revision: str | None = None) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(folder, revision=revision, **NO_CODE)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except LIBRARY_ERRORS as error:
         raise explained(
             error,
             "the model has no usable tokenizer",

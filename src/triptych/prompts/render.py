@@ -63,6 +63,9 @@ class Chats(Protocol):
     def chat(self, turns: Sequence[tuple[str, str]], answer: str) -> tuple[list[int], list[int]]:
         """The same, and the ids of the answer with the token that ends its turn."""
 
+    def chat_answer_chars(self, turns: Sequence[tuple[str, str]], answer: str) -> int:
+        """Characters of the answer that the template leaves, and so are scored."""
+
     def chat_stop_ids(self) -> tuple[int, ...]:
         """The tokens that end an assistant's turn, when text is generated."""
 
@@ -75,6 +78,7 @@ class Rendered:
     ids: tuple[int, ...]
     n_prompt: int
     n_chars: int
+    """Characters of the output that are scored: all, but for those that a chat template takes off it."""
     demo_ids: tuple[str, ...] = ()
     n_demos_dropped: int = 0
 
@@ -128,11 +132,15 @@ def render(
             return chats.chat(template.turns(row.instruction, shown), target)
 
     shown, prompt, answer = _fit(row, template, demos, ids_with, max_tokens, "to score", drop)
+    if template.style == "plain":
+        n_chars = len(target)
+    else:
+        n_chars = _chats(template, tokenizer).chat_answer_chars(template.turns(row.instruction, shown), target)
     return Rendered(
         row_id=row.id,
         ids=(*prompt, *answer),
         n_prompt=len(prompt),
-        n_chars=len(target),
+        n_chars=n_chars,
         demo_ids=tuple(demo.id for demo in shown),
         n_demos_dropped=len(demos) - len(shown),
     )

@@ -11,6 +11,7 @@ from triptych.records.schema import (
     ItemScore,
     RunRecord,
     TuneSummary,
+    Versions,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "ItemScore",
     "RunRecord",
     "TuneSummary",
+    "Versions",
 ]

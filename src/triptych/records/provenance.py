@@ -13,9 +13,18 @@ from typing import Any
 
 import triptych
 
-__all__ = ["peak_memory", "provenance"]
+__all__ = ["library_versions", "peak_memory", "provenance"]
 
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors", "gguf", "numpy", "scipy")
+
+
+_COMPUTES = ("torch", "transformers", "peft", "bitsandbytes")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what computes a number, Triptych's own included."""
+    installed = {name: version for name in _COMPUTES if (version := _version(name))}
+    return {"triptych": triptych.__version__, **installed}
 
 
 def provenance() -> dict[str, Any]:

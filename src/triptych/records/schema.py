@@ -27,6 +27,7 @@ __all__ = [
     "SearchRecord",
     "Strategy",
     "TuneSummary",
+    "Versions",
 ]
 
 SCHEMA_VERSION = 1
@@ -45,7 +46,7 @@ class ItemScore:
     n_tokens: int
     """Scored tokens."""
     n_chars: int
-    """Characters (Unicode code points) of the output."""
+    """Characters (Unicode code points) of the output, as far as they are scored."""
     n_prompt_tokens: int = 0
     """Tokens before the first scored one, BOS included."""
     n_demos: int = 0
@@ -74,10 +75,26 @@ class Aggregate(_Record):
     """exp(sum of NLL / sum of tokens)."""
     ppl_geometric: float
     """exp(mean of the rows' NLL per token)."""
-    bits_per_char: float
-    """Sum of NLL in bits / characters of the outputs."""
+    bits_per_char: float | None
+    """Sum of NLL in bits / characters of the outputs; None where the outputs have no character."""
     n_rows: int
     n_tokens: int
+
+
+class Versions(_Record):
+    """Of the libraries and the engine that computed a record; `2.12.0, 2.13.0` where several processes did."""
+
+    triptych: str | None = None
+    engine: str | None = None
+    """Generation of the scoring engine (`likelihood.cache.ENGINE`)."""
+    torch: str | None = None
+    transformers: str | None = None
+    peft: str | None = None
+    bitsandbytes: str | None = None
+
+    def named(self) -> dict[str, str]:
+        """Library -> version, of those that are known."""
+        return {name: str(version) for name, version in self if version is not None}
 
 
 class CellRecord(_Record):
@@ -118,6 +135,10 @@ class CellRecord(_Record):
     """Rows whose scores were known from before; they took no time."""
     rows_with_demos_dropped: int = 0
     demos_dropped: int = 0
+    identity: str | None = None
+    """SHA-256 over all that decides its numbers (`records.identity`); None in runs made before it was kept."""
+    versions: Versions | None = None
+    """Of what computed it; None in runs made before they were kept."""
 
 
 class Averaged(_Record):
@@ -141,7 +162,8 @@ class FewShotSummary(_Record):
     ppl_mean: Averaged
     ppl_corpus: Averaged
     ppl_geometric: Averaged
-    bits_per_char: Averaged
+    bits_per_char: Averaged | None
+    """None where the outputs have no character."""
 
 
 class CurvePoint(_Record):
@@ -224,6 +246,10 @@ class TuneSummary(_Record):
     k: int = 0
     """Demonstrations in the training prompts."""
     seed: int | None = None
+    identity: str | None = None
+    """SHA-256 over all that decides its numbers (`records.identity`); None in runs made before it was kept."""
+    versions: Versions | None = None
+    """Of what computed it; None in runs made before they were kept."""
 
 
 class Candidate(_Record):
@@ -247,6 +273,8 @@ class SearchRecord(_Record):
     rows_scored: int
     n_dev: int
     seconds: float
+    versions: Versions | None = None
+    """As in `CellRecord`."""
 
 
 class GenerationRecord(_Record):
@@ -270,6 +298,8 @@ class GenerationRecord(_Record):
     """Row id -> its own chrF++: what paired statistics are made from."""
     settings: dict[str, Any]
     seconds: float
+    versions: Versions | None = None
+    """As in `CellRecord`."""
 
 
 class RunRecord(_Record):

@@ -31,6 +31,7 @@ from triptych.report.tables import Table, curve_table, study_tables
 from triptych.report.texts import LEFT_OUT, RowTexts, kept_note, read_texts
 from triptych.report.training_tables import training_tables
 from triptych.report.trainings import trainings_of
+from triptych.report.versions import mixed_versions
 from triptych.report.written import with_text_comparisons, written_said, written_tables
 
 __all__ = ["build_report", "write_curve", "write_tables"]
@@ -73,7 +74,13 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
     if record.curve:
         write_curve(run_dir / "curve.csv", record.curve)
     # the runner may have kept the same warnings already: each is said once
-    found = [*record.warnings, *_selected_on_test(record), *row_warnings(record.cells, items), *parts.notes]
+    found = [
+        *mixed_versions(record),
+        *record.warnings,
+        *_selected_on_test(record),
+        *row_warnings(record.cells, items),
+        *parts.notes,
+    ]
     warnings = list(dict.fromkeys(found))
     more = [*evidence.values(), *parts.tables.values()]
     said = Texts(written_said(record), side_by_side, samples_note(side_by_side, record), written.note)

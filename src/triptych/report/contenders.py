@@ -85,6 +85,10 @@ class Setting:
         """Mean and spread over what `repeated` names; a training with several draws enters with their mean."""
         return self.over_trainings(average) if self.repeated == "trainings" else averaged(_values(self.cells, average))
 
+    def bits_per_char(self) -> Averaged | None:
+        """`over("bits_per_char")`; None where the outputs have no character."""
+        return None if any(cell.aggregate.bits_per_char is None for cell in self.cells) else self.over("bits_per_char")
+
     def over_trainings(self, average: str = "ppl_mean") -> Averaged:
         """Mean and standard deviation (n-1) over training seeds."""
         seeds = self.train_seeds or (None,)

@@ -167,19 +167,22 @@ def _levels(runs: Sequence[Run]) -> Table:
     rows: list[tuple[Value, ...]] = []
     for run in runs:
         for strategy, setting in best_of_each(run.record.cells).items():
-            bits = _bits(setting, run)
-            mean = float(np.mean(list(bits.values())))
-            rows.append(
-                (run.name, STRATEGY_NAMES[strategy], setting.label, mean, Interval(*interval(list(bits.values()))))
-            )
+            bits = list(_bits(setting, run).values())
+            level = (float(np.mean(bits)), Interval(*interval(bits))) if bits else (None, None)
+            rows.append((run.name, STRATEGY_NAMES[strategy], setting.label, *level))
     columns = ("run", "strategy", "best setting", "bits_per_char", "95 % interval")
     return Table("Bits per character", columns, tuple(rows), "Lower is better; chosen by ppl_mean within each run.")
 
 
 def _bits(setting: Setting, run: Run) -> dict[str, float]:
-    """Row id -> bits over the mean number of characters of a row: their mean is the run's bits per character."""
+    """Row id -> bits over the mean number of characters of a row: their mean is the run's bits per character.
+
+    Empty where the outputs have no character.
+    """
     rows = items_of(setting, run.items)
-    characters = max(1, sum(item.n_chars for item in rows)) / len(rows)
+    characters = sum(item.n_chars for item in rows) / len(rows)
+    if not characters:
+        return {}
     return _over_seeds(rows, lambda item: item.nll_nats / math.log(2) / characters)
 
 
@@ -203,6 +206,8 @@ def _differences(title: str, runs: Sequence[Run], *, by_token: bool) -> Table:
             if strategy in best[run.name] and strategy in best[runs[0].name]:
                 ours = measure(best[run.name][strategy], run)
                 theirs = measure(best[runs[0].name][strategy], runs[0])
+                if not ours or not theirs:
+                    continue
                 differences = np.array([ours[row] - theirs[row] for row in sorted(ours)])
                 value = Estimate(float(differences.mean()), *interval(differences, draws=DRAWS, seed=SEED))
                 found.append((run, strategy, value, sign_flip(differences, DRAWS, SEED)[0]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from triptych.records import Averaged, CellRecord, FewShotSummary
 
-__all__ = ["averaged", "selection", "summarise_few_shot"]
+__all__ = ["averaged", "averaged_where_known", "selection", "summarise_few_shot"]
 
 DRAWN = ("random", "same")
 """Ways of choosing demonstrations that draw by a seed. The others rank, and have one answer."""
@@ -42,7 +42,7 @@ def _summary(group: list[CellRecord]) -> FewShotSummary:
         raise ValueError(f"a few-shot cell with demonstrations drawn needs a seed and a draw: {unknown[0]!r}")
     ordered = sorted(group, key=lambda cell: (cell.seed or 0, cell.cell))
     averages: dict[str, Any] = {
-        name: averaged([getattr(cell.aggregate, name) for cell in ordered])
+        name: averaged_where_known([getattr(cell.aggregate, name) for cell in ordered])
         for name in ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
     }
     return FewShotSummary(
@@ -55,6 +55,12 @@ def _summary(group: list[CellRecord]) -> FewShotSummary:
         cells=tuple(cell.cell for cell in ordered),
         **averages,
     )
+
+
+def averaged_where_known(values: Sequence[float | None]) -> Averaged | None:
+    """The same of an average that a cell may lack (`bits_per_char`); None where any does."""
+    known = [value for value in values if value is not None]
+    return averaged(known) if len(known) == len(values) else None
 
 
 def averaged(values: Sequence[float]) -> Averaged:

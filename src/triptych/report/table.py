@@ -24,6 +24,6 @@ class Table:
     note: str = ""
 
 
-def averages(aggregate: Aggregate) -> tuple[float, ...]:
-    """The four averages, in the order of `AVERAGES`."""
+def averages(aggregate: Aggregate) -> tuple[float | None, ...]:
+    """The four averages, in the order of `AVERAGES`; `bits_per_char` may be none."""
     return tuple(getattr(aggregate, average) for average in AVERAGES)

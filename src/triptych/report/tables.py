@@ -14,7 +14,7 @@ from triptych.records import (
 )
 from triptych.report.cell_tables import cells_table, few_shot_table, std_note, zero_shot_table
 from triptych.report.contenders import STRATEGY_NAMES, Setting, best_of_each, names, settings
-from triptych.report.numbers import Estimate, Interval, Probability, number, spread
+from triptych.report.numbers import NONE, Estimate, Interval, Probability, number, spread
 from triptych.report.statistics import a_is_better, told_apart
 from triptych.report.table import AVERAGES, Table, Value, averages
 from triptych.report.trainings import what_training_did
@@ -88,11 +88,10 @@ def _what(setting: Setting, record: RunRecord) -> str:
     return ", ".join(parts)
 
 
-def _means(setting: Setting) -> tuple[Averaged | float, Averaged | float]:
-    ppl, bits = (
-        over if over.n > 1 else over.mean for over in (setting.over(name) for name in ("ppl_mean", "bits_per_char"))
+def _means(setting: Setting) -> tuple[Averaged | float | None, ...]:
+    return tuple(
+        over if over is None or over.n > 1 else over.mean for over in (setting.over(), setting.bits_per_char())
     )
-    return ppl, bits
 
 
 def _best_row(best: Iterable[Setting], every: Sequence[Setting]) -> tuple[Value, ...]:
@@ -101,7 +100,9 @@ def _best_row(best: Iterable[Setting], every: Sequence[Setting]) -> tuple[Value,
     return ("best of each", " / ".join(short[s.label] for s in found), *columns, None)
 
 
-def _text(value: Averaged | float) -> str:
+def _text(value: Averaged | float | None) -> str:
+    if value is None:
+        return NONE
     return spread(value) if isinstance(value, Averaged) else number(value)
 
 

@@ -15,6 +15,7 @@ from triptych.report.rendering import numeric_columns, write_value
 from triptych.report.seeds import selection
 from triptych.report.statistics import told_apart
 from triptych.report.tables import Table, Value
+from triptych.report.versions import mixed_versions
 from triptych.report.written import cell_names, generations_table, plain_name
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ __all__ = ["print_table", "print_tables"]
 
 def print_tables(record: RunRecord, console: Console) -> None:
     """The study's table, the paired differences, the scores of texts where any were written, and every cell."""
+    for warning in mixed_versions(record):
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     short = {label: plain_name(name) for label, name in names(settings(record.cells)).items()}
     tables = [_study(record, short)]
     if record.comparisons:
@@ -76,8 +79,9 @@ def _study(record: RunRecord, short: dict[str, str]) -> Table:
 
 
 def _means(setting: Setting) -> tuple[Value, ...]:
-    found = [setting.over(name) for name in ("ppl_mean", "bits_per_char")]
-    return tuple(over if over.n > 1 else over.mean for over in found)
+    return tuple(
+        over if over is None or over.n > 1 else over.mean for over in (setting.over(), setting.bits_per_char())
+    )
 
 
 def _differences(comparisons: Sequence[Comparison], short: dict[str, str]) -> Table:

@@ -3,7 +3,8 @@
     checkpoints/step-000120/
         adapter.safetensors      float32 A and B, and DoRA's magnitudes
         optimizer.safetensors    AdamW's two moments for each, and the random generators' states
-        state.json               step, sums since the last curve point, seconds, SHA-256 of the two files above
+        state.json               step, sums since the last curve point, seconds, SHA-256 of the two files above, what
+                                 the training is made from, versions of the libraries that worked on it
 
 The folder is made under another name, flushed and renamed. A checkpoint whose hashes don't hold is passed over for the
 one before it.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,10 @@ from safetensors.torch import load_file, save
 
 from triptych.errors import DataError
 from triptych.models import Adapter
+from triptych.records.identity import MadeFrom, require_same
 from triptych.records.store import disk_errors, read_json, write_bytes, write_json
 
-__all__ = ["TrainState", "latest_checkpoint", "restore", "save_checkpoint"]
+__all__ = ["TrainState", "latest_checkpoint", "restore", "save_checkpoint", "versions_of"]
 
 logger = logging.getLogger(__name__)
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -48,9 +51,19 @@ class TrainState:
 
 
 def save_checkpoint(
-    folder: Path, state: TrainState, adapter: Adapter, optimizer: torch.optim.Optimizer, *, keep: int
+    folder: Path,
+    state: TrainState,
+    adapter: Adapter,
+    optimizer: torch.optim.Optimizer,
+    *,
+    keep: int,
+    made_from: MadeFrom | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a checkpoint and keep the newest `keep` up to it: later ones are torn, or of a course that was given up."""
+    """Write a checkpoint and keep the newest `keep` up to it: later ones are torn, or of a course that was given up.
+
+    `made_from`: what decides the training. `versions`: of the libraries that worked on it so far.
+    """
     final = folder / f"step-{state.step:06d}"
     work = folder / f".{final.name}.tmp"
     shutil.rmtree(work, ignore_errors=True)
@@ -71,7 +84,9 @@ def save_checkpoint(
             for name, content in files.items():
                 write_bytes(work / name, content)
             hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-            write_json(work / "state.json", {"state": asdict(state), "sha256": hashes})
+            made = made_from.record() if made_from else {}
+            record = {"state": asdict(state), "sha256": hashes, **made, "versions": dict(versions or {})}
+            write_json(work / "state.json", record)
             if final.exists():
                 shutil.rmtree(final)
             work.rename(final)
@@ -83,15 +98,37 @@ def save_checkpoint(
         shutil.rmtree(old)
 
 
-def latest_checkpoint(folder: Path) -> tuple[Path, TrainState] | None:
-    """The newest checkpoint that is whole; broken ones are named and passed over."""
+def latest_checkpoint(folder: Path, made_from: MadeFrom | None = None) -> tuple[Path, TrainState] | None:
+    """The newest checkpoint that is whole; broken ones are named and passed over.
+
+    Raises:
+        RunChangedError: it is of a training that was made from something else than `made_from`.
+    """
     for path in _checkpoints(folder):
         try:
-            return path, _verify(path)
+            state = _verify(path)
+            if made_from is not None:
+                _require_same(path, made_from)
+            return path, state
         except (DataError, OSError, KeyError, TypeError) as error:
             why = error.what if isinstance(error, DataError) else error
             logger.warning("checkpoint %s is not whole (%s): going on from the one before", path, why)
     return None
+
+
+def versions_of(path: Path) -> dict[str, str]:
+    """Of the libraries that worked on a training up to this checkpoint; empty where they were not kept."""
+    return {name: str(version) for name, version in read_json(path / "state.json").get("versions", {}).items()}
+
+
+def _require_same(path: Path, made_from: MadeFrom) -> None:
+    require_same(
+        read_json(path / "state.json"),
+        made_from,
+        where=str(path / "state.json"),
+        what="this checkpoint",
+        fix=f"to train anew, delete {path.parent}; or give another folder with --out",
+    )
 
 
 def restore(path: Path, adapter: Adapter, optimizer: torch.optim.Optimizer) -> None:

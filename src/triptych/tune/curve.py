@@ -12,6 +12,7 @@ from triptych.likelihood.score import Scorer, to_items
 from triptych.progress import Advance
 from triptych.prompts import Rendered
 from triptych.records import CurvePoint
+from triptych.records.identity import MadeFrom, require_same
 from triptych.records.store import read_json, write_json
 from triptych.tune.checkpoint import TrainState
 
@@ -24,6 +25,7 @@ __all__ = [
     "point_key",
     "read_curve",
     "read_rows",
+    "require_same_curve",
     "write_curve",
 ]
 
@@ -103,8 +105,30 @@ def _torn(path: Path) -> DataError:
     return DataError("the curve's record is torn", where=str(path), fix="delete it: it is made again")
 
 
-def write_curve(path: Path, curve: Sequence[CurvePoint], rows: Mapping[str, Sequence[float]]) -> None:
+def require_same_curve(path: Path, made_from: MadeFrom) -> None:
+    """See that the points written so far are of this training.
+
+    Raises:
+        RunChangedError: they are of one that was made from something else.
+    """
+    if path.exists():
+        require_same(
+            read_json(path),
+            made_from,
+            where=str(path),
+            what="this learning curve",
+            fix=f"to train anew, delete {path.parent}; or give another folder with --out",
+        )
+
+
+def write_curve(
+    path: Path,
+    curve: Sequence[CurvePoint],
+    rows: Mapping[str, Sequence[float]],
+    made_from: MadeFrom | None = None,
+) -> None:
     """Write all points so far and their rows' perplexities, in one file so that a kill can't part them."""
     # intervals are the report's: they are made from the rows when results are written
     points = [point.model_dump(mode="json", exclude={"ci_low", "ci_high"}) for point in curve]
-    write_json(path, {"points": points, "rows": {name: list(values) for name, values in rows.items()}})
+    made = made_from.record() if made_from else {}
+    write_json(path, {"points": points, "rows": {name: list(values) for name, values in rows.items()}, **made})

@@ -21,14 +21,16 @@ from typing import Any
 import torch
 
 from triptych.errors import DataError, Interrupted
+from triptych.likelihood.cache import versions
 from triptych.likelihood.score import Scorer, check_rows
 from triptych.models import LoadedModel, attach_adapter
 from triptych.models.adapters import set_dropout
 from triptych.models.device import give_back
 from triptych.progress import Silent, Watcher
 from triptych.prompts import Rendered
+from triptych.records.identity import MadeFrom, joined_versions, version_changes
 from triptych.tune.batches import rows_of_step
-from triptych.tune.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
+from triptych.tune.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint, versions_of
 from triptych.tune.choose import Chosen, choose
 from triptych.tune.config import TuneConfig, learning_rate
 from triptych.tune.diverged import diverged_step
@@ -55,6 +57,7 @@ def tune(
     *,
     prompt: str,
     facts: dict[str, Any] | None = None,
+    made_from: MadeFrom | None = None,
     scorer: Scorer | None = None,
     watcher: Watcher | None = None,
     on_curve: OnCurve | None = None,
@@ -69,6 +72,7 @@ def tune(
         folder: gets `checkpoints/`, `best/`, `curve.json`, `log.jsonl` and, at the end, `adapter/` (PEFT's format).
         prompt: name of the prompt the rows were rendered with.
         facts: stored beside the adapter (hashes of base and prompt).
+        made_from: what decides the training; stored with all that it leaves, and compared when it goes on.
         scorer: the scorer of the final table, so that curve and table can't differ.
         watcher: told of progress.
         on_curve: called with the whole curve after every point, on the first rank.
@@ -78,6 +82,7 @@ def tune(
     Raises:
         DataError: no rows, one without a scored token, or a split to select by that has none.
         ModelError: a row is longer than the model's positions, or holds a token the model doesn't know.
+        RunChangedError: the folder holds a training that was made from something else.
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
         Interrupted: stop was asked; everything is saved.
     """
@@ -93,7 +98,7 @@ def tune(
         )
     world = world or World()
     watcher = (watcher or Silent()) if world.is_first else Silent()
-    training = _Training(loaded, rows, config, folder, scorer or Scorer(loaded), watcher, on_curve, world)
+    training = _Training(loaded, rows, config, folder, scorer or Scorer(loaded), watcher, on_curve, world, made_from)
     training.begin()
     with stop_requested() as asked:
         training.run(asked)
@@ -111,13 +116,15 @@ class _Training:
         watcher: Watcher,
         on_curve: OnCurve | None,
         world: World,
+        made_from: MadeFrom | None,
     ) -> None:
         self.loaded, self.rows, self.config, self.folder = loaded, rows, config, folder
         self.scorer, self.watcher, self.on_curve, self.world = scorer, watcher, on_curve, world
         self.total = config.total_steps(len(rows.train))
         self.eval_steps = set(config.eval_steps(self.total))
         self.state = TrainState()
-        self.points = Points(rows, config, folder, self.scorer, watcher, on_curve)
+        self.made_from, self.versions = made_from, versions()
+        self.points = Points(rows, config, folder, self.scorer, watcher, on_curve, made_from)
         self.stopped_early = False
 
     def begin(self) -> None:
@@ -130,13 +137,23 @@ class _Training:
         )
         if self.chosen.said:
             self.watcher.say(self.chosen.said)
-        if found := self.world.on_first(lambda: latest_checkpoint(self.folder / "checkpoints")):
+        if found := self.world.on_first(lambda: latest_checkpoint(self.folder / "checkpoints", self.made_from)):
             path, self.state = found
             restore(path, self.adapter, self.optimizer)
             self.watcher.say(f"training goes on from step {self.state.step} of {self.total}")
+            self._take_up_versions(versions_of(path))
         if self.world.is_first:
             self.points.read(up_to=self.state.step)
             trim_log(self.folder / "log.jsonl", up_to=self.state.step)
+
+    def _take_up_versions(self, before: dict[str, str]) -> None:
+        """Those of the processes before, beside this one's; other ones are said."""
+        if self.state.step == self.total:  # nothing is left to compute
+            self.versions = before or self.versions
+            return
+        if changed := version_changes(before, self.versions):
+            self.watcher.say(f"warning: this training was begun with other versions: {', '.join(changed)}")
+        self.versions = joined_versions([before, self.versions])
 
     def run(self, asked: Callable[[], bool]) -> None:
         """To the last step."""
@@ -227,15 +244,28 @@ class _Training:
         return self.points.evaluate(self.state, lr=lr, total=self.total, keep_best=self._keep_best)
 
     def _keep_best(self) -> None:
-        save_checkpoint(self.folder / "best", self.state, self.adapter, self.optimizer, keep=1)
+        self._write_checkpoint("best", keep=1)
 
     def _save(self) -> None:
-        save_checkpoint(self.folder / "checkpoints", self.state, self.adapter, self.optimizer, keep=self.config.keep)
+        self._write_checkpoint("checkpoints", keep=self.config.keep)
+
+    def _write_checkpoint(self, name: str, *, keep: int) -> None:
+        save_checkpoint(
+            self.folder / name,
+            self.state,
+            self.adapter,
+            self.optimizer,
+            keep=keep,
+            made_from=self.made_from,
+            versions=self.versions,
+        )
 
     def finish(self, prompt: str, facts: dict[str, Any]) -> TuneResult:
         """Choose the adapter, write it, and say what was done."""
         curve = tuple(self.world.agreed(self.points.curve))
-        selected = choose_weights(self.folder, curve, self.state, self.config, self.adapter, self.optimizer)
+        selected = choose_weights(
+            self.folder, curve, self.state, self.config, self.adapter, self.optimizer, self.made_from
+        )
         summary = self.world.on_first(
             lambda: write_outcome(
                 self.folder,
@@ -247,6 +277,8 @@ class _Training:
                 stopped_early=self.stopped_early,
                 prompt=prompt,
                 facts=facts,
+                made_from=self.made_from,
+                versions=self.versions,
                 chosen={**self.chosen.facts, "ranks": self.world.size},
             )
         )

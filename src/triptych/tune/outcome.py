@@ -11,7 +11,8 @@ import torch
 
 from triptych.errors import DataError
 from triptych.models import Adapter, save_adapter
-from triptych.records import CurvePoint, TuneSummary
+from triptych.records import CurvePoint, TuneSummary, Versions
+from triptych.records.identity import MadeFrom, require_same
 from triptych.records.store import read_json, write_json
 from triptych.tune.checkpoint import TrainState, latest_checkpoint, restore
 from triptych.tune.config import TuneConfig
@@ -37,16 +38,18 @@ def choose_weights(
     config: TuneConfig,
     adapter: Adapter,
     optimizer: torch.optim.Optimizer,
+    made_from: MadeFrom | None = None,
 ) -> int:
     """Give the adapter the weights of the selected point; returns its step.
 
     Raises:
         DataError: the best point's checkpoint is gone.
+        RunChangedError: it is of a training that was made from something else.
     """
     if config.select == "last":
         return state.step
     selected = best_step(curve, config.select)
-    found = latest_checkpoint(folder / "best")
+    found = latest_checkpoint(folder / "best", made_from)
     if found is None or found[1].step != selected:
         raise DataError(
             "the best checkpoint is missing",
@@ -69,6 +72,8 @@ def write_outcome(
     stopped_early: bool,
     prompt: str,
     facts: dict[str, Any],
+    made_from: MadeFrom | None,
+    versions: dict[str, str],
     chosen: dict[str, Any],
 ) -> TuneSummary:
     """Write `adapter/`, `dropped.json` and, last, `summary.json`."""
@@ -92,12 +97,30 @@ def write_outcome(
         seconds=state.seconds,
         settings=config.model_dump(mode="json"),
         chosen=chosen,
+        identity=made_from.sha256 if made_from else None,
+        versions=Versions(**versions),
     )
-    write_json(folder / "summary.json", summary)
+    made = made_from.record() if made_from else {}
+    write_json(folder / "summary.json", {**summary.model_dump(mode="json"), **made})
     return summary
 
 
-def read_summary(folder: Path) -> TuneSummary | None:
-    """What a finished training left, or None."""
+def read_summary(folder: Path, made_from: MadeFrom | None = None) -> TuneSummary | None:
+    """What a finished training left, or None.
+
+    Raises:
+        RunChangedError: it was made from something else than `made_from`.
+    """
     path = folder / "summary.json"
-    return TuneSummary.model_validate(read_json(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    value = read_json(path)
+    if made_from is not None:
+        require_same(
+            value,
+            made_from,
+            where=str(path),
+            what="this training",
+            fix=f"to train anew, delete {folder}; or give another folder with --out",
+        )
+    return TuneSummary.model_validate({key: value[key] for key in value if key != "made_from"})

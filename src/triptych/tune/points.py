@@ -10,6 +10,7 @@ from triptych.likelihood.score import Scorer
 from triptych.progress import Watcher
 from triptych.prompts import Rendered
 from triptych.records import CurvePoint
+from triptych.records.identity import MadeFrom
 from triptych.tune.checkpoint import TrainState
 from triptych.tune.config import TuneConfig
 from triptych.tune.curve import (
@@ -21,6 +22,7 @@ from triptych.tune.curve import (
     point_key,
     read_curve,
     read_rows,
+    require_same_curve,
     write_curve,
 )
 from triptych.tune.diverged import diverged_point
@@ -43,15 +45,22 @@ class Points:
         scorer: Scorer,
         watcher: Watcher,
         on_curve: OnCurve | None,
+        made_from: MadeFrom | None = None,
     ) -> None:
-        self.rows, self.config, self.folder = rows, config, folder
+        self.rows, self.config, self.folder, self.made_from = rows, config, folder, made_from
         self.scorer, self.watcher, self.on_curve = scorer, watcher, on_curve
         self.path = folder / "curve.json"
         self.curve: list[CurvePoint] = []
         self.curve_rows: Rows = {}
 
     def read(self, *, up_to: int) -> None:
-        """Take up what is written, as far as the checkpoint's step."""
+        """Take up what is written, as far as the checkpoint's step.
+
+        Raises:
+            RunChangedError: it is of a training that was made from something else.
+        """
+        if self.made_from is not None:
+            require_same_curve(self.path, self.made_from)
         self.curve = read_curve(self.path, up_to=up_to)
         self.curve_rows = read_rows(self.path, self.curve)
 
@@ -79,7 +88,7 @@ class Points:
                 keep_best()  # before the curve says so: a kill in between evaluates again, and saves again
             self.curve.append(point)
             self.curve_rows[point_key(point)] = ppl
-            write_curve(self.path, self.curve, self.curve_rows)
+            write_curve(self.path, self.curve, self.curve_rows, self.made_from)
             if self.on_curve is not None:
                 self.on_curve(self.curve)
         return not out_of_patience(self.curve, self.config.patience)

@@ -1,0 +1,65 @@
+"""An adapter's files, and whether they are what was saved: `triptych.json` beside them holds their hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import ModelError
+from triptych.models.cache import sha256_of_large_file
+from triptych.records.store import read_json, write_json
+
+__all__ = ["RECORD", "check_adapter_files", "read_adapter_record", "write_adapter_record"]
+
+RECORD = "triptych.json"
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def write_adapter_record(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the facts an adapter was made with, and the hashes of its files; last, when the files are whole."""
+    files = {name: sha256_of_large_file(folder / name) for name in (_CONFIG, _WEIGHTS)}
+    write_json(folder / RECORD, {**facts, "files": files})
+
+
+def read_adapter_record(folder: Path) -> dict[str, Any]:
+    """The facts an adapter was saved with; none for an adapter that Triptych did not make."""
+    if not (folder / RECORD).is_file():
+        return {}
+    facts = read_json(folder / RECORD)
+    if not isinstance(facts, dict):
+        raise ModelError("the adapter's record holds no JSON object", where=str(folder / RECORD))
+    return facts
+
+
+def check_adapter_files(folder: Path, *, fix: str | None = None) -> dict[str, Any]:
+    """See that a folder holds an adapter whose files are those that were saved. Returns its record.
+
+    Args:
+        folder: the adapter's.
+        fix: how to get the adapter back where its files are not what was saved.
+
+    Raises:
+        ModelError: a file is missing, or was changed after it was saved.
+    """
+    if not all((folder / name).is_file() for name in (_CONFIG, _WEIGHTS)):
+        raise ModelError(
+            "this folder holds no adapter",
+            where=str(folder),
+            found=", ".join(sorted(p.name for p in folder.iterdir())[:8]) if folder.is_dir() else "no such folder",
+            expected=f"{_CONFIG} and {_WEIGHTS} (PEFT's format)",
+            fix=fix,
+        )
+    record = read_adapter_record(folder)
+    for name, saved in record.get("files", {}).items():
+        sha256 = sha256_of_large_file(folder / name)
+        if sha256 != saved:
+            size = (folder / name).stat().st_size
+            raise ModelError(
+                "the adapter was changed after it was saved",
+                where=str(folder / name),
+                found=f"SHA-256 {sha256[:12]}…, {size:,} bytes",
+                expected=f"SHA-256 {saved[:12]}…, as {RECORD} beside it says",
+                fix=fix or f"copy the adapter again; for an adapter that was changed on purpose, delete its {RECORD}",
+            )
+    return record
