@@ -25,14 +25,13 @@ from triptych.likelihood.attention import Unsupported
 from triptych.likelihood.head import head_of
 from triptych.likelihood.passes import own_states, pass_nll, prefix_kv
 from triptych.models import LoadedModel
-from triptych.models.quantize import computes_in_int8
+from triptych.models.quantize import computes_in_int8, routed_experts
 from triptych.models.shape import largest
 from triptych.models.small_copy import small_copy
 from triptych.prompts import Rendered
 
 __all__ = [
     "can_be_packed",
-    "has_routed_experts",
     "own_nll",
     "probe_rows",
     "require_close",
@@ -96,11 +95,6 @@ def why_not(
     return None
 
 
-def has_routed_experts(model: Any) -> bool:
-    """Whether it has routed experts: how many tokens meet in one of their products depends on all rows' text."""
-    return any(parameter.ndim == 3 and "expert" in name for name, parameter in model.named_parameters())
-
-
 def probe_rows(
     loaded: LoadedModel,
     prompts: tuple[int, int] = (2, 2),
@@ -159,7 +153,7 @@ def require_independent(loaded: LoadedModel, moved: float, theirs: Tensor) -> No
     Raises:
         Unsupported: they move.
     """
-    bound = _allowed(loaded, theirs) if has_routed_experts(loaded.model) else 0.0
+    bound = _allowed(loaded, theirs) if routed_experts(loaded.model) else 0.0
     if not moved <= bound:
         raise Unsupported(f"a row's likelihood moves by {moved:.3g} nats a token with the text of the row beside it")
 

@@ -134,14 +134,9 @@ def place_tensors(wrapped: Any, tensors: dict[str, Tensor], folder: Path) -> Non
         for name, tensor in tensors.items():
             places[name].data.copy_(tensor)
     for layer in lora_layers(wrapped):
-        if (
-            type(layer).__name__ != "ParamWrapper"
-            and not wraps_plain_linear(layer)
-            and not hasattr(layer, "lora_embedding_A")
-        ):
-            raise _refused(
-                folder, type(layer.base_layer).__name__, "this adapter adapts a module that is no linear layer"
-            )
+        if not wraps_plain_linear(layer) and type(layer).__name__ not in ("ParamWrapper", "Embedding"):
+            kind = type(layer.base_layer).__name__
+            raise _refused(folder, kind, "this adapter adapts a module that is no linear layer")
 
 
 def _refused(folder: Path, found: str, why: str, fix: str | None = None) -> ModelError:

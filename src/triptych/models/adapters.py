@@ -9,6 +9,7 @@ How that is computed is in `lora.py`.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from triptych.models.adapter_files import RECORD, check_adapter_files, write_ada
 from triptych.models.load import LoadedModel
 from triptych.models.lora import NAME, compute_in_input_dtype, forget_layers, lora_layers, remember_layers
 from triptych.models.quantize import linear_layers
+from triptych.models.remarks import on_training
 from triptych.models.targets import targets_of
 
 __all__ = [
@@ -39,6 +41,8 @@ __all__ = [
     "set_dropout",
     "switched",
 ]
+
+logger = logging.getLogger(__name__)
 
 _BROUGHT = (".lora_", "trainable_tokens_", ".token_adapter.", ".modules_to_save.")
 
@@ -113,6 +117,8 @@ def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) ->
         use_dora=settings.use_dora,
         fan_in_fan_out=any(isinstance(layer, Conv1D) for _, layer in linear_layers(loaded.model)),
     )
+    for remark in on_training(loaded.model):
+        logger.warning("%s", remark)
     with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
         torch.manual_seed(seed)
         wrapped = get_peft_model(loaded.model, config)

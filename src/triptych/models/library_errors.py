@@ -93,6 +93,11 @@ _CATALOGUE = (
         "pip install tiktoken",
     ),
     _Known(
+        r"(?i)quantized model requires|requires (the )?`?(optimum|gptqmodel|autoawq|auto-gptq|compressed.tensors)",
+        "its files are quantized by a library that isn't installed",
+        "install the library that `found` names, or give the model before it was quantized",
+    ),
+    _Known(
         r"(?i)already quantized|quantized with \w+ but you are passing",
         "its files are quantized already",
         "give `quantize: none`, or the model before it was quantized",

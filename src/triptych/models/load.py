@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,20 @@ from triptych.models.quantize import (
     Hold,
     Quantize,
     dequantized_once,
+    is_quantized_linear,
     keep_differentiable,
+    linear_layers,
     quantization_config,
+    stored_quantization,
 )
+from triptych.models.remarks import on_loading
 from triptych.models.rope import rope_limit
 from triptych.models.shape import largest
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 
 __all__ = ["LoadedModel", "ModelSpec", "identify", "load_model", "load_profile"]
+
+logger = logging.getLogger(__name__)
 
 _PICKLED = ("pytorch_model*.bin",)
 
@@ -137,13 +144,15 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     dtype_name, dtype_why = choose_dtype(spec.dtype, device)
     dtype = DTYPES[dtype_name]
     threads, threads_why = choose_threads(spec.threads, dtype) if device.type == "cpu" else (0, "on a GPU")
-    hold = _choose_hold(spec, source, device, dtype)
+    stored = stored_quantization(config)
+    hold = _choose_hold(spec, source, device, dtype) if stored is None else "packed"
     _refuse_pickle(source, spec)
     options: dict[str, Any] = {"dtype": dtype, "revision": spec.revision, **NO_CODE}
     options["use_safetensors"] = None if spec.allow_pickle else True
     if hold == "packed":
-        options["quantization_config"] = quantization_config(spec.quantize, dtype=dtype, double_quant=spec.double_quant)
         options["device_map"] = {"": device}
+    if hold == "packed" and stored is None:
+        options["quantization_config"] = quantization_config(spec.quantize, dtype=dtype, double_quant=spec.double_quant)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **options)
     except LIBRARY_ERRORS as error:
@@ -155,9 +164,14 @@ def load_model(spec: ModelSpec) -> LoadedModel:
             found=f"{len(missing)} missing, {missing[0]} the first",
             fix="download or save the model again; all *.safetensors files are needed",
         )
+    remarks = on_loading(model, sorted(report["unexpected_keys"]), spec.quantize, stored)
+    for remark in remarks:
+        logger.warning("%s", remark)
     model.requires_grad_(False)
     if hold == "packed":
         keep_differentiable(model)
+        if stored is None:
+            _require_quantized(model, spec)
     if hold == "dequantized":
         # quantized where it will be used: 7 billion weights take seconds on a GPU and minutes on a CPU
         model = model.to(device)
@@ -186,16 +200,29 @@ def load_model(spec: ModelSpec) -> LoadedModel:
         "config_sha256": files.config_sha256,
         **profile.record(),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "quantize": spec.quantize,
-        "double_quant": spec.double_quant if spec.quantize == "nf4" else None,
+        "quantize": stored or spec.quantize,
+        "double_quant": spec.double_quant if spec.quantize == "nf4" and stored is None else None,
         "weights_held": hold,
         "dtype": dtype_name,
         "dtype_reason": dtype_why,
         "device": str(device),
         "threads": threads,
         "threads_reason": threads_why,
+        "remarks": remarks,
     }
     return loaded
+
+
+def _require_quantized(model: Any, spec: ModelSpec) -> None:
+    """Refuse a model that would be called quantized and isn't: transformers passes over linear layers' subclasses."""
+    linear = [module for _, module in linear_layers(model)]
+    if linear and not any(is_quantized_linear(module) for module in linear):
+        raise ModelError(
+            "transformers quantizes no layer of this architecture in packed form",
+            where=spec.name,
+            found=f"{len(linear)} linear layers, {type(linear[0]).__name__} the first",
+            fix="set model.hold to dequantized, or quantize to none",
+        )
 
 
 def _resolve(spec: ModelSpec) -> Path | str:

@@ -27,6 +27,8 @@ __all__ = [
     "keep_differentiable",
     "linear_layers",
     "quantization_config",
+    "routed_experts",
+    "stored_quantization",
 ]
 
 Hold = Literal["auto", "dequantized", "packed"]
@@ -72,6 +74,28 @@ def _computes_linear(kind: type) -> bool:
 def is_quantized_linear(module: Any) -> bool:
     """Whether this is a linear layer of bitsandbytes, 4-bit or 8-bit."""
     return isinstance(module, nn.Linear) and type(module).__module__.partition(".")[0] == "bitsandbytes"
+
+
+def routed_experts(model: Any) -> list[str]:
+    """Names of the parameters that hold routed experts, all of a layer's in one tensor."""
+    return [name for name, parameter in model.named_parameters() if parameter.ndim == 3 and "expert" in name]
+
+
+def stored_quantization(config: Any) -> str | None:
+    """How a model's own files are quantized, as its configuration says: `bitsandbytes nf4`, say; None if they aren't."""
+    stored = getattr(config, "quantization_config", None)
+    if not stored:
+        return None
+    facts = stored if isinstance(stored, dict) else stored.to_dict()
+    method = str(getattr(facts.get("quant_method"), "value", facts.get("quant_method", "unknown method")))
+    if facts.get("load_in_8bit"):
+        kind = "int8"
+    elif facts.get("load_in_4bit"):
+        kind = str(facts.get("bnb_4bit_quant_type", "4-bit"))
+    else:
+        bits = facts.get("bits") or facts.get("w_bit")
+        kind = f"{bits}-bit" if bits else ""
+    return f"{'bitsandbytes' if 'bitsandbytes' in method else method} {kind}".strip()
 
 
 def computes_in_int8(model: Any) -> bool:

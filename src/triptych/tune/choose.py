@@ -9,6 +9,7 @@ from typing import Any
 from triptych.errors import ConfigError, ModelError
 from triptych.models import LoadedModel
 from triptych.models.device import free_memory
+from triptych.models.quantize import computes_in_int8
 from triptych.models.shape import shape_of
 from triptych.prompts import Rendered
 from triptych.tune.config import TuneConfig
@@ -107,7 +108,7 @@ def _facts(estimates: dict[tuple[Held, bool], TrainingBytes], now: Held, on: boo
 
 
 def _held(loaded: LoadedModel) -> Held:
-    if loaded.info.get("quantize") == "int8":
+    if computes_in_int8(loaded.model):
         return "int8"
     held = loaded.info.get("weights_held")
     return held if held in ("dequantized", "packed") else "plain"
