@@ -3,15 +3,18 @@
     (a) reference   one by one, straight from the protocol
     (b) lm-eval     its `hf` backend through its own API, the fastest of batch sizes 1, 4, 8, 16
     (c) ours
+    (d) before      with --before: ours from another checkout, for a change that should cost no time
 
-First the rows' NLL must agree, then time is looked at: medians of interleaved repeats, and ratios. All three compute
-with the same bfloat16 weights (NF4 dequantized once, so that lm-eval isn't slowed by bitsandbytes' CPU kernels).
+First the rows' NLL must agree, then time is looked at: medians of interleaved repeats, and ratios. All compute with the
+same weights (NF4 dequantized once, so that lm-eval isn't slowed by bitsandbytes' CPU kernels), in the dtype that this
+processor is fast in unless --dtype says another.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -25,6 +28,7 @@ from tabulate import tabulate
 
 from triptych.data import Row, read_rows
 from triptych.models import ModelSpec, TokenizerProfile, load_model
+from triptych.models.device import choose_device, choose_dtype
 from triptych.prompts import Draw, draw_demos, find_template, render
 
 HERE = Path(__file__).parent
@@ -85,10 +89,17 @@ def main() -> None:
     parser.add_argument("--grid-rows", type=int, default=0, help="also the study's whole grid on so many rows, once")
     parser.add_argument("--only-grid", action="store_true", help="leave the table of single cells out")
     parser.add_argument("--bench-python", default=".bench-venv/bin/python", help="interpreter that has lm-eval")
+    parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or auto: what this processor is fast in")
+    parser.add_argument("--cells", help="only these, by the beginning of their names, separated by commas")
+    parser.add_argument("--kinds", default=",".join(CONTESTANTS), help="which contestants, separated by commas")
+    parser.add_argument("--before", type=Path, help="src folder of another checkout, to be timed beside this one")
     parser.add_argument("--out", type=Path, help="write the measurements as JSON")
     options = parser.parse_args()
+    options.dtype, why = choose_dtype(options.dtype, choose_device("cpu"))
+    options.kinds = [*options.kinds.split(","), *(["before"] if options.before else [])]
+    console.print(f"{options.dtype} ({why}), {options.threads} threads")
     with tempfile.TemporaryDirectory(prefix="triptych-bench-") as folder:
-        profile = save_weights(Path(folder))
+        profile = save_weights(Path(folder), options.dtype)
         test = read_rows(options.data / "public_test.json")[: options.limit]
         train = read_rows(options.data / "train.json")
         settings: list[tuple[str, int, Draw]] = [
@@ -102,6 +113,8 @@ def main() -> None:
             make_cell(name, test, train, profile, prompt="default", k=k, draw=draw, seed=0)
             for name, k, draw in ([] if options.only_grid else settings)
         ]
+        if options.cells:
+            cells = [cell for cell in cells if cell.name.startswith(tuple(options.cells.split(",")))]
         workers = start(Path(folder), options)
         for cell in cells:
             measure(cell, workers, options)
@@ -117,9 +130,9 @@ def main() -> None:
             worker.process.wait()
 
 
-def save_weights(folder: Path) -> TokenizerProfile:
-    """The NF4 model's values as a plain bfloat16 folder that everyone can load."""
-    loaded = load_model(ModelSpec("demo", quantize="nf4", dtype="bfloat16", threads=2))
+def save_weights(folder: Path, dtype: str) -> TokenizerProfile:
+    """The NF4 model's values as a plain folder that everyone can load."""
+    loaded = load_model(ModelSpec("demo", quantize="nf4", dtype=dtype, threads=2))
     loaded.model.save_pretrained(folder)
     loaded.profile.tokenizer.save_pretrained(folder)
     return loaded.profile
@@ -160,13 +173,19 @@ def make_cell(
 
 
 def start(folder: Path, options: argparse.Namespace) -> dict[str, Contestant]:
-    """Start all three and wait until their models are loaded."""
+    """Start them and wait until their models are loaded."""
     workers = {}
-    for kind in CONTESTANTS:
+    for kind in options.kinds:
         python = options.bench_python if kind == "lmeval" else sys.executable
-        command = [python, str(HERE / "worker.py"), kind, str(folder), str(options.threads)]
+        role = "ours" if kind == "before" else kind
+        command = [python, str(HERE / "worker.py"), role, str(folder), str(options.threads), options.dtype]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(options.before)} if kind == "before" else None,
         )
         workers[kind] = Contestant(kind, process)
         workers[kind].read()
@@ -191,7 +210,9 @@ def agreement(cell: Cell) -> None:
     n_scored = [r["n_scored"] for r in cell.requests]
     same = [i for i, r in enumerate(cell.requests) if r["joint_is_same"]]
     lines = []
-    for kind, rows in (("ours", range(len(n_scored))), ("lmeval", same)):
+    for kind, rows in (("ours", range(len(n_scored))), ("before", range(len(n_scored))), ("lmeval", same)):
+        if kind not in cell.nll or "reference" not in cell.nll:
+            continue
         differences = [abs(cell.nll[kind][i] - cell.nll["reference"][i]) / n_scored[i] for i in rows]
         if not differences:
             continue
@@ -207,13 +228,16 @@ def agreement(cell: Cell) -> None:
 def show(cells: list[Cell], workers: dict[str, Contestant]) -> None:
     """The table."""
     rows = []
+    others = [kind for kind in workers if kind != "ours"]
     for cell in cells:
-        a, b, c = (cell.median(kind) for kind in CONTESTANTS)
-        tokens = sum(len(r["ids"]) for r in cell.requests)
-        row = [cell.name, tokens, f"{a:.1f}", f"{b:.1f} (batch {cell.batch_size})", f"{c:.2f}"]
-        rows.append([*row, f"{a / c:.1f}x", f"{b / c:.1f}x", f"{tokens / c:,.0f}"])
-    headers = ["cell", "tokens", "(a) s", "(b) lm-eval s", "(c) ours s", "a / c", "b / c", "ours tokens/s"]
-    print(tabulate(rows, headers, tablefmt="github", stralign="right"))
+        ours, tokens = cell.median("ours"), sum(len(r["ids"]) for r in cell.requests)
+        seconds = [f"{cell.median(kind):.2f}" for kind in others]
+        ratios = [f"{cell.median(kind) / ours:.2f}x" for kind in others]
+        batch = [str(cell.batch_size)] if "lmeval" in others else []
+        rows.append([cell.name, tokens, *seconds, *batch, f"{ours:.2f}", *ratios, f"{tokens / ours:,.0f}"])
+    batch = ["lmeval batch"] if "lmeval" in others else []
+    headers = ["cell", "tokens", *(f"{k} s" for k in others), *batch, "ours s", *(f"{k} / ours" for k in others)]
+    print(tabulate(rows, [*headers, "ours tokens/s"], tablefmt="github", stralign="right"))
     peaks = ", ".join(f"{kind} {worker.peak_bytes / 1e9:.2f} GB" for kind, worker in workers.items())
     console.print(f"peak memory of each process: {peaks}; {len(cells[0].requests)} rows")
 

@@ -1,7 +1,7 @@
 """The side of a contestant: load once, then score cells on request. Lines of JSON in, lines of JSON out.
 
-Run as `python worker.py reference|lmeval|ours MODEL THREADS`. Only one contestant works at a time; the others wait on
-their standard input, so interleaved repeats need no reloading. Needs nothing of Triptych except for `ours`.
+Run as `python worker.py reference|lmeval|ours MODEL THREADS DTYPE`. Only one contestant works at a time; the others
+wait on their standard input, so interleaved repeats need no reloading. Needs nothing of Triptych except for `ours`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Request = dict[str, Any]
 Score = Callable[[list[Request]], list[float]]
 
 
-def reference(folder: str) -> Score:
+def reference(folder: str, dtype: str) -> Score:
     """(a) One row at a time, whole logits in float32, cross-entropy at every position, then the mask (protocol hw3)."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
 
     @torch.inference_mode()
     def score(requests: list[Request]) -> list[float]:
@@ -39,13 +39,12 @@ def reference(folder: str) -> Score:
     return score
 
 
-def lmeval(folder: str) -> Score:
+def lmeval(folder: str, dtype: str) -> Score:
     """(b) lm-eval's `hf` backend through `loglikelihood`, the same strings, the fastest of several batch sizes."""
-    import torch
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    lm = HFLM(pretrained=folder, dtype=torch.bfloat16, device="cpu", batch_size=1, max_length=4096)
+    lm = HFLM(pretrained=folder, dtype=dtype, device="cpu", batch_size=1, max_length=4096)
     chosen: dict[str, int] = {}
 
     def run(requests: list[Request], batch_size: int) -> list[float]:
@@ -73,14 +72,14 @@ def lmeval(folder: str) -> Score:
     return score
 
 
-def ours(folder: str) -> Score:
+def ours(folder: str, dtype: str) -> Score:
     """(c) Triptych's scorer."""
     from triptych.likelihood.score import Scorer
     from triptych.models import ModelSpec, load_model
     from triptych.prompts import Rendered
 
     threads = int(os.environ["OMP_NUM_THREADS"])
-    scorer = Scorer(load_model(ModelSpec(folder, quantize="none", dtype="bfloat16", threads=threads)))
+    scorer = Scorer(load_model(ModelSpec(folder, quantize="none", dtype=dtype, threads=threads)))
 
     def score(requests: list[Request]) -> list[float]:
         rows = [Rendered(str(i), tuple(r["ids"]), r["n_prompt"], 1) for i, r in enumerate(requests)]
@@ -91,13 +90,13 @@ def ours(folder: str) -> Score:
 
 def main() -> None:
     """Answer requests until the input ends."""
-    kind, folder, threads = sys.argv[1:]
+    kind, folder, threads, dtype = sys.argv[1:]
     os.environ["OMP_NUM_THREADS"] = threads
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print
     import torch
 
     torch.set_num_threads(int(threads))
-    score = {"reference": reference, "lmeval": lmeval, "ours": ours}[kind](folder)
+    score = {"reference": reference, "lmeval": lmeval, "ours": ours}[kind](folder, dtype)
     print(json.dumps({"ready": kind}), file=answers, flush=True)
     for line in sys.stdin:
         requests = json.loads(line)

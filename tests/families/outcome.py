@@ -29,9 +29,7 @@ from triptych.tune.step import accumulate_gradient
 
 __all__ = ["Outcome", "examine", "plain_nll", "probe_rows", "said"]
 
-_WORDS = (
-    "the quick brown fox jumps over lazy dog style numbers model answer another please sentence thing counts".split()
-)
+_WORDS = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "style", "numbers", "model", "answer", "please")
 
 
 @dataclass

@@ -85,7 +85,7 @@ def test_lora_on_the_output_head_counts(dtype: str, before: bool, load: Load, fa
 
 @pytest.mark.parametrize("target", ["experts", "all-linear", "target_parameters"])
 def test_adapters_of_routed_experts(target: str, load: Load, family: Family, tmp_path: Path) -> None:
-    """Where 2 x intermediate == hidden, a linear layer's forward would fit the experts' sizes and give other numbers."""
+    """Where 2 x intermediate == hidden, a linear layer's forward fits the experts' sizes and gives other numbers."""
     folder = family("olmoe", intermediate_size=16)
     config = {
         "experts": lora("q_proj", "gate_proj", "up_proj"),

@@ -1,4 +1,4 @@
-"""Every family is equal to the plain way, or falls back and says so, or is refused before any work. No fourth outcome."""
+"""Every family equals the plain way, or falls back and says so, or is refused before any work: no fourth outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No row's likelihood depends on what is computed beside it; and a model that can't be scored is refused before any work."""
+"""No row's likelihood depends on what is computed beside it; a model that can't be scored is refused at once."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_model_whose_own_forward_fails_is_refused(load: Load) -> None:
 
 
 def test_a_head_that_is_read_wrongly_is_found(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In 16 bits a head whose scaling is overlooked by 2 % is as close as rounding: compared on the same hidden state it isn't."""
+    """Compared on the same hidden states, where only the head's own rounding is left."""
     loaded = load("granite", dtype="bfloat16")
     assert can_be_packed(loaded)
     loaded.model.config.logits_scaling *= 1.5

@@ -1,4 +1,4 @@
-"""Rotary frequencies that depend on a row's length: every row gets those of its own plain forward, whatever is beside it."""
+"""Rotary frequencies that depend on a row's length: every row gets those of its own plain forward."""
 
 from __future__ import annotations
 

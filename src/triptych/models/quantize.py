@@ -82,7 +82,7 @@ def routed_experts(model: Any) -> list[str]:
 
 
 def stored_quantization(config: Any) -> str | None:
-    """How a model's own files are quantized, as its configuration says: `bitsandbytes nf4`, say; None if they aren't."""
+    """How a model's own files are quantized, by its configuration: `bitsandbytes nf4`, say; None if they aren't."""
     stored = getattr(config, "quantization_config", None)
     if not stored:
         return None
