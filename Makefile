@@ -3,7 +3,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo docs test test-slow check format setup constraints bench-score bench-tune bench-tune-quality bench-recipe bench-generate clean
+.PHONY: help demo docs test test-slow test-families check format setup constraints bench-score bench-tune bench-tune-quality bench-recipe bench-generate clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -16,6 +16,13 @@ test: $(READY)   ## fast tests on the CPU, a process per core
 
 test-slow: $(READY)  ## real weights, and what takes minutes
 	$(BIN)/python -m pytest -m slow $(TEST_ARGS)
+
+FAMILIES := runs/families
+
+test-families: $(READY)  ## a hundred model families beside plain transformers and peft; writes docs/results/families.md
+	rm -rf $(FAMILIES)
+	OMP_NUM_THREADS=1 TRIPTYCH_FAMILIES=$(CURDIR)/$(FAMILIES) $(BIN)/python -m pytest -n auto -m "families or not families" tests/families
+	$(BIN)/python tests/families/table.py $(FAMILIES) > docs/results/families.md
 
 check: $(READY)  ## lint, types, import contract
 	$(BIN)/ruff format --check .

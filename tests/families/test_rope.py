@@ -117,3 +117,15 @@ def test_reset_is_what_a_fresh_model_has(load: Callable[..., Any]) -> None:
     assert not torch.equal(loaded.model.model.rotary_emb.inv_freq, before)
     reset_rope(loaded.model)
     assert torch.equal(loaded.model.model.rotary_emb.inv_freq, before)
+
+
+def test_vectors_of_long_texts_are_the_text_s_own(load: Callable[..., Any]) -> None:
+    """A text's embedding doesn't depend on whether a longer one is embedded with it."""
+    from triptych.models import embed
+
+    loaded = load("phi3-longrope")
+    short, long = "the quick brown fox", "please answer in words " * 24
+    alone = dict(pair for batch in embed._hidden_means([short], loaded) for pair in batch)
+    both = dict(pair for batch in embed._hidden_means([long, short], loaded) for pair in batch)
+    assert len(loaded.profile.encode(long)) > LIMIT
+    assert abs(alone[short] - both[short]).max() < 1e-6

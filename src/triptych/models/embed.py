@@ -21,6 +21,8 @@ from triptych.errors import DataError, ModelError
 from triptych.models.adapters import adapter_is_on
 from triptych.models.cache import cache_folder
 from triptych.models.load import LoadedModel
+from triptych.models.quantize import computes_in_int8
+from triptych.models.rope import reset_rope
 from triptych.models.vector_cache import VectorCache
 from triptych.progress import Silent, Watcher
 from triptych.records.provenance import library_versions
@@ -110,7 +112,10 @@ def _hidden_means(texts: list[str], loaded: LoadedModel) -> Iterator[Batch]:
                 fix="choose demonstrations by another strategy, or mend the row",
             )
     backbone = _backbone(loaded.model)
-    for batch in _batches(ids):
+    # what depends on the longest row of a batch, or on all of them, is computed a row at a time
+    together = 0 if computes_in_int8(loaded.model) else loaded.rope_limit
+    for batch in _batches(ids, together):
+        reset_rope(loaded.model)
         lengths = torch.tensor([len(own) for _, own in batch], device=device)
         width = int(lengths.max())
         # padded on the right, where no token of the text looks
@@ -136,11 +141,17 @@ def _backbone(model: Any) -> Any:
     return backbone
 
 
-def _batches(ids: Sequence[tuple[str, list[int]]]) -> Iterator[list[tuple[str, list[int]]]]:
-    """Texts, shortest first, in batches that are padded to at most so many tokens."""
+def _batches(
+    ids: Sequence[tuple[str, list[int]]], together: int | None = None
+) -> Iterator[list[tuple[str, list[int]]]]:
+    """Texts, shortest first, in batches that are padded to at most so many tokens.
+
+    Texts of more than `together` tokens are a batch each.
+    """
     batch: list[tuple[str, list[int]]] = []
     for entry in sorted(ids, key=lambda entry: len(entry[1])):
-        if batch and len(entry[1]) * (len(batch) + 1) > _TOKENS_AT_ONCE:
+        alone = together is not None and len(entry[1]) > together
+        if batch and (alone or len(entry[1]) * (len(batch) + 1) > _TOKENS_AT_ONCE):
             yield batch
             batch = []
         batch.append(entry)
