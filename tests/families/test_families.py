@@ -31,7 +31,7 @@ UNBUILDABLE = ("dbrx",)
 """transformers itself can't build these from their own configurations (5.23)."""
 PACKED = frozenset((Path(__file__).parent / "packed.txt").read_text(encoding="utf-8").split())
 """Families whose rows are computed packed: none of them may lose that unnoticed."""
-FLOAT32, ADAPTED = 1e-5, 5e-5
+FLOAT32, ADAPTED = 1e-5, 1e-4
 
 
 def variants() -> list[object]:
@@ -102,7 +102,7 @@ def check_training(outcome: Outcome) -> None:
     if outcome.dtype != "float32":
         assert outcome.adapted_mean is not None
         assert outcome.adapted_mean <= 1.5 * outcome.own_adapted_mean + 1e-3
-        assert outcome.gradient <= 1.5 * outcome.own_gradient + 1e-2
+        assert outcome.gradient <= 3 * outcome.own_gradient + 1e-2
     else:
         assert outcome.loss <= FLOAT32
         assert outcome.gradient <= 1e-4
