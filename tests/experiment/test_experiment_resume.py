@@ -1,4 +1,4 @@
-"""A run is resumed only from what it was made from: another model, config.json, adapter or writer is refused by name."""
+"""A run is resumed only from what it was made from; another model, config.json, adapter or process is named."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
-from conftest import merged, settings, write_rows  # type: ignore[import-not-found]
 from safetensors.torch import load_file, save_file
 
 from triptych.errors import InputError, ModelError, RunChangedError
@@ -53,12 +51,6 @@ class Said:
         self.said.append(message)
 
 
-def write_yaml(folder: Path, model: Path, over: dict[str, Any]) -> Path:
-    path = folder / "experiment.yaml"
-    path.write_text(yaml.safe_dump(merged(settings(model), over)), encoding="utf-8")
-    return path
-
-
 def edit(path: Path, change: Callable[[Any], Any]) -> None:
     value = json.loads(path.read_text(encoding="utf-8"))
     change(value)
@@ -71,23 +63,22 @@ def quiet(no_report: None) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
+def done(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, write_experiment: Callable[..., Path]) -> Path:
     folder = tmp_path_factory.mktemp("done")
-    write_rows(folder / "data")
     shutil.copytree(model_folder, folder / "model")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "build_report", lambda path: read_run(path))
+        patch.setattr(results, "build_report", read_run)
         patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
-        run_experiment(read_config(write_yaml(folder, folder / "model", SHORT)), folder / "run")
+        run_experiment(read_config(write_experiment(folder, folder / "model", **SHORT)), folder / "run")
     return folder
 
 
 @pytest.fixture
-def here(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+def here(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_experiment: Callable[..., Path]) -> Here:
     folder = tmp_path / "here"
     shutil.copytree(done, folder)
     monkeypatch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
-    return Here(write_yaml(folder, folder / "model", SHORT), folder / "run", folder / "model")
+    return Here(write_experiment(folder, folder / "model", **SHORT), folder / "run", folder / "model")
 
 
 def means(record: RunRecord) -> dict[str, float]:
@@ -209,7 +200,9 @@ def test_a_training_of_another_model_is_refused(here: Here, fake_folder: Callabl
 def test_a_run_of_an_earlier_version_is_named_and_left_alone(here: Here) -> None:
     edit(here.run / "run.lock.json", lambda lock: lock["model"].pop("config_sha256"))
     before = {path: path.read_bytes() for path in here.run.rglob("*") if path.is_file()}
-    with pytest.raises(RunChangedError, match=r"earlier version of Triptych[\s\S]*--fresh[\s\S]*the version that began"):
+    with pytest.raises(
+        RunChangedError, match=r"earlier version of Triptych[\s\S]*--fresh[\s\S]*the version that began"
+    ):
         here.again()
     assert {path: path.read_bytes() for path in here.run.rglob("*") if path.is_file()} == before
 
@@ -239,7 +232,7 @@ def test_every_record_says_what_it_was_made_from(here: Here) -> None:
 def test_texts_and_searches_are_of_the_model_they_were_made_with(here: Here, tmp_path: Path) -> None:
     out = tmp_path / "searched"
     sets = (
-        'strategies={search: {prompts: [default, emotional], k: [0], start_rows: 2}}',
+        "strategies={search: {prompts: [default, emotional], k: [0], start_rows: 2}}",
         "data.dev_rows=4",
         "generate={rows: 2, max_new_tokens: 3}",
     )
@@ -334,9 +327,7 @@ def holder(here: Here) -> Iterator[subprocess.Popen[str]]:
     process.wait()
 
 
-def test_a_second_process_is_refused_and_a_dead_one_is_no_hindrance(
-    here: Here, holder: subprocess.Popen[str]
-) -> None:
+def test_a_second_process_is_refused_and_a_dead_one_is_no_hindrance(here: Here, holder: subprocess.Popen[str]) -> None:
     (here.run / "results.json").unlink()
     lock = (here.run / "run.lock.json").read_bytes()
     with pytest.raises(InputError, match=rf"another process is working[\s\S]*process {holder.pid} on ") as caught:
