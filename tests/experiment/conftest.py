@@ -72,6 +72,20 @@ def model_folder(fake_folder: Callable[..., Path]) -> Path:
     return fake_folder("llama")
 
 
+@pytest.fixture(scope="session")
+def write_experiment() -> Callable[..., Path]:
+    """`write_experiment(folder, model, **over)`: data/ and experiment.yaml in any folder; returns the YAML's path."""
+
+    def write(folder: Path, model: Path, **over: Any) -> Path:
+        if not (folder / "data").exists():
+            write_rows(folder / "data")
+        path = folder / "experiment.yaml"
+        path.write_text(yaml.safe_dump(merged(settings(model), over)), encoding="utf-8")
+        return path
+
+    return write
+
+
 @pytest.fixture
 def project(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
     """`project(**over)`: writes data/ and experiment.yaml into tmp_path; returns the YAML's path."""

@@ -81,14 +81,14 @@ def planned(config: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 def test_no_weights_are_touched(config: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are none in this model's folder; and nothing that would load them is called."""
     from triptych.experiment import plan_calibrate
-    from triptych.models import load
+    from triptych.models import files, load
 
     def refused(*_: Any, **__: Any) -> Any:
         raise AssertionError("weights were asked for")
 
     monkeypatch.setattr(plan_calibrate, "load_model", refused)
     monkeypatch.setattr(load, "load_model", refused)
-    monkeypatch.setattr(load, "_weights_hash", refused)
+    monkeypatch.setattr(files, "sha256_of_weights", refused)
     monkeypatch.setattr("safetensors.safe_open", refused)
     assert plan_experiment(config(), tmp_path / "run").seconds > 0
     assert not (tmp_path / "run").exists()  # a plan leaves nothing behind

@@ -32,6 +32,13 @@ def test_toy_set_by_hand() -> None:
     assert rounded == [9.13, 11.26, 6.52]
 
 
+def test_outputs_without_a_character_have_no_bits_per_character() -> None:
+    empty = [ItemScore(str(i), 18.4, 1, 0) for i in range(3)]  # EOS alone is scored
+    assert aggregate(empty).bits_per_char is None
+    assert aggregate(empty).ppl_mean == pytest.approx(math.exp(18.4))
+    assert aggregate([*empty, ItemScore("one", 2.0, 2, 4)]).bits_per_char == pytest.approx(57.2 / math.log(2) / 4)
+
+
 def test_the_averages_differ() -> None:
     result = aggregate(TOY)
     assert result.ppl_geometric < result.ppl_mean < result.ppl_corpus
@@ -62,12 +69,6 @@ def test_exactly_equal_where_plain_sums_are_not() -> None:
     assert len(plain) > 1
     results = [aggregate(order) for order in (items, items[::-1], sorted(items, key=lambda i: i.nll_nats))]
     assert results[0] == results[1] == results[2]
-
-
-def test_empty_outputs_stay_finite() -> None:
-    result = aggregate([ItemScore("a", 3.0, 1, 0)])
-    assert math.isfinite(result.bits_per_char)
-    assert result.ppl_corpus == pytest.approx(math.exp(3))
 
 
 def test_no_rows() -> None:

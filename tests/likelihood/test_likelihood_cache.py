@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from triptych.likelihood.cache import ScoreCache
+from triptych.likelihood import cache
+from triptych.likelihood.cache import ScoreCache, score_cache
 from triptych.likelihood.score import Scorer
 from triptych.models import LoraSettings, attach_adapter, switched
 from triptych.prompts import Rendered
+from triptych.records.provenance import library_versions
 
 ROWS = [Rendered(str(i), tuple(range(10, 20 + i)), 5, 3) for i in range(6)]
 
@@ -68,6 +70,40 @@ def test_other_weights_adapters_and_spans_are_other_scores(
         base = scorer.score(ROWS)
     assert computed[-1] == 0
     assert base[0].tokens.tolist() != trained[0].tokens.tolist()
+
+
+@pytest.mark.parametrize("change", ["config_sha256", "weights_sha256", "weights_held", "dtype", "device", "quantize"])
+def test_whatever_decides_a_score_is_in_its_key(
+    load_fake: Callable[..., Any], tmp_path: Path, computed: list[int], change: str
+) -> None:
+    loaded = load_fake("llama")
+    Scorer(loaded, cache=score_cache(loaded, tmp_path / "c.sqlite")).score(ROWS)
+    Scorer(loaded, cache=score_cache(loaded, tmp_path / "c.sqlite")).score(ROWS)
+    loaded.info[change] = "another"
+    Scorer(loaded, cache=score_cache(loaded, tmp_path / "c.sqlite")).score(ROWS)
+    assert computed == [6, 0, 6]
+
+
+@pytest.mark.parametrize("name", ["torch", "transformers", "bitsandbytes", "peft", "engine"])
+def test_versions_are_in_the_key_of_what_they_compute(
+    load_fake: Callable[..., Any], tmp_path: Path, computed: list[int], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_fake("llama", quantize="nf4" if name == "bitsandbytes" else "none")
+    if name == "peft":
+        attach_adapter(loaded, LoraSettings(r=2), seed=0)
+    Scorer(loaded, cache=score_cache(loaded, tmp_path / "c.sqlite")).score(ROWS)
+    if name == "engine":
+        monkeypatch.setattr(cache, "ENGINE", cache.ENGINE + 1)
+    else:
+        monkeypatch.setattr(cache, "library_versions", lambda: {**library_versions(), name: "0.0.1"})
+    Scorer(loaded, cache=score_cache(loaded, tmp_path / "c.sqlite")).score(ROWS)
+    assert computed == [6, 6]
+    if name in ("bitsandbytes", "peft"):  # neither takes part in a plain base model's scores
+        monkeypatch.undo()
+        plain = load_fake("llama")
+        Scorer(plain, cache=score_cache(plain, tmp_path / "c.sqlite")).score(ROWS)
+        monkeypatch.setattr(cache, "library_versions", lambda: {**library_versions(), name: "0.0.1"})
+        assert Scorer(plain, cache=score_cache(plain, tmp_path / "c.sqlite")).cache.get(ROWS, None)[0] is not None
 
 
 def test_a_broken_cache_is_no_cache(load_fake: Callable[..., Any], tmp_path: Path, computed: list[int]) -> None:

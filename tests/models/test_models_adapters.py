@@ -17,6 +17,7 @@ from triptych.models import (
     Adapter,
     LoadedModel,
     LoraSettings,
+    active_adapter_sha256,
     adapter_is_on,
     attach_adapter,
     load_adapter,
@@ -374,3 +375,54 @@ def test_an_adapter_that_replaces_modules_is_refused(
     with pytest.raises(ModelError, match="which can't be switched") as caught:
         load_adapter(load_fake("llama"), tmp_path)
     assert "modules_to_save: ['norm']" in str(caught.value)
+
+
+@pytest.mark.parametrize("harm", ["weights", "empty", "config"])
+def test_an_adapter_that_was_changed_after_it_was_saved(load_fake: Any, tmp_path: Path, harm: str) -> None:
+    save_adapter(trained(load_fake("llama")), tmp_path, facts={})
+    file = tmp_path / ("adapter_config.json" if harm == "config" else "adapter_model.safetensors")
+    if harm == "weights":
+        save_file({name: tensor * 3 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    elif harm == "empty":
+        file.write_bytes(b"")
+    else:
+        file.write_text(json.dumps({**json.loads(file.read_text()), "lora_alpha": 99}))
+    with pytest.raises(ModelError, match="changed after it was saved") as caught:
+        load_adapter(load_fake("llama"), tmp_path)
+    assert str(file) in str(caught.value)
+
+
+def test_an_adapter_saved_before_its_files_had_hashes_is_told_by_its_weights(load_fake: Any, tmp_path: Path) -> None:
+    save_adapter(trained(load_fake("llama")), tmp_path, facts={})
+    record, file = tmp_path / "triptych.json", tmp_path / "adapter_model.safetensors"
+    record.write_text(json.dumps({"adapter_sha256": json.loads(record.read_text())["adapter_sha256"]}))
+    load_adapter(load_fake("llama"), tmp_path)
+    save_file({name: tensor * 3 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match="changed after it was saved"):
+        load_adapter(load_fake("llama"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"bias": "lora_only", "target_modules": ["q_proj"]}, "bias"),
+        ({"trainable_token_indices": [5, 6]}, "trainable_tokens_delta"),
+        ({"modules_to_save": ["norm"]}, "modules_to_save"),
+        ({"use_dora": True}, "magnitude"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "lora_embedding_A"),
+    ],
+)
+def test_the_hash_of_the_adapter_that_is_on_sees_every_tensor_it_brings(
+    fake_folder: Callable[..., Path], options: dict[str, Any], part: str
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(fake_folder("llama"), attention_bias=True)
+    settings = {"r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM", **options}
+    model = get_peft_model(AutoModelForCausalLM.from_config(config), LoraConfig(**settings))
+    before = active_adapter_sha256(model)
+    changed = next(p for name, p in model.named_parameters() if part in name and p.requires_grad)
+    with torch.no_grad():
+        changed.add_(1.0)
+    assert active_adapter_sha256(model) != before

@@ -54,6 +54,16 @@ def test_ids_are_those_of_apply_chat_template(family: str, style: str, k: int) -
     assert spelled(profile, rendered.ids)[-1] == END[family]
 
 
+@pytest.mark.parametrize("family", list(TEMPLATES))
+@pytest.mark.parametrize("answer", ["", "the inn.", "the inn. \n", "  the 天", "<|im_end|> said", "a\n\nb"])
+def test_characters_that_the_template_takes_off_an_answer_are_not_counted(family: str, answer: str) -> None:
+    profile, template = PROFILES[family], find_template("chat")
+    rendered = render(Row("r", "ask", answer), template, profile)
+    text = profile.tokenizer.decode(rendered.ids[rendered.n_prompt :])
+    left = next(part for part in (answer, answer.lstrip(), answer.rstrip(), answer.strip()) if part in text)
+    assert rendered.n_chars == len(left)
+
+
 @pytest.mark.parametrize("family", [f for f in TEMPLATES if f != "thinking"])
 @pytest.mark.parametrize("style", STYLES)
 def test_the_prompt_is_the_generation_prompt(family: str, style: str) -> None:

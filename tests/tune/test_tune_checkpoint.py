@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from triptych.errors import DataError, DiskError
-from triptych.tune.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
+from triptych.errors import DataError, DiskError, RunChangedError
+from triptych.records.identity import MadeFrom
+from triptych.tune.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint, versions_of
 
 if TYPE_CHECKING:
     from triptych.models import Adapter, LoadedModel
@@ -52,6 +53,19 @@ def saved(adapter: Adapter, tmp_path: Path) -> Path:
     for step in (2, 4, 6):
         save_checkpoint(tmp_path, TrainState(step=step, rows_seen=10 * step), adapter, optimizer, keep=3)
     return tmp_path
+
+
+def test_a_checkpoint_of_something_else_is_refused_and_its_versions_are_kept(adapter: Adapter, tmp_path: Path) -> None:
+    ours, other = MadeFrom({"model": {"config_sha256": "a"}, "lr": 0.1}), MadeFrom({"model": {}, "lr": 0.2})
+    optimizer = stepped(adapter, 0)
+    save_checkpoint(tmp_path, TrainState(step=2), adapter, optimizer, keep=2, made_from=ours, versions={"torch": "2.0"})
+    path, state = latest_checkpoint(tmp_path, ours) or pytest.fail("no checkpoint")
+    assert (state.step, versions_of(path)) == (2, {"torch": "2.0"})
+    with pytest.raises(RunChangedError, match=r"this checkpoint[\s\S]*lr: 0\.1 -> 0\.2[\s\S]*config_sha256: a -> "):
+        latest_checkpoint(tmp_path, other)
+    save_checkpoint(tmp_path, TrainState(step=4), adapter, optimizer, keep=1)
+    with pytest.raises(RunChangedError, match="does not record what it was made from"):
+        latest_checkpoint(tmp_path, ours)
 
 
 def names(folder: Path) -> list[str]:
