@@ -12,13 +12,13 @@ from typing import Any
 
 HEAD = """# Families
 
-What happens to {n} tiny random models of {families} families: scored, trained, written and reloaded by Triptych, beside a
-plain one-row forward of transformers and a plain peft loop. Made by `make test-families`, which fails where a family is
-neither equal to the plain way, nor falls back to it and says so, nor is refused before any work.
+What happens to {n} tiny random models of {families} families: scored, trained, written and reloaded by Triptych, beside
+a plain one-row forward of transformers and a plain peft loop. Made by `make test-families`, which fails where a family
+neither equals the plain way, nor falls back to it and says so, nor is refused before any work.
 
 {versions}
 
-- **packed**: whether rows are computed side by side behind a shared prefix; otherwise one by one through the model's own
+- **packed**: whether rows are computed side by side behind a shared prefix; otherwise one by one by the model's own
   forward, which is said.
 - **float32**: the largest difference of any scored token's NLL from the plain float32 forward, nats.
 - **bfloat16**: the average difference from the plain float32 forward, and beside it that of the model's own bfloat16
