@@ -204,3 +204,14 @@ def test_the_sizes_of_every_family_can_be_read() -> None:
     assert sizes_of(config_of("gemma4_text")).head_dim == 16
     assert sizes_of(config_of("deepseek_v3")).head_dim == 12
     assert sizes_of(config_of("mamba")).n_heads == 1
+
+
+def test_a_vocabulary_of_few_words_is_no_hindrance(load: Load) -> None:
+    from transformers import AutoModelForCausalLM
+
+    loaded = load("llama")
+    config = config_of("llama")
+    config.vocab_size = 40
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = 0, 1, 2
+    loaded.model = AutoModelForCausalLM.from_config(config).eval()
+    assert can_be_packed(loaded)

@@ -26,6 +26,7 @@ from triptych.likelihood.head import head_of
 from triptych.likelihood.passes import own_states, pass_nll, prefix_kv
 from triptych.models import LoadedModel
 from triptych.models.quantize import computes_in_int8, routed_experts
+from triptych.models.rope import rope_limit
 from triptych.models.shape import largest
 from triptych.models.small_copy import small_copy
 from triptych.prompts import Rendered
@@ -178,7 +179,7 @@ def require_causal(loaded: LoadedModel) -> None:
     where = str(loaded.info.get("name", type(loaded.model).__name__))
     ids = probe_rows(loaded)[1][0].ids
     half = _LAST // 2
-    other = (*ids[:-half], *((token + 1) % 300 for token in ids[-half:]))
+    other = (*ids[:-half], *ids[: -half - 1 : -1])  # the last tokens the other way round
     try:
         (_, ours), (_, changed) = own_states(loaded, ids, _LAST), own_states(loaded, other, _LAST)
     except CANNOT as error:
@@ -234,11 +235,8 @@ def _prove_on_small_copy(loaded: LoadedModel, prove: Callable[[LoadedModel], flo
         copy = small_copy(loaded.model)
         if copy is None:
             raise Unsupported("no small copy of it could be made to try it on")
-        on_cpu = torch.device("cpu")
-        twin = replace(
-            loaded, model=copy, dtype=torch.float32, device=on_cpu, rope_limit=None, max_tokens=None, info={}
-        )
-        _off_by[key] = prove(twin)
+        as_loaded = {"dtype": torch.float32, "device": torch.device("cpu"), "max_tokens": None, "info": {}}
+        _off_by[key] = prove(replace(loaded, model=copy, rope_limit=rope_limit(copy), **as_loaded))
     if not _off_by[key] <= _COPY:
         raise Unsupported(
             f"on a small copy, rows together differ from its own forward by {_off_by[key]:.3g} nats a token"
