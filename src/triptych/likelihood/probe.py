@@ -235,7 +235,12 @@ def _prove_on_small_copy(loaded: LoadedModel, prove: Callable[[LoadedModel], flo
         copy = small_copy(loaded.model)
         if copy is None:
             raise Unsupported("no small copy of it could be made to try it on")
-        as_loaded = {"dtype": torch.float32, "device": torch.device("cpu"), "max_tokens": None, "info": {}}
+        as_loaded: dict[str, Any] = {
+            "dtype": torch.float32,
+            "device": torch.device("cpu"),
+            "max_tokens": None,
+            "info": {},
+        }
         _off_by[key] = prove(replace(loaded, model=copy, rope_limit=rope_limit(copy), **as_loaded))
     if not _off_by[key] <= _COPY:
         raise Unsupported(
