@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+import drawing
+
 if TYPE_CHECKING:
     from triptych.models import LoadedModel
 
@@ -27,6 +29,20 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing a test does is left in the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(tmp_path_factory.mktemp("triptych-cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sketched_figures() -> Iterator[None]:
+    """Reports have a file where a figure would be, except in tests that ask for `real_figures`."""
+    with drawing.sketched():
+        yield
+
+
+@pytest.fixture
+def real_figures() -> Iterator[None]:
+    """Reports have their figures, as for a user."""
+    with drawing.drawn():
         yield
 
 
