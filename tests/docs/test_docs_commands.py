@@ -59,6 +59,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
     """The tiny model and the few rows, where names are turned into files."""
     import triptych.data.dataset
+    import triptych.experiment.plan
     import triptych.models.header
     import triptych.models.load
 
@@ -73,7 +74,8 @@ def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triptych.models.load, "_resolve", lambda spec: resolve(standing_in(spec)))
-        patch.setattr(triptych.models.load, "choose_threads", lambda *_: (1, "a tiny model"))
+        for module in (triptych.models.load, triptych.experiment.plan):
+            patch.setattr(module, "choose_threads", lambda *_: (1, "a tiny model"))
         for module in [one for one in list(sys.modules.values()) if getattr(one, "read_header", None) is read_header]:
             patch.setattr(module, "read_header", lambda spec: read_header(standing_in(spec)))
         patch.setattr(triptych.data.dataset, "sample_folder", lambda: sample)
