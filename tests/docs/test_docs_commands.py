@@ -57,9 +57,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
-    """The tiny model and the few rows, where names are turned into files."""
+    """The tiny model and the few rows, where names are turned into files; the processor is not timed."""
     import triptych.data.dataset
     import triptych.experiment.plan
+    import triptych.experiment.plan_time
+    import triptych.models.doctor
     import triptych.models.header
     import triptych.models.load
 
@@ -76,6 +78,8 @@ def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
         patch.setattr(triptych.models.load, "_resolve", lambda spec: resolve(standing_in(spec)))
         for module in (triptych.models.load, triptych.experiment.plan):
             patch.setattr(module, "choose_threads", lambda *_: (1, "a tiny model"))
+        for module in (triptych.models.doctor, triptych.experiment.plan_time):
+            patch.setattr(module, "matmul_rate", lambda *_, **__: 5e10)
         for module in [one for one in list(sys.modules.values()) if getattr(one, "read_header", None) is read_header]:
             patch.setattr(module, "read_header", lambda spec: read_header(standing_in(spec)))
         patch.setattr(triptych.data.dataset, "sample_folder", lambda: sample)
