@@ -15,10 +15,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import bitsandbytes  # noqa: F401
+import matplotlib.backends.backend_agg
+import matplotlib.figure  # noqa: F401
+import pandas  # noqa: F401
 import peft  # noqa: F401
+import rich.progress  # noqa: F401
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
-import triptych.experiment
+import triptych.experiment.runner
 import triptych.report  # noqa: F401
 from drawing import sketched
 from triptych.cli.main import main
