@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,14 @@ def no_wait_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
+
+
+@pytest.fixture
+def quickly_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans time the processor for a moment only: the rate is rough, and everything else about a plan is the same."""
+    from triptych.experiment import plan_time
+
+    monkeypatch.setattr(plan_time, "matmul_rate", partial(plan_time.matmul_rate, seconds=0.01))
 
 
 @pytest.fixture(scope="session", autouse=True)

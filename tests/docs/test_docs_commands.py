@@ -23,7 +23,7 @@ from docs_pages import ROOT, Block, Step, blocks, check_step, inline_commands, i
 from triptych.experiment import read_config
 
 STANDS_FOR = ("demo", "Qwen/Qwen3-0.6B")
-N_TRAIN, N_TEST = 14, 6
+N_TRAIN, N_TEST = 14, 4
 SMALL = """
 name: mine
 model: {name: demo, threads: 1}
