@@ -12,7 +12,7 @@ demo: $(READY)   ## the whole experiment on the bundled model and sample, into r
 	$(BIN)/triptych run examples/sample.yaml --out runs/demo
 
 test: $(READY)   ## fast tests on the CPU, a process per core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## real weights, and what takes minutes
 	$(BIN)/python -m pytest -m slow $(TEST_ARGS)

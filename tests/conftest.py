@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+import drawing
 
 if TYPE_CHECKING:
     from triptych.models import LoadedModel
@@ -27,6 +31,45 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing a test does is left in the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(tmp_path_factory.mktemp("triptych-cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A test that had more threads leaves none to the next ones: waiting threads take the other workers' cores."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """A kill loses nothing that was handed to the system; what `fsync` is for, a power cut, no test can make."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture
+def quickly_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans time the processor for a moment only: the rate is rough, and everything else about a plan is the same."""
+    from triptych.experiment import plan_time
+
+    monkeypatch.setattr(plan_time, "matmul_rate", partial(plan_time.matmul_rate, seconds=0.01))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sketched_figures() -> Iterator[None]:
+    """Reports have a file where a figure would be, except in tests that ask for `real_figures`."""
+    with drawing.sketched():
+        yield
+
+
+@pytest.fixture
+def real_figures() -> Iterator[None]:
+    """Reports have their figures, as for a user."""
+    with drawing.drawn():
         yield
 
 

@@ -110,7 +110,7 @@ def trained(zygote: Zygote, finished: Any, tmp_path_factory: pytest.TempPathFact
     return whole
 
 
-@pytest.mark.parametrize("dropout", [0, 0.2])
+@pytest.mark.parametrize("dropout", [pytest.param(0, marks=pytest.mark.slow), 0.2])
 def test_training_killed_mid_epoch_again_and_again(
     dropout: float, zygote: Zygote, project: Any, tmp_path: Path, trained: Callable[[float], Path]
 ) -> None:
@@ -139,9 +139,10 @@ def test_training_killed_mid_epoch_again_and_again(
 def test_training_asked_to_stop_says_how_to_go_on(
     number: signal.Signals, zygote: Zygote, project: Any, tmp_path: Path, trained: Callable[[float], Path]
 ) -> None:
-    whole, out, said = trained(0), tmp_path / "tune", tmp_path / "said.txt"
+    whole, out, said = trained(0.2), tmp_path / "tune", tmp_path / "said.txt"
     log = out / "tune" / "log.jsonl"
-    pid = zygote.start(*training(project, out), said=said)
+    command = training(project, out, "--dropout", 0.2)
+    pid = zygote.start(*command, said=said)
     until(lambda: lines(log) >= 8)
     os.kill(pid, number)
     assert zygote.wait(pid) == 1
@@ -151,7 +152,7 @@ def test_training_asked_to_stop_says_how_to_go_on(
     assert "run the same command again" in words
     assert "Traceback" not in words
     assert (out / "tune" / "checkpoints" / f"step-{done:06d}").is_dir()
-    assert zygote.wait(zygote.start(*training(project, out), said=said)) == 0
+    assert zygote.wait(zygote.start(*command, said=said)) == 0
     assert f"training goes on from step {done} of 42" in said.read_text()
     assert log_of(out) == log_of(whole)
     assert curve_of(out) == curve_of(whole)

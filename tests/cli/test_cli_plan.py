@@ -10,6 +10,8 @@ import pytest
 from triptych.cli.plan import bytes_of
 from triptych.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("quickly_timed")
+
 
 def test_a_table_for_people(triptych: Any, project: Any) -> None:
     done = triptych("plan", project.config)

@@ -1,7 +1,7 @@
 """A process with everything imported that is forked for each command: a real `triptych` to kill, without its start-up.
 
 Reads JSON lines. {"argv": [...], "out": file, "cache": folder} forks one and answers its pid; {"wait": pid} answers how
-it ended.
+it ended. Its reports' figures are sketches.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ import signal
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import bitsandbytes  # noqa: F401
+import matplotlib.backends.backend_agg
+import matplotlib.figure  # noqa: F401
+import pandas  # noqa: F401
 import peft  # noqa: F401
+import rich.progress  # noqa: F401
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
-import triptych.experiment
+import triptych.experiment.runner
 import triptych.report  # noqa: F401
+from drawing import sketched
 from triptych.cli.main import main
 
 
@@ -56,4 +63,5 @@ def serve() -> None:
 
 if __name__ == "__main__":
     print("ready", flush=True)
-    serve()
+    with sketched():
+        serve()

@@ -23,7 +23,7 @@ from docs_pages import ROOT, Block, Step, blocks, check_step, inline_commands, i
 from triptych.experiment import read_config
 
 STANDS_FOR = ("demo", "Qwen/Qwen3-0.6B")
-N_TRAIN, N_TEST = 14, 6
+N_TRAIN, N_TEST = 14, 4
 SMALL = """
 name: mine
 model: {name: demo, threads: 1}
@@ -57,8 +57,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
-    """The tiny model and the few rows, where names are turned into files."""
+    """The tiny model and the few rows, where names are turned into files; the processor is not timed."""
     import triptych.data.dataset
+    import triptych.experiment.plan
+    import triptych.experiment.plan_time
+    import triptych.models.doctor
     import triptych.models.header
     import triptych.models.load
 
@@ -73,7 +76,10 @@ def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triptych.models.load, "_resolve", lambda spec: resolve(standing_in(spec)))
-        patch.setattr(triptych.models.load, "choose_threads", lambda *_: (1, "a tiny model"))
+        for module in (triptych.models.load, triptych.experiment.plan):
+            patch.setattr(module, "choose_threads", lambda *_: (1, "a tiny model"))
+        for module in (triptych.models.doctor, triptych.experiment.plan_time):
+            patch.setattr(module, "matmul_rate", lambda *_, **__: 5e10)
         for module in [one for one in list(sys.modules.values()) if getattr(one, "read_header", None) is read_header]:
             patch.setattr(module, "read_header", lambda spec: read_header(standing_in(spec)))
         patch.setattr(triptych.data.dataset, "sample_folder", lambda: sample)

@@ -131,7 +131,7 @@ def desk(tmp_path: Path, fake_folder: Callable[..., Path], monkeypatch: pytest.M
     return tmp_path
 
 
-def test_a_new_users_hour(desk: Path, killable: Killable) -> None:
+def test_a_new_users_hour(desk: Path, killable: Killable, quickly_timed: None) -> None:
     wrong_key(desk)
     wrong_path()
     wrong_column(desk)

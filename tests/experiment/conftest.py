@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from drawing import drawn
 from triptych.experiment import read_config, run_experiment
 from triptych.records import RunRecord
 
@@ -107,7 +108,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) ->
     folder = tmp_path_factory.mktemp("undisturbed")
     write_rows(folder / "data")
     (folder / "experiment.yaml").write_text(yaml.safe_dump(settings(model_folder)), encoding="utf-8")
-    run_experiment(read_config(folder / "experiment.yaml"), folder / "run")
+    with drawn():
+        run_experiment(read_config(folder / "experiment.yaml"), folder / "run")
     return folder / "run"
 
 

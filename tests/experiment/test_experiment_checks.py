@@ -52,8 +52,9 @@ def views_on(rows: Sequence[tuple[str, str]], profile: TokenizerProfile, *, test
     train, tested = tuple(made[:-test]), tuple(made[-test:])
     data = Dataset(train, (), tested, overlapping_train_ids=find_overlap(train, tested).train_ids)
     strategies = {"zero_shot": {"prompts": ["default"]}, "few_shot": {"k": [1], "seeds": [0]}, "qlora": {}}
-    pool = len(train) - len(data.overlapping_train_ids)
-    if not pool:
+    # a blank instruction overlaps with none, and still isn't shown to itself
+    asked = {row.instruction for row in tested}
+    if all(row.id in data.overlapping_train_ids or row.instruction in asked for row in train):
         del strategies["few_shot"]
     config = ExperimentConfig.model_validate({"strategies": strategies, **over})
     return view_experiment(config, data, templates_of(config), profile, max_tokens=4096)

@@ -17,6 +17,8 @@ from triptych.experiment.cells import grid
 from triptych.experiment.plan import Plan, plan_experiment
 from triptych.records.store import read_json
 
+pytestmark = pytest.mark.usefixtures("quickly_timed")
+
 GIB = 1 << 30
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from made_up_run import Maker, make_cell, make_curve, make_run, make_tune, save_run
 
+from drawing import drawn
 from triptych.errors import DataError
 from triptych.records import RunRecord
 from triptych.records.store import write_items
@@ -22,7 +23,8 @@ from triptych.report.numbers import number
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord, str]:
     record, items = make_run(dev=True)
     folder = save_run(tmp_path_factory.mktemp("run"), record, items)
-    assert build_report(folder) == record
+    with drawn():
+        assert build_report(folder) == record
     return folder, record, (folder / "report.md").read_text(encoding="utf-8")
 
 
@@ -83,7 +85,7 @@ def test_the_curve_is_written_with_its_columns(built: tuple[Path, RunRecord, str
     assert float(lines[-2]["ci_high"]) == record.curve[-2].ci_high
 
 
-def test_building_again_gives_the_same_bytes(built: tuple[Path, RunRecord, str]) -> None:
+def test_building_again_gives_the_same_bytes(built: tuple[Path, RunRecord, str], real_figures: None) -> None:
     folder, _, _ = built
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     before = {path: path.read_bytes() for path in files}
@@ -119,7 +121,7 @@ def test_a_checkpoint_selected_on_the_test_set_is_said_plainly(tmp_path: Path) -
     assert text.index("selected on the test rows") < text.index("## 1.")
 
 
-def test_only_training_so_far_makes_a_report(tmp_path: Path) -> None:
+def test_only_training_so_far_makes_a_report(tmp_path: Path, real_figures: None) -> None:
     record, _ = make_run()
     record = record.model_copy(update={"cells": (), "few_shot": (), "comparisons": ()})
     build_report(save_run(tmp_path, record, {}))
@@ -129,7 +131,7 @@ def test_only_training_so_far_makes_a_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_awkward_prompt_names_survive(tmp_path: Path) -> None:
+def test_awkward_prompt_names_survive(tmp_path: Path, real_figures: None) -> None:
     maker = Maker(30)
     items = {f"zero_shot/{name}": maker.items(5) for name in ("default", "a|b $x_1$ *y*", "情緒")}
     cells = [make_cell(name, scored) for name, scored in items.items()]
@@ -188,7 +190,7 @@ def test_a_report_needs_no_torch(tmp_path: Path) -> None:
     assert "torch" not in after
 
 
-def test_a_full_report_is_quick(tmp_path: Path) -> None:
+def test_a_full_report_is_quick(tmp_path: Path, real_figures: None) -> None:
     record, items = make_run(250, ks=(1, 2, 3, 5, 10, 16), seeds=(0, 1, 2))
     assert len(record.cells) == 21
     save_run(tmp_path, record, items)

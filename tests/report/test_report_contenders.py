@@ -238,7 +238,7 @@ def test_trainings_and_search_have_their_tables() -> None:
     assert training_tables(make_run()[0]) == {}
 
 
-def test_the_whole_report_of_a_richer_grid(tmp_path: Path) -> None:
+def test_the_whole_report_of_a_richer_grid(tmp_path: Path, real_figures: None) -> None:
     record, items = make_grid()
     save_run(tmp_path, record, items)
     save_texts(tmp_path, items)

@@ -65,7 +65,9 @@ def test_stand_ins_know_names_within_names() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_names_that_cannot_be_drawn_have_a_key_and_no_boxes(only_dejavu: None, tmp_path: Path) -> None:
+def test_names_that_cannot_be_drawn_have_a_key_and_no_boxes(
+    only_dejavu: None, tmp_path: Path, real_figures: None
+) -> None:
     record, items = renamed()
     save_run(tmp_path, record, items)
     build_report(tmp_path)
@@ -79,7 +81,9 @@ def test_names_that_cannot_be_drawn_have_a_key_and_no_boxes(only_dejavu: None, t
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_chinese_name_is_drawn_where_a_font_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chinese_name_is_drawn_where_a_font_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_figures: None
+) -> None:
     path = chinese_font()
     # as on a machine where matplotlib made its list before the font was installed
     monkeypatch.setattr(fonts, "findSystemFonts", lambda *_, **__: [path])

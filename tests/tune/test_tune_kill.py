@@ -88,12 +88,13 @@ def numbers_of(folder: Path, name: str) -> Any:
     return without_seconds(json.loads((folder / name).read_text()))
 
 
-def test_killed_ten_times_it_ends_byte_equal(trainings: Trainings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [4, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_again_and_again_it_ends_byte_equal(times: int, trainings: Trainings, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert trainings.wait(trainings.start(whole)) == 0, (tmp_path / "whole.txt").read_text()
     moments = random.Random(20260731)
     kills: list[str] = []
-    for n in range(10):
+    for n in range(times):
         before = steps_logged(broken)
         if n % 2:  # in the middle of writing: 5 or so changes to the disk make a checkpoint, 2 a point of the curve
             at = moments.randint(2, 22)
