@@ -44,7 +44,8 @@ class Outcome:
     packed: bool | None = None
     said: list[str] = field(default_factory=list)
     score: float | None = None
-    """Scores against a plain float32 forward."""
+    """Scores against a plain float32 forward: nats a token of a row, of the row that differs most."""
+    worst_token: float | None = None
     score_mean: float | None = None
     own_mean: float | None = None
     """The model's own forward in this dtype against the float32 one, on average."""
@@ -169,7 +170,8 @@ def _score(
     outcome.packed = scorer.packed
     ours = _tokens(scorer, rows)
     routed = bool(routed_experts(loaded.model))
-    outcome.score, outcome.score_mean = furthest(ours, reference), mean(ours, reference, routed=routed)
+    outcome.score = max(mean([a], [b]) for a, b in zip(ours, reference, strict=True))
+    outcome.worst_token, outcome.score_mean = furthest(ours, reference), mean(ours, reference, routed=routed)
     with torch.no_grad():
         outcome.own_mean = mean([own_forward_nll(loaded, row) for row in rows], reference, routed=routed)
     kept = range(0, len(rows), 3)

@@ -20,7 +20,7 @@ neither equals the plain way, nor falls back to it and says so, nor is refused b
 
 - **packed**: whether rows are computed side by side behind a shared prefix; otherwise one by one by the model's own
   forward, which is said.
-- **float32**: the largest difference of any scored token's NLL from the plain float32 forward, nats.
+- **float32**: difference from the plain float32 forward, nats a token of the row that differs most.
 - **bfloat16**: the average difference from the plain float32 forward, and beside it that of the model's own bfloat16
   forward: rounding, not error.
 - **adapted**: linear layers that LoRA is put on by default; **gradient**: of one step, against plain peft's in float32,

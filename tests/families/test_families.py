@@ -32,6 +32,7 @@ UNBUILDABLE = ("dbrx",)
 PACKED = frozenset((Path(__file__).parent / "packed.txt").read_text(encoding="utf-8").split())
 """Families whose rows are computed packed: none of them may lose that unnoticed."""
 FLOAT32, ADAPTED = 1e-5, 1e-4
+"""Nats a token of a row; and of any one token, or with an adapter."""
 
 
 def variants() -> list[object]:
@@ -76,6 +77,7 @@ def check_scores(outcome: Outcome, llama_moves: float) -> None:
     assert outcome.score is not None and outcome.score_mean is not None and outcome.own_mean is not None
     if exact:
         assert outcome.score <= FLOAT32
+        assert outcome.worst_token is not None and outcome.worst_token <= ADAPTED
     else:  # rounding of two ways to compute the same is as large, give or take
         assert outcome.score_mean <= 1.5 * outcome.own_mean + 1e-3
     assert outcome.neighbours == 0
@@ -105,5 +107,5 @@ def check_training(outcome: Outcome) -> None:
         assert outcome.gradient <= 3 * outcome.own_gradient + 1e-2
     else:
         assert outcome.loss <= FLOAT32
-        assert outcome.gradient <= 1e-4
+        assert outcome.gradient <= 1e-3
         assert outcome.reloaded <= ADAPTED

@@ -230,7 +230,7 @@ def _continued_attention(
     out = out.view(side.shape).transpose(1, 2).reshape(line.shape)
     if step.gather is not None:
         out = out.index_select(0, step.gather)
-    return out.to(query.dtype)[None], None
+    return out.to(query.dtype)[None].contiguous(), None  # some modules take a view of it
 
 
 def _attend(

@@ -14,7 +14,7 @@ given explicitly, so a row stands where it would stand in its own sequence: at P
 
 Shape legend used below:
     T tokens of the pass   B rows   S longest row   P = P0 + P1 prefix length   L keys
-    H query heads   K key/value heads   G = H / K   D head size
+    H query heads   K key/value heads   G = H / K   D head size (values may have one of their own: MLA)
 
 The model's own attention modules call `packed_attention` through transformers' attention interface, after their
 projections, norms and rotary embedding: those stay the model's own.
@@ -171,7 +171,7 @@ def packed_attention(
         prefix = (torch.cat([past[0], key[:, :, :p1]], 2), torch.cat([past[1], value[:, :, :p1]], 2))
     if pack.keep_kv:
         pack.kept[module] = (prefix[0].contiguous(), prefix[1].contiguous())
-    if softcap is None and can_attend_line(query):
+    if softcap is None and can_attend_line(query) and value.shape[-1] == query.shape[-1]:
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
         own = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
         before = (past[0][0].transpose(0, 1), past[1][0].transpose(0, 1))
@@ -184,7 +184,7 @@ def packed_attention(
     if pack.lengths:
         rows = [tensor[0, :, p1:].transpose(0, 1) for tensor in (query, key, value)]
         parts.append(_attend_rows(pack, rows, prefix, scaling, sliding_window, softcap))
-    out = torch.cat(parts) if len(parts) > 1 else parts[0]
+    out = torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()  # some modules take a view of it
     return out[None], None
 
 
@@ -242,7 +242,7 @@ def _attend(
         out = _attend_fused(pack, query, key, value, prefix, scale, window)
     else:
         out = _attend_in_blocks(pack, query, key, value, prefix, scale, window, softcap)
-    return out.transpose(1, 2).reshape(n_rows * n_queries, heads, size)
+    return out.transpose(1, 2).reshape(n_rows * n_queries, heads, value.shape[-1])
 
 
 def _attend_fused(
@@ -275,9 +275,9 @@ def _attend_fused(
         keys, values = (t[:, :, low : reach + last] for t in (key, value))
         mask = pack.mask(last - first, reach + first - low, window, groups, query.dtype)
         out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
-        blocks.append(out.reshape(n_rows, kv_heads, groups, last - first, size))
+        blocks.append(out.reshape(n_rows, kv_heads, groups, last - first, -1))
     out = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 3)
-    return out.reshape(n_rows, heads, n_queries, size)
+    return out.reshape(n_rows, heads, n_queries, -1)
 
 
 def _attend_in_blocks(
@@ -317,7 +317,7 @@ def _attend_in_blocks(
             scores = softcap * torch.tanh(scores / softcap)
         shares = (scores + mask[first:last, low : n_prefix + last]).softmax(-1).to(value.dtype)
         blocks.append(_times_own(shares, values[:, :, low : n_prefix + last]))
-    return torch.cat(blocks, 3).view(n_rows, heads, n_queries, size)
+    return torch.cat(blocks, 3).view(n_rows, heads, n_queries, -1)
 
 
 def _times_shared(left: Tensor, right: Tensor) -> Tensor:

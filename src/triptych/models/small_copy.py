@@ -107,6 +107,8 @@ def _shrink_all(config: Any) -> Any:
     fewer = fewer_kv * min(heads // kv_heads, _HEADS)
     hidden = largest(config, "hidden_size", default=1)
     narrow = hidden * fewer // heads
+    if hidden % heads or largest(config, "head_dim", default=0):  # kernels want whole groups of 16 bytes
+        narrow = -(-narrow // 16) * 16
     _set(config, narrow, "hidden_size")
     _set(config, fewer, "num_attention_heads")
     if getattr(config, "num_key_value_heads", None) is not None:
