@@ -47,8 +47,9 @@ def main() -> None:
     print("| model | packed | float32 | bfloat16 (own forward) | adapted | gradient | reloaded | written |")
     print("|---|---|---|---|---|---|---|---|")
     print("\n".join(rows))
-    refused = {record["refused"]: name for name in records for record in records[name].values() if record["refused"]}
-    if refused:
+    if left_out := [name for name in FAMILIES if name not in records]:
+        print(f"\nLeft out, since transformers can't build them from their own configurations: {', '.join(left_out)}.")
+    if any(record["refused"] for of_dtypes in records.values() for record in of_dtypes.values()):
         print("\nRefused before any work:\n")
         for name in FAMILIES:
             for dtype, record in sorted(records.get(name, {}).items(), reverse=True):
