@@ -42,6 +42,8 @@ class Outcome:
     refused: str | None = None
     """First line of the error that it was refused with, before any work."""
     packed: bool | None = None
+    routed: bool = False
+    """Whether it has routed experts."""
     said: list[str] = field(default_factory=list)
     score: float | None = None
     """Scores against a plain float32 forward: nats a token of a row, of the row that differs most."""
@@ -169,7 +171,7 @@ def _score(
 ) -> None:
     outcome.packed = scorer.packed
     ours = _tokens(scorer, rows)
-    routed = bool(routed_experts(loaded.model))
+    outcome.routed = routed = bool(routed_experts(loaded.model))
     outcome.score = max(mean([a], [b]) for a, b in zip(ours, reference, strict=True))
     outcome.worst_token, outcome.score_mean = furthest(ours, reference), mean(ours, reference, routed=routed)
     with torch.no_grad():
@@ -235,12 +237,11 @@ def _train(
     outcome.loss = abs(sum(float(nll.sum()) for nll in theirs) - step.nll_nats) / n_scored
     outcome.gradient, outcome.own_gradient = _distance(gradients, expected), 0.0
     outcome.reloaded = furthest(trained, theirs)
-    routed = bool(routed_experts(loaded.model))
-    outcome.adapted_mean, outcome.own_adapted_mean = mean(trained, theirs, routed=routed), 0.0
+    outcome.adapted_mean, outcome.own_adapted_mean = mean(trained, theirs, routed=outcome.routed), 0.0
     if loaded.dtype != torch.float32:
         own, own_gradients = _plain_peft(folder, work, loaded.dtype, rows)
         outcome.own_gradient = _distance(own_gradients, expected)
-        outcome.own_adapted_mean = mean(own, theirs, routed=routed)
+        outcome.own_adapted_mean = mean(own, theirs, routed=outcome.routed)
 
     again = load_model(ModelSpec(str(folder), quantize="none", dtype=outcome.dtype, threads=1, device="cpu"))
     load_adapter(again, work)

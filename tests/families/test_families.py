@@ -80,7 +80,9 @@ def check_scores(outcome: Outcome, llama_moves: float) -> None:
         assert outcome.worst_token is not None and outcome.worst_token <= ADAPTED
     else:  # rounding of two ways to compute the same is as large, give or take
         assert outcome.score_mean <= 1.5 * outcome.own_mean + 1e-3
-    assert outcome.neighbours == 0
+    # as many tokens meet in an expert's product as the texts send there: on some processors its size moves the rounding
+    rounding = (FLOAT32 if exact else outcome.worst_token or 0.0) if outcome.routed else 0.0
+    assert outcome.neighbours is not None and outcome.neighbours <= rounding
     assert outcome.order == 0
     assert outcome.shapes is not None
     assert outcome.shapes <= max(2 * llama_moves, FLOAT32)
