@@ -27,9 +27,9 @@ neither equals the plain way, nor falls back to it and says so, nor is refused b
   relative to its size; **reloaded**: the saved adapter in plain peft, largest difference of any token, nats.
 - **written**: rows whose greedy tokens in float32 are those of `model.generate`.
 
-A row's score never changed with the text of the rows beside it, nor with their order, to the bit. (With routed experts and
-on a processor without matrix units it moves by float32 rounding, 1e-6: as many tokens meet in an expert's product as the
-texts send there.)
+A row's score never changed with the text of the rows beside it, nor with their order, to the bit. (With routed experts
+and on a processor without matrix units it moves by float32 rounding, 1e-6: as many tokens meet in an expert's product
+as the texts send there.)
 """
 
 
