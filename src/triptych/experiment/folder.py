@@ -102,7 +102,8 @@ class RunFolder:
             yield from (path.relative_to(self.path).as_posix() for path in paths)
         for training in trained:
             work, final = (path.relative_to(self.path) for path in (self.tune_of(training), self.adapter_of(training)))
-            yield from ((work / name).as_posix() for name in TRAINING)
+            # checkpoints are written as training comes to them, each seen to be free then
+            yield from ((work / name).as_posix() for name in TRAINING if "*" not in name)
             yield from ((final / name).as_posix() for name in ADAPTER_FILES)
 
     def check_removable(self, manifest: Manifest) -> None:

@@ -165,7 +165,9 @@ def _check(request: PredictRequest, out: Path) -> None:
     ours = {"the predictions": is_predictions, "their record": is_record, "rows so far": is_part}
     for what, path in written.items():
         reads = reads_of(request)
-        check_output(path, reads=reads, ours=ours[what], what=what, force=request.fresh, by="--fresh")
+        check_output(
+            path, reads=reads, ours=ours[what], what=what, force=request.fresh, by="--fresh", example="predictions.json"
+        )
 
 
 def _facts(request: PredictRequest, template: Template, rows: Sequence[Row], pool: Sequence[Row]) -> dict[str, Any]:

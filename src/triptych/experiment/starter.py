@@ -103,7 +103,7 @@ def write_starter(
     reads = {f"data.{role}": settings.get("data", {}).get(role) for role in ("train", "test")}
     paths = {role: split_sample(str(path))[0] if path else None for role, path in reads.items()}
     given = {**paths, "model.name": settings.get("model", {}).get("name"), "--from": source}
-    check_output(out, reads=given, ours=lambda _: False, what="the settings", force=force)
+    check_output(out, reads=given, ours=lambda _: False, what="the settings", force=force, example="experiment.yaml")
     placed = _placed(settings, out.parent)
     meant = validated({**placed}, f"{peer.tool} settings" if peer else "the answers")
     text = starter_text(placed, peer)

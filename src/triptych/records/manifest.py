@@ -116,8 +116,10 @@ class Manifest:
                 raise self._in_the_way(name)
             if edited:
                 self._keep_edited(name)
-        self.files[name] = [_sha256(new), *self.files.get(name, [])[:1]]
-        self.save()
+        known = self.files.get(name, [])
+        if (sha256 := _sha256(new)) not in known[:1]:
+            self.files[name] = [sha256, *known[:1]]
+            self.save()
 
     def claim(self, name: str) -> None:
         """Note a file, or `NAME/` for a folder, before something else than the store writes it.

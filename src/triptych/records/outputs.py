@@ -25,6 +25,7 @@ def check_output(
     force: bool = False,
     option: str = "--out",
     by: str = "--force",
+    example: str = "scores.json",
 ) -> None:
     """See that a file can be written without a loss.
 
@@ -36,6 +37,7 @@ def check_output(
         force: replace a file that the command did not write; one that it reads never.
         option: the option that names `out`.
         by: the option that is `force`.
+        example: a name for such a file.
 
     Raises:
         ConfigError: `out` is a folder.
@@ -46,7 +48,7 @@ def check_output(
             f"{what} go into a file, and this is a folder",
             where=option,
             found=str(out),
-            fix=f"give the file's name too, e.g. {option} {out / 'scores.json'}",
+            fix=f"give the file's name too, e.g. {option} {out / example}",
         )
     check_not_read([out], reads, option=option, what=what)
     if not os.path.lexists(out) or ours(out):
