@@ -8,6 +8,7 @@ TriptychError                exit code 1
 │   ├── ModelError           a model, tokenizer or adapter that can't be used
 │   ├── RunChangedError      a run folder that was begun with other settings
 │   ├── RunBusyError         a run folder that another process is working in
+│   ├── ForeignFileError     a file that Triptych did not write, or was given to read, lies where it would write
 │   └── DiskError            no room, or no right, to write
 ├── ScoringError             the model gave numbers that mean nothing (NaN, infinite)
 ├── DivergedError            training stopped: the loss or the gradient is not finite
@@ -21,6 +22,7 @@ __all__ = [
     "DataError",
     "DiskError",
     "DivergedError",
+    "ForeignFileError",
     "InputError",
     "Interrupted",
     "ModelError",
@@ -83,6 +85,10 @@ class RunChangedError(InputError):
 
 class RunBusyError(InputError):
     """Another process is working in the run folder."""
+
+
+class ForeignFileError(InputError):
+    """An output would replace a file that Triptych did not write, or one that it was given to read."""
 
 
 class DiskError(InputError):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, ForeignFileError
 from triptych.experiment import ExperimentConfig, read_config
 from triptych.experiment.mistakes import section_of
 from triptych.experiment.starter import schema, starter_settings, starter_text, write_starter
@@ -113,7 +113,7 @@ def test_strategies_by_name() -> None:
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "exp.yaml"
     out.write_text("mine")
-    with pytest.raises(ConfigError, match="such a file already"):
+    with pytest.raises(ForeignFileError, match="there is a file already"):
         write_starter(out, starter_settings())
     assert out.read_text() == "mine"
     write_starter(out, starter_settings(), force=True)

@@ -249,7 +249,7 @@ def test_a_file_without_a_record_is_not_replaced(project: Project) -> None:
     out.write_text("[]")
     done = project.run()
     assert done.code == 2
-    assert "nothing says how it was made" in done.err
+    assert "it is not one that holds predictions" in done.err
     assert out.read_text() == "[]"
     assert project.run("--fresh").code == 0
     out.write_text(out.read_text() + " ")
@@ -292,7 +292,7 @@ def test_stopped_by_hand_it_goes_on(n: int, project: Project, monkeypatch: pytes
         (["--top-p", 0.5], "no effect on greedy decoding"),
         (["--data", "{}/rosw.json"], "rows.json"),
         (["--out", "{}"], "predictions.json"),
-        (["--out", "{}/rows.json"], "would replace the data"),
+        (["--out", "{}/rows.json"], "would replace what is read: --data"),
         (["--model", "{}/none"], "there is no such model folder"),
     ],
 )

@@ -50,7 +50,7 @@ def init(
             test = typer.prompt("Test rows (file or hub id)")
     chosen = [name.strip() for name in strategies.split(",")] if strategies is not None else None
     settings = starter_settings(model=model, train=train, test=test, strategies=chosen, peer=mapped)
-    write_starter(out, settings, peer=mapped, force=force)
+    write_starter(out, settings, peer=mapped, force=force, source=peer)
     notes = Console(stderr=True)
     for what, why in (mapped.left_out if mapped else {}).items():
         notes.print(f"left out: {what} ({why})", markup=False, highlight=False, soft_wrap=True)

@@ -53,6 +53,7 @@ def score(
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many rows.")] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest rendering.")] = 2048,
     cache: Annotated[bool, typer.Option(help="Look up scores of the same tokens and weights first.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there and holds no scores.")] = False,
 ) -> None:
     """Score rows: NLL of output and EOS, four averages, one JSON."""
     from triptych.cli.watch import ConsoleWatcher
@@ -83,6 +84,7 @@ def score(
         limit=limit,
         max_tokens=max_tokens,
         cache=cache,
+        force=force,
     )
     aggregate = score_file(request, out, ConsoleWatcher(console))
     bits = "none" if aggregate.bits_per_char is None else f"{aggregate.bits_per_char:.4f}"

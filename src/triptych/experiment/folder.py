@@ -1,6 +1,8 @@
 """A run's folder: what is kept in it while the experiment goes on, and what is done already.
 
 .triptych.lock    names the process that works here now (`records.process_lock`)
+manifest.json     which files here are Triptych's: no other is replaced or removed (`records.manifest`)
+.replaced/        what `--fresh` will remove, until the new run holds work (`records.set_aside`)
 run.lock.json     facts that decide the numbers; a changed config is refused against it
 cells/NAME.json   a finished cell: its record, what it was made from, and its rows
 tune/             training in progress and its checkpoints
@@ -15,23 +17,27 @@ rows.parquet, tokens.parquet      texts and per-token NLL, for reports that show
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from triptych.errors import DataError
 from triptych.experiment.cells import TrainingSpec
+from triptych.generate.part import part_of
+from triptych.generate.record import record_of
 from triptych.records import CellRecord, ItemScore
+from triptych.records.manifest import Manifest, keep
 from triptych.records.predictions import file_name, predictions_path
+from triptych.records.run_files import ADAPTER_FILES, REPORT, ROOT, TRAINING
+from triptych.records.set_aside import check_no_links, drop, restore, set_aside
 from triptych.records.store import read_json, write_json
 
 __all__ = ["FinishedCell", "RunFolder"]
 
-_OURS = ("cells", "tune", "adapter", "trainings", "predictions", "figures", "tables", "trackers")
-_RECORDS = ("search.json", "run.lock.json", "results.json", "items.parquet", "rows.parquet", "tokens.parquet")
-_REPORTS = ("report.md", "report.html", "curve.csv", "run.log")
+_STAY = ("reproduction.json", *(f"cells/scores.sqlite{part}" for part in ("", "-wal", "-shm")))
+"""Of a reproduction, which begins before its run does."""
+_WORK = ("cells", "tune", "adapter", "trainings", "predictions", "search.json", "results.json")
 
 
 class FinishedCell(NamedTuple):
@@ -53,6 +59,7 @@ class RunFolder:
         self.lock = path / "run.lock.json"
         self.tune = path / "tune"
         self.adapter = path / "adapter"
+        self._replaced = False
         self.scores = path / "cells" / "scores.sqlite"
         """Scores by content of a reproduction, which takes none from elsewhere."""
 
@@ -69,27 +76,65 @@ class RunFolder:
         return predictions_path(self.path, cell)
 
     def work(self) -> list[str]:
-        """Names of what was computed here."""
-        made = ("cells", "tune", "adapter", "trainings", "predictions", "search.json", "results.json")
-        return [name for name in made if (self.path / name).exists()]
+        """Names of what was computed here: of files that are Triptych's, so that a folder of the user's is none."""
+        with keep(self.path) as manifest:
+            parts = {name.split("/")[0] for name in manifest.files if (self.path / name).exists()}
+        return [name for name in _WORK if name in parts]
 
     def holds_work(self) -> bool:
         """Whether anything was computed here. A lock alone, of a run that failed to begin, is nothing to lose."""
         return bool(self.work())
 
-    def clear(self) -> None:
-        """Remove what a run made, and nothing else (`--fresh`): a folder that no run was begun in is left alone."""
-        if not self._was_begun():
-            return
-        for name in _OURS:
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in (*_RECORDS, *_REPORTS):
-            (self.path / name).unlink(missing_ok=True)
+    def outputs(self, cells: Iterable[str], trained: Iterable[TrainingSpec], *, texts: bool) -> Iterator[str]:
+        """Names, or patterns of names, of all files that a run will write here.
 
-    def _was_begun(self) -> bool:
-        """Whether a run was begun here: by its lock or, where that is gone, by files that nothing else writes."""
-        ours = (self.tune / "summary.json", self.tune / "checkpoints", self.adapter / "triptych.json")
-        return self.lock.exists() or (self.path / "cells").exists() or any(path.exists() for path in ours)
+        Args:
+            cells: the cells' names.
+            trained: its trainings.
+            texts: whether it writes texts of the model.
+        """
+        yield from (*ROOT, *REPORT)
+        for cell in cells:
+            paths = [self.cell_path(cell)]
+            if texts:
+                out = self.predictions_of(cell)
+                paths += [out, record_of(out), part_of(out)]
+            yield from (path.relative_to(self.path).as_posix() for path in paths)
+        for training in trained:
+            work, final = (path.relative_to(self.path) for path in (self.tune_of(training), self.adapter_of(training)))
+            # checkpoints are written as training comes to them, each seen to be free then
+            yield from ((work / name).as_posix() for name in TRAINING if "*" not in name)
+            yield from ((final / name).as_posix() for name in ADAPTER_FILES)
+
+    def check_removable(self, manifest: Manifest) -> None:
+        """See that `--fresh` can remove what an earlier run left.
+
+        Raises:
+            ForeignFileError: some of it lies behind a link.
+        """
+        check_no_links(manifest)
+
+    def set_aside(self) -> None:
+        """Move what an earlier run left out of the way (`--fresh`), until this run holds work: see `drop_replaced`."""
+        with keep(self.path) as manifest:
+            if manifest.files:
+                set_aside(manifest, but=_STAY)
+        self._replaced = True
+
+    def drop_replaced(self) -> None:
+        """This run holds work now: remove what was set aside for it."""
+        if self._replaced:
+            drop(self.path)
+            self._replaced = False
+
+    def give_up_replacing(self) -> None:
+        """The run ends: where it came to no work, what was set aside for it is put back."""
+        if self._replaced:
+            with keep(self.path) as manifest:
+                if restore(self.path):
+                    back = Manifest.read(manifest.folder)
+                    manifest.files = back.files if back else {}
+            self._replaced = False
 
     def cell_path(self, name: str) -> Path:
         """One file per cell; names from a config can't leave the folder."""
@@ -103,6 +148,7 @@ class RunFolder:
         ]
         record = cell.record.model_dump(mode="json")
         write_json(self.cell_path(cell.record.cell), {"record": record, "made_from": cell.made_from, "items": rows})
+        self.drop_replaced()
 
     def load_cell(self, name: str) -> FinishedCell | None:
         """A finished cell, or None if it isn't there or is torn (then it is computed again)."""

@@ -17,14 +17,21 @@ from typing import Any
 
 from triptych.data import Row, read_rows, sha256_of_file
 from triptych.errors import ConfigError
-from triptych.experiment.score_file import say_other_config
+from triptych.experiment.score_file import reads_of, say_other_config
 from triptych.experiment.shots import Shots
 from triptych.generate.check import Check, check_predictions
 from triptych.generate.engine import generate_rows
-from triptych.generate.part import PartFile, peek, refuse_changed
+from triptych.generate.part import PartFile, is_part, part_of, peek, refuse_changed
 from triptych.generate.plan import Limits, choose_limits
 from triptych.generate.quality import Quality, measure_quality
-from triptych.generate.record import finished_rows, prompt_texts, write_predictions
+from triptych.generate.record import (
+    finished_rows,
+    is_predictions,
+    is_record,
+    prompt_texts,
+    record_of,
+    write_predictions,
+)
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
 from triptych.likelihood.cache import versions
@@ -33,6 +40,7 @@ from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt, Template, find_template, render_prompt, template_from_text
 from triptych.records.identity import version_changes
+from triptych.records.outputs import check_output
 from triptych.records.provenance import provenance
 
 __all__ = ["PredictRequest", "Predictions", "predict_file"]
@@ -87,6 +95,7 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
     The same request goes on where an earlier process was stopped, and ends with the file it would have ended with.
 
     Raises:
+        ForeignFileError: `out`, or a file beside it that belongs to it, is read or is not Triptych's.
         RunChangedError: `out`, or what was begun for it, belongs to another run; the differences are named.
         InputError: anything else in the request that can't be used; nothing is written then.
     """
@@ -101,7 +110,7 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
     rows = read_rows(request.data, need_output=False)[: request.limit]
     pool = request.shots.read_pool(rows, request.data, watcher)
     facts = _facts(request, template, rows, pool)
-    part_path = out.with_suffix(".jsonl.part")
+    part_path = part_of(out)
     begun = None if request.fresh else peek(part_path)
     if begun:
         refuse_changed(part_path, {key: begun["facts"].get(key) for key in facts}, facts)
@@ -152,15 +161,13 @@ def _part(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: Lo
 
 def _check(request: PredictRequest, out: Path) -> None:
     request.shots.check()
-    if out.is_dir():
-        raise ConfigError(
-            "the predictions go into a file, and this is a folder",
-            where="--out",
-            found=str(out),
-            fix=f"give the file's name too, e.g. --out {out / 'predictions.json'}",
+    written = {"the predictions": out, "their record": record_of(out), "rows so far": part_of(out)}
+    ours = {"the predictions": is_predictions, "their record": is_record, "rows so far": is_part}
+    for what, path in written.items():
+        reads = reads_of(request)
+        check_output(
+            path, reads=reads, ours=ours[what], what=what, force=request.fresh, by="--fresh", example="predictions.json"
         )
-    if out.resolve() == Path(request.data).resolve():
-        raise ConfigError("the predictions would replace the data", where="--out", found=str(out))
 
 
 def _facts(request: PredictRequest, template: Template, rows: Sequence[Row], pool: Sequence[Row]) -> dict[str, Any]:

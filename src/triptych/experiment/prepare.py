@@ -5,14 +5,14 @@ templates, rows  ─►  settings that fit them?  ─►  folder's locks  ─►
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from triptych.data import Dataset
 from triptych.errors import DataError, InputError
-from triptych.experiment.cells import CellSpec, check_pool, demo_pool, templates_of
+from triptych.experiment.cells import CellSpec, check_pool, demo_pool, templates_of, trainings
 from triptych.experiment.checks import adapter_facts, require, run_checks
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
@@ -27,7 +27,8 @@ from triptych.models import identify, load_profile
 from triptych.progress import Watcher
 from triptych.prompts import Template
 from triptych.records.lock import hold_to
-from triptych.records.process_lock import ProcessLock
+from triptych.records.manifest import Manifest, remove
+from triptych.records.outputs import check_not_read
 from triptych.records.store import sweep
 
 __all__ = ["Prepared", "prepare"]
@@ -53,11 +54,10 @@ def prepare(
     folder: RunFolder,
     watcher: Watcher,
     *,
-    owner: ProcessLock | None = None,
+    enter: Callable[[], Manifest] | None = None,
     fresh: bool = False,
     chosen: Mapping[str, Any] | None = None,
     scores: Path | None = None,
-    writes: bool = True,
 ) -> Prepared:
     """Find everything that can be wrong with a run, and begin it.
 
@@ -66,14 +66,15 @@ def prepare(
         cells: the grid, or what is asked for of it.
         folder: the run's.
         watcher: told of warnings.
-        owner: the lock that keeps other processes out of the folder; taken before anything in it is changed.
-        fresh: remove what an earlier run left, first.
+        enter: makes the folder this process's and gives its manifest; called before anything in it is changed. None on
+            the ranks that only train.
+        fresh: remove what an earlier run left, when all checks have passed; it is set aside until there is new work.
         chosen: what another run found when it began (dtype, threads, ...), to be taken instead of finding it.
         scores: file of the scores that are known, instead of the user's cache.
-        writes: False on the ranks that only train.
 
     Raises:
         RunBusyError: another process works in the folder.
+        ForeignFileError: a file that Triptych did not write lies where one of the run's belongs.
         InputError: something is wrong; the folder is as it was.
     """
     templates = templates_of(config)
@@ -84,44 +85,61 @@ def prepare(
         check_names(config.generate, cells)
     for warning in data.warnings:
         watcher.say(f"warning: {warning}")
+    writes = enter is not None
     identity = identify(config.model.spec())
-    if writes:
-        _open(folder, owner, fresh=fresh)
+    if enter is not None:
+        _open(config, cells, folder, data, enter(), fresh=fresh)
     locked = {
         "config": deciding(config),
         "data": {role: of_file["sha256"] for role, of_file in data.files.items()},
         "prompts": {name: template.sha256 for name, template in templates.items()},
         "model": model_of_lock(templates, identity),
     }
-    held = hold_to(folder.lock, locked)
+    held = dict(locked) if fresh else hold_to(folder.lock, locked)
     if chosen and "chosen" not in held:
         held["chosen"] = dict(chosen)
-    session = Session(config, folder, watcher, held, scores=scores, writes=writes)
+    session = Session(config, folder, watcher, held, scores=scores, writes=writes, locked=not fresh)
     facts = RunFacts(config, data, templates, identity, session.compute)
     rows = [*data.train, *data.dev, *data.test]
     demonstrations = Demonstrations(demo_pool(data), config.strategies.demos, vectors=lambda: session.vectors(rows))
-    finished = take_up(cells, folder, facts, data, watcher) if writes else {}
+    finished = take_up(cells, folder, facts, data, watcher) if writes and not fresh else {}
     if finished:
         watcher.say(f"{len(finished)} of {len(cells)} cells are already scored")
     if writes and len(finished) < len(cells):
         try:
-            _check_rows(config, data, templates, demonstrations, folder, watcher)
+            _check_rows(config, data, templates, demonstrations, None if fresh else folder, watcher)
         except InputError:
-            if not folder.holds_work():
-                folder.lock.unlink(missing_ok=True)
+            if not fresh and not folder.holds_work():
+                remove(folder.lock)
             raise
+    if writes and fresh:
+        folder.set_aside()
+        hold_to(folder.lock, held)
+        session.locked()
     return Prepared(data, templates, session, demonstrations, facts, finished)
 
 
-def _open(folder: RunFolder, owner: ProcessLock | None, *, fresh: bool) -> None:
-    """Make the folder ours: no other process in it, nothing of another run under our lock."""
-    if owner is not None:
-        owner.acquire()
+def _open(
+    config: ExperimentConfig,
+    cells: Sequence[CellSpec],
+    folder: RunFolder,
+    data: Dataset,
+    manifest: Manifest,
+    *,
+    fresh: bool,
+) -> None:
+    """See that the folder can be ours: no file of the user's, nor one that is read, nor another run, in our way."""
     sweep(folder.path)
+    outputs = list(folder.outputs([cell.name for cell in cells], trainings(config), texts=config.generate is not None))
+    manifest.check_free(outputs)
+    read = {f"data.{role}": of_file.get("path") for role, of_file in data.files.items()}
+    ours = [folder.path / name for name in [*outputs, *manifest.files] if "*" not in name]
+    check_not_read(ours, read, option="--out", what="the run")
     if fresh:
-        folder.clear()
-    elif folder.lock.exists() and not folder.holds_work():
-        folder.lock.unlink()  # a run that failed to begin may begin with other settings
+        folder.check_removable(manifest)
+        return
+    if folder.lock.exists() and not folder.holds_work():
+        remove(folder.lock)  # a run that failed to begin may begin with other settings
     check_lock(folder)
 
 
@@ -130,7 +148,7 @@ def _check_rows(
     data: Dataset,
     templates: Mapping[str, Template],
     demonstrations: Demonstrations,
-    folder: RunFolder,
+    folder: RunFolder | None,
     watcher: Watcher,
 ) -> None:
     profile = load_profile(config.model.spec())
@@ -143,7 +161,7 @@ def _check_rows(
         demonstrations=demonstrations,
         watcher=watcher,
     )
-    checks = run_checks(views, adapters=adapter_facts(config, folder.path))
+    checks = run_checks(views, adapters=adapter_facts(config, folder.path if folder else None))
     require(checks)
     for check in checks:
         if not check.passed:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, DataError
 from triptych.experiment.agreement import CellAgreement, TrainingAgreement, Verdict, agree, worst
 from triptych.experiment.cells import templates_of
 from triptych.experiment.differences import Fact, differences
@@ -22,8 +22,10 @@ from triptych.experiment.recorded import RecordedRun, identified, read_recorded,
 from triptych.experiment.runner import run_experiment
 from triptych.experiment.views import read_data
 from triptych.progress import Silent, Watcher
-from triptych.records.process_lock import LOCK_FILE, ProcessLock
+from triptych.records.manifest import MANIFEST, remove
+from triptych.records.process_lock import LOCK_FILE
 from triptych.records.store import read_items, read_json, write_json
+from triptych.records.work_in import work_in
 
 __all__ = ["Reproduction", "reproduce"]
 
@@ -89,22 +91,20 @@ def reproduce(
     # nothing is known at first; what cells of the run share was looked up then, and is now
     scores = RunFolder(place).scores
     _check_place(place, folder)
-    owner = ProcessLock(place)
-    owner.acquire()
-    try:
+    with work_in(place) as manifest:
+        _check_place(place, folder)  # as it is now that no other process works there
+        manifest.check_free([_MARK])
         fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(wanted or ())})
-        given: dict[str, Any] = {"chosen": run.chosen, "only": wanted, "scores": scores, "owner": owner}
+        given: dict[str, Any] = {"chosen": run.chosen, "only": wanted, "scores": scores}
         record = run_experiment(config, place, fresh=fresh, watcher=watcher, **given)
-    finally:
-        owner.release()
-    items = [read_items(path / "items.parquet") for path in (folder, place)]
-    found = agree(run.record, record, items[0], items[1], facts, dtype)
-    verdict = worst([one.verdict for part in found for one in part])
-    missing = _missing(run, {cell.cell for cell in found[0]}, wanted)
-    result = Reproduction(
-        str(folder), str(place), facts, (*notes, *missing), dtype, *found, "different" if missing else verdict
-    )
-    write_json(place / _MARK, {**result.as_json(), "facts": now, "cells_asked": sorted(wanted or ())})
+        items = [read_items(path / "items.parquet") for path in (folder, place)]
+        found = agree(run.record, record, items[0], items[1], facts, dtype)
+        verdict = worst([one.verdict for part in found for one in part])
+        missing = _missing(run, {cell.cell for cell in found[0]}, wanted)
+        result = Reproduction(
+            str(folder), str(place), facts, (*notes, *missing), dtype, *found, "different" if missing else verdict
+        )
+        write_json(place / _MARK, {**result.as_json(), "facts": now, "cells_asked": sorted(wanted or ())})
     return result
 
 
@@ -134,7 +134,7 @@ def _asked_for(cells: Collection[str], run: RecordedRun) -> frozenset[str] | Non
 def _check_place(place: Path, folder: Path) -> None:
     """See that the folder is new, empty, or one of an earlier reproduction."""
     mark = place / _MARK
-    others = [path for path in place.iterdir() if path.name != LOCK_FILE] if place.is_dir() else []
+    others = [path for path in place.iterdir() if path.name not in (LOCK_FILE, MANIFEST)] if place.is_dir() else []
     if place.resolve() == folder.resolve() or (others and not mark.exists()):
         raise ConfigError(
             "a run is computed again in a folder of its own",
@@ -148,11 +148,18 @@ def _check_place(place: Path, folder: Path) -> None:
 def _begin(place: Path, state: dict[str, Any]) -> bool:
     """Make the folder ours. Returns whether what an earlier reproduction left there is to be removed."""
     mark = place / _MARK
-    held = read_json(mark) if mark.exists() else {}
+    before = mark.exists()
+    try:
+        held = read_json(mark) if before else None
+    except DataError:  # torn: what was begun here can't be known
+        held = None
     # one that was cut short goes on, as long as nothing changed since; a finished one says nothing about today
     goes_on = held == state and not (place / "results.json").exists()
     write_json(mark, state)
-    return mark.exists() and bool(held) and not goes_on
+    fresh = before and not goes_on
+    for part in ("", "-wal", "-shm") if fresh else ():
+        remove(place / "cells" / f"scores.sqlite{part}")
+    return fresh
 
 
 def _missing(run: RecordedRun, compared: set[str], wanted: frozenset[str] | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from triptych.errors import Interrupted
 from triptych.progress import Advance, Watcher
+from triptych.records.manifest import claim
 from triptych.records.provenance import provenance
 
 __all__ = ["RUN_LOG", "RunLog"]
@@ -36,6 +37,7 @@ class RunLog:
 
     def begin(self, folder: Path) -> None:
         """Open the folder's log, and say what begins."""
+        claim(folder / RUN_LOG)
         self._handler = logging.FileHandler(folder / RUN_LOG, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self._handler)

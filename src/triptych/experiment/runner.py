@@ -7,7 +7,8 @@ read and check everything  ─►  lock the folder  ─►  base cells  ─►  
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ from triptych.models import Adapter, adapter_is_on, load_profile, save_adapter, 
 from triptych.progress import Silent, Watcher
 from triptych.prompts import Rendered
 from triptych.records import CellRecord, CurvePoint, RunRecord, TuneSummary, Versions
-from triptych.records.process_lock import ProcessLock
+from triptych.records.manifest import Manifest
 from triptych.records.schema import GenerationRecord, SearchRecord
+from triptych.records.work_in import work_in
 from triptych.report import write_curve
 from triptych.tune import TuneRows, World, joined, select_rows, tune
 
@@ -49,7 +51,6 @@ def run_experiment(
     chosen: Mapping[str, Any] | None = None,
     only: Collection[str] | None = None,
     scores: Path | None = None,
-    owner: ProcessLock | None = None,
 ) -> RunRecord:
     """Run an experiment, or go on with one that was begun in this folder.
 
@@ -63,7 +64,6 @@ def run_experiment(
         chosen: dtype, threads, way of holding weights and token budget of another run, instead of finding them.
         only: names of cells; nothing is computed that these don't need. None for all.
         scores: file of the scores that are known, instead of the user's cache (where `cache` allows one).
-        owner: the folder's process lock, where the caller has taken it already and will release it.
 
     Raises:
         RunBusyError: another process works in this folder.
@@ -71,15 +71,17 @@ def run_experiment(
         InputError: anything the user gave that can't be used; checked before any work, as far as it can be.
         Interrupted: stop was asked during training; everything is saved.
     """
-    with joined(config.model.device) as world:
+    with joined(config.model.device) as world, ExitStack() as stack:
         log = RunLog((watcher or Silent()) if world.is_first else Silent())
         run = _Run(config, RunFolder(out), log, world, only)
-        lock = owner or ProcessLock(out)
+
+        def enter() -> Manifest:
+            return stack.enter_context(work_in(out))
 
         def first_of_all() -> None:
             if out.is_dir():  # else it is made, and locked, when the input was checked (`prepare`)
-                lock.acquire()
-            run.prepare(owner=lock, fresh=fresh, chosen=chosen, scores=scores)
+                enter()
+            run.prepare(enter=enter, fresh=fresh, chosen=chosen, scores=scores)
             run.score_base_cells()
             run.search()
             run.write_texts(None)
@@ -87,7 +89,7 @@ def run_experiment(
         try:
             world.on_first(first_of_all)
             if not world.is_first:
-                run.prepare(owner=None, fresh=False, chosen=None, scores=scores)
+                run.prepare(enter=None, fresh=False, chosen=None, scores=scores)
             for training in run.trainings:
                 run.train(training)
                 world.on_first(partial(run.score_adapter_cells, training))
@@ -98,8 +100,8 @@ def run_experiment(
             raise
         finally:
             run.close()
-            if owner is None:
-                lock.release()
+            if world.is_first:
+                run.folder.give_up_replacing()
         log.ended()
         return record
 
@@ -132,7 +134,12 @@ class _Run:
         self.trackers.close(patience=10)
 
     def prepare(
-        self, *, owner: ProcessLock | None, fresh: bool, chosen: Mapping[str, Any] | None, scores: Path | None
+        self,
+        *,
+        enter: Callable[[], Manifest] | None,
+        fresh: bool,
+        chosen: Mapping[str, Any] | None,
+        scores: Path | None,
     ) -> None:
         """Everything that can be wrong is found here, before the first forward pass."""
         check_trackers(self.config.report.trackers)
@@ -141,15 +148,14 @@ class _Run:
             self.cells,
             self.folder,
             self.watcher,
-            owner=owner,
+            enter=enter,
             fresh=fresh,
             chosen=chosen,
             scores=scores,
-            writes=self.world.is_first,
         )
         self.data, self.templates, self.finished = ready.data, ready.templates, ready.finished
         self.session, self.demonstrations, self.facts = ready.session, ready.demonstrations, ready.facts
-        if self.world.is_first:  # not sooner: `fresh` has removed what was sent before
+        if self.world.is_first:  # not sooner: `fresh` has set aside what was sent before
             self.log.begin(self.folder.path)
             self.trackers = Trackers(
                 self.config.report.trackers, self.folder.path, title=self.config.name, watcher=self.watcher
@@ -219,6 +225,7 @@ class _Run:
         self.tuned[training] = done.model_copy(update=told)
 
     def _on_curve(self, training: TrainingSpec, points: Sequence[CurvePoint]) -> None:
+        self.folder.drop_replaced()
         if training.first:
             write_curve(self.folder.path / "curve.csv", points)
         log = self.folder.tune_of(training) / "log.jsonl"
@@ -256,6 +263,7 @@ class _Run:
 
     def write_results(self) -> RunRecord:
         """Records and report."""
+        self.folder.drop_replaced()
         profile = self.session.loaded.profile if self.session.loaded else load_profile(self.config.model.spec())
         record = write_results(
             self.folder,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from triptych.data import empty_outputs, read_rows, sha256_of_file, split_sample
-from triptych.errors import ConfigError
 from triptych.experiment.shots import Shots
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import score_cache
@@ -17,10 +16,11 @@ from triptych.models import Adapter, LoadedModel, ModelSpec, load_adapter, load_
 from triptych.progress import Watcher
 from triptych.prompts import find_template, render, template_from_text
 from triptych.records import SCHEMA_VERSION, Aggregate
+from triptych.records.outputs import check_output, is_scores
 from triptych.records.provenance import provenance
 from triptych.records.store import write_json
 
-__all__ = ["ScoreRequest", "say_other_config", "score_file"]
+__all__ = ["ScoreRequest", "reads_of", "say_other_config", "score_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +36,20 @@ class ScoreRequest:
     limit: int | None = None
     max_tokens: int = 2048
     cache: bool = True
+    force: bool = False
+    """Replace a file that is there and holds no scores."""
 
 
 def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
     """Score a data file and write `scores.json`.
 
     Raises:
-        InputError: anything in the request that can't be used; nothing is written then.
+        ForeignFileError: `out` is a file that is read, or one that holds no scores.
+        InputError: anything else in the request that can't be used; nothing is written then.
     """
     shots = request.shots
     shots.check()
-    if out.is_dir():
-        raise ConfigError(
-            "the scores go into a file, and this is a folder",
-            where="--out",
-            found=str(out),
-            fix=f"give the file's name too, e.g. --out {out / 'scores.json'}",
-        )
+    check_output(out, reads=reads_of(request), ours=is_scores, what="the scores", force=request.force)
     if request.template:
         template = template_from_text(request.template)
     else:
@@ -102,6 +99,37 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
     }
     write_json(out, scores)
     return total
+
+
+class Reads(Protocol):
+    """A request for one data file, model and prompt: `ScoreRequest`, and that of `triptych predict`."""
+
+    @property
+    def model(self) -> ModelSpec: ...
+    @property
+    def data(self) -> str: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def template(self) -> str | None: ...
+    @property
+    def shots(self) -> Shots: ...
+    @property
+    def adapter(self) -> Path | None: ...
+
+
+def reads_of(request: Reads) -> dict[str, str | Path | None]:
+    """Option -> what the request reads; also names that are no files."""
+    shots = request.shots
+    return {
+        "--data": split_sample(request.data)[0],
+        "--pool": split_sample(shots.pool)[0] if shots.pool else None,
+        "--model": request.model.name,
+        "--adapter": request.adapter,
+        "--template": request.template,
+        "--prompt": request.prompt,
+        "--embedding": shots.embedding,
+    }
 
 
 def say_other_config(facts: Mapping[str, Any], loaded: LoadedModel, watcher: Watcher) -> None:

@@ -19,6 +19,7 @@ from triptych.likelihood.score import Scorer
 from triptych.models import Adapter, LoadedModel, check_targets, detach_adapter, load_adapter, load_model, switched
 from triptych.progress import Watcher
 from triptych.prompts.ranking import Vectors
+from triptych.records.manifest import claim
 from triptych.records.provenance import peak_memory, provenance
 from triptych.records.store import read_json, write_json
 
@@ -37,8 +38,11 @@ class Session:
         *,
         scores: Path | None = None,
         writes: bool = True,
+        locked: bool = True,
     ) -> None:
         self.config, self.folder, self.watcher, self._writes = config, folder, watcher, writes
+        self._locked = locked
+        """Whether the folder's lock is this run's already; not while an earlier run's files are still there."""
         self._scores = scores
         self.chosen: dict[str, Any] = held.get("chosen", {})
         self.begun: dict[str, Any] = held.get("begun", {})
@@ -59,6 +63,8 @@ class Session:
             self.loaded.check_identity(self._identity)
             if self.config.strategies.qlora:
                 check_targets(self.loaded, self.config.tune.lora())  # now, not after an hour of base cells
+            if self._scores is not None:
+                claim(*(self._scores.with_name(f"{self._scores.name}{part}") for part in ("", "-wal", "-shm")))
             cache = score_cache(self.loaded, self._scores) if self.config.cache else None
             self.scorer = Scorer(self.loaded, budget_tokens=budget, cache=cache)
             if not self.begun and self._writes:
@@ -125,5 +131,15 @@ class Session:
         }
         facts = {**loaded.info, "passes": "packed" if scorer.packed else "one row at a time"}
         self.begun = {**provenance(), "model": facts, "max_tokens": self.max_tokens()}
-        held = read_json(self.folder.lock)
-        write_json(self.folder.lock, {**held, "chosen": self.chosen, "begun": self.begun})
+        self._write_begun()
+
+    def locked(self) -> None:
+        """The folder's lock is this run's from here on."""
+        self._locked = True
+        if self._writes and self.begun:
+            self._write_begun()
+
+    def _write_begun(self) -> None:
+        if self._locked:
+            held = read_json(self.folder.lock)
+            write_json(self.folder.lock, {**held, "chosen": self.chosen, "begun": self.begun})

@@ -20,6 +20,7 @@ from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.mistakes import section_of
 from triptych.experiment.peer_rules import Mapped
 from triptych.experiment.read import read_config, validated
+from triptych.records.outputs import check_output
 from triptych.records.store import write_text
 
 __all__ = ["schema", "starter_settings", "starter_text", "write_starter"]
@@ -84,19 +85,25 @@ def starter_text(settings: Mapping[str, Any], peer: Mapped | None = None) -> str
     return "\n".join([*head, "", *_lines(ExperimentConfig, settings, 0)]) + "\n"
 
 
-def write_starter(out: Path, settings: Mapping[str, Any], *, peer: Mapped | None = None, force: bool = False) -> None:
+def write_starter(
+    out: Path,
+    settings: Mapping[str, Any],
+    *,
+    peer: Mapped | None = None,
+    force: bool = False,
+    source: Path | None = None,
+) -> None:
     """Write the file whole, with local paths relative to it, after checking that it reads back as it was meant.
 
     Raises:
-        ConfigError: the file is there already, or a setting is out of range.
+        ForeignFileError: the file is there already, or is one that is read (`source`: the peer's file).
+        ConfigError: a setting is out of range.
         DiskError: it can't be written.
     """
-    if out.exists() and not force:
-        raise ConfigError(
-            "there is such a file already",
-            where=str(out),
-            fix="give another name with --out, or --force to write over it",
-        )
+    reads = {f"data.{role}": settings.get("data", {}).get(role) for role in ("train", "test")}
+    paths = {role: split_sample(str(path))[0] if path else None for role, path in reads.items()}
+    given = {**paths, "model.name": settings.get("model", {}).get("name"), "--from": source}
+    check_output(out, reads=given, ours=lambda _: False, what="the settings", force=force, example="experiment.yaml")
     placed = _placed(settings, out.parent)
     meant = validated({**placed}, f"{peer.tool} settings" if peer else "the answers")
     text = starter_text(placed, peer)

@@ -18,10 +18,13 @@ from triptych.errors import ConfigError
 from triptych.experiment.tracker_channel import Channel, Open, Sink
 from triptych.progress import Watcher
 from triptych.records import Aggregate, CellRecord, CurvePoint, RunRecord
+from triptych.records.manifest import claim
 
 __all__ = ["TrackerName", "Trackers", "check_trackers"]
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+_FILLS = ("tensorboard", "wandb")
+"""Trackers whose library fills a folder of the run's."""
 _PATIENCE = 60.0
 """Seconds that the end of a run waits for a tracker to send what is left."""
 _SHOWN = ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
@@ -71,6 +74,7 @@ class Trackers:
             check_trackers(names)
             from triptych.experiment.tracker_kinds import opener
 
+            claim(*(folder / "trackers" / name for name in names if name in _FILLS), tree=True)
             opens = {name: opener(name, folder / "trackers", title) for name in names}
         self._channels = [Channel(name, folder / "trackers" / f"{name}.json", opens[name]) for name in names]
 

@@ -23,7 +23,7 @@ from triptych.experiment.session import Session
 from triptych.experiment.showing import Demonstrations, prompts_of_cell
 from triptych.generate.check import check_predictions
 from triptych.generate.engine import generate_rows
-from triptych.generate.part import PartFile
+from triptych.generate.part import PartFile, part_of
 from triptych.generate.plan import Limits, choose_limits
 from triptych.generate.quality import measure_quality
 from triptych.generate.record import finished_rows, prompt_texts, record_of, write_predictions
@@ -34,6 +34,7 @@ from triptych.models import Adapter, adapter_is_on, switched
 from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt, Template
 from triptych.records.identity import MadeFrom, joined_versions, version_changes
+from triptych.records.manifest import remove
 from triptych.records.schema import GenerationRecord, Versions
 from triptych.records.store import read_json
 
@@ -146,7 +147,7 @@ def write_cell(
     summary = _summary(cell, rows, written, template, settings, time.perf_counter() - began)
     summary = summary.model_copy(update={"versions": Versions(**used)})
     write_predictions(out, written, {"facts": facts, "summary": summary.model_dump(mode="json")})
-    out.with_suffix(".jsonl.part").unlink(missing_ok=True)
+    remove(part_of(out))
     return summary
 
 
@@ -161,7 +162,7 @@ def _generate(
 ) -> tuple[list[Generated], dict[str, str]]:
     """The rows, and the versions that wrote them."""
     loaded, _ = session.model()
-    path = folder.predictions_of(cell.name).with_suffix(".jsonl.part")
+    path = part_of(folder.predictions_of(cell.name))
     part = PartFile.resume(path, facts)
     if part is None:
         part = PartFile.begin(path, facts, {"limits": choose_limits(loaded).record(), "versions": versions()})

@@ -18,12 +18,18 @@ from typing import IO, Any
 from triptych.errors import RunChangedError
 from triptych.generate.settings import Generated
 from triptych.records.lock import changes
+from triptych.records.manifest import claim, remove
 from triptych.records.store import disk_errors
 
-__all__ = ["PartFile", "peek", "refuse_changed"]
+__all__ = ["PartFile", "is_part", "part_of", "peek", "refuse_changed"]
 
 _KIND = {"triptych": "predictions", "format": 1}
 _SHOWN = 12
+
+
+def part_of(out: Path) -> Path:
+    """Where the rows of a file of predictions lie while it is made."""
+    return out.with_suffix(".jsonl.part")
 
 
 class PartFile:
@@ -48,6 +54,7 @@ class PartFile:
         header = {**_KIND, "facts": facts, "chosen": chosen}
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            claim(path)
             file = path.open("ab")
             _take(file, path)
             file.truncate(0)
@@ -99,12 +106,12 @@ class PartFile:
         """Leave the file for a later `resume`; a file without rows isn't left."""
         self._file.close()
         if not self.known and not self._added:
-            self.path.unlink(missing_ok=True)
+            remove(self.path)
 
     def remove(self) -> None:
         """The predictions are in their place: this file is done."""
         self._file.close()
-        self.path.unlink(missing_ok=True)
+        remove(self.path)
 
 
 def peek(path: Path) -> dict[str, Any] | None:
@@ -115,6 +122,17 @@ def peek(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return header if isinstance(header, dict) and "facts" in header else None
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is one of predictions in the making; one that a kill left without a whole first line is, too."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline()
+    except OSError:
+        return False
+    start = json.dumps({"triptych": _KIND["triptych"]}).encode()[:-1]
+    return first.startswith(start) or start.startswith(first)
 
 
 def refuse_changed(path: Path, held: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

@@ -18,7 +18,15 @@ from triptych.prompts import Template, template_from_mapping
 from triptych.records import SCHEMA_VERSION
 from triptych.records.store import read_json, write_json, write_text
 
-__all__ = ["check_file", "finished_rows", "prompt_texts", "record_of", "write_predictions"]
+__all__ = [
+    "check_file",
+    "finished_rows",
+    "is_predictions",
+    "is_record",
+    "prompt_texts",
+    "record_of",
+    "write_predictions",
+]
 
 _TEXTS = ("zero_shot", "few_shot", "preamble", "style")
 
@@ -26,6 +34,20 @@ _TEXTS = ("zero_shot", "few_shot", "preamble", "style")
 def record_of(out: Path) -> Path:
     """Where the record of a file of predictions lies."""
     return out.with_suffix(".record.json")
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file is the record of a file of predictions."""
+    try:
+        value: Any = read_json(path)
+    except (DataError, OSError):
+        return False
+    return isinstance(value, dict) and {"schema_version", "out_sha256", "rows"} <= value.keys()
+
+
+def is_predictions(out: Path) -> bool:
+    """Whether a file lies beside the record of predictions; `finished_rows` sees whether it is what was written."""
+    return is_record(record_of(out))
 
 
 def write_predictions(out: Path, rows: Sequence[Generated], record: Mapping[str, Any]) -> None:

@@ -27,6 +27,8 @@ from triptych.models.lora import NAME, compute_in_input_dtype, forget_layers, lo
 from triptych.models.quantize import linear_layers
 from triptych.models.remarks import on_training
 from triptych.models.targets import targets_of
+from triptych.records.manifest import claim, remove, written
+from triptych.records.run_files import ADAPTER_FILES
 
 __all__ = [
     "Adapter",
@@ -141,8 +143,10 @@ def check_targets(loaded: LoadedModel, settings: LoraSettings) -> None:
 def save_adapter(adapter: Adapter, folder: Path, *, facts: dict[str, Any]) -> None:
     """Write the adapter in PEFT's format, with Triptych's facts (base hash, prompt hash) in a file beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)  # it says that the files beside it are whole
+    claim(*(folder / name for name in ADAPTER_FILES))
+    remove(folder / RECORD)  # it says that the files beside it are whole
     adapter.model.save_pretrained(folder, safe_serialization=True)
+    written(*(folder / name for name in ADAPTER_FILES))
     write_adapter_record(folder, {"adapter_sha256": adapter.sha256(), **facts})
 
 

@@ -14,6 +14,8 @@ from typing import IO, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from triptych.errors import DataError, DiskError
+from triptych.records import manifest
+from triptych.records.run_files import is_run_file
 from triptych.records.schema import SCHEMA_VERSION, ItemScore, RunRecord
 
 __all__ = [
@@ -31,7 +33,7 @@ __all__ = [
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
-_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+_TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
@@ -40,8 +42,11 @@ _NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary neighbour of `path`, and on success flush it to disk and rename it into place.
 
+    In a folder that is kept (`manifest.keep`) the file is noted, and none but Triptych's own is replaced.
+
     Raises:
         DiskError: the disk is full or the folder can't be written; the old file is as it was.
+        ForeignFileError: a file of the user's is in its place.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
@@ -51,18 +56,24 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            manifest.replacing(path, temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed while writing left in a folder: the temporary neighbours of its files."""
+    """Remove what processes that were killed while writing left in a run's folder: temporary neighbours of its files.
+
+    Only beside names that a run's files have: the folder may lie in one that is full of others.
+    """
     import psutil
 
     for path in folder.rglob(".*.tmp"):
         owner = _TEMPORARY.fullmatch(path.name)
-        if owner and path.is_file() and not psutil.pid_exists(int(owner[1])):
+        if owner is None or path.is_symlink() or not path.is_file() or psutil.pid_exists(int(owner[2])):
+            continue
+        if is_run_file(path.with_name(owner[1]).relative_to(folder).as_posix()):
             path.unlink(missing_ok=True)
 
 

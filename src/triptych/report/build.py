@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 from triptych.data import Row
 from triptych.errors import DataError
 from triptych.records import CurvePoint, ItemScore, RunRecord
+from triptych.records.manifest import remove
+from triptych.records.run_files import REPORT
 from triptych.records.store import read_items, read_run, write_text
+from triptych.records.work_in import work_in
 from triptych.report.answer import row_warnings
 from triptych.report.certainty import settle_table, uncertainty_table, with_effect_sizes
 from triptych.report.contenders import best_of_each, items_of, names, settings
@@ -46,12 +49,23 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
 
     `texts=False` leaves the rows' texts, their tokens and what the models wrote out of it: for results whose rows can't
     be published.
-    What a record no longer holds (a curve, a strategy) leaves no old table or figure behind.
+    What a record no longer holds (a curve, a strategy) leaves no old table or figure behind. Only files that Triptych
+    wrote are replaced or removed; one that was edited since is kept as `NAME.edited-1` (`records.manifest`).
 
     Raises:
+        RunBusyError: another process works in the folder.
+        ForeignFileError: a file that Triptych did not write lies where one of these belongs; nothing is written.
         DataError: a record is missing, torn, of another schema, or not of the same run as the others.
         DiskError: the folder can't be written to.
     """
+    if not run_dir.is_dir():
+        read_run(run_dir)  # says what is missing
+    with work_in(run_dir) as manifest:
+        manifest.check_free(REPORT)
+        return _build(run_dir, texts=texts)
+
+
+def _build(run_dir: Path, *, texts: bool) -> RunRecord:
     record = read_run(run_dir)
     items = read_items(run_dir / "items.parquet")
     _check_same_run(record, items, run_dir)
@@ -165,7 +179,7 @@ def _evidence(record: RunRecord, items: Items, intervals: Mapping[str, Interval]
 
 
 def write_tables(tables: Mapping[str, Table], folder: Path) -> None:
-    """Each table as CSV and LaTeX; tables that are no more leave no file behind."""
+    """Each table as CSV and LaTeX; tables that are no more leave no file behind, as far as Triptych wrote it."""
     written: set[Path] = set()
     for name, table in tables.items():
         stem = plain = re.sub(r"[^a-z0-9_]+", "_", name.lower())
@@ -178,7 +192,7 @@ def write_tables(tables: Mapping[str, Table], folder: Path) -> None:
             write_text(folder / f"{stem}.{kind}", write(table))
             written.add(folder / f"{stem}.{kind}")
     for old in {*folder.glob("*.csv"), *folder.glob("*.tex")} - written:
-        old.unlink()
+        remove(old)
 
 
 def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:

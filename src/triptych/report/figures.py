@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from triptych.records import Comparison, FewShotSummary, RunRecord
+from triptych.records.manifest import remove
 from triptych.records.schema import Strategy
 from triptych.report.contenders import Setting, best_of_each, names, settings
 from triptych.report.figure_curve import learning_curve
@@ -69,7 +70,7 @@ def draw_figures(
                 drawn[name] = short.used_in(_texts(figure))
             else:
                 for kind in ("png", "svg"):
-                    (folder / f"{name}.{kind}").unlink(missing_ok=True)
+                    remove(folder / f"{name}.{kind}")
     return drawn
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from triptych.records.run_files import COMPARISON
 from triptych.records.store import write_text
+from triptych.records.work_in import work_in
 from triptych.report.build import write_tables
 from triptych.report.rendering import escape, to_markdown
 from triptych.report.runs import RunsCompared
@@ -13,7 +15,18 @@ __all__ = ["write_comparison"]
 
 
 def write_comparison(compared: RunsCompared, folder: Path) -> Path:
-    """Write the files and name the one to read first."""
+    """Write the files and name the one to read first.
+
+    Raises:
+        RunBusyError: another process works in the folder.
+        ForeignFileError: a file that Triptych did not write lies where one of these belongs; nothing is written.
+    """
+    with work_in(folder) as manifest:
+        manifest.check_free(COMPARISON)
+        return _write(compared, folder)
+
+
+def _write(compared: RunsCompared, folder: Path) -> Path:
     parts = ["# Several runs"]
     if compared.refused:
         parts.append("\n".join(f"- {escape(sentence)}" for sentence in compared.refused))

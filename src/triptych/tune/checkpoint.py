@@ -12,6 +12,7 @@ one before it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import shutil
@@ -27,6 +28,8 @@ from safetensors.torch import load_file, save
 from triptych.errors import DataError
 from triptych.models import Adapter
 from triptych.records.identity import MadeFrom, require_same
+from triptych.records.manifest import claim, remove
+from triptych.records.run_files import CHECKPOINT_FILES
 from triptych.records.store import disk_errors, read_json, write_bytes, write_json
 
 __all__ = ["TrainState", "latest_checkpoint", "restore", "save_checkpoint", "versions_of"]
@@ -87,15 +90,27 @@ def save_checkpoint(
             made = made_from.record() if made_from else {}
             record = {"state": asdict(state), "sha256": hashes, **made, "versions": dict(versions or {})}
             write_json(work / "state.json", record)
-            if final.exists():
-                shutil.rmtree(final)
-            work.rename(final)
+            _remove(final)
+            claim(*(final / name for name in CHECKPOINT_FILES))
+            if final.exists():  # with something of the user's in it
+                for name in CHECKPOINT_FILES:
+                    (work / name).replace(final / name)
+            else:
+                work.rename(final)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     there = _checkpoints(folder)
     at = there.index(final)
     for old in (*there[:at], *there[at + keep :]):
-        shutil.rmtree(old)
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint's files, and its folder where it held nothing else."""
+    for name in reversed(CHECKPOINT_FILES):  # state.json first: without it the others are no checkpoint
+        remove(path / name)
+    with contextlib.suppress(OSError):
+        path.rmdir()
 
 
 def latest_checkpoint(folder: Path, made_from: MadeFrom | None = None) -> tuple[Path, TrainState] | None:
@@ -171,8 +186,9 @@ def _cuda_of(adapter: Adapter) -> torch.device | None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Newest first."""
-    return sorted(folder.glob("step-*"), reverse=True)
+    """Newest first. A folder without any of a checkpoint's files is none."""
+    found = [path for path in folder.glob("step-*") if any((path / name).exists() for name in CHECKPOINT_FILES)]
+    return sorted(found, reverse=True)
 
 
 def _verify(path: Path) -> TrainState:

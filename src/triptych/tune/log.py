@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from triptych.records.manifest import claim
 from triptych.records.store import disk_errors, write_text
 
 __all__ = ["append_line", "trim_log"]
@@ -13,6 +14,7 @@ __all__ = ["append_line", "trim_log"]
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
     """Add one step's line."""
+    claim(path)
     with disk_errors(path), path.open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
 
@@ -31,4 +33,5 @@ def trim_log(path: Path, *, up_to: int) -> None:
         except (ValueError, KeyError):  # the line a kill cut off
             break
         kept.append(line + "\n")
+    claim(path)  # it grows, so its content says nothing of whose it is
     write_text(path, "".join(kept))

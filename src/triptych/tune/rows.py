@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from triptych.errors import DataError
 from triptych.prompts import Rendered
+from triptych.records.manifest import remove
 from triptych.records.store import write_json
 
 __all__ = ["DroppedRows", "LongRows", "TuneRows", "select_rows", "write_dropped"]
@@ -93,7 +94,7 @@ def check_scored(rows: Sequence[Rendered]) -> None:
 def write_dropped(path: Path, dropped: DroppedRows) -> None:
     """Write `dropped.json`: every row left out with its length; no rows, no file."""
     if not dropped.ids:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
     pairs = zip(dropped.ids, dropped.n_tokens, strict=True)
     rows: list[dict[str, Any]] = [{"id": name, "n_tokens": n} for name, n in pairs]

@@ -1,0 +1,253 @@
+"""`manifest.json` in a folder that Triptych writes: which of its files are Triptych's, so that no other is ever lost.
+
+    {"triptych": "manifest", "format": 1, "files": {"report.md": ["SHA-256", "the one before"], "tune/log.jsonl": []}}
+
+A file that the manifest doesn't name is never replaced and never removed, nor is one behind a linked folder removed.
+One that it names and that holds something else than what was written (somebody edited it) is not lost either: before
+it is replaced or removed it is renamed to `NAME.edited-1`, and that is said. Where files grow or a library writes them,
+the manifest holds the name without a hash, and `NAME/` for a folder that a library fills: all of it is Triptych's.
+
+The name is written before the file is in its place, with the hash of the content before beside the new one: a kill in
+between leaves a file that is still known. Writers find the manifest by the folder they write in (`keep`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from triptych.errors import ForeignFileError
+from triptych.records.run_files import known_before_manifest, matches
+
+__all__ = ["MANIFEST", "Manifest", "claim", "is_kept", "keep", "remove", "replacing", "written"]
+
+MANIFEST = "manifest.json"
+_KIND = {"triptych": "manifest", "format": 1}
+logger = logging.getLogger(__name__)
+_open: dict[Path, Manifest] = {}
+_lock = threading.RLock()  # a tracker's thread writes, too
+
+
+class Manifest:
+    """The files of one folder that are Triptych's. `folder` is absolute."""
+
+    def __init__(self, folder: Path, files: dict[str, list[str]] | None = None) -> None:
+        self.folder, self.files = folder, files or {}
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest | None:
+        """A folder's manifest; None where there is none, or a torn or foreign file of that name."""
+        try:
+            value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            if {key: value[key] for key in _KIND} != _KIND:
+                return None
+            files = {name: [str(sha256) for sha256 in known] for name, known in value["files"].items() if _inside(name)}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+        return cls(folder, files)
+
+    def save(self) -> None:
+        """Write it, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{MANIFEST}.{os.getpid()}.tmp"
+        text = json.dumps({**_KIND, "files": self.files}, ensure_ascii=False, indent=1)
+        try:
+            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.replace(self.folder / MANIFEST)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def name_of(self, path: Path) -> str | None:
+        """A path's name in the folder; None if it lies elsewhere."""
+        try:
+            return _absolute(path).relative_to(self.folder).as_posix()
+        except ValueError:
+            return None
+
+    def lists(self, name: str) -> bool:
+        """Whether the file is Triptych's, by itself or in a folder that a library fills."""
+        return name in self.files or any(tree.endswith("/") and name.startswith(tree) for tree in self.files)
+
+    def linked(self, name: str) -> Path | None:
+        """The linked folder that a file lies behind, if there is one."""
+        parts = name.rstrip("/").split("/")
+        folders = (self.folder.joinpath(*parts[:n]) for n in range(1, len(parts)))
+        return next((path for path in folders if path.is_symlink()), None)
+
+    def edited(self, name: str) -> bool:
+        """Whether a file of ours holds something that was not written by Triptych. An empty file holds nothing."""
+        path, known = self.folder / name, self.files.get(name)
+        return bool(known and path.is_file() and path.stat().st_size and _sha256(path) not in known)
+
+    def check_free(self, patterns: Iterable[str]) -> None:
+        """See that nothing lies where files of these names will be written, but what is Triptych's.
+
+        Raises:
+            ForeignFileError: something of the user's lies there, or stands where a folder is needed.
+        """
+        for pattern in patterns:
+            folder = self.folder / pattern.split("/")[0]
+            if "/" in pattern and folder.exists() and not folder.is_dir():
+                raise self._in_the_way(folder.name)
+            for path in sorted(self.folder.glob(pattern)) if "*" in pattern else [self.folder / pattern]:
+                name = path.relative_to(self.folder).as_posix()
+                if os.path.lexists(path) and name != MANIFEST and not self.lists(name) and matches(name, pattern):
+                    raise self._in_the_way(name)
+        if os.path.lexists(self.folder / MANIFEST) and not self.files and self._is_foreign_manifest():
+            raise self._in_the_way(MANIFEST)
+
+    def replacing(self, path: Path, new: Path) -> None:
+        """Note that the file `new` is about to become `path`; move an edited file out of its way first.
+
+        Raises:
+            ForeignFileError: `path` is there and not Triptych's.
+        """
+        name = self.name_of(path)
+        assert name is not None
+        if os.path.lexists(path):
+            edited = self.edited(name)
+            if not self.lists(name) or (edited and self.linked(name)):
+                raise self._in_the_way(name)
+            if edited:
+                self._keep_edited(name)
+        known = self.files.get(name, [])
+        if (sha256 := _sha256(new)) not in known[:1]:
+            self.files[name] = [sha256, *known[:1]]
+            self.save()
+
+    def claim(self, name: str) -> None:
+        """Note a file, or `NAME/` for a folder, before something else than the store writes it.
+
+        Raises:
+            ForeignFileError: it is there and not Triptych's.
+        """
+        if self.lists(name):
+            return
+        if os.path.lexists(self.folder / name):
+            raise self._in_the_way(name)
+        self.files[name] = []
+        self.save()
+
+    def remove(self, name: str, *, save: bool = True) -> bool:
+        """Remove a file of ours that is not behind a link; keep an edited one. Returns whether it is gone."""
+        path = self.folder / name
+        if not self.lists(name) or self.linked(name):
+            return not os.path.lexists(path)
+        if self.edited(name):
+            self._keep_edited(name)
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+        self.files.pop(name, None)
+        if save:
+            self.save()
+        return not os.path.lexists(path)
+
+    def _keep_edited(self, name: str) -> None:
+        path = self.folder / name
+        number = 1
+        while os.path.lexists(kept := path.with_name(f"{path.name}.edited-{number}")):
+            number += 1
+        path.rename(kept)
+        logger.warning("%s was edited after Triptych wrote it; it is kept as %s", path, kept.name)
+
+    def _is_foreign_manifest(self) -> bool:
+        """Whether a file of our name is somebody's: JSON of another kind. A torn one says nothing."""
+        try:
+            value = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return not (isinstance(value, dict) and value.get("triptych") == "manifest")
+
+    def _in_the_way(self, name: str) -> ForeignFileError:
+        path = self.folder / name
+        kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a file"
+        return ForeignFileError(
+            f"{kind} that Triptych did not write lies where one of its files belongs",
+            where=str(path),
+            found=f"{kind} that {MANIFEST} of {self.folder} doesn't name",
+            expected="nothing there, or a file that an earlier run of Triptych wrote there",
+            fix=f"move {path.name} to another folder, or give another folder with --out",
+        )
+
+
+@contextlib.contextmanager
+def keep(folder: Path) -> Iterator[Manifest]:
+    """Until the end of the block, whatever is written in this folder is noted in its manifest."""
+    at = _absolute(folder)
+    if at in _open:
+        yield _open[at]
+        return
+    _open[at] = Manifest.read(at) or Manifest(at, {name: [] for name in known_before_manifest(at)})
+    try:
+        yield _open[at]
+    finally:
+        del _open[at]
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether this process is writing in the folder, with its manifest open."""
+    return _absolute(folder) in _open
+
+
+def replacing(path: Path, new: Path) -> None:
+    """See `Manifest.replacing`. Does nothing for a file in no folder that is kept."""
+    with _lock:
+        if (found := _of(path)) is not None:
+            found.replacing(path, new)
+
+
+def claim(*paths: Path, tree: bool = False) -> None:
+    """See `Manifest.claim`; `tree`: they are folders that a library fills."""
+    with _lock:
+        for path in paths:
+            if (found := _of(path)) is not None:
+                found.claim(f"{found.name_of(path)}{'/' if tree else ''}")
+
+
+def written(*paths: Path) -> None:
+    """Note the content of claimed files, now that they are whole: from here on an edit is seen."""
+    with _lock:
+        for path in paths:
+            if (found := _of(path)) is not None and path.is_file() and (name := found.name_of(path)) in found.files:
+                found.files[name] = [_sha256(path)]
+                found.save()
+
+
+def remove(path: Path) -> bool:
+    """See `Manifest.remove`; a file in no folder that is kept is removed. Returns whether it is gone."""
+    with _lock:
+        found = _of(path)
+        if found is None:
+            path.unlink(missing_ok=True)
+            return True
+        return found.remove(str(found.name_of(path)))
+
+
+def _of(path: Path) -> Manifest | None:
+    """The manifest that a path is noted in. Folders that are made under another name note nothing (`.NAME.tmp/`)."""
+    for found in _open.values():
+        name = found.name_of(path)
+        if name is not None:
+            made = any(part.startswith(".") and part.endswith(".tmp") for part in name.split("/")[:-1])
+            return None if made else found
+    return None
+
+
+def _absolute(path: Path) -> Path:
+    """Without `..`, and with links as they are: a linked folder is another place than what it leads to."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _inside(name: str) -> bool:
+    return not name.startswith("/") and ".." not in name.split("/") and "\\" not in name
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,109 @@
+"""Before anything is computed: no output replaces a file that is read, nor one that Triptych did not write.
+
+The one guard of all commands that write where the user says (`score`, `predict`, `config init`); folders of runs have
+a manifest beside it (`manifest`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from triptych.errors import ConfigError, ForeignFileError
+
+__all__ = ["check_not_read", "check_output", "is_scores"]
+
+
+def check_output(
+    out: Path,
+    *,
+    reads: Mapping[str, str | Path | None],
+    ours: Callable[[Path], bool],
+    what: str,
+    force: bool = False,
+    option: str = "--out",
+    by: str = "--force",
+    example: str = "scores.json",
+) -> None:
+    """See that a file can be written without a loss.
+
+    Args:
+        out: the file.
+        reads: option -> file or folder that the command reads; None, and names that are no path, are passed over.
+        ours: whether a file that is there is one that the command wrote before, and may replace.
+        what: what is written, for messages: `the scores`.
+        force: replace a file that the command did not write; one that it reads never.
+        option: the option that names `out`.
+        by: the option that is `force`.
+        example: a name for such a file.
+
+    Raises:
+        ConfigError: `out` is a folder.
+        ForeignFileError: the file is read, or is not Triptych's.
+    """
+    if out.is_dir():
+        raise ConfigError(
+            f"{what} go into a file, and this is a folder",
+            where=option,
+            found=str(out),
+            fix=f"give the file's name too, e.g. {option} {out / example}",
+        )
+    check_not_read([out], reads, option=option, what=what)
+    if not os.path.lexists(out) or ours(out):
+        return
+    for role, folder in reads.items():
+        if folder and Path(folder).is_dir() and Path(folder).resolve() in out.resolve().parents:
+            raise _is_read(out, role, Path(folder), option, what)
+    if not force:
+        raise ForeignFileError(
+            f"there is a file already, and it is not one that holds {what.removeprefix('the ')}",
+            where=f"{option} {out}",
+            found="a file that this command did not write",
+            expected=f"no file, or {what} of an earlier command",
+            fix=f"give another name with {option}, or {by} to replace it",
+        )
+
+
+def check_not_read(
+    outputs: Iterable[Path], reads: Mapping[str, str | Path | None], *, option: str, what: str = "what is written"
+) -> None:
+    """See that none of the files that are written is one that is read.
+
+    Two names of one file (a link, `./`) are one file.
+
+    Raises:
+        ForeignFileError: one is.
+    """
+    read = {role: Path(path).expanduser() for role, path in reads.items() if path}
+    for out in outputs:
+        for role, path in read.items():
+            if _same(out, path):
+                raise _is_read(out, role, path, option, what)
+
+
+def _is_read(out: Path, role: str, path: Path, option: str, what: str) -> ForeignFileError:
+    return ForeignFileError(
+        f"{what} would replace what is read: {role}",
+        where=f"{option} {out}",
+        found=f"{role} {path}",
+        expected="a file that the command does not read",
+        fix=f"give another name with {option}",
+    )
+
+
+def is_scores(path: Path) -> bool:
+    """Whether a file is what `triptych score` writes."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and {"schema_version", "items", "aggregate", "provenance"} <= value.keys()
+
+
+def _same(out: Path, path: Path) -> bool:
+    try:
+        return out.samefile(path)
+    except (OSError, ValueError):
+        return Path.cwd() / out == Path.cwd() / path

@@ -1,0 +1,124 @@
+"""`--fresh`: an earlier run's files are set aside while the new run begins, and removed when it holds work of its own.
+
+    OUT/.replaced/            the earlier run's files, moved there one by one; its manifest last
+    OUT/.replaced/begun       the new run holds work: what was set aside is no longer needed
+
+A failure, or a kill at any moment, so leaves the old run or the new one: `restore` puts the old one back where the new
+one had not begun. Only what the manifest names is moved, and nothing that lies behind a linked folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from triptych.errors import ForeignFileError
+from triptych.records.manifest import MANIFEST, Manifest
+
+__all__ = ["AWAY", "check_no_links", "drop", "restore", "set_aside"]
+
+AWAY = ".replaced"
+_BEGUN = "begun"
+
+
+def check_no_links(manifest: Manifest) -> None:
+    """See that no file of the earlier run lies behind a linked folder, where it would be neither removed nor replaced.
+
+    Raises:
+        ForeignFileError: one does.
+    """
+    for name in manifest.files:
+        link = manifest.linked(name)
+        if link is not None and os.path.lexists(manifest.folder / name):
+            raise ForeignFileError(
+                "an earlier run's files lie behind a link, and --fresh removes nothing there",
+                where=str(link),
+                found=f"a link to {os.path.realpath(link)}",
+                expected="a folder",
+                fix="remove the link, or give another folder with --out",
+            )
+
+
+def set_aside(manifest: Manifest, *, but: Collection[str] = ()) -> None:
+    """Move the manifest's files out of the way; those that were edited are kept beside, under a name of their own."""
+    away = manifest.folder / AWAY
+    kept = {name: manifest.files[name] for name in but if name in manifest.files}
+    names = [name for name in manifest.files if name not in kept]
+    moved = [name for name in names if os.path.lexists(manifest.folder / name) and not manifest.linked(name)]
+    manifest.save()  # it must lie beside the files: where it does not yet, they are known by their names alone
+    for name in moved:
+        if manifest.edited(name):
+            manifest.remove(name)
+            continue
+        target = away / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (manifest.folder / name).replace(target)
+        _remove_empty((manifest.folder / name).parent, manifest.folder)
+    away.mkdir(exist_ok=True)
+    (manifest.folder / MANIFEST).replace(away / MANIFEST)
+    manifest.files = kept
+    if kept:
+        manifest.save()
+
+
+def restore(folder: Path) -> bool:
+    """Put back what was set aside for a run that did not begin. Returns whether there was something to put back."""
+    away = folder / AWAY
+    if away.is_symlink() or not away.is_dir():
+        return False
+    if (away / _BEGUN).exists():
+        drop(folder)
+        return False
+    if (away / MANIFEST).exists() and (new := Manifest.read(folder)) is not None:
+        old = Manifest.read(away)
+        for name in list(new.files):
+            if old is None or name not in old.files or os.path.lexists(away / name):  # else it was never moved
+                new.remove(name, save=False)
+                _remove_empty((folder / name).parent, folder)
+        (folder / MANIFEST).unlink()
+    for path in sorted(away.rglob("*")):
+        target = folder / path.relative_to(away)
+        if (path.is_dir() and not path.is_symlink()) or path == away / MANIFEST:
+            continue
+        if not os.path.lexists(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    if (away / MANIFEST).exists():
+        (away / MANIFEST).replace(folder / MANIFEST)
+    _remove_tree_of_empty(away)
+    return True
+
+
+def drop(folder: Path) -> None:
+    """The new run holds work: remove what was set aside. Does nothing where nothing was."""
+    away = folder / AWAY
+    if away.is_symlink() or not away.is_dir():
+        return
+    (away / _BEGUN).touch()
+    for path in sorted(away.rglob("*"), reverse=True):
+        if path.is_symlink() or not path.is_dir():
+            if path.name != _BEGUN or path.parent != away:
+                path.unlink(missing_ok=True)
+        else:
+            path.rmdir()
+    (away / _BEGUN).unlink()
+    away.rmdir()
+
+
+def _remove_empty(path: Path, top: Path) -> None:
+    """Remove folders that hold nothing any more, up to `top`, which stays."""
+    while path != top and not path.is_symlink():
+        try:
+            path.rmdir()
+        except OSError:
+            return
+        path = path.parent
+
+
+def _remove_tree_of_empty(top: Path) -> None:
+    folders = [path for path in top.rglob("*") if path.is_dir() and not path.is_symlink()]
+    for path in [*sorted(folders, reverse=True), top]:
+        with contextlib.suppress(OSError):  # not empty: what could not be put back stays where it is
+            path.rmdir()
