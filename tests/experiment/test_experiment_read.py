@@ -57,6 +57,27 @@ def test_a_good_file(write: Any) -> None:
     assert config.tune.lr == 1e-3
 
 
+@pytest.mark.parametrize("section", ["few_shot", "qlora", "search"])
+def test_a_bare_number_of_seeds_is_refused(write: Any, section: str) -> None:
+    path = write(f"data: {{dev_rows: 4}}\nstrategies:\n  {section}: {{seeds: 3}}\n")
+    error = mistake(path)
+    assert "line 3" in (error.where or "")
+    assert "`seeds: [3]`" in (error.expected or "")
+    assert "`seeds: [0, 1, 2]`" in (error.expected or "")
+
+
+def test_home_folders(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = "model: {name: ~/m}\ndata: {dir: ~/rows, train: ~/a.json}\nprompts: {p: ~/p.txt}\n"
+    home = tmp_path / "home"
+    for config in (read_config(write(text)), read_config(write("name: a"), ["data.dir=~/rows", "model.name=~/m"])):
+        assert config.data.dir == str(home / "rows")
+        assert config.model.name == str(home / "m")
+    config = read_config(write(text))
+    assert config.prompts == {"p": str(home / "p.txt")}
+    assert config.data.train == str(home / "a.json")
+
+
 @pytest.mark.parametrize(
     ("key", "line", "text"),
     [

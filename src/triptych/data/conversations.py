@@ -12,6 +12,7 @@ become lines of JSON below its text. Other keys of a turn, and turns after the o
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -158,10 +159,8 @@ def _call(call: object, key: str, number: int) -> str:
         raise Unusable(f"turn {number} of a conversation has `{key}` that name no function", describe(call))
     arguments = inner.get("arguments", inner.get("parameters"))
     if isinstance(arguments, str):  # OpenAI writes the arguments as JSON text within the JSON
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
-            pass
     try:
         return json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:  # bytes, dates: only Parquet has these

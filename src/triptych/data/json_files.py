@@ -13,6 +13,7 @@ from triptych.errors import DataError
 __all__ = ["parse_json", "parse_jsonl"]
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_TRAILING = "a comma after the last row"
 _LINES = "the file has one object on each line, as .jsonl files have: it is read so"
 
 
@@ -86,7 +87,7 @@ def _elements(text: str, start: int, source: str) -> Iterator[tuple[None, Any]]:
     while not closed:
         number += 1
         if number > 1 and text.startswith("]", at):
-            raise _not_json("a comma after the last row", text, at, source, None)
+            raise _not_json(_TRAILING, text, at, source, None)
         value, at = _decoded(text, at, source, number)
         yield None, value
         at = _after_space(text, at)
@@ -144,7 +145,9 @@ def _not_json(message: str, text: str, pos: int, source: str, line: int | None) 
         where=f"{source}, line {text.count(chr(10), 0, pos) + 1 if whole else line}, column {column}",
         found=f"{message}: {describe(text[pos : pos + 20])}",
         expected="one list of objects" if whole else "one object on each line",
-        fix="mend the file there; if it has one object on each line, rename it to .jsonl"
+        fix="remove that comma"
+        if message == _TRAILING
+        else "mend the file there; if it has one object on each line, rename it to .jsonl"
         if whole
         else "mend this line; if the file is one list over several lines, rename it to .json",
     )

@@ -14,6 +14,7 @@ from triptych.errors import ConfigError
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.mistakes import all_mistakes, short
 from triptych.experiment.yaml_file import load_yaml, read_text
+from triptych.records.home import at_home
 
 __all__ = ["read_config", "validated"]
 
@@ -45,6 +46,7 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
     origins = {}
     for assignment in sets:
         origins[_apply(value, assignment)] = f"--set {assignment}"
+    _expand_home(value)
     return validated(value, str(path), node, origins)
 
 
@@ -77,8 +79,20 @@ def _with_empty_sections(value: Mapping[str, Any], model: type[BaseModel]) -> di
     return filled
 
 
+def _expand_home(value: dict[str, Any]) -> None:
+    """`~` in every key that may be a path."""
+    for section, keys in (("data", ("dir", "train", "test")), ("model", ("name",)), ("prompts", None)):
+        inner = value.get(section)
+        if not isinstance(inner, dict):
+            continue
+        for key in keys or list(inner):
+            if isinstance(inner.get(key), str):
+                inner[key] = at_home(inner[key])
+
+
 def _resolve_paths(value: dict[str, Any], folder: Path, *, elsewhere: bool) -> None:
     """Make paths of the file relative to where the command runs; `elsewhere`: a `--set` gives the data's folder."""
+    _expand_home(value)
     data, model = value.get("data"), value.get("model")
     if isinstance(data, dict) and isinstance(data.get("dir"), str) and data["dir"] != SAMPLE:
         data["dir"] = str(folder / data["dir"])

@@ -39,6 +39,13 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float) else value
 
 
+def _listed_seeds(value: Any) -> Any:
+    """A bare number is refused: it may be one seed, or how many."""
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        raise ValueError(f"a list: `seeds: [{value}]` for one training or draw, `seeds: [0, 1, 2]` for three")
+    return value
+
+
 def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(value)) < len(value):
         raise ValueError("each value once")
@@ -88,7 +95,8 @@ class ShownConfig(Section):
     order: tuple[Order, ...] = ("nearest-last",)
     """Of the demonstrations that were ranked by similarity."""
 
-    _lists = field_validator("k", "seeds", "draw", "select", "order", mode="before")(_listed)
+    _lists = field_validator("k", "draw", "select", "order", mode="before")(_listed)
+    _seeds = field_validator("seeds", mode="before")(_listed_seeds)
     _once = field_validator("k", "seeds", "draw", "select", "order")(_distinct)
 
 
@@ -150,7 +158,8 @@ class QloraConfig(Section):
     score: tuple[ScoredUnder, ...] = ()
     """Compositions: also score each adapter under these prompts and demonstrations."""
 
-    _lists = field_validator("seeds", "trained_k", mode="before")(_listed)
+    _lists = field_validator("trained_k", mode="before")(_listed)
+    _seeds = field_validator("seeds", mode="before")(_listed_seeds)
 
     @field_validator("seeds", "trained_k")
     @classmethod
