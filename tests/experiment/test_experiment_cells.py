@@ -42,7 +42,7 @@ def shown(
 def test_names_and_order() -> None:
     cells = grid(
         config(
-            zero_shot={"prompts": ["emotional", "default", "emotional"]},
+            zero_shot={"prompts": ["emotional", "default"]},
             few_shot={"k": [10, 1], "seeds": [2, 0], "draw": ["seed", "item"]},
             qlora={"prompt": "emotional"},
         )

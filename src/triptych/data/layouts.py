@@ -11,7 +11,7 @@ from triptych.data.conversations import HOW_JOINED, looks_like_json_list
 from triptych.data.raw import RawRow
 from triptych.errors import DataError
 
-__all__ = ["NAMES", "NESTED", "Layout", "choose_layout"]
+__all__ = ["NAMES", "NESTED", "Layout", "check_columns", "choose_layout"]
 
 NAMES = ("id", "instruction", "input", "output", "messages", "system")
 """What `data.columns` can say the column of."""
@@ -82,7 +82,7 @@ def choose_layout(
     known = set(columns)
     row_id = "id" if "id" in known else None
     if given:
-        _check_names(given, source)
+        check_columns(given, source)
         there = {name: column for name, column in given.items() if column in known}
         if len(there) == len(given):
             return _mapped(given, known, source, row_id, need_output=need_output)
@@ -149,7 +149,12 @@ def _mapped(given: Mapping[str, str], known: set[str], source: str, row_id: str 
     return Layout("mapped", **parts, id=row_id, system=given.get("system"))
 
 
-def _check_names(given: Mapping[str, str], source: str) -> None:
+def check_columns(given: Mapping[str, str], source: str = "data.columns") -> None:
+    """See that `data.columns` names parts of a row.
+
+    Raises:
+        DataError: it names something else.
+    """
     for name, column in given.items():
         if name in NAMES:
             continue

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from triptych.data import SAMPLE, is_there, split_sample
 from triptych.errors import ConfigError
 from triptych.experiment.config import ExperimentConfig
+from triptych.experiment.grid_checks import check_grid
 from triptych.experiment.mistakes import all_mistakes, short
 from triptych.experiment.yaml_file import load_yaml, read_text
 from triptych.records.home import at_home
@@ -62,9 +63,11 @@ def validated(
         origins: dotted key -> the `--set` that gave it.
     """
     try:
-        return ExperimentConfig.model_validate(_with_empty_sections(value, ExperimentConfig))
+        config = ExperimentConfig.model_validate(_with_empty_sections(value, ExperimentConfig))
     except ValidationError as error:
         raise all_mistakes(error, source, node, origins or {}) from error
+    check_grid(config, source)
+    return config
 
 
 def _with_empty_sections(value: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
