@@ -35,6 +35,18 @@ def test_the_installed_command() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"triptych {package.__version__}\n", "")
 
 
+def test_python_m_triptych_and_a_home_folder(tmp_path: Path) -> None:
+    rows = '{"instruction": "a", "output": "x"}'
+    (tmp_path / "d.jsonl").write_text(rows)
+    (tmp_path / "e.jsonl").write_text(rows)
+    command = [sys.executable, "-m", "triptych", "data", "check", "--json", "~/d.jsonl", "~/e.jsonl"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "HOME": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "d.jsonl") in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

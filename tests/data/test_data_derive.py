@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,16 @@ def test_a_column_of_the_file_is_not_written_over(folder: Path) -> None:
     with pytest.raises(DataError, match="is both in the file and in") as caught:
         load(folder, {"book": {"x": ["a"]}})
     assert str(folder / "train.json") in (caught.value.where or "")
+
+
+def test_an_expression_that_would_never_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triptych.data.derive._SECONDS", 0.2)
+    rows = [{"instruction": "a" * 60 + "!", "output": "x"}]
+    (folder / "train.json").write_text(json.dumps(rows))
+    begin = time.monotonic()
+    with pytest.raises(DataError, match="takes too long") as caught:
+        load(folder, {"direction": {"x": ["(a|aa)+$"]}})
+    assert time.monotonic() - begin < 5
+    assert caught.value.where == f"{folder / 'train.json'}, data.derive.direction.x"
+    with pytest.raises(DataError, match="not a regular expression"):
+        load(folder, {"direction": {"x": ["a" * 100_000]}})

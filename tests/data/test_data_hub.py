@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 
 from triptych.data import Row, load_dataset, read_rows
+from triptych.data import hub as hub_module
 from triptych.errors import DataError
+
+REAL_CONNECTS = hub_module._connects
 
 
 class FakeSplit(list[dict[str, Any]]):
@@ -27,8 +31,15 @@ SPLITS = {
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, dict[str, FakeSplit]]:
-    stored = {"owner/pairs": SPLITS, "owner/one": {"train": SPLITS["train"]}}
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=stored.__getitem__))
+    stored = {"owner/pairs": SPLITS, "owner/one": {"train": SPLITS["train"]}, "owner/math:main": SPLITS}
+    configurations = {"owner/math": ["main", "socratic"], "owner/pairs": ["default"], "owner/one": ["default"]}
+
+    def load(name: str, configuration: str = "") -> dict[str, FakeSplit]:
+        return stored[f"{name}:{configuration}" if configuration else name]
+
+    library = SimpleNamespace(load_dataset=load, get_dataset_config_names=configurations.__getitem__)
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    monkeypatch.setattr("triptych.data.hub._connects", lambda host, port: None)
     monkeypatch.chdir(tmp_path)
     return stored
 
@@ -47,6 +58,34 @@ def test_splits_that_are_not_there_or_not_named() -> None:
     with pytest.raises(DataError, match="no split 'dev'") as caught:
         read_rows("owner/pairs:dev")
     assert caught.value.found == "the splits 'train', 'test'"
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_configuration() -> None:
+    assert read_rows("owner/math:main:test") == [Row("1", "c", "z")]
+    with pytest.raises(DataError, match="several splits") as caught:
+        read_rows("owner/math:main")
+    assert caught.value.fix == "write the split after a colon: owner/math:main:train"
+    for source, what in (("owner/math", "none is named"), ("owner/math:test", "no configuration 'test'")):
+        with pytest.raises(DataError, match=what) as caught:
+            read_rows(source)
+        assert caught.value.found == "the configurations 'main', 'socratic'"
+        assert "owner/math:main:train" in (caught.value.fix or "")
+
+
+@pytest.mark.usefixtures("hub")
+def test_without_a_network_the_answer_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triptych.data.hub._connects", REAL_CONNECTS)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    begin = time.monotonic()
+    with pytest.raises(DataError, match="the hub can't be reached") as caught:
+        read_rows("owner/math:main:test")
+    assert time.monotonic() - begin < 5
+    assert "127.0.0.1" in (caught.value.found or "")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert read_rows("owner/math:main:test")
 
 
 @pytest.mark.usefixtures("hub")

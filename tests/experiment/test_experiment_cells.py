@@ -42,7 +42,7 @@ def shown(
 def test_names_and_order() -> None:
     cells = grid(
         config(
-            zero_shot={"prompts": ["emotional", "default", "emotional"]},
+            zero_shot={"prompts": ["emotional", "default"]},
             few_shot={"k": [10, 1], "seeds": [2, 0], "draw": ["seed", "item"]},
             qlora={"prompt": "emotional"},
         )
@@ -77,7 +77,7 @@ def test_a_strategy_can_be_left_out(left_out: str) -> None:
 
 
 def test_one_value_is_a_list_of_one() -> None:
-    cells = grid(config(zero_shot={"prompts": "default"}, few_shot={"k": 3, "seeds": 7, "draw": "seed"}))
+    cells = grid(config(zero_shot={"prompts": "default"}, few_shot={"k": 3, "seeds": [7], "draw": "seed"}))
     assert [cell.name for cell in cells] == ["zero_shot/default", "few_shot/default/k=3/draw=seed/seed=7"]
 
 
@@ -174,7 +174,7 @@ def test_selections_prompts_and_orders_are_axes_of_the_grid() -> None:
 
 
 def test_prompt_is_a_short_form_of_prompts() -> None:
-    assert grid(config(few_shot={"prompt": "emotional", "k": 1, "seeds": 0}))[0].prompt == "emotional"
+    assert grid(config(few_shot={"prompt": "emotional", "k": 1, "seeds": [0]}))[0].prompt == "emotional"
     with pytest.raises(ValueError, match="say the same"):
         config(few_shot={"prompt": "a", "prompts": ["b"]})
 

@@ -57,6 +57,27 @@ def test_a_good_file(write: Any) -> None:
     assert config.tune.lr == 1e-3
 
 
+@pytest.mark.parametrize("section", ["few_shot", "qlora", "search"])
+def test_a_bare_number_of_seeds_is_refused(write: Any, section: str) -> None:
+    path = write(f"data: {{dev_rows: 4}}\nstrategies:\n  {section}: {{seeds: 3}}\n")
+    error = mistake(path)
+    assert "line 3" in (error.where or "")
+    assert "`seeds: [3]`" in (error.expected or "")
+    assert "`seeds: [0, 1, 2]`" in (error.expected or "")
+
+
+def test_home_folders(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = "model: {name: ~/m}\ndata: {dir: ~/rows, train: ~/a.json}\nprompts: {p: ~/p.txt}\n"
+    home = tmp_path / "home"
+    for config in (read_config(write(text)), read_config(write("name: a"), ["data.dir=~/rows", "model.name=~/m"])):
+        assert config.data.dir == str(home / "rows")
+        assert config.model.name == str(home / "m")
+    config = read_config(write(text))
+    assert config.prompts == {"p": str(home / "p.txt")}
+    assert config.data.train == str(home / "a.json")
+
+
 @pytest.mark.parametrize(
     ("key", "line", "text"),
     [
@@ -396,3 +417,43 @@ def test_settings_that_come_from_options_name_the_command_line() -> None:
     with pytest.raises(ConfigError) as caught:
         validated({"tune": {"lr": -1.0}}, "the command line")
     assert caught.value.where == "the command line, key `tune.lr`"
+
+
+NAMED, KS, SEEDS = "p" * 300, list(range(1, 500)), list(range(500))
+LATE = {
+    f"tune: {{seed: {2**70}}}": ("tune.seed", "9223372036854775807"),
+    "tune: {betas: [2, 2]}": ("tune.betas", "below 1"),
+    "tune: {lr: .nan}": ("tune.lr", "finite"),
+    "tune: {eps: .inf}": ("tune.eps", "finite"),
+    "tune: {alpha: 1.0e+30}": ("tune.alpha", "1000000"),
+    "tune: {max_grad_norm: .inf}": ("tune.max_grad_norm", "finite"),
+    "tune: {lr: 1, weight_decay: 2}": ("tune", "weight_decay"),
+    "tune: {target_modules: []}": ("tune.target_modules", "at least one"),
+    f"tune: {{batch_size: {10**30}}}": ("tune.batch_size", "1000000000"),
+    "generate: {top_p: 0.5}": ("generate", "top_p"),
+    "generate: {top_k: 5}": ("generate", "top_k"),
+    "generate: {beams: 2, temperature: 1}": ("generate", "beams"),
+    "generate: {no_repeat_ngram: 1}": ("generate", "2 or more"),
+    "generate: {temperature: .nan}": ("generate.temperature", "finite"),
+    "generate: {temperature: 1000}": ("generate", "100"),
+    f"generate: {{seed: {2**64}}}": ("generate.seed", "9223372036854775807"),
+    "strategies: {zero_shot: {prompts: [default, default]}}": ("strategies.zero_shot.prompts", "once"),
+    "strategies: {few_shot: {seeds: [-1]}}": ("strategies.few_shot.seeds", "from 0"),
+    f"strategies: {{few_shot: {{seeds: [{2**63}]}}}}": ("strategies.few_shot.seeds", "from 0"),
+    "data: {derive: {a: {b: '('}}}": ("data.derive", "not a regular expression"),
+    "data: {columns: {answer: a}}": ("data.columns", "no part of a row"),
+    "model: {device: gpu}": ("model.device", "cuda"),
+    f"model: {{threads: {10**20}}}": ("model.threads", "4096"),
+    f"strategies: {{zero_shot: {{prompts: [{NAMED}]}}}}": ("strategies", "200 bytes"),
+    "strategies: {zero_shot: {prompts: ['a b', a__b]}}": ("prompts", "differ"),
+    f"strategies: {{few_shot: {{k: {KS}, seeds: {SEEDS}}}}}": ("strategies", "100,000"),
+}
+
+
+@pytest.mark.parametrize("text", LATE)
+def test_what_would_fail_late_is_found_on_reading(write: Any, text: str) -> None:
+    key, expected = LATE[text]
+    error = mistake(write(text))
+    assert key in (error.where or "")
+    assert expected in f"{error.found} {error.expected} {error.fix}"
+    assert len(str(error)) < 1500

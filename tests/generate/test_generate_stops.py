@@ -99,6 +99,13 @@ def test_patterns_of_ones_own_template(text: str, expected: set[str]) -> None:
     assert set(patterns_of(template_from_text(text), shots=0)) == expected - {"\\\n\\\n"}
 
 
+def test_literal_braces_of_a_template() -> None:
+    assert patterns_of(template_from_text("Q {{a}} {instruction} answer {{b}}: "), shots=0) == (
+        "Q\\ \\{a\\}",
+        "answer\\ \\{b\\}:",
+    )
+
+
 def test_a_full_stop_behind_a_demonstration_is_no_end() -> None:
     few = {"head": "", "demo": "{instruction}{output}。", "tail": "{instruction}"}
     template = template_from_mapping({"zero_shot": "{instruction}", "few_shot": few}, name="x", where="x")

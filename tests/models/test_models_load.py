@@ -110,6 +110,13 @@ def test_a_file_is_no_folder(load_fake: Any, broken: Any) -> None:
     assert "no such model folder" in message_of(load_fake, broken() / "config.json")
 
 
+def test_an_adapter_given_as_a_model(load_fake: Any, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    message = message_of(load_fake, tmp_path)
+    assert "this folder holds an adapter, not a model" in message
+    assert f"--adapter {tmp_path}" in message
+
+
 def test_folder_without_config(load_fake: Any, broken: Any) -> None:
     folder = broken()
     (folder / "config.json").unlink()

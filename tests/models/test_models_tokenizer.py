@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from triptych.errors import ModelError
 from triptych.models import load_tokenizer, profile_of
@@ -19,8 +20,8 @@ def tokenizer(fake_folder: Callable[..., Path]) -> Any:
 
 def test_the_tokenizers_own_ids(tokenizer: Any) -> None:
     profile = profile_of(tokenizer)
-    assert (profile.bos_id, profile.eos_id, profile.note) == (256, 257, "")
-    assert profile.record() == {"bos_id": 256, "eos_id": 257, "tokenizer_sha256": profile.sha256, "note": ""}
+    assert (profile.bos_id, profile.eos_id) == (256, 257)
+    assert profile.record() == {"bos_id": 256, "eos_id": 257, "tokenizer_sha256": profile.sha256, "note": profile.note}
 
 
 def test_no_special_tokens_are_added(tokenizer: Any) -> None:
@@ -31,6 +32,14 @@ def test_no_special_tokens_are_added(tokenizer: Any) -> None:
 def test_no_bos(tokenizer: Any) -> None:
     tokenizer.bos_token = None
     assert profile_of(tokenizer).bos_id is None
+
+
+def test_a_bos_that_the_tokenizer_alone_would_not_add(tokenizer: Any) -> None:
+    profile = profile_of(tokenizer)
+    assert tokenizer("a")["input_ids"][0] != profile.bos_id
+    assert "add_bos_token: false" in profile.record()["note"]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<s> $A", None, [("<s>", 256)])
+    assert profile_of(tokenizer).note == ""
 
 
 def test_eos_of_the_configuration(tokenizer: Any) -> None:

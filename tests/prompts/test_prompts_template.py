@@ -260,3 +260,24 @@ def test_missing_file(tmp_path: Path, text: str) -> None:
 def test_prompts_leave_torch_unloaded() -> None:
     code = "import sys, triptych.prompts; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_double_braces_are_literal_ones() -> None:
+    text = 'Write {{name}} and {{instruction}} for {instruction}; {"a": 1} stays'
+    made = template_from_mapping({"zero_shot": text}, name="t", where="here")
+    assert made.prompt("x {{y}} {k}") == 'Write {name} and {instruction} for x {{y}} {k}; {"a": 1} stays'
+    chat = template_from_mapping(
+        {"zero_shot": "{instruction}", "style": "chat", "system": "{{a}}"}, name="t", where="h"
+    )
+    assert chat.turns("x")[0] == ("system", "{a}")
+    with pytest.raises(TemplateError, match=r"has no \{instruction\}"):
+        template_from_mapping({"zero_shot": "{{instruction}}"}, name="t", where="here")
+    with pytest.raises(TemplateError) as caught:
+        template_from_mapping({"zero_shot": "{city} {instruction}"}, name="t", where="here")
+    assert "{{city}}" in (caught.value.fix or "")
+
+
+def test_a_template_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "t.txt").write_text("say {instruction}\n")
+    assert template_from_text("~/t.txt").zero_shot == "say {instruction}"

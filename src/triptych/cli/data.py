@@ -107,6 +107,8 @@ def _print(found: Survey, console: Console) -> None:
     for file in files.values():
         of = f" of {file.n_in_file}" if file.n_in_file > file.n_rows else ""
         console.print(f"{file.path}: {file.n_rows}{of} rows; {file.format}", markup=False, highlight=False)
+        for note in file.notes:
+            console.print(f"{file.path}: {note}", markup=False, highlight=False)
     console.print(_lengths(files))
     table = Table(title="Findings", title_justify="left")
     for name in ("what", "where", "rows", "for example"):

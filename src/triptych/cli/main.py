@@ -71,11 +71,26 @@ def _hush() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
+def _arguments() -> list[str]:
+    """The command line, with `~` expanded as a shell does, and also behind `--option=`, where most shells don't.
+
+    A text with braces or line breaks is a prompt, not a path.
+    """
+    from triptych.records.home import at_home
+
+    expanded = []
+    for text in sys.argv[1:]:
+        option, equals, value = text.partition("=") if text.startswith("--") else ("", "", text)
+        plain = "{" in text or "\n" in text
+        expanded.append(text if plain else f"{option}{equals}{at_home(value)}")
+    return expanded
+
+
 def main() -> None:
     """Entry point: every way to fail ends in one readable message and an exit code."""
     errors = Console(stderr=True, soft_wrap=True)
     try:
-        code = app(prog_name="triptych", standalone_mode=False)
+        code = app(args=_arguments(), prog_name="triptych", standalone_mode=False)
         if code == _CTRL_C:
             raise KeyboardInterrupt
     except _UsageError as error:

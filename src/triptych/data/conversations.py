@@ -4,29 +4,35 @@ How what is before it becomes one text:
 
 - one user turn: its text, as it is
 - several turns: each on a line of its own as `USER: text` or `ASSISTANT: text`, a tool's as `TOOL: text`
-- a system turn's text goes first, as it is, with an empty line below it
+- a system turn's text goes first, as it is, with an empty line below it; a `system` column of the row the same
 
-Turns after the last assistant turn ask for nothing that is in the file; they are left out.
+A call of a tool is the assistant's: a `function_call` turn is an assistant turn, and the calls in a turn's `tool_calls`
+become lines of JSON below its text. Other keys of a turn, and turns after the output, are left out and counted.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from triptych.data.notes import Notes
 from triptych.data.raw import describe
 
-__all__ = ["HOW_JOINED", "Unusable", "from_turns"]
+__all__ = ["HOW_JOINED", "Unusable", "from_turns", "looks_like_json_list", "parse_json_list"]
 
 HOW_JOINED = "the last assistant turn is the output; earlier turns are joined as `USER: …` and `ASSISTANT: …` lines"
 """For messages."""
 
 _ROLES = {
     **dict.fromkeys(("user", "human"), "USER"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot"), "ASSISTANT"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "function_call"), "ASSISTANT"),
     **dict.fromkeys(("system", "developer"), "SYSTEM"),
-    **dict.fromkeys(("tool", "function", "function_call", "observation"), "TOOL"),
+    **dict.fromkeys(("tool", "function", "observation"), "TOOL"),
 }
+_CALLS = ("tool_calls", "function_call")
+_USED = frozenset(("role", "from", "content", "value", *_CALLS))
 
 
 class Unusable(ValueError):
@@ -37,23 +43,55 @@ class Unusable(ValueError):
         self.what, self.found = what, found
 
 
-def from_turns(turns: object, *, need_output: bool) -> tuple[str, str | None]:
+def from_turns(
+    turns: object, notes: Notes, *, need_output: bool, to_answer: bool = False, system: str = ""
+) -> tuple[str, str | None]:
     """The instruction and the output of a list of turns, each {role, content} or {from, value}.
 
-    With `need_output=False` a conversation that ends with a user turn has no output.
+    Args:
+        turns: the list.
+        notes: counts what is left out.
+        need_output: whether a conversation without an answer is of no use.
+        to_answer: a conversation that ends with a user or tool turn asks for the next answer and has no output.
+        system: text of the row's system column.
 
     Raises:
         Unusable: no list of turns, an unknown role, a turn that is not text, nothing to answer or no answer.
     """
     if not isinstance(turns, Sequence) or isinstance(turns, str | bytes):
         raise Unusable("a conversation is not a list of turns", describe(turns))
-    said = [_turn(number, turn) for number, turn in enumerate(turns, 1)]
+    said = [_turn(number, turn, notes) for number, turn in enumerate(turns, 1)]
+    if system and not any(turn == ("SYSTEM", system) for turn in said):
+        if any(role == "SYSTEM" and text for role, text in said):
+            raise Unusable("a row has a system turn and another text in its system column", describe(system))
+        said.insert(0, ("SYSTEM", system))
     last = max((at for at, (role, _) in enumerate(said) if role == "ASSISTANT"), default=-1)
-    if not need_output and said and said[-1][0] != "ASSISTANT":
+    if not need_output and said and (last < 0 or (to_answer and last < len(said) - 1)):
         return _joined(said), None
     if last < 0:
         raise Unusable("a conversation has no assistant turn", f"{len(said)} turns: {_roles(said)}")
+    if after := [role for role, _ in said[last + 1 :]]:
+        notes.turns_after_answer(after)
     return _joined(said[:last]), said[last][1]
+
+
+def looks_like_json_list(value: object) -> bool:
+    """Whether a text may be a list of turns as JSON."""
+    return isinstance(value, str) and value.lstrip()[:1] == "["
+
+
+def parse_json_list(text: str, column: str) -> object:
+    """The list that a text holds as JSON.
+
+    Raises:
+        Unusable: it isn't JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unusable(
+            f"`{column}` is a text that is not JSON ({ascii(str(error))[1:-1][:80]})", describe(text)
+        ) from error
 
 
 def _joined(said: Sequence[tuple[str, str]]) -> str:
@@ -66,18 +104,69 @@ def _joined(said: Sequence[tuple[str, str]]) -> str:
     return "\n\n".join([*system, asked])
 
 
-def _turn(number: int, turn: object) -> tuple[str, str]:
+def _turn(number: int, turn: object, notes: Notes) -> tuple[str, str]:
     if not isinstance(turn, Mapping):
         raise Unusable(f"turn {number} of a conversation is not an object", describe(turn))
-    role = turn.get("role", turn.get("from"))
+    role = _one_of(turn, ("role", "from"), number)
     known = _ROLES.get(role.lower()) if isinstance(role, str) else None
     if known is None:
         raise Unusable(f"turn {number} of a conversation has a role that is not known", describe(role))
-    content = turn.get("content", turn.get("value"))
+    content = _one_of(turn, ("content", "value"), number)
+    calls: list[str] = []
+    if len(turn) > 2 or content is None:
+        calls = [line for key in _CALLS if turn.get(key) for line in _calls(turn[key], key, number)]
+        for key, value in turn.items():
+            if key not in _USED and value not in (None, "", [], {}):
+                notes.turn_key(str(key))
     text = _parts(content) if isinstance(content, list) else content
+    if text is None and content in (None, []) and (calls or known == "SYSTEM"):
+        text = ""
     if not isinstance(text, str):
         raise Unusable(f"turn {number} of a conversation is not text", describe(content))
+    if calls:
+        notes.tool_call()
+        text = "\n".join([text, *calls] if text else calls)
     return known, text
+
+
+def _one_of(turn: Mapping[str, Any], keys: tuple[str, str], number: int) -> Any:
+    """The value under either key; a file with both kinds of turns in one table has null under the other."""
+    first, second = (turn.get(key) for key in keys)
+    if first is not None and second is not None and first != second:
+        raise Unusable(
+            f"turn {number} of a conversation has both `{keys[0]}` and `{keys[1]}`, and they differ",
+            f"{describe(first)} and {describe(second)}",
+        )
+    return second if first is None else first
+
+
+def _calls(value: object, key: str, number: int) -> list[str]:
+    """Each call as one line of JSON, {"name": ..., "arguments": ...}."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = [value]
+    calls = value if isinstance(value, list) else [value]
+    return [_call(call, key, number) for call in calls]
+
+
+def _call(call: object, key: str, number: int) -> str:
+    inner = call.get("function") if isinstance(call, Mapping) else None
+    inner = inner if isinstance(inner, Mapping) else call
+    name = inner.get("name") if isinstance(inner, Mapping) else None
+    if not isinstance(inner, Mapping) or not isinstance(name, str):
+        raise Unusable(f"turn {number} of a conversation has `{key}` that name no function", describe(call))
+    arguments = inner.get("arguments", inner.get("parameters"))
+    if isinstance(arguments, str):  # OpenAI writes the arguments as JSON text within the JSON
+        with contextlib.suppress(ValueError, RecursionError):
+            arguments = json.loads(arguments)
+    try:
+        return json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:  # bytes, dates: only Parquet has these
+        raise Unusable(
+            f"turn {number} of a conversation has `{key}` that can't be written as JSON", str(error)
+        ) from error
 
 
 def _parts(content: list[Any]) -> str | None:

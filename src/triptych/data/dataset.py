@@ -21,6 +21,7 @@ from triptych.data.sampling import split_sample
 from triptych.data.splits import split_dev, take
 from triptych.errors import DataError
 from triptych.progress import Silent, Watcher
+from triptych.records.home import at_home
 
 __all__ = ["Dataset", "load_dataset", "sha256_of_file"]
 
@@ -51,6 +52,7 @@ class _File:
     format: str = ""
     n_rows: int = 0
     layout: Layout | None = None
+    notes: tuple[str, ...] = ()
 
     def entry(self, used: Sequence[Row]) -> dict[str, Any]:
         facts = {"path": self.path, "sha256": self.sha256, "format": self.format}
@@ -115,6 +117,8 @@ def load_dataset(
             # nothing was guessed about a file in our own layout
             of = f" of {file.n_rows}" if file.is_sample else ""
             (watcher or Silent()).say(f"{file.path}: {len(file.rows)}{of} rows; {file.format}")
+        for note in file.notes:
+            (watcher or Silent()).say(f"{file.path}: {note}")
     if columns and not any(file.layout.name == "mapped" for file in (train_file, test_file) if file.layout):
         raise _maps_nothing(columns, train_file, test_file)
     derived, unmet = _derived((train_file, test_file), derive or {})
@@ -150,12 +154,12 @@ def sha256_of_file(path: str | Path) -> str:
 def _load(source: str | Path | None, folder: str | Path | None, columns: Mapping[str, str] | None, seed: int) -> _File:
     if source is None:
         return _File("(no file named)", "", [])
-    given = source if folder is None else Path(folder) / source
+    given = at_home(source) if folder is None else Path(at_home(folder)) / at_home(source)
     place = sample_folder() / source if folder is not None and str(folder) == SAMPLE else given
     read = read_source(place, columns=columns, seed=seed)
     file, _ = split_sample(place)
     sha256 = sha256_of_file(file) if Path(file).is_file() else _sha256_of_rows(read.rows)
-    return _File(str(given), sha256, read.rows, read.format, read.n_in_file, read.layout)
+    return _File(str(given), sha256, read.rows, read.format, read.n_in_file, read.layout, read.notes)
 
 
 def _maps_nothing(columns: Mapping[str, str], *files: _File) -> DataError:

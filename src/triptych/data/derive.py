@@ -1,30 +1,75 @@
-"""Further columns that are read off the instruction: `data.derive: {direction: {to_modern: ["現代", "白話"]}}`."""
+"""Further columns that are read off the instruction: `data.derive: {direction: {to_modern: ["現代", "白話"]}}`.
+
+Some expressions take time that doubles with every character, `(a+)+b` among them. Python's `re` can't be stopped then,
+so the search is done by the package `regex`, which finds the same and takes a time limit.
+"""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
+
+import regex
 
 from triptych.data.row import Row
 from triptych.errors import DataError
 
-__all__ = ["Rules", "derive", "unmatched"]
+__all__ = ["Rules", "check_rules", "derive", "unmatched"]
 
 Rules = Mapping[str, Mapping[str, Sequence[str]]]
 """Column -> value -> regular expressions, one of which is found (`re.search`) in the instructions of its rows."""
+
+_SECONDS, _SECONDS_A_ROW = 5.0, 0.001
+"""A file's rules may take the first, and the second for each of its rows."""
+_LONGEST = 10_000
+"""Characters of an expression."""
+
+
+@dataclass
+class _Expression:
+    """A rule's expression; `left` is the time that all of the file's have left, in a list of one."""
+
+    name: str
+    value: str
+    text: str
+    compiled: Any
+    left: list[float]
+
+    def found_in(self, row: Row) -> bool:
+        begin = time.monotonic()
+        try:
+            return self.compiled.search(row.instruction, timeout=max(0.01, self.left[0])) is not None
+        except TimeoutError as error:
+            raise DataError(
+                "a rule of data.derive takes too long",
+                where=f"data.derive.{self.name}.{self.value}",
+                found=f"{_short(self.text)} was not through with row {row.id!r} ({len(row.instruction)} characters)",
+                expected=f"{_SECONDS:g} s and {1000 * _SECONDS_A_ROW:g} ms a row at most, for all rules of a file",
+                fix="write it without a repetition inside a repetition, such as (a+)+ or (.*)*",
+            ) from error
+        finally:
+            self.left[0] -= time.monotonic() - begin
+
+
+def check_rules(rules: Rules) -> None:
+    """See that every expression is one.
+
+    Raises:
+        DataError: one isn't.
+    """
+    _compiled(rules, 0)
 
 
 def derive(rows: Sequence[Row], rules: Rules) -> list[Row]:
     """Give rows the columns of the rules: of each, the first value that matches, or none.
 
     Raises:
-        DataError: an expression is malformed, or the file has a column of that name.
+        DataError: an expression is malformed or takes too long, or the file has a column of that name.
     """
-    compiled = {
-        name: [(value, [_compiled(name, value, text) for text in texts]) for value, texts in values.items()]
-        for name, values in rules.items()
-    }
+    compiled = _compiled(rules, len(rows))
     return [_with_columns(row, compiled) for row in rows]
 
 
@@ -32,10 +77,14 @@ def unmatched(rows: Sequence[Row], rules: Rules) -> list[tuple[str, str, bool]]:
     """(column, value, whether an earlier value took all the rows it matches) of values that no row has got."""
     got = {(name, row.column(name)) for row in rows for name in rules}
     left = [(name, value) for name, values in rules.items() for value in values if (name, value) not in got]
-    return [(name, value, _matches_some(rows, rules[name][value])) for name, value in left]
+    compiled = _compiled(rules, len(rows))
+    return [
+        (name, value, any(text.found_in(row) for text in dict(compiled[name])[value] for row in rows))
+        for name, value in left
+    ]
 
 
-def _with_columns(row: Row, compiled: Mapping[str, list[tuple[str, list[re.Pattern[str]]]]]) -> Row:
+def _with_columns(row: Row, compiled: Mapping[str, list[tuple[str, list[_Expression]]]]) -> Row:
     found = []
     for name, values in compiled.items():
         if row.column(name) is not None:
@@ -45,24 +94,35 @@ def _with_columns(row: Row, compiled: Mapping[str, list[tuple[str, list[re.Patte
                 found=f"row {row.id!r} has {row.column(name)!r} there",
                 fix=f"give the derived column another name, or remove data.derive.{name} to use the file's",
             )
-        value = next((value for value, texts in values if any(text.search(row.instruction) for text in texts)), None)
+        value = next((value for value, texts in values if any(text.found_in(row) for text in texts)), None)
         if value is not None:
             found.append((name, value))
     return replace(row, columns=(*row.columns, *found)) if found else row
 
 
-def _compiled(name: str, value: str, text: str) -> re.Pattern[str]:
+def _compiled(rules: Rules, n_rows: int) -> dict[str, list[tuple[str, list[_Expression]]]]:
+    left = [_SECONDS + _SECONDS_A_ROW * n_rows]
+    return {
+        name: [(value, [_expression(name, value, text, left) for text in texts]) for value, texts in values.items()]
+        for name, values in rules.items()
+    }
+
+
+def _expression(name: str, value: str, text: str, left: list[float]) -> _Expression:
     try:
-        return re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
+        if len(text) > _LONGEST:
+            raise ValueError(f"{len(text)} characters, and at most {_LONGEST} are read")
+        re.compile(text)  # what Python takes is what is documented; `regex` takes more
+        return _Expression(name, value, text, regex.compile(text), left)
+    except (re.error, regex.error, ValueError, RecursionError, OverflowError, MemoryError) as error:
         raise DataError(
             "a rule of data.derive is not a regular expression",
             where=f"data.derive.{name}.{value}",
-            found=f"{text!r}: {error}",
+            found=f"{_short(text)}: {error}",
             expected="what Python's re.search takes",
             fix="put a backslash before characters such as ( [ * + ? that are meant as they are",
         ) from error
 
 
-def _matches_some(rows: Sequence[Row], texts: Sequence[str]) -> bool:
-    return any(re.search(text, row.instruction) for text in texts for row in rows)
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:80] + "…")

@@ -60,6 +60,8 @@ class FileSurvey:
 
     path: str
     format: str
+    notes: tuple[str, ...]
+    """What was left out of the rows, or read in a particular way."""
     n_rows: int
     n_in_file: int
     n_without_output: int

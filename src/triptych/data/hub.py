@@ -1,11 +1,17 @@
-"""Rows from the Hugging Face hub, for those who installed `triptych[hub]`."""
+"""Rows from the Hugging Face hub, for those who installed `triptych[hub]`: owner/name[:configuration][:split]."""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import socket
+import threading
+import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from triptych.data.formats import PARSERS, kind_of
 from triptych.data.raw import RawRow, RawStream
@@ -13,21 +19,28 @@ from triptych.errors import DataError
 
 __all__ = ["looks_like_hub_id", "read_hub"]
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?", re.ASCII)
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+){0,2}", re.ASCII)
+_WAIT = 3.0
+"""Seconds for the hub to answer at all: the library itself tries for a minute, and prints every try."""
+_YES = {"1", "ON", "YES", "TRUE"}
 
 
 def looks_like_hub_id(source: str) -> bool:
-    """Whether "owner/name" or "owner/name:split" is meant, and not a file: no data suffix, no such folder here."""
+    """Whether "owner/name" with up to two further parts is meant, and not a file: no data suffix, no such folder."""
     if _HUB_ID.fullmatch(source) is None or kind_of(source)[0] in PARSERS:
         return False
     return not Path(source.partition("/")[0]).is_dir()
 
 
 def read_hub(source: str) -> RawStream:
-    """Read one split of a hub data set; without ":split" the data set must have only one.
+    """Read one split of a hub data set.
+
+    The part behind one colon is the configuration if the data set has one of that name, else the split; behind a
+    second colon it is the split. What is not named must be the only one.
 
     Raises:
-        DataError: `datasets` isn't installed, the data set can't be loaded, or the split isn't one of its own.
+        DataError: `datasets` isn't installed, the hub can't be reached, or it has no such data set, configuration or
+            split.
     """
     try:
         import datasets
@@ -36,18 +49,78 @@ def read_hub(source: str) -> RawStream:
             "there is no such file, and reading from the hub needs the package `datasets`",
             where=source,
             found="no such path, and no package `datasets`",
-            expected="a path to a file, or owner/name[:split] with `datasets` installed",
+            expected="a path to a file, or owner/name[:configuration][:split] with `datasets` installed",
             fix="check the path, or run: pip install 'triptych[hub]'",
         ) from error
-    name, _, split = source.partition(":")
+    _check_network(source)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    name, *parts = source.split(":")
     try:
-        splits = datasets.load_dataset(name)
+        configuration, split = _parts(list(datasets.get_dataset_config_names(name)), parts, source)
+        splits = datasets.load_dataset(name, configuration) if configuration else datasets.load_dataset(name)
         chosen = _choose(splits, split, source)
         return RawStream(dict.fromkeys(chosen.column_names), _rows(chosen, source))
     except DataError:
         raise
     except Exception as error:  # network, login, a name that isn't there, a broken data set: each has its own kind
         raise _not_given(error, source) from error
+
+
+def _parts(known: list[str], parts: list[str], source: str) -> tuple[str | None, str]:
+    """The configuration, None for the only one, and the split, "" for the only one."""
+    first = parts[0] if parts else ""
+    if first in known:
+        return first, parts[1] if len(parts) > 1 else ""
+    if len(parts) < 2 and len(known) < 2:
+        return None, first
+    name, one = source.partition(":")[0], (known or ["main"])[0]
+    listed = ", ".join(map(repr, known[:20])) + (" …" if len(known) > 20 else "")
+    raise DataError(
+        f"the data set has no configuration {first!r}"
+        if len(parts) > 1 or first
+        else "the data set has several configurations and none is named",
+        where=source,
+        found=f"the configurations {listed}",
+        expected="one of them",
+        fix=f"write it after a colon, and the split after another: {name}:{one}:train",
+    )
+
+
+def _check_network(source: str) -> None:
+    """Fail within seconds where there is no network; with HF_HUB_OFFLINE the library looks at its own copies alone."""
+    if any(os.environ.get(name, "").upper() in _YES for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")):
+        return
+    endpoint = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    proxy = urllib.request.getproxies().get(endpoint.scheme)
+    if proxy and not urllib.request.proxy_bypass(endpoint.hostname or ""):
+        endpoint = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    problem = _connects(endpoint.hostname or "", endpoint.port or (80 if endpoint.scheme == "http" else 443))
+    if problem is None:
+        return
+    raise DataError(
+        "there is no such file, and the hub can't be reached",
+        where=source,
+        found=f"{endpoint.hostname}: {problem}",
+        expected="a path to a file, or a network connection",
+        fix="check the spelling and the network, or set HF_HUB_OFFLINE=1 to use what was downloaded before",
+    )
+
+
+def _connects(host: str, port: int) -> str | None:
+    """What keeps us from connecting; None if nothing does. Looking up a name has no time limit of its own."""
+    problem = [f"no answer within {_WAIT:g} s"]
+
+    def connect() -> None:
+        try:
+            socket.create_connection((host, port), timeout=_WAIT).close()
+            problem.clear()
+        except (OSError, ValueError) as error:
+            problem[:] = [str(error) or type(error).__name__]
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(_WAIT)
+    return problem[0] if problem else None
 
 
 def _rows(chosen: Iterable[Mapping[str, Any]], source: str) -> Iterator[RawRow]:
@@ -74,10 +147,11 @@ def _choose(splits: Mapping[str, Any], split: str, source: str) -> Any:
     if split == "" and len(splits) == 1:
         return next(iter(splits.values()))
     first = next(iter(splits), "train")
+    before = source if split == "" else source.rpartition(":")[0]
     raise DataError(
         f"the data set has no split {split!r}" if split else "the data set has several splits and none is named",
         where=source,
         found=f"the splits {', '.join(map(repr, splits))}",
         expected="one of them",
-        fix=f"write the split after a colon: {source.partition(':')[0]}:{first}",
+        fix=f"write the split after a colon: {before}:{first}",
     )

@@ -1,8 +1,9 @@
-"""Raw rows from JSON: one list of objects, or one object a line."""
+"""Raw rows from JSON: one list of objects, or one object a line. A key that an object has twice is refused."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
@@ -11,62 +12,187 @@ from triptych.errors import DataError
 
 __all__ = ["parse_json", "parse_jsonl"]
 
+_SPACE = re.compile(r"[ \t\n\r]*")
+_TRAILING = "a comma after the last row"
+_LINES = "the file has one object on each line, as .jsonl files have: it is read so"
+
+
+class _TwiceError(ValueError):
+    """A key that stands twice in an object."""
+
+    def __init__(self, key: str, first: Any, second: Any) -> None:
+        super().__init__(key)
+        self.key, self.first, self.second = key, first, second
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise _TwiceError(key, seen[key], value)
+        seen[key] = value
+    return made
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
 
 def parse_json(file: IO[bytes], source: str) -> RawStream:
-    """Parse a list of objects. The whole file is read at once: a list has no row before it has its end.
+    """Parse a list of objects, an element at a time; or one object a line, which `datasets` and pandas also call .json.
 
     Raises:
-        DataError: not UTF-8, not JSON, not a list, or an element that is not an object.
+        DataError: not UTF-8, not JSON, not a list, an element that is not an object, or a key that stands twice.
     """
-    value = _loads(decode(file.read(), source), source)
-    if not isinstance(value, list):
-        lists = [key for key, inner in value.items() if isinstance(inner, list)] if isinstance(value, dict) else []
-        raise DataError(
-            "the JSON is not a list of rows",
-            where=source,
-            found=describe(value) + (f" with the keys {', '.join(map(repr, value))[:80]}" if lists else ""),
-            expected='a list of objects: [{"id": ..., "instruction": ..., "output": ...}, ...]',
-            fix=f"keep only the list under {lists[0]!r}" if lists else "put the rows in one list, [ ... ]",
-        )
-    return _stream(((None, element) for element in value), source)
+    text = decode(file.read(), source)
+    start = _after_space(text, 0)
+    first = text[start : start + 1]
+    if first == "[":
+        return _stream(_elements(text, start, source), source)
+    if first == "{" and _has_lines(text, start):
+        lines = ((at, line) for at, line in enumerate(text.split("\n"), 1) if line.strip())
+        return _stream(((at, _line(line, source, at)) for at, line in lines), source, (_LINES,))
+    raise _no_list(_whole(text, source), source)
 
 
 def parse_jsonl(file: IO[bytes], source: str) -> RawStream:
     """Parse one object a line, as they are asked for; blank lines are skipped.
 
     Raises:
-        DataError: not UTF-8, or a line that is not JSON or not an object.
+        DataError: not UTF-8, a line that is not JSON or not an object, or a key that stands twice.
     """
     # only "\n" ends a line: str.splitlines would also cut at U+2028 and its like, which JSON allows inside a string
     lines = ((line, text.removesuffix("\n")) for line, text in lines_of(iter(file), source) if text.strip())
-    return _stream(((line, _loads(text, source, line=line)) for line, text in lines), source)
+    return _stream(((line, _line(text, source, line)) for line, text in lines), source)
 
 
-def _loads(text: str, source: str, *, line: int | None = None) -> Any:
-    """Parse the whole file, or with `line` the one line of it that `text` is."""
+def _has_lines(text: str, start: int) -> bool:
+    """Whether the first line is a whole object, and another object begins below it."""
+    line, _, rest = text[start : start + (1 << 20)].partition("\n")
+    if not rest.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _elements(text: str, start: int, source: str) -> Iterator[tuple[None, Any]]:
+    """The elements of the list that begins at `start`."""
+    at = _after_space(text, start + 1)
+    closed = text.startswith("]", at)
+    number = 0
+    while not closed:
+        number += 1
+        if number > 1 and text.startswith("]", at):
+            raise _not_json(_TRAILING, text, at, source, None)
+        value, at = _decoded(text, at, source, number)
+        yield None, value
+        at = _after_space(text, at)
+        closed = text.startswith("]", at)
+        if not closed:
+            if not text.startswith(",", at):
+                raise _not_json("Expecting ',' delimiter", text, at, source, None)
+            at = _after_space(text, at + 1)
+    if (end := _after_space(text, at + 1)) < len(text):
+        raise _not_json("Extra data", text, end, source, None)
+
+
+def _decoded(text: str, at: int, source: str, number: int) -> tuple[Any, int]:
+    try:
+        return _DECODER.raw_decode(text, at)
+    except json.JSONDecodeError as error:
+        raise _not_json(error.msg, text, error.pos, source, None) from error
+    except _TwiceError as error:
+        raise _twice(error, f"{source}, row {number} (line {text.count(chr(10), 0, at) + 1})") from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(error, source) from error
+
+
+def _line(text: str, source: str, line: int) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise _not_json(error.msg, text, error.pos, source, line) from error
+    except _TwiceError as error:
+        raise _twice(error, f"{source}, line {line}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
+        raise _unreadable(error, f"{source}, line {line}") from error
+
+
+def _whole(text: str, source: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(
-            "this is not JSON",
-            where=f"{source}, line {line or error.lineno}, column {error.colno}",
-            found=f"{error.msg}: {describe(text[error.pos : error.pos + 20])}",
-            expected="one list of objects" if line is None else "one object on each line",
-            fix="mend the file there; if it has one object on each line, rename it to .jsonl"
-            if line is None
-            else "mend this line; if the file is one list over several lines, rename it to .json",
-        ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
-        raise DataError(
-            "this JSON can't be read",
-            where=source if line is None else f"{source}, line {line}",
-            found=str(error),
-            expected="objects with text in them",
-            fix="write the file again with plain strings as values",
-        ) from error
+        raise _not_json(error.msg, text, error.pos, source, None) from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(error, source) from error
 
 
-def _stream(elements: Iterable[tuple[int | None, Any]], source: str) -> RawStream:
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _not_json(message: str, text: str, pos: int, source: str, line: int | None) -> DataError:
+    """`line`: the one line of the file that `text` is; None if it is all of it."""
+    column = pos - text.rfind("\n", 0, pos)
+    whole = line is None
+    return DataError(
+        "this is not JSON",
+        where=f"{source}, line {text.count(chr(10), 0, pos) + 1 if whole else line}, column {column}",
+        found=f"{message}: {describe(text[pos : pos + 20])}",
+        expected="one list of objects" if whole else "one object on each line",
+        fix="remove that comma"
+        if message == _TRAILING
+        else "mend the file there; if it has one object on each line, rename it to .jsonl"
+        if whole
+        else "mend this line; if the file is one list over several lines, rename it to .json",
+    )
+
+
+def _unreadable(error: Exception, where: str) -> DataError:
+    return DataError(
+        "this JSON can't be read",
+        where=where,
+        found=str(error),
+        expected="objects with text in them",
+        fix="write the file again with plain strings as values",
+    )
+
+
+def _twice(error: _TwiceError, where: str) -> DataError:
+    return DataError(
+        f"an object has the key {describe(error.key)[:80]} twice",
+        where=where,
+        found=f"{describe(error.first)} and {describe(error.second)}",
+        expected="every key once in an object: of two, one would be lost",
+        fix="remove one of them, or give it another name",
+    )
+
+
+def _no_list(value: Any, source: str) -> DataError:
+    keys = list(value) if isinstance(value, dict) else []
+    lists = [key for key in keys if isinstance(value[key], list)]
+    by_column = bool(keys) and all(isinstance(value[key], dict) for key in keys)
+    fix = "put the rows in one list, [ ... ]"
+    if lists:
+        fix = f"keep only the list under {lists[0]!r}"
+    elif by_column:
+        fix = "write it row by row: with pandas, df.to_json(..., orient='records')"
+    named = f" with the keys {', '.join(map(repr, keys))[:80]}" if lists or by_column else ""
+    return DataError(
+        "the JSON is not a list of rows" + (": it has its values column by column" if by_column else ""),
+        where=source,
+        found=describe(value) + named,
+        expected='a list of objects: [{"id": ..., "instruction": ..., "output": ...}, ...]',
+        fix=fix,
+    )
+
+
+def _stream(elements: Iterable[tuple[int | None, Any]], source: str, notes: tuple[str, ...] = ()) -> RawStream:
     columns: dict[str, None] = {}
 
     def rows() -> Iterator[RawRow]:
@@ -76,4 +202,4 @@ def _stream(elements: Iterable[tuple[int | None, Any]], source: str) -> RawStrea
             columns.update(dict.fromkeys(element))
             yield RawRow(number, element, line)
 
-    return RawStream(columns, rows())
+    return RawStream(columns, rows(), notes)

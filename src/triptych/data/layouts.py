@@ -7,13 +7,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from triptych.data.conversations import HOW_JOINED
+from triptych.data.conversations import HOW_JOINED, looks_like_json_list
 from triptych.data.raw import RawRow
 from triptych.errors import DataError
 
-__all__ = ["NAMES", "NESTED", "Layout", "choose_layout"]
+__all__ = ["NAMES", "NESTED", "Layout", "check_columns", "choose_layout"]
 
-NAMES = ("id", "instruction", "input", "output", "messages")
+NAMES = ("id", "instruction", "input", "output", "messages", "system")
 """What `data.columns` can say the column of."""
 
 NESTED = ("messages", "conversations", "conversation", "prompt", "completion", "history")
@@ -45,18 +45,21 @@ class Layout:
     """Joined to the instruction by a line break where it isn't empty."""
     turns: str | None = None
     id: str | None = None
+    system: str | None = None
+    """Put before the instruction as the text of a system turn is."""
 
     @property
     def used(self) -> frozenset[str]:
         """The columns that are taken; the others are further columns of a row."""
-        parts = (self.instruction, self.output, self.input, self.turns, self.id)
+        parts = (self.instruction, self.output, self.input, self.turns, self.id, self.system)
         return frozenset(part for part in parts if part is not None)
 
     def describe(self) -> str:
         """One line on what was detected."""
         if self.turns is not None:
-            return f"{self.name} ({self.turns}; {HOW_JOINED})"
-        asked = f"{self.instruction} + {self.input}" if self.input else self.instruction
+            turns = f"{self.system} + {self.turns}" if self.system else self.turns
+            return f"{self.name} ({turns}; {HOW_JOINED})"
+        asked = " + ".join(part for part in (self.system, self.instruction, self.input) if part)
         return f"{self.name} ({asked} -> {self.output})" if self.output else f"{self.name} ({asked}, no output)"
 
 
@@ -79,7 +82,7 @@ def choose_layout(
     known = set(columns)
     row_id = "id" if "id" in known else None
     if given:
-        _check_names(given, source)
+        check_columns(given, source)
         there = {name: column for name, column in given.items() if column in known}
         if len(there) == len(given):
             return _mapped(given, known, source, row_id, need_output=need_output)
@@ -101,15 +104,16 @@ def choose_layout(
 
 def _candidates(known: set[str], head: Sequence[RawRow], row_id: str | None, *, need_output: bool) -> list[Layout]:
     """All layouts that fit. Our own words and alpaca's mean what they say, whatever else is in the file."""
+    system = "system" if "system" in known else None
     if "instruction" in known and ("output" in known or not need_output):
         output = "output" if "output" in known else None
         if "input" in known:
-            return [Layout("alpaca", "instruction", output, input="input", id=row_id)]
-        return [Layout("triptych", "instruction", output, id=row_id)]
+            return [Layout("alpaca", "instruction", output, input="input", id=row_id, system=system)]
+        return [Layout("triptych", "instruction", output, id=row_id, system=system)]
     found = [
-        Layout(name, turns=column, id=row_id)
+        Layout(name, turns=column, id=row_id, system=system)
         for column, name in _TURNS.items()
-        if column in known and any(isinstance(row.values.get(column), list) for row in head)
+        if column in known and any(_may_be_turns(row.values.get(column)) for row in head)
     ]
     for asks, answers in () if found else _PAIRS:
         if asks not in known or (answers not in known and need_output):
@@ -122,6 +126,10 @@ def _candidates(known: set[str], head: Sequence[RawRow], row_id: str | None, *, 
     return found
 
 
+def _may_be_turns(value: object) -> bool:
+    return isinstance(value, list) or looks_like_json_list(value)
+
+
 def _mapped(given: Mapping[str, str], known: set[str], source: str, row_id: str | None, *, need_output: bool) -> Layout:
     row_id = given.get("id", row_id)
     if "messages" in given:
@@ -132,16 +140,21 @@ def _mapped(given: Mapping[str, str], known: set[str], source: str, row_id: str 
                 found=", ".join(given),
                 fix="leave out `messages`, or the others",
             )
-        return Layout("mapped", turns=given["messages"], id=row_id)
+        return Layout("mapped", turns=given["messages"], id=row_id, system=given.get("system"))
     parts = {name: given.get(name, name if name in known else None) for name in ("instruction", "output", "input")}
     if parts["instruction"] is None or (parts["output"] is None and need_output):
         raise _unknown(sorted(known), source, need_output=need_output)
     if "instruction" in given and "input" not in given:
         parts["input"] = None  # only alpaca's own pair is joined without being asked
-    return Layout("mapped", **parts, id=row_id)
+    return Layout("mapped", **parts, id=row_id, system=given.get("system"))
 
 
-def _check_names(given: Mapping[str, str], source: str) -> None:
+def check_columns(given: Mapping[str, str], source: str = "data.columns") -> None:
+    """See that `data.columns` names parts of a row.
+
+    Raises:
+        DataError: it names something else.
+    """
     for name, column in given.items():
         if name in NAMES:
             continue

@@ -38,6 +38,8 @@ class RawStream:
 
     columns: dict[str, None]
     rows: Iterator[RawRow]
+    notes: tuple[str, ...] = ()
+    """What the parser has to say about the file as a whole."""
 
 
 def describe(value: object) -> str:

@@ -18,6 +18,8 @@ from triptych.data.sampling import sample, split_sample
 from triptych.data.table_files import parse_parquet
 from triptych.data.validate import to_rows
 from triptych.errors import DataError
+from triptych.progress import Silent, Watcher
+from triptych.records.home import at_home
 
 __all__ = ["RowsRead", "read_rows", "read_source"]
 
@@ -34,6 +36,8 @@ class RowsRead:
     kind: str
     """The suffix without its dot, e.g. "jsonl.gz", or "hub"."""
     layout: Layout
+    notes: tuple[str, ...] = ()
+    """What was left out of the rows, or read in a particular way: a sentence each."""
 
     @property
     def format(self) -> str:
@@ -42,14 +46,27 @@ class RowsRead:
 
 
 def read_rows(
-    source: str | Path, *, need_output: bool = True, columns: Mapping[str, str] | None = None, seed: int = 0
+    source: str | Path,
+    *,
+    need_output: bool = True,
+    columns: Mapping[str, str] | None = None,
+    seed: int = 0,
+    watcher: Watcher | None = None,
 ) -> list[Row]:
-    """The rows of `read_source`."""
-    return read_source(source, need_output=need_output, columns=columns, seed=seed).rows
+    """The rows of `read_source`; the watcher is told its notes."""
+    read = read_source(source, need_output=need_output, columns=columns, seed=seed)
+    for note in read.notes:
+        (watcher or Silent()).say(f"{source}: {note}")
+    return read.rows
 
 
 def read_source(
-    source: str | Path, *, need_output: bool = True, columns: Mapping[str, str] | None = None, seed: int = 0
+    source: str | Path,
+    *,
+    need_output: bool = True,
+    to_answer: bool | None = None,
+    columns: Mapping[str, str] | None = None,
+    seed: int = 0,
 ) -> RowsRead:
     """Read the rows of a .json, .jsonl, .ndjson, .csv, .tsv or .parquet file (also .gz or .zst), or a hub data set.
 
@@ -62,25 +79,30 @@ def read_source(
     Args:
         source: the path or hub id.
         need_output: False for files to predict: the output may be missing or null.
+        to_answer: whether a conversation that ends with a user or tool turn asks for the next answer, or is read as
+            for a score, where its last answer is the output; None: the first where outputs aren't needed.
         columns: instruction, output, id, input or messages -> the name of the file's column.
         seed: of the sample.
 
     Raises:
         DataError: the file or a row in it can't be used; the message says where, what was found, and how to mend it.
     """
-    whole, n = split_sample(source)
+    whole, n = split_sample(at_home(source))
+    to_answer = not need_output if to_answer is None else to_answer
     if isinstance(whole, str) and not _exists(Path(whole), whole) and looks_like_hub_id(whole):
         stream, kind = read_hub(whole), "hub"
         total, stream = _sampled(stream, n, seed, whole)
-        rows, layout = to_rows(stream, str(source), need_output=need_output, columns=columns)
-        return RowsRead(rows, total or len(rows), kind, layout)
+        rows, layout, notes = to_rows(
+            stream, str(source), need_output=need_output, to_answer=to_answer, columns=columns
+        )
+        return RowsRead(rows, total or len(rows), kind, layout, notes)
     path, name = Path(whole), str(whole)
     _check(path, name, str(source))
     kind, packed = kind_of(path.name)
     with _readable(name), opened(path, name) as file:
         total, stream = _sampled(_parser(path, columns)(file, name), n, seed, name)
-        rows, layout = to_rows(stream, name, need_output=need_output, columns=columns)
-        return RowsRead(rows, total or len(rows), (kind + packed)[1:], layout)
+        rows, layout, notes = to_rows(stream, name, need_output=need_output, to_answer=to_answer, columns=columns)
+        return RowsRead(rows, total or len(rows), (kind + packed)[1:], layout, notes)
 
 
 def _sampled(stream: RawStream, n: int | None, seed: int, source: str) -> tuple[int | None, RawStream]:
@@ -88,7 +110,7 @@ def _sampled(stream: RawStream, n: int | None, seed: int, source: str) -> tuple[
     if n is None:
         return None, stream
     rows, total = sample(stream.rows, n, seed, source)
-    return total, RawStream(stream.columns, iter(rows))
+    return total, RawStream(stream.columns, iter(rows), stream.notes)
 
 
 def _check(path: Path, name: str, source: str) -> None:

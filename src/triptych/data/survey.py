@@ -67,7 +67,11 @@ def survey(
         DataError: a file can't be read as rows.
     """
     watcher = watcher or Silent()
-    read = [read_source(source, need_output=False, columns=columns) for source in (train, test) if source is not None]
+    read = [
+        read_source(source, need_output=False, to_answer=False, columns=columns)
+        for source in (train, test)
+        if source is not None
+    ]
     everything = [row for one in read for row in one.rows]
     asked = find_templates([row.instruction for row in everything])
     answered = find_templates([row.output or "" for row in everything], share=_ANSWER_SHARE)
@@ -98,6 +102,7 @@ def _file(
     return FileSurvey(
         path=path,
         format=read.format,
+        notes=read.notes,
         n_rows=len(rows),
         n_in_file=read.n_in_file,
         n_without_output=sum(row.output is None for row in rows),

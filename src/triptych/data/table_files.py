@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import re
 from collections.abc import Collection, Iterator
 from typing import IO, Any
 
@@ -14,16 +16,31 @@ from triptych.errors import DataError
 __all__ = ["parse_csv", "parse_parquet"]
 
 _ROWS_AT_ONCE = 4096
+_LONGEST_FIELD = 1 << 28
+"""Characters: Python's own limit of 131,072 is shorter than a chapter of a book."""
+_DELIMITERS = (",", "\t", ";", "|")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 def parse_csv(file: IO[bytes], source: str, *, delimiter: str) -> RawStream:
     """Parse delimited text whose first line names the columns; blank lines are skipped.
 
+    A header without the suffix's delimiter is divided by another one, if it has one: spreadsheets of many countries
+    write `;` into .csv files.
+
     Raises:
         DataError: not UTF-8, broken quoting, a column named twice, or a row with more or fewer fields than columns.
     """
+    lines = _split_at_returns(iter(file), source)
+    head: list[str] = []  # blank lines, and the header's first line
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    found = _delimiter(head[-1] if head else "", delimiter)
+    csv.field_size_limit(_LONGEST_FIELD)
     # strict: without it the reader guesses at broken quoting and merges rows silently
-    reader = csv.reader(_split_at_returns(iter(file), source), delimiter=delimiter, strict=True)
+    reader = csv.reader(itertools.chain(head, lines), delimiter=found, strict=True)
     fields = _fields(reader, source)
     _, header = next(fields, (0, []))
     columns = _distinct(header, source)
@@ -32,7 +49,16 @@ def parse_csv(file: IO[bytes], source: str, *, delimiter: str) -> RawStream:
         for number, (line, values) in enumerate(fields, 1):
             yield RawRow(number, _named(columns, values, source, line), line)
 
-    return RawStream(dict.fromkeys(columns), rows())
+    notes = () if found == delimiter else (f"the fields are divided by {found!r}",)
+    return RawStream(dict.fromkeys(columns), rows(), notes)
+
+
+def _delimiter(header: str, usual: str) -> str:
+    """The usual one where the header has it outside quotes, else the one that it has most of."""
+    bare = _QUOTED.sub("", header)
+    counts = {delimiter: bare.count(delimiter) for delimiter in (usual, *_DELIMITERS)}
+    best = max(counts, key=lambda delimiter: counts[delimiter])  # the usual one, if none is there
+    return usual if counts[usual] else best
 
 
 def _split_at_returns(file: Iterator[bytes], source: str) -> Iterator[str]:
@@ -54,7 +80,7 @@ def _fields(reader: Any, source: str) -> Iterator[tuple[int, list[str]]]:
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
-            "the quoting is broken, or a field is very long",
+            f"the quoting is broken, or a field has more than {_LONGEST_FIELD:,} characters",
             where=f"{source}, the row that begins on line {line}",
             found=str(error),
             expected="fields with quotes, delimiters or line breaks inside are quoted, and quotes in them doubled",
@@ -119,7 +145,9 @@ def parse_parquet(file: IO[bytes], source: str, *, wanted: Collection[str] = (*N
         except Exception as error:
             raise _torn(error, source) from error
 
-    return RawStream(dict.fromkeys(columns), rows())
+    undecoded = [repr(name)[:40] for name in names if name not in chosen]
+    notes = f"left out, since they hold lists, objects or bytes: columns {', '.join(undecoded[:8])}"
+    return RawStream(dict.fromkeys(columns), rows(), (notes,) if undecoded else ())
 
 
 def _is_plain(kind: Any) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych.data.conversations import Unusable, from_turns
+from triptych.data.conversations import Unusable, from_turns, looks_like_json_list, parse_json_list
 from triptych.data.layouts import Layout, choose_layout
+from triptych.data.notes import Notes
 from triptych.data.raw import RawRow, RawStream, describe
 from triptych.data.row import Row
 from triptych.errors import DataError
@@ -19,15 +22,26 @@ _HEAD = 1000
 """Rows by which the layout is told."""
 _KEPT = 100_000
 """Different values of further columns that are kept once instead of once a row."""
+_MAY_BE_ASKED = frozenset({
+    *("system", "tools", "functions", "history", "context", "passage", "choices", "options", "messages", "images"),
+    *("conversations", "conversation", "image", "videos", "audios", "reasoning", "reasoning_content", "thinking"),
+    *("chosen", "rejected", "prompt", "question", "query"),
+})  # fmt: skip
+"""Columns that others put into a prompt or an answer: where they are not used it is said."""
 
 
 def to_rows(
-    stream: RawStream, source: str, *, need_output: bool, columns: Mapping[str, str] | None = None
-) -> tuple[list[Row], Layout]:
+    stream: RawStream,
+    source: str,
+    *,
+    need_output: bool,
+    to_answer: bool,
+    columns: Mapping[str, str] | None = None,
+) -> tuple[list[Row], Layout, tuple[str, ...]]:
     """Tell the layout by the first rows, check every row and make it; text is kept as it is, to the last space.
 
     Without ids the rows are "row-1", "row-2", ... by position. Further columns with text, numbers, true or false are
-    kept as text.
+    kept as text. What is left out, or read in a particular way, is counted: the third value says it.
 
     Raises:
         DataError: no rows, columns that are not known, a row that lacks a text, or an id that is used twice.
@@ -42,7 +56,8 @@ def to_rows(
             fix="check that this is the right file, and that whatever wrote it finished",
         )
     layout = choose_layout(tuple(stream.columns), head, source, need_output=need_output, given=columns)
-    make = _Maker(layout, source, need_output=need_output)
+    notes = Notes(stream.notes)
+    make = _Maker(layout, source, notes, need_output=need_output, to_answer=to_answer)
     rows, numbers, lines = [], array("q"), array("q")
     for raw in itertools.chain(head, stream.rows):
         rows.append(make.row(raw))
@@ -58,14 +73,15 @@ def to_rows(
             expected="an 'id' in every row, or in none",
             fix="give every row its own id, or leave the column out: rows are then numbered",
         )
-    return rows, layout
+    return rows, layout, notes.said()
 
 
 class _Maker:
     """Makes the rows of one file."""
 
-    def __init__(self, layout: Layout, source: str, *, need_output: bool) -> None:
-        self.layout, self.source, self.need_output = layout, source, need_output
+    def __init__(self, layout: Layout, source: str, notes: Notes, *, need_output: bool, to_answer: bool) -> None:
+        self.layout, self.source, self.notes = layout, source, notes
+        self.need_output, self.to_answer = need_output, to_answer
         self.used = layout.used
         self.kept: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -89,6 +105,8 @@ class _Maker:
         more = values.get(layout.input) if layout.input else None
         if more not in (None, ""):
             instruction += "\n" + self._text("input", layout.input, raw, row_id)
+        if instruction and (system := self._system(raw, row_id)):
+            instruction = f"{system}\n\n{instruction}"
         # a row to predict may say null or nothing; an empty output is fine, EOS alone is then scored
         absent = not self.need_output and (layout.output is None or values.get(layout.output) is None)
         return instruction, None if absent else self._text("output", layout.output, raw, row_id)
@@ -99,8 +117,14 @@ class _Maker:
         if layout.turns is None:  # a prompt and a completion that are lists of turns
             before, after = values.get(layout.instruction or ""), values.get(layout.output or "")
             turns = [*before, *(after if isinstance(after, list) else [])] if isinstance(before, list) else before
+        system = self._system(raw, row_id)
         try:
-            instruction, output = from_turns(turns, need_output=self.need_output)
+            if layout.turns is not None and isinstance(turns, str) and looks_like_json_list(turns):
+                turns = parse_json_list(turns, layout.turns)
+                self.notes.json_text(layout.turns)
+            instruction, output = from_turns(
+                turns, self.notes, need_output=self.need_output, to_answer=self.to_answer, system=system
+            )
         except Unusable as error:
             expected = "turns of text, each {role, content} or {from, value}, the last of them the assistant's"
             raise self._wrong(error.what, raw, row_id, error.found, expected, "mend it") from error
@@ -124,8 +148,18 @@ class _Maker:
             )
         return _encodable(value, "id", f"{self.source}, {raw.place}", None)
 
+    def _system(self, raw: RawRow, row_id: str) -> str:
+        column = self.layout.system
+        if column is None or raw.values.get(column) in (None, ""):
+            return ""
+        self.notes.system(column)
+        return self._text("system text", column, raw, row_id)
+
     def _text(self, part: str, column: str | None, raw: RawRow, row_id: str) -> str:
         value = raw.values.get(column) if column is not None else None
+        if part == "output" and isinstance(value, int | float) and math.isfinite(value):
+            value = json.dumps(value)
+            self.notes.number_as_text(value)
         if not isinstance(value, str):
             problem = f"a row has no {part}" if value is None else f"the {part} of a row is not text"
             found = f"{describe(value)} as {part}" if column in raw.values else f"no {column!r} in this row"
@@ -135,8 +169,18 @@ class _Maker:
     def _further(self, values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         if len(values) <= len(self.used) and values.keys() <= self.used:
             return ()
-        pairs = ((name, _plain(value)) for name, value in values.items() if name not in self.used)
-        return tuple(self._keep((_safe(name), _safe(text))) for name, text in pairs if text is not None)
+        kept = []
+        for name, value in values.items():
+            if name in self.used:
+                continue
+            text = _plain(value)
+            if text is not None:
+                kept.append(self._keep((_safe(name), _safe(text))))
+                if text and name in _MAY_BE_ASKED:
+                    self.notes.not_in_prompt(name)
+            elif value not in (None, [], {}, b""):
+                self.notes.left_out(name)
+        return tuple(kept)
 
     def _keep(self, pair: tuple[str, str]) -> tuple[str, str]:
         if len(self.kept) < _KEPT:

@@ -107,7 +107,7 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
     if request.stop_texts:
         patterns = (*request.generation.stop_patterns, *patterns_of(template, shots=request.shots.k))
         request = replace(request, generation=replace(request.generation, stop_patterns=patterns))
-    rows = read_rows(request.data, need_output=False)[: request.limit]
+    rows = read_rows(request.data, need_output=False, watcher=watcher)[: request.limit]
     pool = request.shots.read_pool(rows, request.data, watcher)
     facts = _facts(request, template, rows, pool)
     part_path = part_of(out)

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ValidationError
 from triptych.data import SAMPLE, is_there, split_sample
 from triptych.errors import ConfigError
 from triptych.experiment.config import ExperimentConfig
+from triptych.experiment.grid_checks import check_grid
 from triptych.experiment.mistakes import all_mistakes, short
 from triptych.experiment.yaml_file import load_yaml, read_text
+from triptych.records.home import at_home
 
 __all__ = ["read_config", "validated"]
 
@@ -45,6 +47,7 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
     origins = {}
     for assignment in sets:
         origins[_apply(value, assignment)] = f"--set {assignment}"
+    _expand_home(value)
     return validated(value, str(path), node, origins)
 
 
@@ -60,9 +63,11 @@ def validated(
         origins: dotted key -> the `--set` that gave it.
     """
     try:
-        return ExperimentConfig.model_validate(_with_empty_sections(value, ExperimentConfig))
+        config = ExperimentConfig.model_validate(_with_empty_sections(value, ExperimentConfig))
     except ValidationError as error:
         raise all_mistakes(error, source, node, origins or {}) from error
+    check_grid(config, source)
+    return config
 
 
 def _with_empty_sections(value: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -77,8 +82,20 @@ def _with_empty_sections(value: Mapping[str, Any], model: type[BaseModel]) -> di
     return filled
 
 
+def _expand_home(value: dict[str, Any]) -> None:
+    """`~` in every key that may be a path."""
+    for section, keys in (("data", ("dir", "train", "test")), ("model", ("name",)), ("prompts", None)):
+        inner = value.get(section)
+        if not isinstance(inner, dict):
+            continue
+        for key in keys or list(inner):
+            if isinstance(inner.get(key), str):
+                inner[key] = at_home(inner[key])
+
+
 def _resolve_paths(value: dict[str, Any], folder: Path, *, elsewhere: bool) -> None:
     """Make paths of the file relative to where the command runs; `elsewhere`: a `--set` gives the data's folder."""
+    _expand_home(value)
     data, model = value.get("data"), value.get("model")
     if isinstance(data, dict) and isinstance(data.get("dir"), str) and data["dir"] != SAMPLE:
         data["dir"] = str(folder / data["dir"])

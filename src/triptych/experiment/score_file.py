@@ -54,7 +54,7 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
         template = template_from_text(request.template)
     else:
         template = find_template(request.prompt, where="--prompt")
-    rows = read_rows(request.data)[: request.limit]
+    rows = read_rows(request.data, watcher=watcher)[: request.limit]
     if empty := empty_outputs(rows):
         watcher.say(f"warning: {empty}")
     pool = shots.read_pool(rows, request.data, watcher)

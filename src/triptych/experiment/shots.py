@@ -112,7 +112,7 @@ class Shots:
         """
         if not self.k or self.pool is None:
             return []
-        pool = read_rows(self.pool)
+        pool = read_rows(self.pool, watcher=watcher)
         if overlap := find_overlap(pool, rows):
             watcher.say(f"warning: {overlap.message()}; these are never shown as demonstrations")
             pool = [row for row in pool if row.id not in overlap.train_ids]

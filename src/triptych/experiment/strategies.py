@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from triptych.prompts import Draw
 from triptych.prompts.selection import Order, Select
+from triptych.tune.config import LARGEST_SEED
 
 __all__ = [
     "DemosConfig",
@@ -31,12 +32,25 @@ __all__ = [
 class Section(BaseModel):
     """A part of the YAML: unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def _listed(value: Any) -> Any:
     """One value is a list of one."""
     return [value] if isinstance(value, str | int | float) else value
+
+
+def _listed_seeds(value: Any) -> Any:
+    """A bare number is refused: it may be one seed, or how many."""
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        raise ValueError(f"a list: `seeds: [{value}]` for one training or draw, `seeds: [0, 1, 2]` for three")
+    return value
+
+
+def _sound_seeds(value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    if any(not 0 <= seed <= LARGEST_SEED for seed in value or ()):
+        raise ValueError(f"numbers from 0 to {LARGEST_SEED}")
+    return value
 
 
 def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -53,13 +67,7 @@ class ZeroShotConfig(Section):
     prompts: tuple[str, ...] = ("default", "emotional")
 
     _lists = field_validator("prompts", mode="before")(_listed)
-
-    @field_validator("prompts")
-    @classmethod
-    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("at least one value")
-        return value
+    _once_each = field_validator("prompts")(_distinct)
 
 
 class DemosConfig(Section):
@@ -88,7 +96,9 @@ class ShownConfig(Section):
     order: tuple[Order, ...] = ("nearest-last",)
     """Of the demonstrations that were ranked by similarity."""
 
-    _lists = field_validator("k", "seeds", "draw", "select", "order", mode="before")(_listed)
+    _lists = field_validator("k", "draw", "select", "order", mode="before")(_listed)
+    _seeds = field_validator("seeds", mode="before")(_listed_seeds)
+    _seeds_sound = field_validator("seeds")(_sound_seeds)
     _once = field_validator("k", "seeds", "draw", "select", "order")(_distinct)
 
 
@@ -150,7 +160,9 @@ class QloraConfig(Section):
     score: tuple[ScoredUnder, ...] = ()
     """Compositions: also score each adapter under these prompts and demonstrations."""
 
-    _lists = field_validator("seeds", "trained_k", mode="before")(_listed)
+    _lists = field_validator("trained_k", mode="before")(_listed)
+    _seeds = field_validator("seeds", mode="before")(_listed_seeds)
+    _seeds_sound = field_validator("seeds")(_sound_seeds)
 
     @field_validator("seeds", "trained_k")
     @classmethod

@@ -178,8 +178,7 @@ def _generate(
 
 
 def _settings(config: GenerateConfig, template: Template, k: int) -> GenerationSettings:
-    chosen = config.model_dump(exclude={"cells", "rows", "stop_texts"})
-    settings = GenerationSettings(**chosen)
+    settings = config.settings()
     return replace(settings, stop_patterns=patterns_of(template, shots=k)) if config.stop_texts else settings
 
 

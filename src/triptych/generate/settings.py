@@ -78,6 +78,7 @@ class GenerationSettings:
             "top_p": (not 0 < self.top_p <= 1, "above 0, at most 1"),
             "top_k": (self.top_k < 0, "0 (all) or more"),
             "beams": (self.beams < 1, "1 or more"),
+            "seed": (not 0 <= self.seed < 2**63, "0 to 2^63 - 1"),
             "no_repeat_ngram": (self.no_repeat_ngram < 0 or self.no_repeat_ngram == 1, "0 (off), or 2 or more"),
         }
         for name, (bad, expected) in wrong.items():

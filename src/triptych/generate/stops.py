@@ -12,11 +12,10 @@ from typing import Any
 
 from triptych.generate.repeats import Repeats
 from triptych.generate.settings import Generated, GenerationSettings, Prompt, StoppedBy
-from triptych.prompts import Template
+from triptych.prompts import Template, pieces_of
 
 __all__ = ["Writing", "patterns_of"]
 
-_FIELD = re.compile(r"\{(\w+)\}")
 _NUMBERS = ("i", "k")
 _TELLING = 4  # characters that are needed to tell a template's text from an output's
 _TAIL = 48  # tokens looked at for a stop text: more than any template's piece has between two fields
@@ -33,31 +32,38 @@ def patterns_of(template: Template, *, shots: int) -> tuple[str, ...]:
         return ()
     found: dict[str, None] = {}
     if shots:
-        demo = template.few_shot.demo
-        after = demo[demo.rindex("{output}") + len("{output}") :]
-        if "\n" in (separator := _FIELD.split(after)[0]):
+        demo = pieces_of(template.few_shot.demo)
+        last = max(at for at, (_, name) in enumerate(demo) if name == "output")
+        if "\n" in (separator := demo[last + 1][0]):
             found[re.escape(separator)] = None
     of_shots = (template.few_shot.demo, template.few_shot.tail) if shots else ()
     for text in (*of_shots, template.zero_shot):
         for piece in _between_texts(text):
-            if len(_FIELD.sub("", piece).strip()) >= _TELLING:
-                found[_pattern(piece.strip())] = None
+            if len("".join(literal or "" for literal in piece).strip()) >= _TELLING:
+                found[_pattern(piece)] = None
     return tuple(found)
 
 
-def _between_texts(text: str) -> list[str]:
-    """Pieces between the fields that stand for free text; numbers stay in."""
-    pieces, start = [], 0
-    for match in _FIELD.finditer(text):
-        if match[1] not in _NUMBERS:
-            pieces.append(text[start : match.start()])
-            start = match.end()
-    return [*pieces, text[start:]]
+def _between_texts(text: str) -> list[list[str | None]]:
+    """Pieces between the fields that stand for free text, each of fixed texts and of numbers (None)."""
+    found: list[list[str | None]] = [[]]
+    for literal, name in pieces_of(text):
+        if name is None:
+            found[-1].append(literal)
+        elif name in _NUMBERS:
+            found[-1].append(None)
+        else:
+            found.append([])
+    return found
 
 
-def _pattern(piece: str) -> str:
-    parts = _FIELD.split(piece)  # text, name of a number, text, …
-    return "".join(r"\d+" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+def _pattern(piece: Sequence[str | None]) -> str:
+    parts = [part for part in piece if part != ""]
+    if parts and parts[0] is not None:
+        parts[0] = parts[0].lstrip()
+    if parts and parts[-1] is not None:
+        parts[-1] = parts[-1].rstrip()
+    return "".join(r"\d+" if part is None else re.escape(part) for part in parts)
 
 
 class Writing:

@@ -236,6 +236,14 @@ def _resolve(spec: ModelSpec) -> Path | str:
         return unpack_gguf(path)
     if path.is_dir():
         if not (path / "config.json").is_file():
+            if (path / "adapter_config.json").is_file():
+                raise ModelError(
+                    "this folder holds an adapter, not a model",
+                    where=spec.name,
+                    found="adapter_config.json and no config.json",
+                    expected="config.json, *.safetensors and tokenizer files",
+                    fix=f"give the base model with --model, and this folder with --adapter {spec.name}",
+                )
             raise ModelError(
                 "this folder is not a model",
                 where=spec.name,

@@ -137,7 +137,13 @@ def profile_of(tokenizer: Any, config_eos: int | list[int] | None = None) -> Tok
             where=str(getattr(tokenizer, "name_or_path", "tokenizer")),
             fix="check that the tokenizer files are whole and belong to the model",
         )
-    return TokenizerProfile(tokenizer, tokenizer.bos_token_id, int(eos), _content_hash(tokenizer), note)
+    bos = tokenizer.bos_token_id
+    if bos is not None and list(tokenizer("a")["input_ids"])[:1] != [bos]:
+        said = (
+            "the tokenizer alone puts no BOS before a text (add_bos_token: false); here BOS is put first all the same"
+        )
+        note = f"{note}; {said}" if note else said
+    return TokenizerProfile(tokenizer, bos, int(eos), _content_hash(tokenizer), note)
 
 
 def _content_hash(tokenizer: Any) -> str:

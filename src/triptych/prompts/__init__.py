@@ -15,7 +15,7 @@ from triptych.prompts.render import (
 )
 from triptych.prompts.selection import Chosen, Order, Select, Selector
 from triptych.prompts.show import show_on_sample
-from triptych.prompts.template import FewShotText, Style, Template, template_from_mapping
+from triptych.prompts.template import FewShotText, Style, Template, pieces_of, template_from_mapping
 
 __all__ = [
     "MAX_TOKENS",
@@ -36,6 +36,7 @@ __all__ = [
     "catalogue",
     "draw_demos",
     "find_template",
+    "pieces_of",
     "render",
     "render_prompt",
     "show_on_sample",

@@ -13,6 +13,7 @@ import yaml
 
 from triptych.errors import TemplateError
 from triptych.prompts.template import Template, template_from_mapping
+from triptych.records.home import at_home
 
 __all__ = ["catalogue", "find_template", "template_from_text"]
 
@@ -66,8 +67,8 @@ def template_from_text(text: str, *, name: str | None = None, folder: Path | Non
         name: the template's name; else the file's stem, else `custom`.
         folder: what a relative path is relative to.
     """
-    path = (folder or Path()) / text
     looks_like_path = "{" not in text and "\n" not in text
+    path = (folder or Path()) / (at_home(text) if looks_like_path else text)
     if not looks_like_path:
         return template_from_mapping({"zero_shot": text}, name=name or "custom", where="the template's text")
     try:

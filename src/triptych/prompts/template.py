@@ -10,7 +10,8 @@ How the text reaches the model is the template's style:
     chat        as the one user turn of the model's own chat template; the output is the assistant's turn
     multiturn   the zero-shot text is a user turn and a demonstration's output the assistant's turn that follows
 
-Only the names in braces above are replaced, in one pass over the template: braces inside the data are data.
+Only the names in braces above are replaced, in one pass over the template: braces inside the data are data. Double
+braces are literal ones: `{{name}}` writes `{name}`, whatever the name.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from typing import Any, Literal, get_args
 from triptych.data import Row
 from triptych.errors import TemplateError
 
-__all__ = ["FewShotText", "Style", "Template", "template_from_mapping"]
+__all__ = ["FewShotText", "Style", "Template", "pieces_of", "template_from_mapping"]
 
 Style = Literal["plain", "chat", "multiturn"]
 
-_FIELD = re.compile(r"\{(\w+)\}")
+_FIELD = re.compile(r"\{(\{\w+\})\}|\{(\w+)\}")
+"""A literal, `{{name}}`, or a field, `{name}`."""
 _ALLOWED = {
     "zero_shot": {"preamble", "instruction"},
     "head": {"preamble", "k"},
@@ -43,7 +45,19 @@ _NEEDED = {"zero_shot": {"instruction"}, "demo": {"instruction", "output"}, "tai
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
-    return _FIELD.sub(lambda match: values.get(match[1], match[0]), text)
+    return _FIELD.sub(lambda match: match[1] or values.get(match[2], match[0]), text)
+
+
+def pieces_of(text: str) -> list[tuple[str, str | None]]:
+    """What a template's text consists of: (text, None) for what is written as it is, (name, name) for a field."""
+    found: list[tuple[str, str | None]] = []
+    literal, at = "", 0
+    for match in _FIELD.finditer(text):
+        literal, at = literal + text[at : match.start()] + (match[1] or ""), match.end()
+        if match[2]:
+            found += [(literal, None), (match[2], match[2])]
+            literal = ""
+    return [*found, (literal + text[at:], None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,7 @@ class Template:
 
         Of a plain template it is the one turn that its prompt would be.
         """
-        turns = [("system", self.system)] if self.system else []
+        turns = [("system", _fill(self.system, {}))] if self.system else []
         if self.style != "multiturn":
             return [*turns, ("user", self.prompt(instruction, demos))]
         for demo in demos:
@@ -194,7 +208,7 @@ def _refuse_unknown(value: Mapping[str, Any], known: set[str], where: str) -> No
 def _check_fields(piece: str, text: Any, where: str) -> None:
     if not isinstance(text, str):
         raise TemplateError(f"`{piece}` is not text", where=where, found=repr(text))
-    fields = set(_FIELD.findall(text))
+    fields = {name for _, name in pieces_of(text) if name}
     if unknown := sorted(fields - _ALLOWED[piece]):
         near = difflib.get_close_matches(unknown[0], _ALLOWED[piece], n=1)
         raise TemplateError(
@@ -202,7 +216,8 @@ def _check_fields(piece: str, text: Any, where: str) -> None:
             where=where,
             found=f"{{{unknown[0]}}}",
             expected=", ".join(f"{{{name}}}" for name in sorted(_ALLOWED[piece])),
-            fix=f"did you mean {{{near[0]}}}?" if near else None,
+            fix=(f"did you mean {{{near[0]}}}? " if near else "")
+            + f"a literal {{{unknown[0]}}} is written {{{{{unknown[0]}}}}}",
         )
     if missing := sorted(_NEEDED.get(piece, set()) - fields):
         raise TemplateError(

@@ -12,7 +12,11 @@ from triptych.prompts import MAX_TOKENS
 from triptych.tune.presets import PRESETS, Preset
 from triptych.tune.rows import LongRows
 
-__all__ = ["Recompute", "Schedule", "TuneConfig", "learning_rate"]
+__all__ = ["LARGEST_SEED", "Recompute", "Schedule", "TuneConfig", "learning_rate"]
+
+LARGEST_SEED = 2**63 - 1
+"""Of any seed: records hold it as a 64-bit integer, and torch takes no larger one."""
+_MANY = 10**9
 
 Schedule = Literal["cosine", "linear", "constant"]
 Recompute = Literal["auto", "on", "off"]
@@ -21,13 +25,13 @@ Recompute = Literal["auto", "on", "off"]
 class TuneConfig(BaseModel):
     """Defaults are the preset `qlora-short`, for hundreds to thousands of short rows; `study` is the study's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     preset: Preset | None = None
     """Defaults by name; keys that are set win. What is recorded are the resolved values."""
     r: int = Field(16, ge=1, le=1024)
     """Rank of the adapter."""
-    alpha: float = Field(16.0, gt=0)
+    alpha: float = Field(16.0, gt=0, le=1e6)
     """The adapter's output is scaled by alpha / r (with `use_rslora`: alpha / sqrt(r))."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the adapter's input."""
@@ -41,7 +45,7 @@ class TuneConfig(BaseModel):
     """LoRA+ (Hayou et al. 2024, arXiv 2402.12354): B learns at `lr` times this (the paper: 16); null for the same."""
     epochs: float = Field(2.0, gt=0, le=1000)
     """Passes over the training rows; a fraction is allowed."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(None, ge=1, le=_MANY)
     """Stop after this many optimizer steps, if that is sooner."""
     lr: float = Field(5e-4, gt=0, le=1)
     """Peak learning rate."""
@@ -49,38 +53,38 @@ class TuneConfig(BaseModel):
     """Shape of the decay to zero after warm-up."""
     warmup: float = Field(0.03, ge=0, lt=1)
     """Fraction of the steps over which the rate rises to `lr`."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, le=_MANY)
     """Most rows of one forward pass."""
-    accumulation: int = Field(1, ge=1)
+    accumulation: int = Field(1, ge=1, le=_MANY)
     """Passes of one optimizer step: a step has batch_size x accumulation rows."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=1000)
     betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
+    eps: float = Field(1e-8, gt=0, le=1)
     max_grad_norm: float | None = Field(1.0, gt=0)
     """Gradients are scaled down to this norm; null for never."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Of the adapter's start, the order of rows and dropout."""
-    max_tokens: int = Field(MAX_TOKENS, ge=8)
+    max_tokens: int = Field(MAX_TOKENS, ge=8, le=_MANY)
     """Longest training row; `long_rows` says what becomes of longer ones."""
     long_rows: LongRows = "drop"
     """`drop`: longer rows are left out, counted and listed. `error`: they stop the training before it begins."""
-    tokens_per_pass: int = Field(4096, ge=1)
+    tokens_per_pass: int = Field(4096, ge=1, le=_MANY)
     """Bound on the tokens of one pass; memory, not results, depends on it."""
     activation_checkpointing: Recompute = "auto"
     """Compute each block's activations again in the backward instead of keeping them: less memory, a third more work.
     `auto`: only where the estimate says that they don't fit."""
-    eval_every: int | None = Field(None, ge=1)
+    eval_every: int | None = Field(None, ge=1, le=_MANY)
     """Optimizer steps between points of the learning curve; null for about ten points."""
-    eval_rows: int | None = Field(None, ge=1)
+    eval_rows: int | None = Field(None, ge=1, le=_MANY)
     """Score the first so many test rows at each point; null for all."""
-    checkpoint_every: int | None = Field(None, ge=1)
+    checkpoint_every: int | None = Field(None, ge=1, le=_MANY)
     """Optimizer steps between checkpoints; null for as often as the curve, and at least every 50."""
-    keep: int = Field(2, ge=1)
+    keep: int = Field(2, ge=1, le=_MANY)
     """Checkpoints kept."""
     select: Literal["last", "dev", "test"] = "last"
     """Which point of the curve gives the final adapter. `test` selects on the rows that are reported, and the report
     says so."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1, le=_MANY)
     """Stop when so many points in a row on dev are no better than the best one. Needs `select: dev`."""
 
     @model_validator(mode="before")
@@ -98,6 +102,29 @@ class TuneConfig(BaseModel):
         if isinstance(value, str) and value != "all-linear":
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @field_validator("target_modules")
+    @classmethod
+    def _names(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        if not value or (isinstance(value, tuple) and not all(name.strip() for name in value)):
+            raise ValueError("names of linear layers, at least one, or `all-linear`")
+        return value
+
+    @field_validator("betas")
+    @classmethod
+    def _below_one(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError("two numbers, each at least 0 and below 1")
+        return value
+
+    @model_validator(mode="after")
+    def _decay_keeps_the_sign(self) -> TuneConfig:
+        fastest = self.lr * (self.lora_plus_ratio or 1.0)
+        if fastest * self.weight_decay >= 1:
+            raise ValueError(
+                "lr x weight_decay (with lora_plus_ratio, of the faster part) below 1, or weights change sign"
+            )
+        return self
 
     @model_validator(mode="after")
     def _patience_has_its_rows(self) -> TuneConfig:
