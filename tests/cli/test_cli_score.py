@@ -263,7 +263,7 @@ def test_data_that_can_not_be_used(name: str, score: Any, project: Any) -> None:
         (["--template", "{instructoin}"], "did you mean {instruction}?"),
         (["--adapter", "{folder}"], "holds no adapter"),
         (["--device", "gpux"], "unknown device"),
-        (["--max-tokens", 50], "row 'test-0'"),
+        (["--max-tokens", 50], "6 rows test-0, test-1,"),
         (["--data", "{folder}/tset.json"], "test.json"),
         (["--model", "{folder}"], "config.json"),
         (["--model", "{folder}/no/such"], "there is no such model folder"),

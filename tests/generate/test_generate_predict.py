@@ -287,7 +287,7 @@ def test_stopped_by_hand_it_goes_on(n: int, project: Project, monkeypatch: pytes
         (["--prompt", "emotinal"], "did you mean `emotional`?"),
         (["--template", "no field"], "neither a readable file nor a text with {instruction}"),
         (["--adapter", "{}"], "holds no adapter"),
-        (["--max-tokens", 40], "row 'rows-0'"),
+        (["--max-tokens", 40], "rows rows-0, rows-1,"),
         (["--max-new-tokens", 5000], "leave no room for a prompt"),
         (["--top-p", 0.5], "no effect on greedy decoding"),
         (["--data", "{}/rosw.json"], "rows.json"),

@@ -121,7 +121,8 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 class Encoder:
     """What is used of a SentenceTransformer."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, **only: Any) -> None:
+        assert only == {"trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
         if name == "no/such":
             raise OSError("no/such is not a local folder and is not a valid model identifier\nmore lines")
         self.scale = float(len(name))

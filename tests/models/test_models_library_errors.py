@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from triptych.errors import ModelError
 from triptych.models import ModelSpec, load_model
 from triptych.models.header import read_header
-from triptych.models.library_errors import explained
+from triptych.models.library_errors import explained, reason_of
 
 
 def raised_from(error: Exception, cause: Exception) -> Exception:
@@ -91,6 +91,22 @@ def test_what_none_knows_keeps_the_callers_words() -> None:
         "  expected: e",
         "  to mend it: wait",
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("Error(s) in loading state_dict for A:\n\tsize mismatch for b"), "size mismatch for b"),
+        (ValueError("Couldn't make it from one of:\n(1) a file\n(2) another"), "(1) a file"),
+        (OSError("Loading m.\nSee the docs.\nThe file is missing."), "Loading m. The file is missing."),
+        (raised_from(OSError("Can't load it"), ValueError("bad magic\nat 0")), "Can't load it (ValueError: bad magic)"),
+        (ValueError(), "ValueError"),
+        (KeyError("llama-19"), "KeyError: 'llama-19'"),
+    ],
+)
+def test_the_line_that_says_why_is_kept(error: Exception, reason: str) -> None:
+    assert reason in reason_of(error)
+    assert len(reason_of(ValueError("long " * 1000))) <= 401
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""Whether rows are what the model should see: the checks of `triptych preview`, and of the start of every run.
+"""Whether rows are what the model should see: the checks of `preview`, and of the start of `run`, `tune`, `score` and
+`predict`, on the command line and in Python.
 
 Each looks at token ids that were really rendered, not at settings. A failed check stops the run. A warning names what
 may be meant so: data may hold the text of a special token, and a tokenizer may not give every text back.
@@ -17,10 +18,11 @@ from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.findings import Check, Outputs, count, quoted, rendered_rows, some, text_of
 from triptych.experiment.folder import RunFolder
 from triptych.experiment.text_checks import round_trip, special_text, unknown_tokens
-from triptych.experiment.views import View, Views
+from triptych.experiment.views import Ceiling, View, Views
+from triptych.progress import Watcher
 from triptych.records.store import read_json
 
-__all__ = ["Check", "adapter_facts", "require", "run_checks"]
+__all__ = ["Check", "adapter_facts", "begin", "require", "run_checks"]
 
 _ANY_ROW = Row("any", "a", "a")
 
@@ -45,6 +47,23 @@ def run_checks(views: Views, *, adapters: Mapping[str, Mapping[str, Any]] | None
         special_text(views),
         unknown_tokens(views),
     )
+
+
+def begin(
+    views: Views, watcher: Watcher, *, adapters: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Check, ...]:
+    """Check the rows of a command before it computes anything, and say each warning once.
+
+    Raises:
+        DataError: rows fail a check.
+        ConfigError: settings, a template or an adapter do.
+    """
+    checks = run_checks(views, adapters=adapters)
+    require(checks)
+    for check in checks:
+        if not check.passed:
+            watcher.say(f"warning: {check.name}: {check.detail}")
+    return checks
 
 
 def require(checks: Sequence[Check]) -> None:
@@ -131,7 +150,7 @@ def _one_bos(views: Views) -> Check:
         templates = [n for n, t in views.templates.items() if text in f"{t.preamble}{t.zero_shot}{t.few_shot}"]
         cause = f"the text of {quoted(templates)}" if templates else "the tokenizer or its chat template"
         detail = f"{text} occurs again after the start, put there by {cause}: {some(doubled)}"
-        fix = f"take {text} out of the template: it is put before every prompt" if templates else _REPORT
+        fix = f"take {text} out of the template: it is put before every prompt" if templates else _fault_of(views)
         return Check(name, False, detail, tuple(dict.fromkeys(doubled)), fix)
     also = f"; {count(inside, 'rendering')} with {text} in the data's own text" if inside else ""
     return Check(name, True, f"{text} ({bos}) once, before every prompt{also}")
@@ -140,7 +159,7 @@ def _one_bos(views: Views) -> Check:
 def _eos_scored(views: Views) -> Check:
     name, eos = "EOS last and scored", views.profile.eos_id
     bad: list[str] = []
-    for view in views.views:
+    for view in (view for view in views.views if view.answered):
         if views.templates[view.prompt].style == "plain":
             bad += [r.row_id for r in view.rendered if r.ids[-1] != eos or r.n_scored < 1]
         else:  # the token that ends a turn, which a template may follow with a line break
@@ -148,20 +167,26 @@ def _eos_scored(views: Views) -> Check:
             bad += [r.row_id for r in view.rendered if ends.isdisjoint(r.ids[r.n_prompt :])]
     detail = f"without {text_of(views.profile, eos)} as the last scored token: {some(bad)}" if bad else ""
     note = f"; {views.profile.note}" if views.profile.note else ""
-    return Check(name, not bad, detail or f"{text_of(views.profile, eos)} ({eos}){note}", tuple(bad), _or_none(bad))
+    fix = _fault_of(views) if bad else None
+    return Check(name, not bad, detail or f"{text_of(views.profile, eos)} ({eos}){note}", tuple(bad), fix)
 
 
 def _prompt_masked(views: Views, outputs: Outputs) -> Check:
     name, n = "prompt masked: the output and EOS are scored", 0
-    bad: list[str] = []
-    for view in views.views:
-        same = outputs.scored_alone if views.templates[view.prompt].style == "plain" else outputs.answered
+    bad: dict[bool, list[str]] = {True: [], False: []}
+    for view in (view for view in views.views if view.answered):
+        plain = views.templates[view.prompt].style == "plain"
+        same = outputs.scored_alone if plain else outputs.answered
         for row, rendered in zip(view.rows, view.rendered, strict=True):
             n += 1
             if rendered.n_prompt < 1 or not same(row, rendered):
-                bad.append(row.id)
-    if bad:
-        return Check(name, False, f"other tokens than the output's are scored: {some(bad)}", tuple(bad), _REPORT)
+                bad[plain].append(row.id)
+    if bad[True]:
+        rows = bad[True] + bad[False]
+        return Check(name, False, f"other tokens than the output's are scored: {some(rows)}", tuple(rows), _REPORT)
+    if bad[False]:
+        detail = f"the model's chat template does not leave the whole output: {some(bad[False])}"
+        return Check(name, False, detail, tuple(bad[False]), _CHAT_TEMPLATE)
     scored, all_of_them = sum(r.n_scored for r in rendered_rows(views)), sum(len(r.ids) for r in rendered_rows(views))
     return Check(name, True, f"{scored:,} of {all_of_them:,} tokens scored in {count(n, 'rendering')}")
 
@@ -173,12 +198,12 @@ def _nothing_truncated(views: Views) -> Check:
         ids = tuple(dict.fromkeys(row for _, row in long))
         limits = {view.max_tokens for view, _ in long}
         detail = f"longer than {max(limits):,} tokens even without demonstrations: {some(ids)}"
-        fix = "shorten or remove these rows, or raise max_tokens if the model's context allows it"
+        fix = (views.ceiling or Ceiling(max(limits))).how_to_fit()
         return Check(name, False, detail, ids, fix, about="data")
     empty = [view for view in views.views if view.training and not view.rows]
     if empty:
         detail = f"all training rows are longer than {empty[0].max_tokens:,} tokens: nothing is left to train on"
-        return Check(name, False, detail, empty[0].too_long, "raise tune.max_tokens, or shorten the rows")
+        return Check(name, False, detail, empty[0].too_long, _longer_training_rows(views, empty[0].max_tokens))
     said = [f"longest {max((len(r.ids) for r in rendered_rows(views)), default=0):,} tokens"]
     for view in views.views:
         if view.training and view.too_long:
@@ -188,6 +213,13 @@ def _nothing_truncated(views: Views) -> Check:
     said += [f"{v.n_seen:,} of {v.n_rows:,} rows of {v.name} looked at" for v in views.views if v.n_seen < v.n_rows]
     left_out = tuple(dict.fromkeys(row for view in views.views if view.training for row in view.too_long))
     return Check(name, True, "; ".join(said), left_out)
+
+
+def _longer_training_rows(views: Views, longest: int) -> str:
+    if views.ceiling is None or longest < views.ceiling.tokens:
+        return "shorten the rows, or raise tune.max_tokens"
+    ways = views.ceiling.how_to_fit()
+    return ways.replace("raise max_tokens", "raise max_tokens and tune.max_tokens")
 
 
 def _demos_apart(views: Views) -> Check:
@@ -241,10 +273,15 @@ def _adapter_prompt(views: Views, adapters: Mapping[str, Mapping[str, Any]]) -> 
 
 
 _REPORT = "this is a mistake of Triptych or of the tokenizer, not of yours: please report it with this message"
+_CHAT_TEMPLATE = (
+    "correct chat_template in the model's tokenizer_config.json (or chat_template.jinja), or use a prompt with "
+    "`style: plain`, which doesn't use it"
+)
 
 
-def _or_none(bad: Sequence[str]) -> str | None:
-    return _REPORT if bad else None
+def _fault_of(views: Views) -> str:
+    """Whose mistake a wrong special token is: the chat template's, where one wrote it; else ours or the tokenizer's."""
+    return _CHAT_TEMPLATE if any(t.style != "plain" for t in views.templates.values()) else _REPORT
 
 
 def _template_text(views: Views, view: View) -> str:

@@ -17,8 +17,11 @@ from typing import Any
 
 from triptych.data import Row, read_rows, sha256_of_file
 from triptych.errors import ConfigError
-from triptych.experiment.score_file import reads_of, say_other_config
+from triptych.experiment.checks import begin
+from triptych.experiment.file_views import view_prompts
+from triptych.experiment.score_file import reads_of, say_other_base_or_prompt
 from triptych.experiment.shots import Shots
+from triptych.experiment.views import Ceiling
 from triptych.generate.check import Check, check_predictions
 from triptych.generate.engine import generate_rows
 from triptych.generate.part import PartFile, is_part, part_of, peek, refuse_changed
@@ -38,7 +41,7 @@ from triptych.likelihood.cache import versions
 from triptych.models import Adapter, LoadedModel, ModelSpec, identify, load_adapter, load_model
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Watcher
-from triptych.prompts import RenderedPrompt, Template, find_template, render_prompt, template_from_text
+from triptych.prompts import RenderedPrompt, Template, find_template, template_from_text
 from triptych.records.identity import version_changes
 from triptych.records.outputs import check_output
 from triptych.records.provenance import provenance
@@ -205,12 +208,7 @@ def _adapter(
     if request.adapter is None:
         return None, None
     adapter, facts = load_adapter(loaded, request.adapter)
-    say_other_config(facts, loaded, watcher)
-    if facts.get("prompt_sha256") not in (None, template.sha256):
-        watcher.say(
-            f"warning: the adapter was trained with another prompt ({facts.get('prompt')}, "
-            f"sha256 {facts['prompt_sha256'][:12]}…) than `{template.name}` ({template.sha256[:12]}…)"
-        )
+    say_other_base_or_prompt(facts, loaded, template, watcher)
     return adapter, facts or str(request.adapter)
 
 
@@ -223,26 +221,19 @@ def _prompts(
     adapter: Adapter | None,
     watcher: Watcher,
 ) -> list[RenderedPrompt]:
-    limit = min(request.max_tokens, loaded.max_tokens or request.max_tokens)
-    if request.generation.max_new_tokens >= limit:
+    ceiling = Ceiling.of("--max-tokens", request.max_tokens, loaded.max_tokens, kept_by="--max-new-tokens")
+    limit, new = ceiling.tokens, request.generation.max_new_tokens
+    if new >= limit:
         raise ConfigError(
             "the new tokens leave no room for a prompt",
             where="--max-new-tokens",
-            found=str(request.generation.max_new_tokens),
+            found=str(new),
             expected=f"less than {limit}, the longest prompt with its output",
+            fix="lower --max-new-tokens" + ("" if limit == ceiling.context else ", or raise --max-tokens"),
         )
-    prompts = [
-        render_prompt(
-            row,
-            template,
-            loaded.profile,
-            demos=shown.demos,
-            max_tokens=limit,
-            reserve=request.generation.max_new_tokens,
-            drop=shown.drop,
-        )
-        for row, shown in zip(rows, request.shots.choose(rows, pool, loaded, watcher, adapter=adapter), strict=True)
-    ]
+    chosen = request.shots.choose(rows, pool, loaded, watcher, adapter=adapter)
+    views, prompts = view_prompts(rows, pool, chosen, template, loaded.profile, ceiling, reserve=new)
+    begin(views, watcher)
     ends = _ends_of(loaded)
     prompts = [replace(prompt, stop_ids=tuple(dict.fromkeys([*prompt.stop_ids, *ends]))) for prompt in prompts]
     if dropped := sum(prompt.n_demos_dropped for prompt in prompts):

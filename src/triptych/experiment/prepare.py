@@ -13,7 +13,7 @@ from typing import Any
 from triptych.data import Dataset
 from triptych.errors import DataError, InputError
 from triptych.experiment.cells import CellSpec, check_pool, demo_pool, templates_of, trainings
-from triptych.experiment.checks import adapter_facts, require, run_checks
+from triptych.experiment.checks import adapter_facts, begin
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.experiment.made_from import RunFacts, model_of_lock
@@ -161,11 +161,7 @@ def _check_rows(
         demonstrations=demonstrations,
         watcher=watcher,
     )
-    checks = run_checks(views, adapters=adapter_facts(config, folder.path if folder else None))
-    require(checks)
-    for check in checks:
-        if not check.passed:
-            watcher.say(f"warning: {check.name}: {check.detail}")
+    begin(views, watcher, adapters=adapter_facts(config, folder.path if folder else None))
 
 
 def _check_dev(config: ExperimentConfig, data: Dataset) -> None:

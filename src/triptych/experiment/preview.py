@@ -107,7 +107,7 @@ def preview(
     chosen = [_named(cell, views)] if cell is not None else _kinds(views)
     shown = [row for view in chosen for row in _shown(view, rows, profile)]
     checks = run_checks(views, adapters=adapter_facts(config, out, adapter))
-    return Preview(tuple(shown), checks, views.left_out, limit, profile.record())
+    return Preview(tuple(shown), checks, views.left_out, limit.tokens, profile.record())
 
 
 def lines_of(row: ShownRow, width: int) -> list[Line]:

@@ -16,15 +16,18 @@ from typing import Any
 from triptych.data import Row
 from triptych.errors import TriptychError
 from triptych.experiment.cells import CellSpec, TrainingSpec, grid, trainings
+from triptych.experiment.checks import begin
 from triptych.experiment.config import ExperimentConfig
+from triptych.experiment.file_views import view_cell
 from triptych.experiment.folder import FinishedCell, RunFolder
 from triptych.experiment.prepare import prepare
 from triptych.experiment.results import plain, write_results
 from triptych.experiment.resume import check_adapter_of_cell, finished_adapter, finished_cells
 from triptych.experiment.run_log import RunLog
 from triptych.experiment.search import search_on_dev
-from triptych.experiment.showing import render_cell, render_training
+from triptych.experiment.showing import BY_VECTORS, render_cell, render_training
 from triptych.experiment.trackers import Trackers, check_trackers
+from triptych.experiment.views import Ceiling
 from triptych.experiment.writing import to_write, write_cell
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import versions
@@ -287,6 +290,9 @@ class _Run:
         rendered = render_cell(
             cell, self.data.test, self.demonstrations, self.templates, loaded.profile, max_tokens=limit
         )
+        if cell.select in BY_VECTORS:  # the checks before the first pass could not see these
+            ceiling = Ceiling.of("max_tokens", self.config.max_tokens, loaded.max_tokens)
+            begin(view_cell(cell, rendered.rows, self.data, self.templates, loaded.profile, ceiling), self.watcher)
         with switched(adapter, on=adapter is not None):
             if adapter_is_on(loaded.model) != (adapter is not None):
                 raise TriptychError(f"the adapter is {'off' if adapter else 'on'} for cell {cell.name}")

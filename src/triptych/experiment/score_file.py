@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from triptych.data import empty_outputs, read_rows, sha256_of_file, split_sample
+from triptych.experiment.checks import begin
+from triptych.experiment.file_views import view_scored
 from triptych.experiment.shots import Shots
+from triptych.experiment.views import Ceiling
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer, to_items
 from triptych.models import Adapter, LoadedModel, ModelSpec, load_adapter, load_model
 from triptych.progress import Watcher
-from triptych.prompts import find_template, render, template_from_text
+from triptych.prompts import Template, find_template, template_from_text
 from triptych.records import SCHEMA_VERSION, Aggregate
 from triptych.records.outputs import check_output, is_scores
 from triptych.records.provenance import provenance
 from triptych.records.store import write_json
 
-__all__ = ["ScoreRequest", "reads_of", "say_other_config", "score_file"]
+__all__ = ["ScoreRequest", "reads_of", "say_other_base_or_prompt", "score_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +66,13 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
     facts: dict[str, Any] = {}
     if request.adapter is not None:
         adapter, facts = load_adapter(loaded, request.adapter)
-        say_other_config(facts, loaded, watcher)
-        if facts.get("prompt_sha256") not in (None, template.sha256):
-            watcher.say(f"warning: the adapter was trained with another prompt ({facts.get('prompt')})")
-    limit = min(request.max_tokens, loaded.max_tokens or request.max_tokens)
+        say_other_base_or_prompt(facts, loaded, template, watcher)
+    ceiling = Ceiling.of("--max-tokens", request.max_tokens, loaded.max_tokens)
+    limit = ceiling.tokens
     chosen = shots.choose(rows, pool, loaded, watcher, adapter=adapter)
-    rendered = [
-        render(row, template, loaded.profile, demos=shown.demos, max_tokens=limit, drop=shown.drop)
-        for row, shown in zip(rows, chosen, strict=True)
-    ]
+    views = view_scored(rows, pool, chosen, template, loaded.profile, ceiling)
+    begin(views, watcher)
+    rendered = views.views[0].rendered
     scorer = Scorer(loaded, cache=score_cache(loaded) if request.cache else None)
     with watcher.phase("scoring", len(rendered)) as advance:
         items = to_items(rendered, scorer.score(rendered, advance))
@@ -132,13 +133,22 @@ def reads_of(request: Reads) -> dict[str, str | Path | None]:
     }
 
 
-def say_other_config(facts: Mapping[str, Any], loaded: LoadedModel, watcher: Watcher) -> None:
-    """Warn that an adapter was trained under another config.json than the model has now (another rope scaling, say)."""
+def say_other_base_or_prompt(
+    facts: Mapping[str, Any], loaded: LoadedModel, template: Template, watcher: Watcher
+) -> None:
+    """Warn that an adapter was trained under another config.json than the model has now (another rope scaling, say), or
+    with another prompt.
+    """
     trained = facts.get("base_config_sha256")
     if trained not in (None, loaded.info["config_sha256"]):
         watcher.say(
             f"warning: the adapter was trained under another config.json (sha256 {trained[:12]}…) than the model's "
             f"({loaded.info['config_sha256'][:12]}…)"
+        )
+    if facts.get("prompt_sha256") not in (None, template.sha256):
+        watcher.say(
+            f"warning: the adapter was trained with another prompt ({facts.get('prompt')}) than `{template.name}`: "
+            f"sha256 {facts['prompt_sha256'][:12]}…, not {template.sha256[:12]}…"
         )
 
 

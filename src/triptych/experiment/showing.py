@@ -17,7 +17,15 @@ from triptych.prompts import Draw, Rendered, RenderedPrompt, Template, Tokenizes
 from triptych.prompts.ranking import Vectors
 from triptych.prompts.selection import Chosen, Order, Select, Selector
 
-__all__ = ["Demonstrations", "RenderedCell", "prompts_of_cell", "render_cell", "render_training"]
+__all__ = [
+    "Demonstrations",
+    "RenderedCell",
+    "prompts_of_cell",
+    "prompts_of_rows",
+    "render_cell",
+    "render_training",
+    "rows_of_choice",
+]
 
 BY_VECTORS: frozenset[Select] = frozenset({"embedding", "mmr"})
 
@@ -166,3 +174,31 @@ def render_training(
             )
         rendered.append(render(row, template, tokenizer, demos=chosen.demos, max_tokens=max_tokens, drop=chosen.drop))
     return rendered
+
+
+def rows_of_choice(
+    rows: Sequence[Row], chosen: Sequence[Chosen], template: Template, tokenizer: Tokenizes
+) -> Callable[[Row, int], Rendered]:
+    """What renders one of these rows, with the demonstrations chosen for it, in so many tokens."""
+    shown = {row.id: one for row, one in zip(rows, chosen, strict=True)}
+
+    def rendered(row: Row, limit: int) -> Rendered:
+        one = shown[row.id]
+        return render(row, template, tokenizer, demos=one.demos, max_tokens=limit, drop=one.drop)
+
+    return rendered
+
+
+def prompts_of_rows(
+    rows: Sequence[Row], chosen: Sequence[Chosen], template: Template, tokenizer: Tokenizes, *, reserve: int
+) -> Callable[[Row, int], RenderedPrompt]:
+    """The same without the outputs: prompts with room for `reserve` new tokens."""
+    shown = {row.id: one for row, one in zip(rows, chosen, strict=True)}
+
+    def prompt(row: Row, limit: int) -> RenderedPrompt:
+        one = shown[row.id]
+        return render_prompt(
+            row, template, tokenizer, demos=one.demos, max_tokens=limit, reserve=reserve, drop=one.drop
+        )
+
+    return prompt

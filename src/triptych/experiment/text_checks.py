@@ -70,11 +70,17 @@ def unknown_tokens(views: Views) -> Check:
 
 
 def _all_rows(views: Views) -> list[Row]:
-    """Test rows and training rows that were looked at, each once. Ids of the two files may be the same."""
+    """Test rows, training rows that were looked at, and demonstrations that are shown, each once. Ids of the two files
+    may be the same.
+    """
+    train = {row.id: row for row in views.data.train}
     seen: dict[tuple[bool, str], Row] = {}
     for view in views.views:
         for row in view.rows:
             seen.setdefault((view.training is None, row.id), row)
+    for rendered in rendered_rows(views):
+        for row in (train[demo] for demo in rendered.demo_ids if demo in train):
+            seen.setdefault((False, row.id), row)
     return list(seen.values())
 
 

@@ -33,9 +33,19 @@ from triptych.experiment.showing import BY_VECTORS, Demonstrations, render_cell,
 from triptych.models import TokenizerProfile
 from triptych.models.header import model_config
 from triptych.progress import Advance, Silent, Watcher
-from triptych.prompts import Order, Rendered, Template
+from triptych.prompts import Order, Rendered, RenderedPrompt, Template
 
-__all__ = ["Pair", "View", "Views", "longest_rendering", "read_data", "spread", "view_experiment"]
+__all__ = [
+    "Ceiling",
+    "Pair",
+    "View",
+    "Views",
+    "longest_rendering",
+    "read_data",
+    "rows_that_fit",
+    "spread",
+    "view_experiment",
+]
 
 MOST_ROWS = 20_000
 """Of one view; of more rows, so many are looked at, evenly spaced."""
@@ -45,6 +55,36 @@ MOST_PAIRS = 500
 _NO_LIMIT = 1 << 30
 
 T = TypeVar("T")
+R = TypeVar("R", Rendered, RenderedPrompt)
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The longest rendering, and what decides it: a setting, or the model's own context."""
+
+    tokens: int
+    setting: str = "max_tokens"
+    """Where it can be raised, unless the context is as short."""
+    context: int | None = None
+    """Tokens the model was made for; None if it doesn't say."""
+    kept_by: str | None = None
+    """The setting that keeps tokens of it for an answer, if any are kept."""
+
+    @classmethod
+    def of(cls, setting: str, asked: int, context: int | None, *, kept_by: str | None = None) -> Ceiling:
+        """The smaller of what is asked for and what the model can take."""
+        known = context if context is not None and context > 0 else None  # XLNet says -1
+        return cls(min(asked, known or asked), setting, known, kept_by)
+
+    def how_to_fit(self) -> str:
+        """What to do about rows that are longer: what can be raised is named only where raising it helps."""
+        ways = ["shorten or remove these rows", *([f"lower {self.kept_by}"] if self.kept_by else [])]
+        if self.context is not None and self.tokens >= self.context:
+            ways.append(f"use a model with a longer context than {self.context:,} tokens")
+        else:
+            most = f" (the model takes up to {self.context:,})" if self.context else ""
+            ways.append(f"raise {self.setting}{most}")
+        return ", or ".join(ways)
 
 
 @dataclass(frozen=True)
@@ -65,7 +105,9 @@ class View:
     training: TrainingSpec | None = None
     """Set for rows to train on."""
     cell: CellSpec | None = None
-    """Set for rows to score."""
+    """Set for rows to score or to predict."""
+    answered: bool = True
+    """Whether outputs follow the prompts; False for rows to predict."""
 
     @property
     def n_seen(self) -> int:
@@ -94,6 +136,8 @@ class Views:
     trainings: tuple[TrainingSpec, ...]
     left_out: tuple[str, ...] = ()
     """Cells whose demonstrations only the model can choose."""
+    ceiling: Ceiling | None = None
+    """The longest rendering to score; None: nothing is known but the views' own `max_tokens`."""
 
 
 def read_data(config: ExperimentConfig, watcher: Watcher | None = None) -> Dataset:
@@ -129,15 +173,14 @@ def _train_is_there(config: ExperimentConfig) -> bool:
     return folder == SAMPLE or is_there(split_sample(Path(folder or ".") / config.data.train)[0])
 
 
-def longest_rendering(config: ExperimentConfig, profile: TokenizerProfile) -> int:
-    """The experiment's limit in tokens, or the model's context where that is shorter.
+def longest_rendering(config: ExperimentConfig, profile: TokenizerProfile) -> Ceiling:
+    """The experiment's limit, or the model's context where that is shorter.
 
     Raises:
         ModelError: the model's config.json can't be read.
     """
     found = model_config(profile.tokenizer.name_or_path, config.model.revision).get_text_config()
-    positions = getattr(found, "max_position_embeddings", None)
-    return min(config.max_tokens, positions or config.max_tokens)
+    return Ceiling.of("max_tokens", config.max_tokens, getattr(found, "max_position_embeddings", None))
 
 
 def view_experiment(
@@ -146,7 +189,7 @@ def view_experiment(
     templates: Mapping[str, Template],
     profile: TokenizerProfile,
     *,
-    max_tokens: int,
+    max_tokens: int | Ceiling,
     demonstrations: Demonstrations | None = None,
     watcher: Watcher | None = None,
 ) -> Views:
@@ -164,6 +207,8 @@ def view_experiment(
     Raises:
         ModelError: a prompt has no tokens and the model has no BOS.
     """
+    ceiling = max_tokens if isinstance(max_tokens, Ceiling) else Ceiling(max_tokens)
+    max_tokens = ceiling.tokens
     shown = demonstrations or Demonstrations(demo_pool(data), config.strategies.demos)
     blind = [cell.name for cell in grid(config) if cell.k and cell.select in BY_VECTORS]
     seen_cells = [cell for cell in grid(config) if cell.name not in blind]
@@ -180,7 +225,8 @@ def view_experiment(
         trained = [_training(t, data.train, shown, templates, profile, longest, advance) for t in seen]
     pairs = [pair for t in seen for pair in _pairs(t, data, shown, templates, profile, longest)]
     views = (*cells, *dev, *trained)
-    return Views(data, templates, profile, views, tuple(pairs), tuple(trainings(config)), tuple(blind))
+    made = tuple(trainings(config))
+    return Views(data, templates, profile, views, tuple(pairs), made, tuple(blind), ceiling)
 
 
 def _searched(config: ExperimentConfig) -> list[CellSpec]:
@@ -206,7 +252,7 @@ def _cell(
     def one(row: Row, limit: int) -> Rendered:
         return render_cell(cell, [row], shown, templates, profile, max_tokens=limit).rows[0]
 
-    kept, rendered, too_long = _each(spread(rows, MOST_ROWS), one, max_tokens, advance)
+    kept, rendered, too_long = rows_that_fit(spread(rows, MOST_ROWS), one, max_tokens, advance)
     return View(cell.name, cell.prompt, kept, rendered, len(rows), max_tokens, too_long, cell=cell)
 
 
@@ -224,7 +270,7 @@ def _training(
     def one(row: Row, _: int) -> Rendered:  # as training does: whole, or not at all
         return render_training(training, [row], shown, template, profile, max_tokens=_NO_LIMIT)[0]
 
-    kept, rendered, too_long = _each(spread(rows, _most_of(training)), one, max_tokens, advance)
+    kept, rendered, too_long = rows_that_fit(spread(rows, _most_of(training)), one, max_tokens, advance)
     name = f"training {training.name}"
     return View(name, training.prompt, kept, rendered, len(rows), max_tokens, too_long, training=training)
 
@@ -233,23 +279,41 @@ def _most_of(training: TrainingSpec) -> int:
     return MOST_WITH_DEMOS if training.k else MOST_ROWS
 
 
-def _each(
-    rows: Sequence[Row], one: Callable[[Row, int], Rendered], max_tokens: int, advance: Advance
-) -> tuple[tuple[Row, ...], tuple[Rendered, ...], tuple[str, ...]]:
+def rows_that_fit(
+    rows: Sequence[Row],
+    one: Callable[[Row, int], R],
+    max_tokens: int,
+    advance: Advance | None = None,
+    *,
+    reserve: int = 0,
+) -> tuple[tuple[Row, ...], tuple[R, ...], tuple[str, ...]]:
+    """Rows that can be rendered, their renderings, and ids of those that are too long even without demonstrations.
+
+    Args:
+        rows: the rows.
+        one: renders a row in so many tokens.
+        max_tokens: the longest rendering.
+        advance: told of each row.
+        reserve: tokens that follow what is rendered.
+
+    Raises:
+        InputError: a row can't be rendered for another reason than its length.
+    """
     kept: list[Row] = []
-    rendered: list[Rendered] = []
+    rendered: list[R] = []
     too_long: list[str] = []
     for row in rows:
         try:
             found = one(row, max_tokens)
         except DataError:
             found = one(row, _NO_LIMIT)  # what is wrong with it other than its length is an error here too
-        if len(found.ids) > max_tokens:
+        if len(found.ids) + reserve > max_tokens:
             too_long.append(row.id)
         else:
             kept.append(row)
             rendered.append(found)
-        advance(1)
+        if advance is not None:
+            advance(1)
     return tuple(kept), tuple(rendered), tuple(too_long)
 
 

@@ -25,6 +25,7 @@ from triptych.likelihood.attention import Unsupported
 from triptych.likelihood.head import head_of
 from triptych.likelihood.passes import own_states, pass_nll, prefix_kv
 from triptych.models import LoadedModel
+from triptych.models.library_errors import reason_of
 from triptych.models.quantize import computes_in_int8, routed_experts
 from triptych.models.rope import rope_limit
 from triptych.models.shape import largest
@@ -92,7 +93,7 @@ def why_not(
         together(loaded)
         _prove_on_small_copy(loaded, on_small_copy)
     except CANNOT as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return reason_of(error)
     return None
 
 
@@ -186,7 +187,7 @@ def require_causal(loaded: LoadedModel) -> None:
         raise ModelError(
             "this model's own forward fails on a row of a few dozen tokens",
             where=where,
-            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
+            found=reason_of(error, named=True),
             expected="a causal language model that transformers can compute on this machine",
         ) from error
     before = [-logits[:half].float().log_softmax(-1) for logits in (ours, changed)]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from triptych.errors import ModelError
+from triptych.models.library_errors import reason_of
 from triptych.models.lora import lora_layers, wraps_plain_linear
 
 __all__ = ["check_adapter_config", "place_tensors", "read_tensors"]
@@ -32,6 +33,7 @@ _DEPENDS_ON_MORE = {
     "arrow_config": "chooses among several adapters",
     "monteclora_config": "draws its weights at random",
     "use_bdlora": "is laid out for several devices",
+    "megatron_config": "makes peft import a module that the adapter names",
 }
 
 
@@ -48,7 +50,7 @@ def check_adapter_config(folder: Path) -> None:
         raise ModelError(
             "the adapter's configuration can't be read",
             where=str(folder / _CONFIG),
-            found=str(error).splitlines()[0],
+            found=reason_of(error),
             expected="JSON as PEFT writes it",
         ) from error
     if kind != "LORA":
@@ -88,7 +90,7 @@ def read_tensors(folder: Path, base: Any) -> dict[str, Tensor]:
         raise ModelError(
             "the adapter's weights can't be read",
             where=str(folder / _WEIGHTS),
-            found=str(error).splitlines()[0],
+            found=reason_of(error),
             fix="copy or save the adapter again",
         ) from error
     own = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}

@@ -8,6 +8,7 @@ from typing import Any
 
 from triptych.errors import ModelError
 from triptych.models.cache import sha256_of_large_file
+from triptych.models.weight_formats import PICKLED, require_safetensors
 from triptych.records.store import read_json, write_json
 
 __all__ = ["RECORD", "check_adapter_files", "read_adapter_record", "write_adapter_record"]
@@ -40,8 +41,17 @@ def check_adapter_files(folder: Path, *, fix: str | None = None) -> dict[str, An
         fix: how to get the adapter back where its files are not what was saved.
 
     Raises:
-        ModelError: a file is missing, or was changed after it was saved.
+        ModelError: a file is missing, is pickled, or was changed after it was saved.
     """
+    pickled = sorted(path.name for path in folder.glob("adapter_model*") if path.suffix in PICKLED)
+    if pickled and not (folder / _WEIGHTS).is_file():
+        raise ModelError(
+            "the adapter's weights are pickled, and a pickle can run code when it is read",
+            where=str(folder),
+            found=", ".join(pickled[:4]),
+            expected=_WEIGHTS,
+            fix="save the adapter as safetensors (save_pretrained of a current peft does)",
+        )
     if not all((folder / name).is_file() for name in (_CONFIG, _WEIGHTS)):
         raise ModelError(
             "this folder holds no adapter",
@@ -62,4 +72,5 @@ def check_adapter_files(folder: Path, *, fix: str | None = None) -> dict[str, An
                 expected=f"SHA-256 {saved[:12]}…, as {RECORD} beside it says",
                 fix=fix or f"copy the adapter again; for an adapter that was changed on purpose, delete its {RECORD}",
             )
+    require_safetensors(folder / _WEIGHTS, what="the adapter's weights")
     return record

@@ -22,6 +22,7 @@ from torch import nn
 from triptych.errors import ModelError
 from triptych.models.adapter_checks import check_adapter_config, place_tensors, read_tensors
 from triptych.models.adapter_files import RECORD, check_adapter_files, write_adapter_record
+from triptych.models.library_errors import reason_of
 from triptych.models.load import LoadedModel
 from triptych.models.lora import NAME, compute_in_input_dtype, forget_layers, lora_layers, remember_layers
 from triptych.models.quantize import linear_layers
@@ -173,9 +174,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
     try:
         wrapped = PeftModel.from_pretrained(loaded.model, folder, is_trainable=True)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            "the adapter doesn't fit this model", where=str(folder), found=str(error).splitlines()[0]
-        ) from error
+        raise ModelError("the adapter doesn't fit this model", where=str(folder), found=reason_of(error)) from error
     try:
         place_tensors(wrapped, tensors, folder)
     except ModelError:

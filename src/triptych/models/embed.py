@@ -20,10 +20,12 @@ import torch
 from triptych.errors import DataError, ModelError
 from triptych.models.adapters import adapter_is_on
 from triptych.models.cache import cache_folder
+from triptych.models.library_errors import reason_of
 from triptych.models.load import LoadedModel
 from triptych.models.quantize import computes_in_int8
 from triptych.models.rope import reset_rope
 from triptych.models.vector_cache import VectorCache
+from triptych.models.weight_formats import refuse_code_and_pickles
 from triptych.progress import Silent, Watcher
 from triptych.records.provenance import library_versions
 
@@ -78,10 +80,14 @@ def _embed_by_name(texts: Sequence[str], name: str, watcher: Watcher | None) -> 
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_like_path and not Path(name).expanduser().is_dir():
         raise _no_such_model(name, "no such folder")
+    folder = Path(name).expanduser()
+    if folder.is_dir():  # the library, too, takes a folder of this name before the hub's model
+        refuse_code_and_pickles(folder, where=f"embedding model {name!r}")
+    only = {"trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
     try:
-        model = SentenceTransformer(str(Path(name).expanduser()) if looks_like_path else name)
+        model = SentenceTransformer(str(folder) if looks_like_path else name, **only)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise _no_such_model(name, str(error).strip().partition("\n")[0] or type(error).__name__) from error
+        raise _no_such_model(name, reason_of(error)) from error
     facts = {
         "sentence_transformers": name,
         "parameters": _digest(model),

@@ -14,6 +14,7 @@ from typing import Any
 
 from triptych.errors import ModelError
 from triptych.models.cache import file_state, sha256_of_weights
+from triptych.models.library_errors import reason_of
 from triptych.records.identity import sha256_of
 
 __all__ = ["ModelFiles", "model_files"]
@@ -122,7 +123,7 @@ def _json(path: Path) -> dict[str, Any]:
         raise ModelError(
             "a file of the model can't be read as JSON",
             where=str(path),
-            found=str(error).splitlines()[0],
+            found=reason_of(error),
             fix="copy or download the model again",
         ) from error
     if not isinstance(value, dict):

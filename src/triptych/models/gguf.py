@@ -19,6 +19,7 @@ from pathlib import Path
 from triptych.errors import DiskError, ModelError
 from triptych.models.cache import cache_folder
 from triptych.models.library_errors import NO_CODE
+from triptych.models.weight_formats import require_gguf
 from triptych.records.store import disk_errors, write_json
 
 __all__ = ["DEMO", "demo_gguf", "unpack_gguf"]
@@ -73,7 +74,7 @@ def unpack_gguf(path: Path) -> Path:
     """A folder with the model and tokenizer of a GGUF file as transformers saves them, made once.
 
     Raises:
-        ModelError: transformers can't read the file.
+        ModelError: it is no GGUF file, or transformers can't read it.
         DiskError: no room in the cache.
     """
     sha256 = _sha256(path)
@@ -90,6 +91,7 @@ def unpack_gguf(path: Path) -> Path:
             expected=f"{needed / 1e9:.1f} GB",
             fix="free some room, or set TRIPTYCH_CACHE to a folder on another disk",
         )
+    require_gguf(path)
     logger.warning("first use of %s: unpacking it once (about a minute for a small model)", path.name)
     work = Path(tempfile.mkdtemp(prefix=target.name + ".", dir=target.parent))
     try:

@@ -22,6 +22,7 @@ from triptych.models.gguf import DEMO, DEMO_SHA256
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE, explained
 from triptych.models.load import ModelSpec, load_profile
 from triptych.models.tokenizer import TokenizerProfile
+from triptych.models.weight_formats import require_gguf
 from triptych.records.store import disk_errors, write_json
 
 __all__ = ["ModelHeader", "read_header"]
@@ -54,6 +55,7 @@ def read_header(spec: ModelSpec) -> ModelHeader:
         folder = _unpacked(DEMO_SHA256) or _kept(f"demo-{DEMO_SHA256[:16]}", _demo_start)
         return _from(folder, spec, to_unpack=_unpacked(DEMO_SHA256) is None)
     if path.suffix == ".gguf" and path.is_file():
+        require_gguf(path)
         key = hashlib.sha256(f"{path.resolve()}:{file_state(path.resolve())}".encode()).hexdigest()[:16]
         return _from(_kept(key, lambda: _as_it_is(path)), spec, to_unpack=True)
     if path.is_dir() or path.is_file() or not _may_be_hub_id(spec.name):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from triptych.errors import ModelError
 
-__all__ = ["LIBRARY_ERRORS", "NO_CODE", "explained"]
+__all__ = ["LIBRARY_ERRORS", "NO_CODE", "explained", "reason_of"]
 
 NO_CODE = {"trust_remote_code": False}
 """For every `from_pretrained`. Left out, transformers asks on a terminal whether to run a stranger's code."""
@@ -132,17 +132,49 @@ def explained(error: BaseException, what: str, *, where: str, expected: str, fix
         expected: what would have been right.
         fix: how to mend what the catalogue doesn't know.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    found = lines[0] if lines else type(error).__name__
-    if isinstance(error, KeyError | AttributeError | TypeError):  # their texts alone name a thing and no trouble
-        found = f"{type(error).__name__}: {found}"
-    elif isinstance(error, StrictDataclassError):
-        found = lines[-1]
+    found = reason_of(error)
     text = "\n".join(f"{type(one).__name__}: {one}" for one in _chain(error))
     known = next((one for one in _CATALOGUE if re.search(one.pattern, text)), None)
     if known is None:
         return ModelError(what, where=where, found=found, expected=expected, fix=fix)
     return ModelError(f"{what}: {known.means}", where=where, found=found, expected=expected, fix=known.fix)
+
+
+_SAYS_WHY = re.compile(
+    r"(?i)\b(error|requires?|needs?|need to|not|no|cannot|can't|couldn't|mismatch|missing|unexpected|invalid|unknown|"
+    r"expected|failed|because|but|must|too|corrupt\w*|denied)\b|n't\b"
+)
+_LONGEST_REASON = 400
+
+
+def reason_of(error: BaseException, *, named: bool = False) -> str:
+    """The line of a library's message that says why: seldom the last, and not always the first.
+
+    A heading (`Error(s) in loading state_dict for X:`) is followed by the line below it, a sentence that names no
+    trouble by the first one that does; and where the error was raised from another one, that one's reason stands last.
+
+    Args:
+        error: as it was caught.
+        named: whether its type stands before, whatever it is.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, StrictDataclassError) and lines:
+        return lines[-1]
+    if not lines:
+        said = type(error).__name__
+    else:
+        first, rest = lines[0], lines[1:]
+        heading = first.endswith(":")
+        why = next((line for line in rest if heading or _SAYS_WHY.search(line)), None)
+        said = f"{first} {why}" if why and (heading or not _SAYS_WHY.search(first)) else first
+    if named or isinstance(
+        error, KeyError | AttributeError | TypeError
+    ):  # their texts alone name a thing and no trouble
+        said = said if said == type(error).__name__ else f"{type(error).__name__}: {said}"
+    if error.__cause__ is not None and (cause := reason_of(error.__cause__)) not in said:
+        kind = type(error.__cause__).__name__
+        said = f"{said} ({cause})" if cause.startswith(kind) else f"{said} ({kind}: {cause})"
+    return said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -30,12 +30,14 @@ from triptych.models.remarks import on_loading
 from triptych.models.rope import rope_limit
 from triptych.models.shape import largest
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
+from triptych.models.weight_formats import PICKLED, refuse_pickles
 
 __all__ = ["LoadedModel", "ModelSpec", "identify", "load_model", "load_profile"]
 
 logger = logging.getLogger(__name__)
 
 _PICKLED = ("pytorch_model*.bin",)
+"""Downloaded where pickles are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,8 @@ def identify(spec: ModelSpec) -> dict[str, str]:
         ModelError: the model can't be used, or its weights are pickled, and that is not allowed.
     """
     source = _resolve(spec)
-    _refuse_pickle(source, spec)
     profile = load_profile(spec).record()  # first: what is wrong with it shows before weights are read or downloaded
+    _refuse_pickle(source, spec)
     files = _files(source, spec)
     found = {
         "weights_sha256": files.weights_sha256,
@@ -281,17 +283,12 @@ def _unreadable(spec: ModelSpec, error: Exception) -> ModelError:
 
 
 def _refuse_pickle(source: Path | str, spec: ModelSpec) -> None:
-    if spec.allow_pickle or not isinstance(source, Path) or _files(source, spec).weights:
-        return
-    pickled = sorted(file.name for pattern in _PICKLED for file in source.glob(pattern))
-    if pickled:
-        raise ModelError(
-            "the model's weights are pickled, and a pickle can run code when it is read",
-            where=spec.name,
-            found=", ".join(pickled[:4]),
-            expected="*.safetensors",
-            fix="save the model as safetensors; or, if you trust whoever made it, --allow-pickle (model.allow_pickle)",
-        )
+    """Only safetensors are read, told by their content (`weight_formats`); a model of the hub is downloaded first."""
+    weights = _files(source, spec).weights
+    refuse_pickles(weights, where=spec.name, allow_pickle=spec.allow_pickle)
+    if not weights and isinstance(source, Path) and not spec.allow_pickle:  # pickles lie there, and nothing else
+        pickled = {file.name: file for file in sorted(source.iterdir()) if file.suffix in PICKLED}
+        refuse_pickles(pickled, where=spec.name, allow_pickle=False)
 
 
 def _choose_hold(spec: ModelSpec, source: Path | str, device: torch.device, dtype: torch.dtype) -> str:

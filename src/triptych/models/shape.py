@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from triptych.errors import ModelError
+from triptych.models.library_errors import reason_of
 from triptych.models.quantize import linear_layers
 
 __all__ = ["ModelShape", "Sizes", "largest", "shape_of", "sizes_of"]
@@ -84,7 +85,7 @@ def shape_of(config: Any) -> ModelShape:
         raise ModelError(
             "no causal language model can be built from this configuration",
             where=str(getattr(config, "name_or_path", "") or getattr(config, "model_type", "config.json")),
-            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
+            found=reason_of(error, named=True),
             expected="the config.json of a causal language model that transformers knows",
         ) from error
     return _measured(model, config.get_text_config())

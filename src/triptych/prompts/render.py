@@ -231,7 +231,7 @@ def _fit(
             where=f"row {row.id!r}, prompt `{template.name}`",
             found=f"{len(prompt) + len(answer)} tokens ({len(prompt)} of prompt, {len(answer)} {what_follows})",
             expected=f"at most {max_tokens}",
-            fix="shorten or remove the row, or raise max_tokens if the model's context allows it",
+            fix="shorten or remove the row",
         )
     if not prompt:
         raise ModelError(
