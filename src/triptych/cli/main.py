@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import traceback
@@ -9,11 +10,11 @@ import warnings
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 import triptych
 from triptych.cli import config, data, doctor, plan, predict, preview, prompts, report, reproduce, run, score, tune
 from triptych.errors import Interrupted, TriptychError
+from triptych.terminal import new_console, open_streams, shown
 
 __all__ = ["app", "main"]
 
@@ -62,6 +63,8 @@ def _options(
     _debug = debug
     if not debug:
         _hush()
+    else:
+        logging.captureWarnings(True)
 
 
 def _hush() -> None:
@@ -73,26 +76,29 @@ def _hush() -> None:
 
 def main() -> None:
     """Entry point: every way to fail ends in one readable message and an exit code."""
-    errors = Console(stderr=True, soft_wrap=True)
+    open_streams()
+    errors = new_console(stderr=True, soft_wrap=True)
     try:
         code = app(prog_name="triptych", standalone_mode=False)
         if code == _CTRL_C:
             raise KeyboardInterrupt
     except _UsageError as error:
-        error.show()  # type: ignore[attr-defined]
+        said = io.StringIO()
+        error.show(said)  # type: ignore[attr-defined]
+        errors.print(shown(said.getvalue()), end="")
         code = 2
     except TriptychError as error:
         if _debug:
-            traceback.print_exc()
+            errors.print(traceback.format_exc())
         message = str(error) if isinstance(error, Interrupted) else f"error: {error}"
-        errors.print(message, markup=False, highlight=False)
+        errors.print(message)
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):  # typer turns the first into the second, or into an exit code
         errors.print("stopped. What was finished is saved; the same command goes on from there.")
         code = 1
     except Exception as error:
         if _debug:
-            traceback.print_exc()
+            errors.print(traceback.format_exc())
         errors.print(
             "\n  ".join(
                 [
@@ -101,8 +107,6 @@ def main() -> None:
                     *getattr(error, "__notes__", ()),
                 ]
             ),
-            markup=False,
-            highlight=False,
         )
         code = 1
     sys.exit(code or 0)

@@ -15,6 +15,7 @@ from typing import Any
 from triptych.errors import Interrupted
 from triptych.progress import Advance, Watcher
 from triptych.records.provenance import provenance
+from triptych.terminal import LogFormatter
 
 __all__ = ["RUN_LOG", "RunLog"]
 
@@ -37,7 +38,7 @@ class RunLog:
     def begin(self, folder: Path) -> None:
         """Open the folder's log, and say what begins."""
         self._handler = logging.FileHandler(folder / RUN_LOG, encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self._handler)
         logger.setLevel(logging.INFO)
         facts: dict[str, Any] = provenance()
