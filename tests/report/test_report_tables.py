@@ -141,3 +141,13 @@ def test_latex_is_escaped_and_keeps_its_columns() -> None:
 def test_a_fence_outlasts_backticks_in_a_prompt() -> None:
     assert fence("a ```` b").startswith("`````text\n")
     assert fence("a").startswith("```text\n")
+
+
+def test_csv_text_that_a_spreadsheet_would_compute_is_quoted_and_numbers_stay() -> None:
+    names = ["=1+1", "+a", "-b", "@c", "\td", "\re", "=cmd|' /C calc'!A0", "-0.5", "+3e-05", "plain", ""]
+    table = Table("t", ("=name", "value"), tuple((name, -1.5) for name in names))
+    lines = list(csv.reader(io.StringIO(to_csv(table))))
+    assert lines[0] == ["'=name", "value"]
+    quoted = ["'=1+1", "'+a", "'-b", "'@c", "'\td", "'\re", "'=cmd|' /C calc'!A0"]
+    assert [line[0] for line in lines[1:]] == [*quoted, "-0.5", "+3e-05", "plain", ""]
+    assert {line[1] for line in lines[1:]} == {"-1.5"}

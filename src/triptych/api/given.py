@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.progress import Advance
+from triptych.terminal import shown, write_text
 
 if TYPE_CHECKING:
     from triptych.experiment import ExperimentConfig
@@ -90,7 +91,7 @@ class Printer:
         """See `progress.Watcher.phase`."""
         from tqdm.auto import tqdm
 
-        with tqdm(total=total, initial=done, desc=title, unit=f" {unit}", leave=False, disable=None) as bar:
+        with tqdm(total=total, initial=done, desc=shown(title), unit=f" {unit}", leave=False, disable=None) as bar:
 
             def advance(n: int) -> None:
                 bar.update(n)
@@ -99,4 +100,4 @@ class Printer:
 
     def say(self, message: str) -> None:
         """See `progress.Watcher.say`."""
-        print(message)
+        write_text(message)

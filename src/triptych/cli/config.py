@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from triptych.terminal import new_console, write_json
 
 __all__ = ["app"]
 
@@ -20,7 +21,7 @@ def schema() -> None:
     """Print the JSON schema of a configuration, for editors that complete and check YAML."""
     from triptych.experiment.starter import schema as schema_of
 
-    typer.echo(json.dumps(schema_of(), ensure_ascii=False, indent=2))
+    write_json(schema_of(), indent=2)
 
 
 @app.command("init")
@@ -51,18 +52,18 @@ def init(
     chosen = [name.strip() for name in strategies.split(",")] if strategies is not None else None
     settings = starter_settings(model=model, train=train, test=test, strategies=chosen, peer=mapped)
     write_starter(out, settings, peer=mapped, force=force, source=peer)
-    notes = Console(stderr=True)
+    notes = new_console(stderr=True)
     for what, why in (mapped.left_out if mapped else {}).items():
-        notes.print(f"left out: {what} ({why})", markup=False, highlight=False, soft_wrap=True)
+        notes.print(f"left out: {what} ({why})", soft_wrap=True)
     for role in ("train", "test"):
         _say_if_missing(settings["data"].get(role), settings["data"].get("dir"), role, notes)
-    Console().print(f"written: {out}", markup=False, highlight=False, soft_wrap=True)
+    new_console().print(f"written: {out}", soft_wrap=True)
 
 
 def _say_if_missing(source: str | None, folder: str | None, role: str, notes: Console) -> None:
     from triptych.data import is_there, split_sample
 
     if source is None and not folder:
-        notes.print(f"note: no {role} rows are named: data.{role} is {role}.json beside the file", markup=False)
+        notes.print(f"note: no {role} rows are named: data.{role} is {role}.json beside the file")
     elif source is not None and not folder and Path(source).suffix and not is_there(split_sample(source)[0]):
-        notes.print(f"note: {source} is not there yet", markup=False, soft_wrap=True)
+        notes.print(f"note: {source} is not there yet", soft_wrap=True)

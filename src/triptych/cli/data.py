@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from triptych.terminal import new_console, write_json
 
 if TYPE_CHECKING:
     from triptych.data.findings import FileSurvey, Likeness, Repeats, Survey
@@ -51,7 +52,7 @@ def check(
     from triptych.data.survey import survey
     from triptych.progress import Silent
 
-    console = Console()
+    console = new_console()
     found = survey(
         _place(train),
         None if test is None else _place(test),
@@ -62,7 +63,7 @@ def check(
         watcher=Silent() if as_json else ConsoleWatcher(console),
     )
     if as_json:
-        typer.echo(json.dumps(asdict(found), ensure_ascii=False, indent=1))
+        write_json(asdict(found), indent=1)
         return
     _print(found, console)
 
@@ -106,9 +107,9 @@ def _print(found: Survey, console: Console) -> None:
     files = {"train": found.train} | ({"test": found.test} if found.test else {})
     for file in files.values():
         of = f" of {file.n_in_file}" if file.n_in_file > file.n_rows else ""
-        console.print(f"{file.path}: {file.n_rows}{of} rows; {file.format}", markup=False, highlight=False)
+        console.print(f"{file.path}: {file.n_rows}{of} rows; {file.format}")
         for note in file.notes:
-            console.print(f"{file.path}: {note}", markup=False, highlight=False)
+            console.print(f"{file.path}: {note}")
     console.print(_lengths(files))
     table = Table(title="Findings", title_justify="left")
     for name in ("what", "where", "rows", "for example"):
@@ -192,5 +193,5 @@ def _short(row_id: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what rich would take for markup, and on one line."""
-    return text.replace("\n", " ").replace("[", "\\[")
+    """On one line."""
+    return text.replace("\n", " ")

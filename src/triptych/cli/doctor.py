@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
+
+from triptych.terminal import new_console, shown, write_json
 
 __all__ = ["doctor"]
 
@@ -15,25 +16,22 @@ _SIGNS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗",
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
     """Check this machine by trying things out; exit code 1 if something can't work."""
-    import json as json_
     from dataclasses import asdict
 
     from triptych.experiment.doctor import diagnose
 
-    console = Console()
+    console = new_console()
     found = []
     for finding in diagnose():
         found.append(finding)
         if not json:
             sign, colour = _SIGNS[finding.status]
-            line = Text.assemble((sign, colour), f" {finding.what}: {finding.found}")
-            console.print(line, soft_wrap=True, highlight=False)
+            line = Text.assemble((sign, colour), shown(f" {finding.what}: {finding.found}"))
+            console.print(line, soft_wrap=True)
             if finding.to_do:
-                console.print(f"    {finding.to_do}", soft_wrap=True, highlight=False, markup=False)
+                console.print(f"    {finding.to_do}", soft_wrap=True)
     failed = any(finding.status == "failure" for finding in found)
     if json:
-        typer.echo(
-            json_.dumps({"ok": not failed, "findings": [asdict(f) for f in found]}, ensure_ascii=False, indent=2)
-        )
+        write_json({"ok": not failed, "findings": [asdict(f) for f in found]}, indent=2)
     if failed:
         raise typer.Exit(1)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import traceback
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 import triptych
 from triptych.cli import config, data, doctor, plan, predict, preview, prompts, report, reproduce, run, score, tune
-from triptych.errors import Interrupted, TriptychError
+from triptych.cli.advice import message_for
+from triptych.errors import InputError, Interrupted, TriptychError
+from triptych.terminal import new_console, open_streams, shown
 
 __all__ = ["app", "main"]
 
@@ -39,6 +41,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 
 _debug = False
+_command: str | None = None
 
 # typer raises click's errors or, in later versions, its own copies of them: BadParameter is a UsageError in both
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -53,15 +56,18 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and library warnings.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    global _debug  # noqa: PLW0603 - read by main(), which runs around typer
-    _debug = debug
+    global _debug, _command
+    _debug, _command = debug, context.invoked_subcommand
     if not debug:
         _hush()
+    else:
+        logging.captureWarnings(True)
 
 
 def _hush() -> None:
@@ -86,28 +92,41 @@ def _arguments() -> list[str]:
     return expanded
 
 
+def _options_by_command() -> dict[str, frozenset[str]]:
+    """Command -> its options; of a group (`data`) those of all its commands."""
+    top: Any = typer.main.get_command(app)
+    commands = {name: list(getattr(one, "commands", {"": one}).values()) for name, one in top.commands.items()}
+    return {
+        name: frozenset(option for one in ones for parameter in one.params for option in parameter.opts)
+        for name, ones in commands.items()
+    }
+
+
 def main() -> None:
     """Entry point: every way to fail ends in one readable message and an exit code."""
-    errors = Console(stderr=True, soft_wrap=True)
+    open_streams()
+    errors = new_console(stderr=True, soft_wrap=True)
     try:
         code = app(args=_arguments(), prog_name="triptych", standalone_mode=False)
         if code == _CTRL_C:
             raise KeyboardInterrupt
     except _UsageError as error:
-        error.show()  # type: ignore[attr-defined]
+        usage = io.StringIO()
+        error.show(usage)  # type: ignore[attr-defined]
+        errors.print(shown(usage.getvalue()), end="")
         code = 2
     except TriptychError as error:
         if _debug:
-            traceback.print_exc()
-        message = str(error) if isinstance(error, Interrupted) else f"error: {error}"
-        errors.print(message, markup=False, highlight=False)
+            errors.print(traceback.format_exc())
+        said = message_for(error, _command, _options_by_command()) if isinstance(error, InputError) else str(error)
+        errors.print(said if isinstance(error, Interrupted) else f"error: {said}")
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):  # typer turns the first into the second, or into an exit code
         errors.print("stopped. What was finished is saved; the same command goes on from there.")
         code = 1
     except Exception as error:
         if _debug:
-            traceback.print_exc()
+            errors.print(traceback.format_exc())
         errors.print(
             "\n  ".join(
                 [
@@ -116,8 +135,6 @@ def main() -> None:
                     *getattr(error, "__notes__", ()),
                 ]
             ),
-            markup=False,
-            highlight=False,
         )
         code = 1
     sys.exit(code or 0)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from triptych.errors import ConfigError
+from triptych.terminal import new_console, write_json
 
 if TYPE_CHECKING:
     from triptych.experiment.plan import Plan
@@ -38,7 +39,6 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Say what an experiment takes: cells, tokens, memory, time, disk, and what is done already. Reads no weights."""
-    import json as json_
 
     from triptych.cli.watch import ConsoleWatcher
     from triptych.experiment import read_config
@@ -51,12 +51,12 @@ def plan(
         out or Path("runs") / settings.name,
         memory=size,
         calibrate=calibrate,
-        watcher=ConsoleWatcher(Console(stderr=True)),
+        watcher=ConsoleWatcher(new_console(stderr=True)),
     )
     if json:
-        typer.echo(json_.dumps(made.record(), ensure_ascii=False, indent=2))
+        write_json(made.record(), indent=2)
     else:
-        _show(made, Console())
+        _show(made, new_console())
 
 
 def bytes_of(text: str) -> int:
@@ -77,8 +77,6 @@ def _show(plan: Plan, console: Console) -> None:
     console.print(
         f"{plan.name}: {model['name']}, {model['parameters'] / 1e6:,.0f} M parameters, {model['quantize']}, "
         f"{machine['dtype']} on {machine['device']}; run folder {plan.out}",
-        highlight=False,
-        markup=False,
         soft_wrap=True,
     )
     for table in (_cells(plan), _trainings(plan), _memory(plan), _disk(plan)):
@@ -86,12 +84,10 @@ def _show(plan: Plan, console: Console) -> None:
             console.print(table)
     console.print(
         f"time: {_time(plan.seconds)} in all, {_time(plan.seconds_left)} left\n  {plan.rates.said}",
-        highlight=False,
-        markup=False,
         soft_wrap=True,
     )
     for warning in plan.warnings:
-        console.print(f"! {warning}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"! {warning}", soft_wrap=True)
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:

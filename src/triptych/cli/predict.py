@@ -26,6 +26,7 @@ from triptych.cli.options import (
     TemplateText,
     Threads,
 )
+from triptych.terminal import new_console, shown
 
 if TYPE_CHECKING:
     from triptych.experiment.predict import Predictions
@@ -81,7 +82,7 @@ def predict(
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace what is there, whatever made it.")] = False,
 ) -> None:
     """Write each row's output: JSON list of id and output, in the data's order. The same command resumes it."""
-    console = Console()
+    console = new_console()
     if check is not None:
         _check_file(console, check, data, limit)
         return
@@ -134,7 +135,7 @@ def predict(
     )
     result = predict_file(request, out, ConsoleWatcher(console))
     _say(console, result)
-    console.print(f"predictions: {out}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"predictions: {out}", soft_wrap=True)
 
 
 def _say(console: Console, result: Predictions) -> None:
@@ -149,7 +150,7 @@ def _say(console: Console, result: Predictions) -> None:
             f"BLEU {result.quality.bleu:.2f} ({result.quality.bleu_signature})"
         )
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if result.check.findings:
         _table(console, result.check)
 
@@ -161,7 +162,7 @@ def _check_file(console: Console, path: Path, data: str, limit: int | None) -> N
     if result.findings:
         _table(console, result)
     verdict = "fails" if not result.ok else "passes" if result.findings else "passes, nothing found"
-    console.print(f"{path}: {result.n_rows} predictions, {verdict}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{path}: {result.n_rows} predictions, {verdict}", soft_wrap=True)
     if not result.ok:
         raise typer.Exit(1)
 
@@ -178,5 +179,5 @@ def _table(console: Console, check: Check) -> None:
     for finding in check.findings:
         more = f" … and {len(finding.row_ids) - _NAMED} more" if len(finding.row_ids) > _NAMED else ""
         named = ", ".join(finding.row_ids[:_NAMED]) + more
-        table.add_row(finding.says, "wrong" if finding.hard else "odd", str(len(finding.row_ids)), Text(named))
-    console.print(table, highlight=False)
+        table.add_row(finding.says, "wrong" if finding.hard else "odd", str(len(finding.row_ids)), Text(shown(named)))
+    console.print(table)

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from triptych.terminal import new_console, write_json
+
 if TYPE_CHECKING:
     from triptych.experiment.checks import Check
     from triptych.experiment.preview import ShownRow
@@ -33,7 +35,6 @@ def preview(
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
 ) -> None:
     """Show rows as the model will see them, scored tokens marked and ids beside, and check them. Touches no weights."""
-    import json
 
     from triptych.experiment import read_config
     from triptych.experiment.checks import require
@@ -42,13 +43,13 @@ def preview(
     settings = read_config(config, sets or [])
     found = build(settings, rows=rows, cell=cell, out=out or Path("runs") / settings.name, adapter=adapter)
     if as_json:
-        typer.echo(json.dumps(found.as_json(), ensure_ascii=False, indent=1))
+        write_json(found.as_json(), indent=1)
     else:
-        console = Console(highlight=False)
+        console = new_console()
         for row in found.rows:
             _print_row(row, console, full=full)
         if found.left_out:
-            console.print(f"not shown, since the model chooses: {', '.join(found.left_out)}\n", markup=False)
+            console.print(f"not shown, since the model chooses: {', '.join(found.left_out)}\n")
         for check in found.checks:
             _print_check(check, console)
     require(found.checks)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from triptych.terminal import new_console, write_json, write_text
 
 __all__ = ["app"]
 
@@ -25,7 +25,7 @@ def list_prompts(
     templates = catalogue()
     if as_json:
         content = [{"name": t.name, "description": t.description, **t.record()} for t in templates.values()]
-        typer.echo(json.dumps(content, ensure_ascii=False, indent=1))
+        write_json(content, indent=1)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("name", "language", "style"):
@@ -33,7 +33,7 @@ def list_prompts(
     table.add_column("what it does", ratio=1)
     for template in templates.values():
         table.add_row(template.name, template.language, template.style, template.description)
-    Console().print(table, highlight=False, markup=False)
+    new_console().print(table)
 
 
 @app.command("show")
@@ -44,4 +44,4 @@ def show_prompt(
     """Show a prompt on a row of the bundled sample, as the model would get it."""
     from triptych.prompts import show_on_sample
 
-    typer.echo(show_on_sample(name, k))
+    write_text(show_on_sample(name, k))

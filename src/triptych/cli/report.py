@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from triptych.terminal import new_console
+
 __all__ = ["report"]
 
 
@@ -25,7 +27,7 @@ def report(
     """Rebuild tables, figures, report.html and report.md of runs, and compare several; needs no model."""
     from triptych.report import build_report, compare_runs, print_table, print_tables, read_runs, write_comparison
 
-    console = Console()
+    console = new_console()
     several = len(run_dirs) > 1
     runs = read_runs(run_dirs) if several else []
     for folder in run_dirs:
@@ -38,7 +40,7 @@ def report(
         for table in compared.tables.values():
             print_table(table, console)
         for sentence in compared.refused:
-            console.print(sentence, highlight=False, markup=False)
+            console.print(sentence)
         _name(console, write_comparison(compared, out or _beside(run_dirs)), what="comparison")
 
 
@@ -48,4 +50,4 @@ def _beside(run_dirs: list[Path]) -> Path:
 
 
 def _name(console: Console, path: Path, what: str = "report") -> None:
-    console.print(f"{what}: {path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{what}: {path}", soft_wrap=True)

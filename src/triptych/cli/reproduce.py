@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from triptych.terminal import new_console, write_json
+from triptych.terminal import shown as escaped
+
 if TYPE_CHECKING:
     from triptych.experiment.differences import Fact
     from triptych.experiment.reproduce import Reproduction
@@ -31,13 +34,12 @@ def reproduce(
 
     Exit code 0: all agree (with --only-check: nothing that decides numbers changed). 1: numbers moved.
     """
-    import json
 
     from triptych.cli.watch import ConsoleWatcher
     from triptych.experiment.differences import decides
     from triptych.experiment.reproduce import reproduce as again
 
-    console = Console(highlight=False)
+    console = new_console()
     found = again(
         run_dir,
         out=out,
@@ -45,10 +47,10 @@ def reproduce(
         only_check=only_check,
         data=data,
         model=model,
-        watcher=ConsoleWatcher(Console(stderr=True) if as_json else console),
+        watcher=ConsoleWatcher(new_console(stderr=True) if as_json else console),
     )
     if as_json:
-        typer.echo(json.dumps(found.as_json(), ensure_ascii=False, indent=1))
+        write_json(found.as_json(), indent=1)
     else:
         _print(found, console)
     moved = any(fact.status == "changed" and decides(fact) for fact in found.facts)
@@ -59,7 +61,7 @@ def reproduce(
 def _print(found: Reproduction, console: Console) -> None:
     _print_facts(found.facts, console)
     for note in found.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
     if found.verdict is None:
         changed = [fact for fact in found.facts if fact.status == "changed"]
         console.print(
@@ -73,7 +75,7 @@ def _print(found: Reproduction, console: Console) -> None:
         "different": "different: numbers moved",
     }[found.verdict]
     console.print(Text(sentence, style=_STYLES.get(found.verdict, "")))
-    console.print(f"computed again in {found.out}", markup=False, soft_wrap=True)
+    console.print(f"computed again in {found.out}", soft_wrap=True)
 
 
 def _print_facts(facts: tuple[Fact, ...], console: Console) -> None:
@@ -89,7 +91,7 @@ def _print_facts(facts: tuple[Fact, ...], console: Console) -> None:
         style = _STYLES[fact.status]
         now = "" if fact.status == "same" else shortened(fact.now)
         then = "(not recorded)" if fact.then is None and fact.status == "unknown" else shortened(fact.then)
-        table.add_row(*(Text(part, style=style) for part in (fact.name, then, now, fact.status)))
+        table.add_row(*(Text(escaped(part), style=style) for part in (fact.name, then, now, fact.status)))
     console.print(table)
 
 
@@ -107,17 +109,17 @@ def _print_numbers(found: Reproduction, console: Console) -> None:
         gap = "-" if cell.max_nll_per_token is None else f"{cell.max_nll_per_token:.2g}"
         means = (f"{cell.ppl_mean_then:.4f}", f"{cell.ppl_mean_now:.4f}")
         verdict = Text(cell.verdict, style=_STYLES.get(cell.verdict, ""))
-        table.add_row(Text(cell.cell), *means, gap, verdict)
+        table.add_row(Text(escaped(cell.cell)), *means, gap, verdict)
         for cause in cell.causes:
             causes.setdefault(cause, []).append(cell.cell)
     for training in found.trainings:
         adapter = "same adapter" if training.same_adapter else "other adapter"
         curve = "" if training.max_ppl_curve is None else f"curve {training.max_ppl_curve:.2g}"
         verdict = Text(training.verdict, style=_STYLES.get(training.verdict, ""))
-        table.add_row(Text(f"training {training.name}"), adapter, curve, "", verdict)
+        table.add_row(Text(escaped(f"training {training.name}")), adapter, curve, "", verdict)
         for cause in training.causes:
             causes.setdefault(cause, []).append(f"training {training.name}")
     console.print(table)
     for cause, names in causes.items():
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        console.print(f"  {cause}: {shown}", markup=False, soft_wrap=True)
+        console.print(f"  {cause}: {shown}", soft_wrap=True)

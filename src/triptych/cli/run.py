@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from triptych.terminal import new_console
 
 __all__ = ["run"]
 
@@ -24,11 +25,11 @@ def run(
     from triptych.experiment import read_config, run_experiment
     from triptych.report import answer, print_tables
 
-    console = Console()
+    console = new_console()
     settings = read_config(config, sets or [])
     folder = out or Path("runs") / settings.name
     record = run_experiment(settings, folder, fresh=fresh, watcher=ConsoleWatcher(console))
     print_tables(record, console)
     for sentence in answer(record.comparisons, record.cells, record.few_shot):
-        console.print(sentence, highlight=False, markup=False)
-    console.print(f"\nreport: {folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+        console.print(sentence)
+    console.print(f"\nreport: {folder / 'report.html'}", soft_wrap=True)

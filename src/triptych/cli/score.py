@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from triptych.cli.options import (
     AllowPickle,
@@ -25,6 +24,7 @@ from triptych.cli.options import (
     TemplateText,
     Threads,
 )
+from triptych.terminal import new_console
 
 __all__ = ["score"]
 
@@ -61,7 +61,7 @@ def score(
     from triptych.experiment.shots import Shots
     from triptych.models import ModelSpec
 
-    console = Console()
+    console = new_console()
     request = ScoreRequest(
         model=ModelSpec(
             model, quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
@@ -92,7 +92,6 @@ def score(
         f"ppl_mean {aggregate.ppl_mean:.4f}   ppl_corpus {aggregate.ppl_corpus:.4f}   "
         f"ppl_geometric {aggregate.ppl_geometric:.4f}   bits_per_char {bits}   "
         f"({aggregate.n_rows} rows, {aggregate.n_tokens} tokens)",
-        highlight=False,
         soft_wrap=True,
     )
-    console.print(f"scores: {out}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"scores: {out}", soft_wrap=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from triptych.cli.options import AllowPickle, Device, Dtype, PromptName, Quantize, Threads
+from triptych.terminal import new_console
 
 __all__ = ["tune"]
 
@@ -106,13 +106,12 @@ def tune(
         },
         "the command line",
     )
-    console = Console()
+    console = new_console()
     record = run_experiment(settings, out, fresh=fresh, watcher=ConsoleWatcher(console))
     for point in record.curve:
         console.print(
             f"step {point.step:5d}  {point.split}  ppl_mean {point.aggregate.ppl_mean:.4f}  "
             f"ppl_corpus {point.aggregate.ppl_corpus:.4f}"
             + (f"  train loss {point.train_loss:.4f}" if point.train_loss is not None else ""),
-            highlight=False,
         )
-    console.print(f"adapter: {out / 'adapter'}\nreport: {out / 'report.md'}", highlight=False, soft_wrap=True)
+    console.print(f"adapter: {out / 'adapter'}\nreport: {out / 'report.md'}", soft_wrap=True)

@@ -47,12 +47,12 @@ class ConsoleWatcher:
         outermost = self._bars is None
         if self._bars is None:
             self._bars = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 _Rate(),
                 TimeElapsedColumn(),
-                TextColumn("left"),
+                TextColumn("left", markup=False),
                 TimeRemainingColumn(),
                 console=self.console,
             )
@@ -70,4 +70,4 @@ class ConsoleWatcher:
 
     def say(self, message: str) -> None:
         """See `progress.Watcher.say`."""
-        self.console.print(message, highlight=False, markup=False)
+        self.console.print(message, soft_wrap=True)

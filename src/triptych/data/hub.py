@@ -131,13 +131,35 @@ def _rows(chosen: Iterable[Mapping[str, Any]], source: str) -> Iterator[RawRow]:
         raise _not_given(error, source) from error
 
 
+_CAUSES = (
+    (
+        r"(?i)config(uration)? name is missing|BuilderConfig .* not found|one among the available configs",
+        'take the configuration you mean: datasets.load_dataset(NAME, CONFIGURATION)["train"].to_json("train.jsonl"), '
+        "and give that file",
+    ),
+    (r"(?i)gated|401|403|authenticat", "accept its terms on its page of the hub, then `hf auth login`"),
+    (
+        r"(?i)ConnectionError|offline|couldn't reach|connect(ion)? |timed? ?out|resolve host",
+        "check the network, or download the file and give its path",
+    ),
+    (r"(?i)trust_remote_code|scripts are no longer supported", "download the rows as a file and give its path"),
+    (
+        r"(?i)DatasetNotFound|RepositoryNotFound|doesn't exist|404",
+        "check the spelling (a private one needs `hf auth login`), or give the path of a file",
+    ),
+)
+"""What `datasets` says -> what to do about it."""
+
+
 def _not_given(error: Exception, source: str) -> DataError:
+    text = f"{type(error).__name__}: {error}"
+    other = "check the spelling, the network and `hf auth login`, or download the file and give its path"
     return DataError(
         "there is no such file, and the hub could not give this data set",
         where=source,
-        found=f"{type(error).__name__}: {ascii(str(error))[:300]}",
+        found=f"{type(error).__name__}: {ascii(' '.join(str(error).split()))[:600]}",
         expected="a path to a file, or a data set on the hub that you can read",
-        fix="check the spelling, the network and `hf auth login`, or download the file and give its path",
+        fix=next((fix for cause, fix in _CAUSES if re.search(cause, text)), other),
     )
 
 

@@ -16,6 +16,7 @@ from triptych.errors import Interrupted
 from triptych.progress import Advance, Watcher
 from triptych.records.manifest import claim
 from triptych.records.provenance import provenance
+from triptych.terminal import LogFormatter
 
 __all__ = ["RUN_LOG", "RunLog"]
 
@@ -39,7 +40,7 @@ class RunLog:
         """Open the folder's log, and say what begins."""
         claim(folder / RUN_LOG)
         self._handler = logging.FileHandler(folder / RUN_LOG, encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self._handler)
         logger.setLevel(logging.INFO)
         facts: dict[str, Any] = provenance()

@@ -170,5 +170,11 @@ def _not_yaml(path: Path, error: Exception) -> ConfigError:
         "the configuration is not YAML",
         where=place,
         found=ascii(found)[1:-1][:300] if not found.isprintable() else found[:300],
-        fix="check the indentation and that texts with `:` or `{` are quoted",
+        fix=_how_to_quote(str(error)),
     )
+
+
+def _how_to_quote(problem: str) -> str:
+    if "escape" in problem:
+        return "in double quotes a backslash begins an escape: write the text in single quotes, or a path with / for \\"
+    return "check the indentation and that texts with `:` or `{` are quoted"

@@ -100,7 +100,9 @@ def model_config(source: str, revision: str | None) -> Any:
             "the model's configuration can't be read",
             where=source,
             expected="a hub id such as owner/name, a folder with config.json, a .gguf file, or `demo`",
-            fix="check the name, and that you may read it (`hf auth login` for gated models)",
+            fix="check what `found` names, or copy or download the model again"
+            if Path(source).expanduser().exists()
+            else "check the name, and that you may read it (`hf auth login` for gated models)",
         ) from error
 
 

@@ -278,7 +278,9 @@ def _unreadable(spec: ModelSpec, error: Exception) -> ModelError:
         "the model can't be loaded",
         where=spec.name,
         expected="config.json and *.safetensors in a folder, a .gguf file, a hub id that can be reached, or `demo`",
-        fix="check the name; without a network, give a folder",
+        fix="check what `found` names, or copy or download the model again"
+        if Path(spec.name).expanduser().exists()
+        else "check the name; without a network, give a folder",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 
 from tabulate import tabulate
 
@@ -16,6 +17,8 @@ from triptych.report.numbers import Estimate, Interval, Probability, difference,
 from triptych.report.tables import Table, Value
 
 __all__ = ["escape", "numeric_columns", "to_csv", "to_latex", "to_markdown", "write_value"]
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def write_value(value: Value) -> str:
@@ -59,14 +62,24 @@ def _aligned(table: Table) -> list[str]:
 
 
 def to_csv(table: Table) -> str:
-    """RFC 4180 with Unix line ends, full precision."""
+    """RFC 4180 with Unix line ends, full precision. Text that a spreadsheet would compute is quoted as text."""
     parts = [_parts(name, [row[index] for row in table.rows]) for index, name in enumerate(table.columns)]
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow([name for names, _ in parts for name in names])
-    for index in range(len(table.rows)):
-        writer.writerow([field for _, fields in parts for field in fields[index]])
-    return lines.getvalue()
+    rows: list[list[object]] = [[name for names, _ in parts for name in names]]
+    rows += [[field for _, fields in parts for field in fields[index]] for index in range(len(table.rows))]
+    return "".join(map(_csv_line, rows))
+
+
+def _csv_line(fields: Sequence[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(map(_as_text, fields))  # with this end it quotes both characters
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _as_text(field: object) -> object:
+    """A prompt may be called `=1+1`: with an apostrophe before it a spreadsheet shows it. Numbers stay numbers."""
+    if not isinstance(field, str) or not field.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return field
+    return field if _NUMBER.fullmatch(field) else f"'{field}"
 
 
 def _parts(name: str, values: list[Value]) -> tuple[list[str], list[list[object]]]:

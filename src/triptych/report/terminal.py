@@ -17,6 +17,7 @@ from triptych.report.statistics import told_apart
 from triptych.report.tables import Table, Value
 from triptych.report.versions import mixed_versions
 from triptych.report.written import cell_names, generations_table, plain_name
+from triptych.terminal import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ __all__ = ["print_table", "print_tables"]
 def print_tables(record: RunRecord, console: Console) -> None:
     """The study's table, the paired differences, the scores of texts where any were written, and every cell."""
     for warning in mixed_versions(record):
-        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+        console.print(shown(f"warning: {warning}"), markup=False, highlight=False, soft_wrap=True)
     short = {label: plain_name(name) for label, name in names(settings(record.cells)).items()}
     tables = [_study(record, short)]
     if record.comparisons:
@@ -46,20 +47,20 @@ def print_table(table: Table, console: Console) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(
-        title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1)
+    drawn = RichTable(
+        title=Text(shown(table.title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1)
     )
     numbers = numeric_columns(table)
     for index, name in enumerate(table.columns):
         side = index in numbers
         # names may take two lines where the terminal is narrow; numbers stay whole
-        shown.add_column(Text(name), justify="right" if side else "left", no_wrap=side, overflow="fold")
+        drawn.add_column(Text(shown(name)), justify="right" if side else "left", no_wrap=side, overflow="fold")
     for row in table.rows:
         # Text, so that brackets in names and intervals are not read as rich's markup
-        shown.add_row(*(Text(write_value(value)) for value in row))
-    console.print(shown)
+        drawn.add_row(*(Text(shown(write_value(value))) for value in row))
+    console.print(drawn)
     if table.note:
-        console.print(Text(f"  {table.note}"), style="dim", highlight=False)
+        console.print(Text(shown(f"  {table.note}")), style="dim", highlight=False)
         console.print()
 
 
