@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -71,9 +74,24 @@ def _hush() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
+def _stop_on_sigterm() -> Any:
+    """Let SIGTERM stop a command as Ctrl-C does. Returns the handler before; None where none may be set.
+
+    Training has a handler of its own meanwhile, which finishes the step first.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGTERM, on_signal)
+
+
 def main() -> None:
     """Entry point: every way to fail ends in one readable message and an exit code."""
     errors = Console(stderr=True, soft_wrap=True)
+    before = _stop_on_sigterm()
     try:
         code = app(prog_name="triptych", standalone_mode=False)
         if code == _CTRL_C:
@@ -105,6 +123,9 @@ def main() -> None:
             highlight=False,
         )
         code = 1
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     sys.exit(code or 0)
 
 
