@@ -224,8 +224,8 @@ def test_a_run_from_before_the_manifest(copy: tuple[Path, Path], no_report: None
     (out / "manifest.json").write_text("{torn")
     run(path, out, "strategies.qlora=null", "strategies.few_shot=null", fresh=True)
     assert sorted(p.name for p in out.iterdir()) == [
-        *("cells", "items.parquet", "manifest.json", "notes.txt", "results.json", "rows.parquet", "run.lock.json"),
-        *("run.log", "tokens.parquet"),
+        *("cells", "items.parquet", "manifest.json", "notes.txt", "results.json", "rows.parquet"),
+        *("run.lock.copy.json", "run.lock.json", "run.log", "tokens.parquet"),
     ]
     assert (out / "cells" / "mine.json").exists()
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import signal
 import sys
+import threading
 import traceback
 import warnings
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -102,10 +105,25 @@ def _options_by_command() -> dict[str, frozenset[str]]:
     }
 
 
+def _stop_on_sigterm() -> Any:
+    """Let SIGTERM stop a command as Ctrl-C does. Returns the handler before; None where none may be set.
+
+    Training has a handler of its own meanwhile, which finishes the step first.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGTERM, on_signal)
+
+
 def main() -> None:
     """Entry point: every way to fail ends in one readable message and an exit code."""
     open_streams()
     errors = new_console(stderr=True, soft_wrap=True)
+    before = _stop_on_sigterm()
     try:
         code = app(args=_arguments(), prog_name="triptych", standalone_mode=False)
         if code == _CTRL_C:
@@ -137,6 +155,9 @@ def main() -> None:
             ),
         )
         code = 1
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     sys.exit(code or 0)
 
 

@@ -28,7 +28,8 @@ from triptych.generate.part import part_of
 from triptych.generate.record import record_of
 from triptych.records import CellRecord, ItemScore
 from triptych.records.manifest import Manifest, keep
-from triptych.records.predictions import file_name, predictions_path
+from triptych.records.names import stored
+from triptych.records.predictions import predictions_path
 from triptych.records.run_files import ADAPTER_FILES, REPORT, ROOT, TRAINING
 from triptych.records.set_aside import check_no_links, drop, restore, set_aside
 from triptych.records.store import read_json, write_json
@@ -65,7 +66,7 @@ class RunFolder:
 
     def tune_of(self, training: TrainingSpec) -> Path:
         """Where a training works: `tune/` for the run's first."""
-        return self.tune if training.first else self.path / "trainings" / file_name(training.name)
+        return self.tune if training.first else stored(self.path / "trainings", training.name)
 
     def adapter_of(self, training: TrainingSpec) -> Path:
         """Where a training's final adapter goes: `adapter/` for the run's first."""
@@ -138,7 +139,7 @@ class RunFolder:
 
     def cell_path(self, name: str) -> Path:
         """One file per cell; names from a config can't leave the folder."""
-        return self.path / "cells" / f"{file_name(name)}.json"
+        return stored(self.path / "cells", name, ".json")
 
     def save_cell(self, cell: FinishedCell) -> None:
         """Keep a finished cell."""
@@ -160,7 +161,6 @@ class RunFolder:
             token_nll = [row.pop("token_nll") for row in value["items"]]
             items = [ItemScore(**{**row, "demo_ids": tuple(row["demo_ids"])}) for row in value["items"]]
             record = CellRecord.model_validate(value["record"])
-            # two names may fall on one file (`a b` and `a/b`)
             return FinishedCell(record, items, token_nll, value.get("made_from")) if record.cell == name else None
         except (DataError, KeyError, TypeError, ValueError):
             return None

@@ -13,13 +13,15 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
 
+from triptych.errors import DiskError
 from triptych.experiment.plan_tokens import Work
-from triptych.models.cache import cache_folder
+from triptych.models.cache import cache_folder, unkept
 from triptych.models.device import DtypeName
 from triptych.models.shape import ModelShape
 from triptych.models.speed import matmul_rate
@@ -101,13 +103,17 @@ def remembered_rates(key: str) -> Rates | None:
     """Rates that were timed on this machine before."""
     value = _remembered().get(key)
     try:
-        return value and Rates(
+        if value is None:
+            return None
+        rates = Rates(
             "remembered",
             f"remembered: timed on this machine on {value['at']}",
             float(value["training"]),
             {str(kind): float(rate) for kind, rate in value["scoring"].items()} | {"any": float(value["any"])},
             float(value["loading_seconds"]),
         )
+        numbers = [rates.training, *rates.scoring.values(), rates.loading_seconds]
+        return rates if all(math.isfinite(number) and number >= 0 for number in numbers) else None
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
@@ -122,7 +128,10 @@ def remember_rates(key: str, rates: Rates) -> None:
         "any": rates.scoring["any"],
         "loading_seconds": rates.loading_seconds,
     }
-    write_json(cache_folder() / "rates.json", {**_remembered(), key: value})
+    try:
+        write_json(cache_folder() / "rates.json", {**_remembered(), key: value})
+    except (DiskError, OSError) as error:
+        unkept("timed rates", error)
 
 
 def _remembered() -> dict[str, Any]:

@@ -44,6 +44,7 @@ from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt, Template, find_template, template_from_text
 from triptych.records.identity import version_changes
 from triptych.records.outputs import check_output
+from triptych.records.process_lock import ProcessLock
 from triptych.records.provenance import provenance
 
 __all__ = ["PredictRequest", "Predictions", "predict_file"]
@@ -98,11 +99,22 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
     The same request goes on where an earlier process was stopped, and ends with the file it would have ended with.
 
     Raises:
+        RunBusyError: another process is writing `out`.
         ForeignFileError: `out`, or a file beside it that belongs to it, is read or is not Triptych's.
         RunChangedError: `out`, or what was begun for it, belongs to another run; the differences are named.
         InputError: anything else in the request that can't be used; nothing is written then.
     """
     _check(request, out)
+    lock = ProcessLock(out.parent, of=out.name)
+    try:
+        if out.parent.is_dir():  # else it is made, and locked, when the request was checked
+            lock.acquire()
+        return _predict(request, out, watcher, lock)
+    finally:
+        lock.release()
+
+
+def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: ProcessLock) -> Predictions:
     if request.template:
         template = template_from_text(request.template)
     else:
@@ -126,6 +138,7 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
     adapter, made_by = _adapter(request, loaded, template, watcher)
     prompts = _prompts(request, rows, template, pool, loaded, adapter, watcher)
     facts["prompts_sha256"] = _sha256([[p.row_id, p.ids, p.stop_ids] for p in prompts])
+    lock.acquire()
     part = _part(request, part_path, facts, loaded)
     if part.known:
         watcher.say(f"{len(part.known)} of {len(rows)} rows were written before; going on")

@@ -26,6 +26,7 @@ from triptych.experiment.writing import check_names
 from triptych.models import identify, load_profile
 from triptych.progress import Watcher
 from triptych.prompts import Template
+from triptych.records.copies import copy_of
 from triptych.records.lock import hold_to
 from triptych.records.manifest import Manifest, remove
 from triptych.records.outputs import check_not_read
@@ -111,6 +112,7 @@ def prepare(
         except InputError:
             if not fresh and not folder.holds_work():
                 remove(folder.lock)
+                remove(copy_of(folder.lock))
             raise
     if writes and fresh:
         folder.set_aside()
@@ -139,7 +141,8 @@ def _open(
         folder.check_removable(manifest)
         return
     if folder.lock.exists() and not folder.holds_work():
-        remove(folder.lock)  # a run that failed to begin may begin with other settings
+        remove(folder.lock)
+        remove(copy_of(folder.lock))  # a run that failed to begin may begin with other settings
     check_lock(folder)
 
 

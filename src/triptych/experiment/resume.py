@@ -17,6 +17,7 @@ from triptych.likelihood.cache import versions
 from triptych.models.adapter_files import check_adapter_files
 from triptych.progress import Watcher
 from triptych.records import TuneSummary
+from triptych.records.copies import put_back
 from triptych.records.identity import require_same, version_changes
 from triptych.records.store import read_json
 from triptych.tune import read_summary
@@ -32,7 +33,8 @@ def check_lock(folder: RunFolder) -> None:
     """
     if not folder.holds_work():
         return
-    fix = "start over with --fresh, or give another folder with --out"
+    put_back(folder.lock)
+    fix = "give another folder with --out; or start over with --fresh, which removes what was computed here"
     if not folder.lock.exists():
         raise RunChangedError(
             "the folder's lock is missing, so what its numbers were made with can't be known",

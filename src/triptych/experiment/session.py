@@ -19,9 +19,10 @@ from triptych.likelihood.score import Scorer
 from triptych.models import Adapter, LoadedModel, check_targets, detach_adapter, load_adapter, load_model, switched
 from triptych.progress import Watcher
 from triptych.prompts.ranking import Vectors
+from triptych.records.copies import write_twice
 from triptych.records.manifest import claim
 from triptych.records.provenance import peak_memory, provenance
-from triptych.records.store import read_json, write_json
+from triptych.records.store import read_json
 
 __all__ = ["Session"]
 
@@ -118,7 +119,7 @@ class Session:
         held = read_json(self.folder.lock)
         known, now = held.get("peak_memory_bytes"), peak_memory()
         if now is not None and now > 1.02 * (known or 0):
-            write_json(self.folder.lock, {**held, "peak_memory_bytes": now})
+            write_twice(self.folder.lock, {**held, "peak_memory_bytes": now})
             return now
         return known or now
 
@@ -142,4 +143,4 @@ class Session:
     def _write_begun(self) -> None:
         if self._locked:
             held = read_json(self.folder.lock)
-            write_json(self.folder.lock, {**held, "chosen": self.chosen, "begun": self.begun})
+            write_twice(self.folder.lock, {**held, "chosen": self.chosen, "begun": self.begun})

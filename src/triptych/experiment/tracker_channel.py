@@ -57,6 +57,7 @@ class Channel:
             known = read_json(path)
         except DataError:
             known = {}
+        known = known if isinstance(known, dict) else {}
         self._id: str | None = known.get("id")
         self._sent: dict[str, None] = dict.fromkeys(known.get("sent", ()))
         self._last: dict[str, int] = dict(known.get("steps", {}))

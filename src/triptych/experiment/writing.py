@@ -12,6 +12,7 @@ import difflib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from triptych.data import Row
@@ -126,7 +127,7 @@ def write_cell(
         "generation": settings.record(),
     }
     if out.exists() and record_of(out).exists():
-        finished_rows(out, facts)  # refuses texts of other settings
+        finished_rows(out, facts, fix=_anew(out, record_of(out)))  # refuses texts of other settings
         return GenerationRecord.model_validate(read_json(record_of(out))["summary"])
     loaded, _ = session.model()
     adapter = wear()
@@ -163,7 +164,7 @@ def _generate(
     """The rows, and the versions that wrote them."""
     loaded, _ = session.model()
     path = part_of(folder.predictions_of(cell.name))
-    part = PartFile.resume(path, facts)
+    part = PartFile.resume(path, facts, fix=_anew(path))
     if part is None:
         part = PartFile.begin(path, facts, {"limits": choose_limits(loaded).record(), "versions": versions()})
     elif changed := version_changes(part.chosen.get("versions", {}), versions()):
@@ -175,6 +176,12 @@ def _generate(
         return rows, joined_versions([part.chosen.get("versions", {}), versions()])
     finally:
         part.close()
+
+
+def _anew(*paths: Path) -> str:
+    """How to have a cell's texts anew, without a loss of anything else."""
+    named = " and ".join(map(str, paths))
+    return f"delete {named}: the same command then writes these texts again, and keeps all else"
 
 
 def _settings(config: GenerateConfig, template: Template, k: int) -> GenerationSettings:

@@ -63,11 +63,12 @@ class PartFile:
         return cls(path, file, dict(chosen), {})
 
     @classmethod
-    def resume(cls, path: Path, facts: Mapping[str, Any]) -> PartFile | None:
+    def resume(cls, path: Path, facts: Mapping[str, Any], *, fix: str | None = None) -> PartFile | None:
         """Open a file that was begun with the same facts; None if there is none, or none with a whole header.
 
         Raises:
-            RunChangedError: it was begun with other facts, which are named; or another process is writing it.
+            RunChangedError: it was begun with other facts, which are named; or another process is writing it. `fix`
+                says how to have the rows anew.
         """
         with disk_errors(path):
             try:
@@ -84,10 +85,10 @@ class PartFile:
                 raise RunChangedError(
                     "this is no file of predictions in the making",
                     where=str(path),
-                    fix="move it away, start over with --fresh, or choose another file with --out",
+                    fix=fix or "move it away, start over with --fresh, or choose another file with --out",
                 )
             try:
-                refuse_changed(path, header["facts"], facts)
+                refuse_changed(path, header["facts"], facts, fix=fix)
             except RunChangedError:
                 file.close()
                 raise
@@ -135,7 +136,7 @@ def is_part(path: Path) -> bool:
     return first.startswith(start) or start.startswith(first)
 
 
-def refuse_changed(path: Path, held: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+def refuse_changed(path: Path, held: Mapping[str, Any], facts: Mapping[str, Any], *, fix: str | None = None) -> None:
     """Refuse to go on with a file of another run.
 
     Raises:
@@ -147,7 +148,7 @@ def refuse_changed(path: Path, held: Mapping[str, Any], facts: Mapping[str, Any]
             "these predictions were begun with other settings",
             where=str(path),
             found="\n    ".join(["", *different[:_SHOWN], *more]),
-            fix="give the settings they were begun with, another file with --out, or start over with --fresh",
+            fix=fix or "give the settings they were begun with, another file with --out, or start over with --fresh",
         )
 
 

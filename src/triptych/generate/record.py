@@ -62,8 +62,8 @@ def write_predictions(out: Path, rows: Sequence[Generated], record: Mapping[str,
     write_json(record_of(out), {**header, **record, "rows": ends})
 
 
-def finished_rows(out: Path, facts: Mapping[str, Any]) -> list[Generated]:
-    """The predictions that are there already, if they were made with these facts.
+def finished_rows(out: Path, facts: Mapping[str, Any], *, fix: str | None = None) -> list[Generated]:
+    """The predictions that are there already, if they were made with these facts. `fix`: how to have them anew.
 
     Raises:
         RunChangedError: they are another run's, or were changed since.
@@ -77,14 +77,14 @@ def finished_rows(out: Path, facts: Mapping[str, Any]) -> list[Generated]:
             "there is a file already, and nothing says how it was made",
             where=str(out),
             expected=f"{path.name} beside it, or no file",
-            fix="replace it with --fresh, or choose another file with --out",
+            fix=fix or "replace it with --fresh, or choose another file with --out",
         ) from error
-    refuse_changed(out, {key: held.get(key) for key in facts}, facts)
+    refuse_changed(out, {key: held.get(key) for key in facts}, facts, fix=fix)
     if sha256_of_file(out) != sha256:
         raise RunChangedError(
             "these predictions were changed after they were written",
             where=str(out),
-            fix="write them again with --fresh, or choose another file with --out",
+            fix=fix or "write them again with --fresh, or choose another file with --out",
         )
     texts = dict(read_predictions(out))
     return [Generated(row["id"], texts[row["id"]], row["n_tokens"], row["stopped_by"]) for row in record["rows"]]

@@ -68,8 +68,7 @@ class ScoreCache:
                 line = self._database.execute(
                     "SELECT tokens FROM nll WHERE key = ?", (self._key(row, adapter),)
                 ).fetchone()
-                tokens = None if line is None else np.frombuffer(line[0], dtype="<f4").astype(np.float32)
-                found.append(tokens if tokens is not None and len(tokens) == row.n_scored else None)
+                found.append(None if line is None else _tokens(line[0], row.n_scored))
         except sqlite3.Error as error:
             self._give_up(error)
             return [None] * len(rows)
@@ -94,6 +93,13 @@ class ScoreCache:
     def _give_up(self, error: Exception) -> None:
         logger.warning("the score cache can't be used (%s): everything is computed", error)
         self._database = None
+
+
+def _tokens(value: Any, n_scored: int) -> Tokens | None:
+    """A row's tokens from a line of the file; None where it holds anything else than one number for each."""
+    if not isinstance(value, bytes) or len(value) != 4 * n_scored:
+        return None
+    return np.frombuffer(value, dtype="<f4").astype(np.float32)
 
 
 def score_cache(loaded: LoadedModel, path: Path | None = None) -> ScoreCache:

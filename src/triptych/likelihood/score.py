@@ -95,7 +95,7 @@ class Scorer:
         check_rows(self.loaded, rows)
         adapter = active_adapter_sha256(self.loaded.model) if self.cache else None
         known = self.cache.get(rows, adapter) if self.cache else [None] * len(rows)
-        results = [None if tokens is None else RowNLL(tokens) for tokens in known]
+        results = [None if nll is None else _known(row, nll) for row, nll in zip(rows, known, strict=True)]
         missing = [index for index, result in enumerate(results) if result is None]
         self.rows_cached = len(rows) - len(missing)
         if progress is not None and self.rows_cached:
@@ -212,6 +212,14 @@ def _checked(row: Rendered, nll: Tensor) -> RowNLL:
             "  to mend it: if an adapter is on, it has diverged: train with a lower lr"
         )
     return RowNLL(nll.numpy().astype(np.float32))
+
+
+def _known(row: Rendered, tokens: np.ndarray[Any, np.dtype[np.float32]]) -> RowNLL | None:
+    """What the cache has of a row, held to what is asked of computed numbers; None where it fails: it is computed."""
+    try:
+        return _checked(row, torch.from_numpy(tokens))
+    except ScoringError:
+        return None
 
 
 def to_items(rows: Sequence[Rendered], nlls: Sequence[RowNLL]) -> list[ItemScore]:

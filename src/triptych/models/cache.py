@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
+import logging
 import os
+import re
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import ModelError
+from triptych.errors import DiskError, ModelError
 from triptych.records.store import write_json
 
-__all__ = ["cache_folder", "file_state", "sha256_of_large_file", "sha256_of_weights"]
+__all__ = ["cache_folder", "file_state", "sha256_of_large_file", "sha256_of_weights", "unkept", "writable_cache"]
 
+logger = logging.getLogger(__name__)
+_SHA256 = re.compile("[0-9a-f]{64}")
 _BLOCK = 1 << 24
 _SAMPLED, _SAMPLE = 16, 1 << 16
 _SETTLED = 2.0
@@ -22,10 +30,51 @@ _SETTLED = 2.0
 
 
 def cache_folder() -> Path:
-    """`$TRIPTYCH_CACHE`, else `$XDG_CACHE_HOME/triptych`, else `~/.cache/triptych`."""
+    """`$TRIPTYCH_CACHE`, else `$XDG_CACHE_HOME/triptych`, else `~/.cache/triptych`; without a home, a temporary folder.
+
+    It may be missing or read-only: what can't be kept there is made again, and that is said once (`unkept`). What must
+    lie somewhere to be used at all goes to `writable_cache`.
+    """
     if chosen := os.environ.get("TRIPTYCH_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "triptych"
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen) / "triptych"
+    try:
+        return Path.home() / ".cache" / "triptych"
+    except RuntimeError as error:  # no HOME, and no entry for the user
+        unkept("what is made once", error)
+        return _temporary()
+
+
+def writable_cache() -> Path:
+    """The cache's folder where it can be written to, else a temporary one that is removed when the process ends."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        unkept("what is made once", error)
+        return _temporary()
+
+
+@cache
+def _temporary() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="triptych-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def unkept(what: str, error: Exception) -> None:
+    """Say, once for each kind of thing, that it is not kept in the cache: work goes on without."""
+    if what not in _said:
+        _said.add(what)
+        logger.warning(
+            "the cache can't be used: %s is not kept (%s); set TRIPTYCH_CACHE to another folder", what, error
+        )
+
+
+_said: set[str] = set()
 
 
 def file_state(path: Path) -> tuple[int, ...]:
@@ -75,7 +124,7 @@ def sha256_of_large_file(path: Path) -> str:
         before = file_state(real)
         key, sample = ":".join([str(real), *map(str, before)]), _sample(real, before[2])
         known = _read(remembered_at).get(key)
-        if isinstance(known, dict) and known.get("sample") == sample:
+        if isinstance(known, dict) and known.get("sample") == sample and _SHA256.fullmatch(str(known.get("sha256"))):
             return str(known["sha256"])
         sha256 = _digest(real)
         after = file_state(real)
@@ -92,7 +141,10 @@ def sha256_of_large_file(path: Path) -> str:
             fix="run the same command again when nothing writes to the model's files",
         )
     if time.time() - max(before[3], before[4]) / 1e9 > _SETTLED:
-        write_json(remembered_at, {**_read(remembered_at), key: {"sha256": sha256, "sample": sample}})
+        try:
+            write_json(remembered_at, {**_read(remembered_at), key: {"sha256": sha256, "sample": sample}})
+        except (DiskError, OSError) as error:
+            unkept("hashes of model files", error.__cause__ if isinstance(error.__cause__, OSError) else error)
     return sha256
 
 

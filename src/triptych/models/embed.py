@@ -200,7 +200,13 @@ def _kept(
         if missing:
             with watcher.phase("embedding", len(keys), done=len(vectors)) as advance:
                 for batch in make(missing):
+                    if vectors and batch and len(batch[0][1]) != len(next(iter(vectors.values()))):
+                        return _made_anew(make, list(keys))  # what the cache has is of another length than its own
                     cache.put([(keys[text], vector) for text, vector in batch])
                     vectors.update(batch)
                     advance(len(batch))
     return {text: vectors[text] for text in keys}
+
+
+def _made_anew(make: Callable[[list[str]], Iterator[Batch]], texts: list[str]) -> dict[str, Vector]:
+    return {text: vector for batch in make(texts) for text, vector in batch}

@@ -17,7 +17,7 @@ from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 
 from triptych.errors import DiskError, ModelError
-from triptych.models.cache import cache_folder
+from triptych.models.cache import cache_folder, writable_cache
 from triptych.models.library_errors import NO_CODE
 from triptych.models.weight_formats import require_gguf
 from triptych.records.store import disk_errors, write_json
@@ -50,6 +50,7 @@ def demo_gguf() -> Path:
         ) from error
     target: Path = cache_folder() / "demo" / package.MODEL_NAME
     if not target.exists():
+        target = writable_cache() / "demo" / package.MODEL_NAME
         with disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_suffix(".part")
@@ -81,12 +82,12 @@ def unpack_gguf(path: Path) -> Path:
     target = cache_folder() / f"gguf-{sha256[:16]}-v{_FORMAT}"
     if (target / "triptych.json").exists():
         return target
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    free, needed = shutil.disk_usage(cache_folder()).free, path.stat().st_size * _ROOM
+    target = writable_cache() / target.name
+    free, needed = shutil.disk_usage(target.parent).free, path.stat().st_size * _ROOM
     if free < needed:
         raise DiskError(
             "there is no room to unpack the model",
-            where=str(cache_folder()),
+            where=str(target.parent),
             found=f"{free / 1e9:.1f} GB free",
             expected=f"{needed / 1e9:.1f} GB",
             fix="free some room, or set TRIPTYCH_CACHE to a folder on another disk",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ModelError
-from triptych.models.cache import cache_folder, file_state
+from triptych.models.cache import cache_folder, file_state, writable_cache
 from triptych.models.gguf import DEMO, DEMO_SHA256
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE, explained
 from triptych.models.load import ModelSpec, load_profile
@@ -117,6 +117,7 @@ def _kept(key: str, opened: Any) -> Path:
     target = cache_folder() / f"header-{key}-v{_FORMAT}"
     if (target / "triptych.json").exists():
         return target
+    target = writable_cache() / target.name
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=target.name + ".", dir=target.parent))

@@ -38,11 +38,13 @@ class VectorCache:
         try:
             for text, key in keys.items():
                 line = self._database.execute("SELECT value FROM vector WHERE key = ?", (key,)).fetchone()
-                if line is not None:
-                    found[text] = np.frombuffer(line[0], dtype="<f4").astype(np.float32)
+                if line is not None and (vector := _vector(line[0])) is not None:
+                    found[text] = vector
         except sqlite3.Error as error:
             self._give_up(error)
-        return found
+            return {}
+        sizes = {len(vector) for vector in found.values()}
+        return found if len(sizes) < 2 else {}  # of one model all have one length
 
     def put(self, entries: Sequence[tuple[bytes, Vector]]) -> None:
         """Keep some."""
@@ -66,3 +68,11 @@ class VectorCache:
         logger.warning("embeddings are not kept: %s", error)
         self.close()
         self._database = None
+
+
+def _vector(value: Any) -> Vector | None:
+    """A vector from a line of the file; None where it holds anything else than finite numbers."""
+    if not isinstance(value, bytes) or not value or len(value) % 4:
+        return None
+    vector = np.frombuffer(value, dtype="<f4").astype(np.float32)
+    return vector if np.isfinite(vector).all() else None

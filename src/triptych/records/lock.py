@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import DataError, RunChangedError
-from triptych.records.store import read_json, write_json
+from triptych.records.copies import copy_of, put_back, write_twice
+from triptych.records.store import read_json
 
 __all__ = ["changes", "hold_to"]
 
@@ -24,8 +25,9 @@ def hold_to(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RunChangedError: something that decides a number is different now; the difference is shown.
     """
+    put_back(path)
     if not path.exists():
-        write_json(path, facts)
+        write_twice(path, facts)
         return dict(facts)
     try:
         held = read_json(path)
@@ -34,7 +36,8 @@ def hold_to(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
             "the folder's lock is torn, so what its numbers were made with can't be known",
             where=str(path),
             found=error.found,
-            fix="start over with --fresh, or give another folder with --out",
+            fix=f"put {copy_of(path).name} or a copy of your own in its place; or give another folder with --out; "
+            "--fresh starts over and removes what was computed here",
         ) from error
     different = changes({key: held.get(key) for key in facts}, facts)
     if different:

@@ -11,19 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import DataError
+from triptych.records.names import stored
 from triptych.records.store import read_json
 
-__all__ = ["file_name", "predictions_path", "read_written"]
-
-
-def file_name(cell: str) -> str:
-    """A cell's name as a file's (without its ending): names from a config can't leave the folder."""
-    return "".join(c if c.isalnum() or c in "=-_." else "__" for c in cell)
+__all__ = ["predictions_path", "read_written"]
 
 
 def predictions_path(run_dir: Path, cell: str) -> Path:
     """Where a cell's texts lie."""
-    return run_dir / "predictions" / f"{file_name(cell)}.json"
+    return stored(run_dir / "predictions", cell, ".json")
 
 
 def read_written(run_dir: Path, cell: str, rows: Collection[str]) -> dict[str, str] | None:

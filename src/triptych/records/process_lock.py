@@ -28,10 +28,16 @@ _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.E
 
 
 class ProcessLock:
-    """The lock of one folder, for this process. Acquiring it twice through one object is acquiring it once."""
+    """The lock of one folder, for this process. Acquiring it twice through one object is acquiring it once.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / LOCK_FILE
+    Args:
+        folder: where the lock lies.
+        of: one file in the folder, where it is the lock of that file alone.
+    """
+
+    def __init__(self, folder: Path, of: str | None = None) -> None:
+        self.folder, self.of = folder, of
+        self.path = folder / (f".{of}.lock" if of else LOCK_FILE)
         self._file: IO[bytes] | None = None
 
     def acquire(self) -> None:
@@ -74,11 +80,11 @@ class ProcessLock:
         since = f", since {owner['since']}" if "since" in owner else ""
         command = f": {owner['command']}" if owner.get("command") else ""
         return RunBusyError(
-            "another process is working in this folder",
-            where=str(self.folder),
+            "another process is writing this file" if self.of else "another process is working in this folder",
+            where=str(self.folder / self.of if self.of else self.folder),
             found=f"{named}{since}{command}",
-            expected="one process a folder",
-            fix="wait until it ends, or give another folder with --out",
+            expected="one process a file" if self.of else "one process a folder",
+            fix=f"wait until it ends, or give another {'file' if self.of else 'folder'} with --out",
         )
 
 

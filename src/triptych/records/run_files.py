@@ -25,7 +25,7 @@ __all__ = [
 
 ROOT = (
     *("run.lock.json", "results.json", "items.parquet", "rows.parquet", "tokens.parquet", "search.json", "run.log"),
-    *("curve.csv", "manifest.json"),
+    *("curve.csv", "manifest.json", "run.lock.copy.json"),
 )
 """Of every run."""
 _TABLES = (
@@ -50,7 +50,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md"
 """Of an adapter: PEFT's three, and ours."""
 CHECKPOINT_FILES = ("adapter.safetensors", "optimizer.safetensors", "state.json")
 TRAINING = (
-    *("curve.json", "summary.json", "log.jsonl", "dropped.json"),
+    *("curve.json", "curve.copy.json", "summary.json", "log.jsonl", "dropped.json"),
     *(f"adapter/{name}" for name in ADAPTER_FILES),
     *(f"{kept}/step-*/{name}" for kept in ("checkpoints", "best") for name in CHECKPOINT_FILES),
 )

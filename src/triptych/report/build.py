@@ -42,6 +42,8 @@ __all__ = ["build_report", "write_curve", "write_tables"]
 Items = Mapping[str, Sequence[ItemScore]]
 
 EXCERPT = 40
+_LONGEST = 120
+"""Characters of a table's file name."""
 
 
 def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
@@ -182,7 +184,7 @@ def write_tables(tables: Mapping[str, Table], folder: Path) -> None:
     """Each table as CSV and LaTeX; tables that are no more leave no file behind, as far as Triptych wrote it."""
     written: set[Path] = set()
     for name, table in tables.items():
-        stem = plain = re.sub(r"[^a-z0-9_]+", "_", name.lower())
+        stem = plain = re.sub(r"[^a-z0-9_]+", "_", name.lower())[:_LONGEST]
         # columns may have names that leave nothing: two must not share a file
         for number in count(2):
             if folder / f"{stem}.csv" not in written:

@@ -162,7 +162,7 @@ def restore(path: Path, adapter: Adapter, optimizer: torch.optim.Optimizer) -> N
         raise DataError(
             "a checkpoint is of another adapter",
             where=str(path),
-            fix="train into another folder, or start over with --fresh",
+            fix=f"to train anew, delete {path.parent.parent}; or give another folder with --out",
         )
     with torch.no_grad():
         for name, parameter in parameters.items():

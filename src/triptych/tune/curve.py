@@ -12,8 +12,9 @@ from triptych.likelihood.score import Scorer, to_items
 from triptych.progress import Advance
 from triptych.prompts import Rendered
 from triptych.records import CurvePoint
+from triptych.records.copies import copy_of, put_back, write_twice
 from triptych.records.identity import MadeFrom, require_same
-from triptych.records.store import read_json, write_json
+from triptych.records.store import read_json
 from triptych.tune.checkpoint import TrainState
 
 __all__ = [
@@ -80,11 +81,12 @@ def out_of_patience(curve: Sequence[CurvePoint], patience: int | None) -> bool:
 
 def read_curve(path: Path, *, up_to: int) -> list[CurvePoint]:
     """Points written so far, those beyond step `up_to` left out: they are computed again from the checkpoint."""
+    put_back(path)
     if not path.exists():
         return []
     try:
         points = [CurvePoint.model_validate(value) for value in read_json(path)["points"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (DataError, KeyError, TypeError, ValueError) as error:
         raise _torn(path) from error
     return [point for point in points if point.step <= up_to]
 
@@ -102,7 +104,12 @@ def read_rows(path: Path, points: Sequence[CurvePoint]) -> Rows:
 
 
 def _torn(path: Path) -> DataError:
-    return DataError("the curve's record is torn", where=str(path), fix="delete it: it is made again")
+    return DataError(
+        "the curve's record is torn",
+        where=str(path),
+        fix=f"put {copy_of(path).name} or a copy of your own in its place; where there is none, delete {path.parent}: "
+        "the same command then trains again, and keeps the cells that need no training",
+    )
 
 
 def require_same_curve(path: Path, made_from: MadeFrom) -> None:
@@ -111,9 +118,14 @@ def require_same_curve(path: Path, made_from: MadeFrom) -> None:
     Raises:
         RunChangedError: they are of one that was made from something else.
     """
+    put_back(path)
     if path.exists():
+        try:
+            stored = read_json(path)
+        except DataError as error:
+            raise _torn(path) from error
         require_same(
-            read_json(path),
+            stored,
             made_from,
             where=str(path),
             what="this learning curve",
@@ -131,4 +143,4 @@ def write_curve(
     # intervals are the report's: they are made from the rows when results are written
     points = [point.model_dump(mode="json", exclude={"ci_low", "ci_high"}) for point in curve]
     made = made_from.record() if made_from else {}
-    write_json(path, {"points": points, "rows": {name: list(values) for name, values in rows.items()}, **made})
+    write_twice(path, {"points": points, "rows": {name: list(values) for name, values in rows.items()}, **made})

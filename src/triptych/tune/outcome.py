@@ -55,7 +55,7 @@ def choose_weights(
             "the best checkpoint is missing",
             where=str(folder / "best"),
             expected=f"step {selected}",
-            fix="train again with --fresh",
+            fix=f"delete {folder}: the same command then trains again, and keeps the cells that need no training",
         )
     restore(found[0], adapter, optimizer)
     return selected
