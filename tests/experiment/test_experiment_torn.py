@@ -31,7 +31,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, write_exp
     folder = tmp_path_factory.mktemp("torn")
     path = write_experiment(folder, model_folder, **SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "build_report", lambda out: read_run(out))
+        patch.setattr(results, "build_report", read_run)
         run_experiment(read_config(path), folder / "run")
     return folder
 
@@ -68,7 +68,7 @@ def healed(folder: Path, watch: Callable[[], None] = lambda: None) -> list[str]:
 def check(done: Path, tmp_path: Path, name: str, harm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "here"
     shutil.copytree(done, folder)
-    monkeypatch.setattr(results, "build_report", lambda out: read_run(out))
+    monkeypatch.setattr(results, "build_report", read_run)
     before = numbers(folder / "run")
     steps: list[int] = []
     real = loop._Training._step
@@ -103,7 +103,7 @@ def test_a_curve_without_its_copy_says_what_it_costs(
 ) -> None:
     folder = tmp_path / "here"
     shutil.copytree(done, folder)
-    monkeypatch.setattr(results, "build_report", lambda out: read_run(out))
+    monkeypatch.setattr(results, "build_report", read_run)
     before, zero = numbers(folder / "run"), folder / "run" / "cells" / "zero_shot__default.json"
     written = zero.stat().st_mtime_ns
     for name in ("curve.json", "curve.copy.json"):

@@ -6,7 +6,7 @@ from triptych.errors import ConfigError
 from triptych.experiment.cells import candidates, grid, trainings
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.strategies import ShownConfig
-from triptych.records.predictions import file_name
+from triptych.records.names import file_name
 
 __all__ = ["check_grid"]
 
