@@ -445,7 +445,6 @@ LATE = {
     "model: {device: gpu}": ("model.device", "cuda"),
     f"model: {{threads: {10**20}}}": ("model.threads", "4096"),
     f"strategies: {{zero_shot: {{prompts: [{NAMED}]}}}}": ("strategies", "200 bytes"),
-    "strategies: {zero_shot: {prompts: ['a b', a__b]}}": ("prompts", "differ"),
     f"strategies: {{few_shot: {{k: {KS}, seeds: {SEEDS}}}}}": ("strategies", "100,000"),
 }
 

@@ -349,8 +349,8 @@ def test_the_same_run_from_elsewhere_under_another_name(
 
 def test_a_run_that_could_not_begin_may_begin_otherwise(project: Project, tmp_path: Path, no_report: None) -> None:
     path = project(strategies=ZERO)
-    with pytest.raises(ConfigError, match="unknown device"):
-        run(path, tmp_path / "run", "model.device=gpux")
+    with pytest.raises(ConfigError, match="CUDA device is asked for and none is available"):
+        run(path, tmp_path / "run", "model.device=cuda")
     assert run(path, tmp_path / "run").cells
 
 

@@ -1,4 +1,4 @@
-"""A file of a run folder that is emptied, cut in half or garbage: healed, or refused with a cure that loses nothing more."""
+"""A file of a run folder that is emptied, cut in half or garbage: healed, or refused with a cure that loses no more."""
 
 from __future__ import annotations
 

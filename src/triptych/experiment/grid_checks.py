@@ -1,4 +1,4 @@
-"""What the settings say about the grid as a whole: how many cells there are, and whether each can have its own file."""
+"""What the settings say about the grid as a whole: how many cells there are, and how long their names are."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from triptych.errors import ConfigError
 from triptych.experiment.cells import candidates, grid, trainings
 from triptych.experiment.config import ExperimentConfig
 from triptych.experiment.strategies import ShownConfig
-from triptych.records.names import file_name
 
 __all__ = ["check_grid"]
 
 _MOST_CELLS = 100_000
 _LONGEST_NAME = 200
-"""Bytes of a cell's file name: file systems take 255, and files are written under a longer name first."""
+"""Bytes of a cell's name, which stands in every table (its file's name is shortened: `records.names`)."""
 
 
 def check_grid(config: ExperimentConfig, source: str) -> None:
@@ -23,7 +22,7 @@ def check_grid(config: ExperimentConfig, source: str) -> None:
         source: the file they are from, for messages.
 
     Raises:
-        ConfigError: there are too many cells, a cell's name is too long for a file, or two would share one.
+        ConfigError: there are too many cells, or a cell's name is too long.
     """
     if (most := _at_most(config)) > _MOST_CELLS:
         raise ConfigError(
@@ -35,26 +34,15 @@ def check_grid(config: ExperimentConfig, source: str) -> None:
         )
     cells = grid(config) + (candidates(config.strategies.search) if config.strategies.search else [])
     names = [cell.name for cell in cells] + [training.name for training in trainings(config)]
-    longest = max(names, key=lambda name: len(file_name(name).encode()), default="")
-    if (length := len(file_name(longest).encode())) > _LONGEST_NAME:
+    longest = max(names, key=lambda name: len(name.encode()), default="")
+    if (length := len(longest.encode())) > _LONGEST_NAME:
         raise ConfigError(
-            "a cell's name is too long for a file",
+            "a cell's name is too long",
             where=f"{source}, key `prompts` or `strategies`",
             found=f"{length} bytes: {longest[:100]}…",
             expected=f"at most {_LONGEST_NAME} bytes",
             fix="give the prompt a shorter name",
         )
-    files: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        other = files.setdefault(file_name(name).casefold(), name)
-        if other != name:
-            raise ConfigError(
-                "two cells would be written into the same file",
-                where=f"{source}, key `prompts`",
-                found=f"{other!r} and {name!r}",
-                expected="names that differ in letters, digits, `_`, `-` or `.`, upper and lower case alike",
-                fix="rename one of the prompts",
-            )
 
 
 def _at_most(config: ExperimentConfig) -> int:

@@ -31,7 +31,7 @@ class TuneConfig(BaseModel):
     """Defaults by name; keys that are set win. What is recorded are the resolved values."""
     r: int = Field(16, ge=1, le=1024)
     """Rank of the adapter."""
-    alpha: float = Field(16.0, gt=0, le=1e6)
+    alpha: float = Field(16.0, gt=0, le=1e18)
     """The adapter's output is scaled by alpha / r (with `use_rslora`: alpha / sqrt(r))."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the adapter's input."""
