@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -456,3 +457,12 @@ def test_what_would_fail_late_is_found_on_reading(write: Any, text: str) -> None
     assert key in (error.where or "")
     assert expected in f"{error.found} {error.expected} {error.fix}"
     assert len(str(error)) < 1500
+
+
+def test_a_configuration_that_is_too_large_is_not_parsed(write: Any) -> None:
+    path = write("a: [" + "1, " * 17_000_000 + "1]\n")
+    begin = time.monotonic()
+    error = mistake(path)
+    assert time.monotonic() - begin < 2
+    assert "1,000,000" in (error.expected or "")
+    assert mistake(Path("/dev/zero")).what == "the configuration file is too large"

@@ -281,3 +281,21 @@ def test_a_template_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "t.txt").write_text("say {instruction}\n")
     assert template_from_text("~/t.txt").zero_shot == "say {instruction}"
+
+
+def test_a_template_file_that_is_too_large_or_explodes(tmp_path: Path) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text("zero_shot: |\n" + " x\n" * 400_000)
+    with pytest.raises(TemplateError) as caught:
+        template_from_text(str(path))
+    assert "1,000,000" in (caught.value.found or "")
+    aliases = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    path.write_text(f"a0: &a0 [x]\n{aliases}")
+    with pytest.raises(TemplateError, match="unknown key"):
+        template_from_text(str(path))
+    path.write_text("zero_shot:\n  a0: &a0 [x]\n" + "".join(f"  {line}\n" for line in aliases.splitlines()))
+    with pytest.raises(TemplateError, match="is not text"):
+        template_from_text(str(path))
+    path.write_text("zero_shot: 2024-99-99\n")
+    with pytest.raises(TemplateError):
+        template_from_text(str(path))

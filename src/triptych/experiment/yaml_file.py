@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from triptych.errors import ConfigError
+from triptych.records.small_files import LARGEST, TooLargeError, read_small
 
 __all__ = ["line_of", "load_yaml", "read_text"]
 
@@ -22,10 +23,18 @@ def read_text(path: Path, *, kind: str = "configuration") -> str:
     """A text file, or one clear error.
 
     Raises:
-        ConfigError: it isn't there (the nearest YAML is named), or isn't UTF-8.
+        ConfigError: it isn't there (the nearest YAML is named), is too large, or isn't UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return read_small(path).replace("\r\n", "\n")
+    except TooLargeError as error:
+        raise ConfigError(
+            f"the {kind} file is too large",
+            where=str(path),
+            found=str(error),
+            expected=f"a YAML file of at most {LARGEST:,} bytes",
+            fix="give the settings, not the data; remove what isn't needed",
+        ) from error
     except FileNotFoundError as error:
         siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, siblings, n=1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from triptych.errors import ModelError
+from triptych.models.config_limits import LARGEST_FILE
 from triptych.models.library_errors import reason_of
 from triptych.models.lora import lora_layers, wraps_plain_linear
 
@@ -37,16 +38,18 @@ _DEPENDS_ON_MORE = {
 }
 
 
-def check_adapter_config(folder: Path) -> None:
-    """Refuse, before anything is loaded, an adapter whose numbers would not be right.
+def check_adapter_config(folder: Path) -> dict[str, Any]:
+    """Refuse, before anything is loaded, an adapter whose numbers would not be right. Returns its configuration.
 
     Raises:
         ModelError: its configuration can't be read, it is no LoRA adapter, or it changes the base model.
     """
     try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        if (size := (folder / _CONFIG).stat().st_size) > LARGEST_FILE:
+            raise ValueError(f"{size:,} bytes; at most {LARGEST_FILE:,} are read")
+        config: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         kind = config.get("peft_type")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(
             "the adapter's configuration can't be read",
             where=str(folder / _CONFIG),
@@ -68,6 +71,7 @@ def check_adapter_config(folder: Path) -> None:
     for key, what in {**_CHANGES_BASE, **_DEPENDS_ON_MORE}.items():
         if config.get(key):
             raise _refused(folder, f"{key}: {str(config[key])[:80]}", f"this adapter {what}, which can't be switched")
+    return config
 
 
 def read_tensors(folder: Path, base: Any) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from torch import nn
 from triptych.errors import ModelError
 from triptych.models.adapter_checks import check_adapter_config, place_tensors, read_tensors
 from triptych.models.adapter_files import RECORD, check_adapter_files, write_adapter_record
+from triptych.models.adapter_patterns import check_patterns
 from triptych.models.library_errors import reason_of
 from triptych.models.load import LoadedModel
 from triptych.models.lora import NAME, compute_in_input_dtype, forget_layers, lora_layers, remember_layers
@@ -160,7 +161,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
     from peft import PeftModel
 
     facts = check_adapter_files(folder)
-    check_adapter_config(folder)
+    config_of_file = check_adapter_config(folder)
     made_for = facts.get("base_weights_sha256")
     if made_for is not None and made_for != loaded.weights_sha256:
         raise ModelError(
@@ -170,6 +171,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
             expected=f"base weights {made_for[:12]}… ({facts.get('base_model', 'name unknown')})",
             fix="give the model it was trained on with --model",
         )
+    check_patterns(config_of_file, [name for name, _ in loaded.model.named_modules()], folder)
     tensors = read_tensors(folder, loaded.model)
     try:
         wrapped = PeftModel.from_pretrained(loaded.model, folder, is_trainable=True)

@@ -6,7 +6,8 @@ its own turn. So here, for every conversation:
 
     1. control tokens spelled in the data are masked, each by one private-use character; the template sees the rest
        as it is and may trim it
-    2. the template runs, in transformers, as ever (but where it asks for the date, it is always the same day)
+    2. the template runs as in transformers, within bounds (`chat_limits`); where it asks for the date, it is always
+       the same day
     3. control tokens in what it wrote are now the template's own; each becomes another private-use character
     4. the masks of step 1 are taken off again
     5. a twin of the tokenizer that knows the control tokens by those characters only tokenizes the whole text at once
@@ -25,6 +26,7 @@ from functools import cached_property
 from typing import Any
 
 from triptych.errors import DataError, ModelError
+from triptych.models.chat_limits import BoundedTemplate, OutOfBoundsError
 from triptych.models.twin import TwinTokenizer
 
 __all__ = ["ChatFormat"]
@@ -103,16 +105,17 @@ class ChatFormat:
 
     def _written(self, turns: Turns, twin: TwinTokenizer, *, generate: bool = False) -> str:
         """The template's text: its control tokens marked, the data's spelling of them as it was."""
-        from jinja2 import TemplateError as JinjaError
-
         messages = [{"role": role, "content": twin.mask(text)} for role, text in turns]
         try:
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generate, chat_template=self._template
+            special = {str(name): str(token) for name, token in self._tokenizer.special_tokens_map.items()}
+            text = self._compiled.render(
+                {"tools": None, "documents": None, **special, "messages": messages, "add_generation_prompt": generate}
             )
-        except (JinjaError, TypeError, ValueError, KeyError, AttributeError) as error:
+        except OutOfBoundsError as error:
+            raise self._unusable(str(error)) from error
+        except Exception as error:  # a template is a program: it can fail in every way there is
             raise self._unusable(
-                f"{error or type(error).__name__} (for the turns {', '.join(role for role, _ in turns)})",
+                f"{error or type(error).__name__} (for the turns {', '.join(role for role, _ in turns)})"[:1000],
                 fix="where the model knows no system turn, put that text into `preamble` instead of `system`",
             ) from error
         return twin.unmask(twin.mark(str(text)))
@@ -135,6 +138,10 @@ class ChatFormat:
         if len(around) != 2:
             raise self._unusable(f"it writes an answer {len(around) - 1} times instead of once")
         return around[0], around[1]
+
+    @cached_property
+    def _compiled(self) -> BoundedTemplate:
+        return BoundedTemplate(self._template)
 
     @cached_property
     def _template(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from triptych.errors import ModelError
+from triptych.models.config_limits import check_config_file, check_config_sizes
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.files import ModelFiles, model_files
 from triptych.models.gguf import DEMO, demo_gguf, unpack_gguf
@@ -264,9 +265,13 @@ def _resolve(spec: ModelSpec) -> Path | str:
 
 
 def _config(source: Path | str, spec: ModelSpec) -> Any:
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
+    if isinstance(source, Path):
+        check_config_file(source / "config.json")
     try:
+        if not isinstance(source, Path):
+            check_config_sizes(PreTrainedConfig.get_config_dict(source, revision=spec.revision)[0], spec.name)
         return AutoConfig.from_pretrained(source, revision=spec.revision, **NO_CODE)
     except LIBRARY_ERRORS as error:
         raise _unreadable(spec, error) from error

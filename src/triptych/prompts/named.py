@@ -14,6 +14,7 @@ import yaml
 from triptych.errors import TemplateError
 from triptych.prompts.template import Template, template_from_mapping
 from triptych.records.home import at_home
+from triptych.records.small_files import read_small
 
 __all__ = ["catalogue", "find_template", "template_from_text"]
 
@@ -72,8 +73,8 @@ def template_from_text(text: str, *, name: str | None = None, folder: Path | Non
     if not looks_like_path:
         return template_from_mapping({"zero_shot": text}, name=name or "custom", where="the template's text")
     try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        content = read_small(path, encoding="utf-8-sig").replace("\r\n", "\n")
+    except (OSError, ValueError) as error:  # not UTF-8, too large, a NUL in the name
         raise TemplateError(
             "a template is neither a readable file nor a text with {instruction}",
             where=text,
@@ -85,8 +86,9 @@ def template_from_text(text: str, *, name: str | None = None, folder: Path | Non
     else:
         try:
             mapping = yaml.safe_load(content)
-        except yaml.YAMLError as error:
-            raise TemplateError("a template file is not YAML", where=str(path), found=str(error)) from error
+        # ValueError and its kin: something like a date that is none; RecursionError: thousands of brackets
+        except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise TemplateError("a template file is not YAML", where=str(path), found=str(error)[:500]) from error
     if not isinstance(mapping, Mapping):
         raise TemplateError("a template file is not a mapping", where=str(path), expected="a key `zero_shot`")
     return template_from_mapping({**mapping, **({"name": name} if name else {})}, name=path.stem, where=str(path))

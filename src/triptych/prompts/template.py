@@ -20,6 +20,7 @@ import difflib
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -145,6 +146,8 @@ def template_from_mapping(value: Mapping[str, Any], *, name: str, where: str) ->
     zero_shot = value.get("zero_shot")
     if zero_shot is None:
         raise TemplateError("a template has no text", where=where, expected="a key `zero_shot` with {instruction}")
+    if not isinstance(zero_shot, str):
+        raise TemplateError("`zero_shot` is not text", where=where, found=_short(zero_shot))
     few_shot = value.get("few_shot") or {"head": "", "demo": f"{zero_shot} {{output}}\n\n", "tail": zero_shot}
     if not isinstance(few_shot, Mapping):
         raise TemplateError("`few_shot` is not a mapping", where=where, expected="keys `head`, `demo` and `tail`")
@@ -157,9 +160,9 @@ def template_from_mapping(value: Mapping[str, Any], *, name: str, where: str) ->
     plain = {key: value.get(key, "") for key in ("preamble", "language", "source", "description", "system")}
     for key, text in plain.items():
         if not isinstance(text, str):
-            raise TemplateError(f"`{key}` is not text", where=where, found=repr(text))
+            raise TemplateError(f"`{key}` is not text", where=where, found=_short(text))
     return Template(
-        name=str(value.get("name", name)),
+        name=_short(value.get("name", name)),
         zero_shot=zero_shot,
         few_shot=FewShotText(head=pieces["head"], demo=pieces["demo"], tail=pieces["tail"]),
         style=_style(value, where),
@@ -170,11 +173,11 @@ def template_from_mapping(value: Mapping[str, Any], *, name: str, where: str) ->
 def _style(value: Mapping[str, Any], where: str) -> Style:
     style: Any = value.get("style", "plain")
     if style not in get_args(Style):
-        near = difflib.get_close_matches(str(style), get_args(Style), n=1)
+        near = difflib.get_close_matches(_short(style), get_args(Style), n=1)
         raise TemplateError(
             "a template's style is unknown",
             where=f"{where}, style",
-            found=repr(style),
+            found=repr(_short(style)),
             expected=", ".join(get_args(Style)),
             fix=f"did you mean `{near[0]}`?" if near else None,
         )
@@ -196,18 +199,23 @@ def _style(value: Mapping[str, Any], where: str) -> Style:
 def _refuse_unknown(value: Mapping[str, Any], known: set[str], where: str) -> None:
     for key in value:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
+            near = difflib.get_close_matches(_short(key), known, n=1)
             raise TemplateError(
-                f"unknown key `{key}` in a template",
+                f"unknown key `{_short(key)}` in a template",
                 where=where,
                 expected=", ".join(sorted(known)),
                 fix=f"did you mean `{near[0]}`?" if near else None,
             )
 
 
+def _short(value: Any) -> str:
+    """A value for a message: aliases of aliases in a YAML file can stand for more text than memory holds."""
+    return value[:100] if isinstance(value, str) else reprlib.repr(value)
+
+
 def _check_fields(piece: str, text: Any, where: str) -> None:
     if not isinstance(text, str):
-        raise TemplateError(f"`{piece}` is not text", where=where, found=repr(text))
+        raise TemplateError(f"`{piece}` is not text", where=where, found=_short(text))
     fields = {name for _, name in pieces_of(text) if name}
     if unknown := sorted(fields - _ALLOWED[piece]):
         near = difflib.get_close_matches(unknown[0], _ALLOWED[piece], n=1)
