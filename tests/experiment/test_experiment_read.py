@@ -47,6 +47,13 @@ def mistake(path: Path, *sets: str) -> ConfigError:
     return caught.value
 
 
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir", "!!python/object/new:os.mkdir", "!!python/name:os"])
+def test_yaml_makes_no_objects(write: Any, tmp_path: Path, tag: str) -> None:
+    made = tmp_path / "made"
+    assert mistake(write(f"name: {tag} ['{made}']\n")).where
+    assert not made.exists()
+
+
 def test_a_good_file(write: Any) -> None:
     config = read_config(write())
     assert config.name == "mine"
