@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,16 +190,48 @@ def test_a_run_killed_among_its_cells(
     assert not list(out.glob("*.tmp"))
 
 
-def test_ctrl_c_among_the_cells_keeps_what_is_finished(
-    zygote: Zygote, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_among_the_cells_keeps_what_is_finished(
+    number: signal.Signals, zygote: Zygote, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
 ) -> None:
     project, whole, _ = finished
     out, said = tmp_path / "run", tmp_path / "said.txt"
     pid = zygote.start("run", project.config, "--out", out, said=said)
     until(lambda: len(list((out / "cells").glob("*.json"))) >= 2)
-    os.kill(pid, signal.SIGINT)
+    os.kill(pid, number)
     assert zygote.wait(pid) == 1
     assert "the same command goes on from there" in said.read_text()
     assert "Traceback" not in said.read_text()
     assert zygote.wait(zygote.start("run", project.config, "--out", out, said=said)) == 0
     assert numbers(out) == numbers(whole)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_25_moments(
+    zygote: Zygote, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
+) -> None:
+    """Moments spread over the whole of a run, each of a run of its own; `--fresh` over a finished one too."""
+    project, said = finished[0], tmp_path / "said.txt"
+    small = ["--set", "strategies.few_shot.k=[1]", "--set", "strategies.few_shot.seeds=[0]", "--set", "tune.epochs=1"]
+    command = ["run", project.config, *small]
+
+    def run(out: Path, *options: str) -> None:
+        assert zygote.wait(zygote.start(*command, "--out", out, *options, said=said)) == 0, said.read_text()
+
+    run(tmp_path / "whole")
+    began = time.monotonic()
+    run(tmp_path / "again")
+    seconds, expected = time.monotonic() - began, numbers(tmp_path / "whole")
+    for moment in range(25):
+        out, fresh = tmp_path / f"run{moment}", ["--fresh"] if moment % 5 == 4 else []
+        if fresh:
+            shutil.copytree(tmp_path / "whole", out)
+        pid = zygote.start(*command, "--out", out, *fresh, said=said)
+        time.sleep(seconds * (moment + 0.5) / 25)
+        os.kill(pid, signal.SIGKILL)
+        zygote.wait(pid)
+        run(out)
+        assert numbers(out) == expected, moment
+        assert not [path for path in out.rglob("*") if path.name.endswith((".tmp", ".edited-1"))], moment
+        assert not (out / ".replaced").exists()
+        shutil.rmtree(out)

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from triptych.errors import ForeignFileError
+from triptych.records.disk import disk_errors
 from triptych.records.run_files import known_before_manifest, matches
 
 __all__ = ["MANIFEST", "Manifest", "claim", "is_kept", "keep", "remove", "replacing", "written"]
@@ -54,14 +55,15 @@ class Manifest:
 
     def save(self) -> None:
         """Write it, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{MANIFEST}.{os.getpid()}.tmp"
         text = json.dumps({**_KIND, "files": self.files}, ensure_ascii=False, indent=1)
-        try:
-            temporary.write_text(text + "\n", encoding="utf-8")
-            temporary.replace(self.folder / MANIFEST)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with disk_errors(self.folder / MANIFEST):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                temporary.write_text(text + "\n", encoding="utf-8")
+                temporary.replace(self.folder / MANIFEST)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def name_of(self, path: Path) -> str | None:
         """A path's name in the folder; None if it lies elsewhere."""

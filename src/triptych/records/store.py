@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -13,13 +12,15 @@ from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from triptych.errors import DataError, DiskError
+from triptych.errors import DataError
 from triptych.records import manifest
+from triptych.records.disk import disk_errors
 from triptych.records.run_files import is_run_file
 from triptych.records.schema import SCHEMA_VERSION, ItemScore, RunRecord
 
 __all__ = [
     "atomic_write",
+    "disk_errors",
     "read_items",
     "read_json",
     "read_record",
@@ -34,8 +35,6 @@ __all__ = [
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 _TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 @contextmanager
@@ -75,25 +74,6 @@ def sweep(folder: Path) -> None:
             continue
         if is_run_file(path.with_name(owner[1]).relative_to(folder).as_posix()):
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's "no room" and "no right to write" into one clear error."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_ROOM + _NO_PLACE:
-            raise
-        full = error.errno in _NO_ROOM
-        raise DiskError(
-            "the disk is full" if full else "this place can't be written to",
-            where=str(path),
-            found=os.strerror(error.errno),
-            fix="free some room and run the same command again: it goes on from what is saved"
-            if full
-            else "choose another folder with --out, or mend its permissions",
-        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
