@@ -37,6 +37,22 @@ def seeds() -> dict[str, bytes]:
         {"conversations": [{"from": who, "value": f"{who} {n}"} for who in ("system", "human", "gpt")]}
         for n in range(4)
     ]
+    call = {"name": "f", "arguments": '{"a": 1}'}
+    rich = [
+        {
+            "messages": [
+                {"role": "system", "content": None},
+                {"role": "user", "content": f"hi {n}"},
+                {"role": "assistant", "content": "", "tool_calls": [{"function": call}], "reasoning_content": "r"},
+                {"role": "tool", "content": "x", "name": "f"},
+                {"role": "assistant", "content": [{"type": "text", "text": "done"}]},
+                {"role": "user", "content": "thanks"},
+            ],
+            "system": "be brief" if n else "",
+            "tools": [call],
+        }
+        for n in range(3)
+    ]
     table = io.StringIO()
     writer = csv.DictWriter(table, list(own[0]))
     writer.writeheader()
@@ -50,7 +66,12 @@ def seeds() -> dict[str, bytes]:
         "alpaca.jsonl": lines,
         "turns.jsonl": "\n".join(json.dumps(row) for row in turns).encode(),
         "turns.json": json.dumps(turns).encode(),
+        "rich.jsonl": "\n".join(json.dumps(row) for row in rich).encode(),
+        "rich.json": json.dumps(rich).encode(),
+        "lines.json": "\n".join(json.dumps({"instruction": f"a{n}", "output": n}) for n in range(4)).encode(),
+        "texts.jsonl": "\n".join(json.dumps({**row, "messages": json.dumps(row["messages"])}) for row in rich).encode(),
         "own.csv": table.getvalue().encode(),
+        "semicolons.csv": table.getvalue().replace(",", ";").encode(),
         "own.tsv": table.getvalue().replace(",", "\t").encode(),
         "alpaca.parquet": parquet.getvalue(),
         "turns.parquet": nested.getvalue(),

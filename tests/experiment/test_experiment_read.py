@@ -471,5 +471,11 @@ def test_a_configuration_that_is_too_large_is_not_parsed(write: Any) -> None:
     begin = time.monotonic()
     error = mistake(path)
     assert time.monotonic() - begin < 2
-    assert "1,000,000" in (error.expected or "")
+    assert "250,000" in (error.expected or "")
     assert mistake(Path("/dev/zero")).what == "the configuration file is too large"
+
+
+def test_half_a_character_in_a_setting(write: Any) -> None:
+    error = mistake(write('data:\n  dir: "a\\ud800"\n'))
+    assert error.what == "a text holds half a character"
+    assert "line 2" in (error.where or "")

@@ -288,7 +288,7 @@ def test_a_template_file_that_is_too_large_or_explodes(tmp_path: Path) -> None:
     path.write_text("zero_shot: |\n" + " x\n" * 400_000)
     with pytest.raises(TemplateError) as caught:
         template_from_text(str(path))
-    assert "1,000,000" in (caught.value.found or "")
+    assert "250,000" in (caught.value.found or "")
     aliases = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
     path.write_text(f"a0: &a0 [x]\n{aliases}")
     with pytest.raises(TemplateError, match="unknown key"):
@@ -299,3 +299,10 @@ def test_a_template_file_that_is_too_large_or_explodes(tmp_path: Path) -> None:
     path.write_text("zero_shot: 2024-99-99\n")
     with pytest.raises(TemplateError):
         template_from_text(str(path))
+
+
+@pytest.mark.parametrize("key", ["zero_shot", "preamble", "source"])
+def test_half_a_character(key: str) -> None:
+    with pytest.raises(TemplateError, match="half a character") as caught:
+        template_from_mapping({"zero_shot": "{instruction}", key: "{instruction}\ud800"}, name="t", where="here")
+    assert "\\ud800" in (caught.value.found or "")

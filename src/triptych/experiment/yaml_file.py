@@ -154,6 +154,7 @@ def _check_size(node: yaml.Node, path: Path) -> None:
 
 def _size(node: yaml.Node, sizes: dict[int, int], open_nodes: set[int], path: Path) -> int:
     if isinstance(node, yaml.ScalarNode):
+        _check_whole(node, path)
         return 1
     if id(node) in open_nodes:
         raise ConfigError(
@@ -168,6 +169,18 @@ def _size(node: yaml.Node, sizes: dict[int, int], open_nodes: set[int], path: Pa
         sizes[id(node)] = 1 + sum(_size(inner, sizes, open_nodes, path) for inner in pairs)
         open_nodes.discard(id(node))
     return sizes[id(node)]
+
+
+def _check_whole(node: yaml.ScalarNode, path: Path) -> None:
+    """No half characters: neither a file's name nor a record can hold one."""
+    if not node.value.isascii() and any("\ud800" <= character <= "\udfff" for character in node.value):
+        raise ConfigError(
+            "a text holds half a character",
+            where=f"{path}, line {node.start_mark.line + 1}",
+            found=ascii(node.value)[:100],
+            expected="text that can be written as UTF-8",
+            fix="write the whole character there",
+        )
 
 
 def _not_yaml(path: Path, error: Exception) -> ConfigError:

@@ -146,8 +146,7 @@ def template_from_mapping(value: Mapping[str, Any], *, name: str, where: str) ->
     zero_shot = value.get("zero_shot")
     if zero_shot is None:
         raise TemplateError("a template has no text", where=where, expected="a key `zero_shot` with {instruction}")
-    if not isinstance(zero_shot, str):
-        raise TemplateError("`zero_shot` is not text", where=where, found=_short(zero_shot))
+    _check_text("zero_shot", zero_shot, where)
     few_shot = value.get("few_shot") or {"head": "", "demo": f"{zero_shot} {{output}}\n\n", "tail": zero_shot}
     if not isinstance(few_shot, Mapping):
         raise TemplateError("`few_shot` is not a mapping", where=where, expected="keys `head`, `demo` and `tail`")
@@ -159,10 +158,9 @@ def template_from_mapping(value: Mapping[str, Any], *, name: str, where: str) ->
         _check_fields(piece, text, where)
     plain = {key: value.get(key, "") for key in ("preamble", "language", "source", "description", "system")}
     for key, text in plain.items():
-        if not isinstance(text, str):
-            raise TemplateError(f"`{key}` is not text", where=where, found=_short(text))
+        _check_text(key, text, where)
     return Template(
-        name=_short(value.get("name", name)),
+        name=_printable(value.get("name", name)),
         zero_shot=zero_shot,
         few_shot=FewShotText(head=pieces["head"], demo=pieces["demo"], tail=pieces["tail"]),
         style=_style(value, where),
@@ -213,9 +211,26 @@ def _short(value: Any) -> str:
     return value[:100] if isinstance(value, str) else reprlib.repr(value)
 
 
-def _check_fields(piece: str, text: Any, where: str) -> None:
+def _printable(name: Any) -> str:
+    return _short(name).encode(errors="backslashreplace").decode()
+
+
+def _check_text(key: str, text: Any, where: str) -> None:
     if not isinstance(text, str):
-        raise TemplateError(f"`{piece}` is not text", where=where, found=_short(text))
+        raise TemplateError(f"`{key}` is not text", where=where, found=_short(text))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TemplateError(
+            f"`{key}` holds half a character",
+            where=where,
+            found=f"the lone surrogate \\u{ord(text[error.start]):04x} at character {error.start + 1}",
+            fix="write the whole character there: no tokenizer can read this",
+        ) from error
+
+
+def _check_fields(piece: str, text: Any, where: str) -> None:
+    _check_text(piece, text, where)
     fields = {name for _, name in pieces_of(text) if name}
     if unknown := sorted(fields - _ALLOWED[piece]):
         near = difflib.get_close_matches(unknown[0], _ALLOWED[piece], n=1)

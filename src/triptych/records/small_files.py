@@ -6,8 +6,8 @@ from pathlib import Path
 
 __all__ = ["LARGEST", "TooLargeError", "read_small"]
 
-LARGEST = 1_000_000
-"""Bytes of a configuration or a template. A megabyte of YAML takes its parser two seconds."""
+LARGEST = 250_000
+"""Bytes of a configuration or a template. A megabyte of YAML can take its parser ten seconds."""
 
 
 class TooLargeError(ValueError):
