@@ -43,6 +43,15 @@ class Door:
         return self.triptych(self.name, *given, *options, "--out", out)
 
 
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out figures and Markdown, which are most of a tiny run's time."""
+    from triptych.experiment import results
+    from triptych.records.store import read_run
+
+    monkeypatch.setattr(results, "build_report", lambda folder, *_, **__: read_run(folder))
+
+
 @pytest.fixture(params=DOORS)
 def door(request: Any, triptych: Triptych, project: Any) -> Door:
     return Door(triptych, project, request.param)
