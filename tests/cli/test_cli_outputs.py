@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def test_predictions_that_another_process_writes(triptych: Triptych, project: An
 def test_a_comparison_of_runs_leaves_what_is_not_its_own(triptych: Triptych, finished: Any, tmp_path: Path) -> None:
     from triptych.report import compare_runs, read_runs, write_comparison
 
-    runs = compare_runs(read_runs([finished[1], finished[1]]))
+    again = shutil.copytree(finished[1], tmp_path / "again")
+    runs = compare_runs(read_runs([finished[1], again]))
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "mine.tex").write_text("MINE")
     write_comparison(runs, tmp_path)
