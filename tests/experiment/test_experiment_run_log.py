@@ -11,6 +11,8 @@ import pytest
 
 from triptych.errors import InputError
 from triptych.experiment import read_config, results, run_experiment, runner
+from triptych.experiment.run_log import RunLog
+from triptych.progress import Silent
 
 Project = Callable[..., Path]
 ZERO: dict[str, Any] = {"zero_shot": {"prompts": ["default"]}, "few_shot": None, "qlora": None}
@@ -72,3 +74,22 @@ def test_a_run_that_cannot_begin_leaves_none(project: Project, tmp_path: Path) -
     with pytest.raises(InputError):
         run_experiment(read_config(project(max_tokens=16)), tmp_path / "run")
     assert not (tmp_path / "run" / "run.log").exists()
+
+
+def test_a_warning_of_the_engine_is_in_the_log_and_on_the_terminal(tmp_path: Path) -> None:
+    """With a handler for the file in place, Python's own last resort prints nothing any more."""
+    said: list[str] = []
+
+    class Says(Silent):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    log = RunLog(Says())
+    log.begin(tmp_path)
+    logging.getLogger("triptych.likelihood.probe").warning("rows are scored %s", "one by one")
+    log.say("warning: once")
+    log.ended()
+    logging.getLogger("triptych.likelihood.probe").warning("after the end")
+    assert said == ["warning: rows are scored one by one", "warning: once"]
+    text = (tmp_path / "run.log").read_text(encoding="utf-8")
+    assert text.count("rows are scored one by one") == text.count("warning: once") == 1

@@ -25,6 +25,19 @@ RUN_LOG = "run.log"
 logger = logging.getLogger("triptych.run")
 
 
+class _ShowWarnings(logging.Handler):
+    """Warnings of our own modules to the watcher too: with the log's handler in place, Python prints them no more."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        super().__init__(logging.WARNING)
+        self._watcher = watcher
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show it, unless it came from the watcher."""
+        if record.name != logger.name:
+            self._watcher.say(f"warning: {record.getMessage()}")
+
+
 class RunLog:
     """A watcher that also writes; warnings of libraries go to the file too.
 
@@ -34,6 +47,7 @@ class RunLog:
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
         self._handler: logging.FileHandler | None = None
+        self._shown = _ShowWarnings(watcher)
         self._held: list[tuple[int, str]] = []
 
     def begin(self, folder: Path) -> None:
@@ -42,6 +56,7 @@ class RunLog:
         self._handler = logging.FileHandler(folder / RUN_LOG, encoding="utf-8")
         self._handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self._handler)
+        logging.getLogger("triptych").addHandler(self._shown)
         logger.setLevel(logging.INFO)
         facts: dict[str, Any] = provenance()
         logger.info("begun: %s (triptych %s, git %s)", facts["command"], facts["triptych"], facts["git"])
@@ -73,6 +88,7 @@ class RunLog:
             logger.error("failed", exc_info=error)
             error.add_note(f"the traceback is in {self._handler.baseFilename}")
         logging.getLogger().removeHandler(self._handler)
+        logging.getLogger("triptych").removeHandler(self._shown)
         self._handler.close()
         self._handler = None
 
