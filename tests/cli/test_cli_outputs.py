@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,14 +91,8 @@ def test_predictions_that_another_process_writes(triptych: Triptych, project: An
     assert list(tmp_path.glob("*p.json*")) == []
 
 
-def test_a_comparison_of_runs_leaves_what_is_not_its_own(triptych: Triptych, finished: Any, tmp_path: Path) -> None:
-    from triptych.report import compare_runs, read_runs, write_comparison
-
-    again = shutil.copytree(finished[1], tmp_path / "again")
-    runs = compare_runs(read_runs([finished[1], again]))
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "mine.tex").write_text("MINE")
-    write_comparison(runs, tmp_path)
-    write_comparison(runs, tmp_path)
-    assert (tmp_path / "tables" / "mine.tex").read_text() == "MINE"
-    assert triptych("config", "init", "--train", finished[0].train, "--out", finished[0].train, "--force").code == 2
+def test_settings_do_not_replace_the_data_they_name(triptych: Triptych, project: Any) -> None:
+    before = project.train.read_bytes()
+    done = triptych("config", "init", "--train", project.train, "--out", project.train, "--force")
+    assert (done.code, "would replace what is read: data.train" in done.err) == (2, True)
+    assert project.train.read_bytes() == before

@@ -41,9 +41,9 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
-@pytest.mark.parametrize(("a", "b"), list(combinations(ODD, 2)))
-def test_no_two_names_share_a_file(a: str, b: str) -> None:
-    assert folded(file_name(a)) != folded(file_name(b))
+def test_no_two_names_share_a_file() -> None:
+    for a, b in combinations(ODD, 2):
+        assert folded(file_name(a)) != folded(file_name(b)), (a, b)
 
 
 @given(st.text(alphabet="ab_/. AB:é\u0301~", min_size=1, max_size=6), st.text(alphabet="ab_/. AB:é\u0301~", min_size=1))

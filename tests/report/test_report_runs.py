@@ -8,7 +8,7 @@ import pytest
 from made_up_run import aggregate, make_run, save_run, save_texts
 
 from triptych.cli.main import app
-from triptych.errors import ConfigError, DataError
+from triptych.errors import ConfigError, DataError, ForeignFileError
 from triptych.records import ItemScore
 from triptych.report import compare_runs, read_runs, write_comparison
 
@@ -100,3 +100,20 @@ def test_the_command_rebuilds_and_compares(tmp_path: Path, capsys: pytest.Captur
     app(["report", str(folders[0])], standalone_mode=False)
     assert capsys.readouterr().out.rstrip().endswith("report.html")
     assert write_comparison(compare_runs(read_runs(folders)), tmp_path / "x").exists()
+
+
+def test_a_comparison_leaves_what_is_not_its_own(tmp_path: Path) -> None:
+    compared = compare_runs(read_runs([save(tmp_path, "a"), save(tmp_path, "b", change=easier)]))
+    out, mine = tmp_path / "out", tmp_path / "out" / "tables" / "mine.tex"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("MINE")
+    for _ in range(2):
+        write_comparison(compared, out)
+    (out / "manifest.json").unlink()
+    write_comparison(compared, out)  # as one of an earlier version
+    assert mine.read_text() == "MINE"
+    (out / "comparison.md").write_text("MINE")
+    (out / "manifest.json").unlink()
+    with pytest.raises(ForeignFileError, match=r"comparison\.md"):
+        write_comparison(compared, out)
+    assert (out / "comparison.md").read_text() == "MINE"
