@@ -88,6 +88,7 @@ def test_across_takes_only_pairs_from_one_side_to_the_other() -> None:
     assert pairs[0].jaccard == 1
 
 
+@pytest.mark.slow
 def test_many_equal_keys_take_no_time_that_grows_with_their_square() -> None:
     texts = [f"{'common words that all rows have in them ' * 4}{number:05d}" for number in range(6_000)]
     pairs = near_pairs(texts, 0.7)

@@ -394,8 +394,9 @@ def zygote(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
+@pytest.mark.parametrize("kills", [(8,), pytest.param((3, 12, 21), marks=pytest.mark.slow)], ids=["once", "again"])
 def test_killed_again_and_again_it_ends_with_the_file_of_an_undisturbed_run(
-    project: Project, zygote: subprocess.Popen[str], tmp_path: Path
+    project: Project, zygote: subprocess.Popen[str], tmp_path: Path, kills: tuple[int, ...]
 ) -> None:
     text = json.dumps(rows_of(40, "rows", outputs=False), ensure_ascii=False)
     (project.folder / "rows.json").write_text(text, encoding="utf-8")
@@ -414,7 +415,7 @@ def test_killed_again_and_again_it_ends_with_the_file_of_an_undisturbed_run(
         return ask(argv=argv, out=str(tmp_path / "said.txt"), cache=str(tmp_path / "cache"))
 
     part, counts = project.folder / "p.jsonl.part", []
-    for n in (3, 12, 21):
+    for n in kills:
         pid = start()
         end = time.monotonic() + 60
         while not part.exists() or part.read_bytes().count(b"\n") <= n:

@@ -40,7 +40,7 @@ def test_a_banned_token_is_not_chosen(temperature: float) -> None:
     assert choose(torch.full((2, 1), 40.0), range(2), [{0, 1}, ()]) == [2, 0]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+@pytest.mark.parametrize("architecture", [pytest.param("llama", marks=pytest.mark.slow), "gemma3"])
 def test_rows_written_together_are_those_of_generate(architecture: str, writer: Callable[..., Any]) -> None:
     loaded = writer(architecture)
     prompts = made_prompts(loaded, 7)
