@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-settings.register_profile("triptych", deadline=None, max_examples=30)
+settings.register_profile("triptych", deadline=None, max_examples=20)
 settings.load_profile("triptych")
 
 

@@ -136,7 +136,7 @@ def test_training_killed_mid_epoch_again_and_again(
     assert (broken / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes(), kills
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_training_asked_to_stop_says_how_to_go_on(
     number: signal.Signals, zygote: Zygote, project: Any, tmp_path: Path, trained: Callable[[float], Path]
 ) -> None:
@@ -190,7 +190,7 @@ def test_a_run_killed_among_its_cells(
     assert not list(out.glob("*.tmp"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_among_the_cells_keeps_what_is_finished(
     number: signal.Signals, zygote: Zygote, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
 ) -> None:

@@ -182,7 +182,15 @@ def run_step(step: Step) -> bool:
     return True
 
 
-@pytest.mark.parametrize("page", RUN, ids=name_of)
+FIRST_PAGES = ("README.md", "docs/tutorial.md", "docs/how-to/own-data.md", "docs/how-to/own-prompt.md")
+"""Followed by `make test`; the other pages by `make test-slow`."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[] if name_of(page) in FIRST_PAGES else [pytest.mark.slow]) for page in RUN],
+    ids=name_of,
+)
 def test_what_a_page_says_works(page: Path, reader: Path) -> None:
     follow(name_of(page), page.read_text(encoding="utf-8"), reader)
     assert not list(reader.rglob("*.tmp"))
