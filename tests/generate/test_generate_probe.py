@@ -74,6 +74,7 @@ def test_what_is_not_handled_is_a_no(
     with caplog.at_level(logging.WARNING):
         assert not can_be_continued(loaded)
     assert "Odd passes sinks" in caplog.text
+    assert "they are written one by one" in caplog.text
 
 
 @pytest.mark.parametrize("extra", ["s_aux", "sinks", "position_bias", "alibi", "mask", "dropout", "no pass"])

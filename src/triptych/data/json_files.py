@@ -147,9 +147,9 @@ def _not_json(message: str, text: str, pos: int, source: str, line: int | None) 
         expected="one list of objects" if whole else "one object on each line",
         fix="remove that comma"
         if message == _TRAILING
-        else "mend the file there; if it has one object on each line, rename it to .jsonl"
+        else "correct the file there; if it has one object on each line, rename it to .jsonl"
         if whole
-        else "mend this line; if the file is one list over several lines, rename it to .json",
+        else "correct this line; if the file is one list over several lines, rename it to .json",
     )
 
 

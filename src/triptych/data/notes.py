@@ -114,5 +114,5 @@ def _count(n: int, what: str) -> str:
 
 
 def _name(name: str) -> str:
-    """Printable whatever it is, and short."""
+    """Any value as printable text, and short."""
     return ascii(name)[1:-1][:40] if not name.isprintable() else name[:40]

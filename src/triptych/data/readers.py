@@ -53,7 +53,7 @@ def read_rows(
     seed: int = 0,
     watcher: Watcher | None = None,
 ) -> list[Row]:
-    """The rows of `read_source`; the watcher is told its notes."""
+    """The rows of `read_source`; its notes are said through the watcher."""
     read = read_source(source, need_output=need_output, columns=columns, seed=seed)
     for note in read.notes:
         (watcher or Silent()).say(f"{source}: {note}")

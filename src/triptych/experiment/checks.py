@@ -20,6 +20,7 @@ from triptych.experiment.folder import RunFolder
 from triptych.experiment.text_checks import round_trip, special_text, unknown_tokens
 from triptych.experiment.views import Ceiling, View, Views
 from triptych.progress import Watcher
+from triptych.records.run_files import ADAPTER_RECORD
 from triptych.records.store import read_json
 
 __all__ = ["Check", "adapter_facts", "begin", "require", "run_checks"]
@@ -98,8 +99,8 @@ def adapter_facts(
     found: dict[str, Mapping[str, Any]] = {}
     for training in trainings(config):
         place = adapter if adapter and training.first else RunFolder(out).adapter_of(training) if out else None
-        if place is not None and (place / "triptych.json").is_file():
-            found[training.name] = read_json(place / "triptych.json")
+        if place is not None and (place / ADAPTER_RECORD).is_file():
+            found[training.name] = read_json(place / ADAPTER_RECORD)
     if adapter is not None and not trainings(config):
         raise ConfigError(
             "an adapter's prompt is held against the one that is trained with, and nothing is trained",

@@ -13,6 +13,7 @@ from triptych.experiment.plan_rows import Gathered
 from triptych.models.cache import cache_folder
 from triptych.models.header import ModelHeader
 from triptych.models.shape import ModelShape
+from triptych.records.run_files import ADAPTER_RECORD
 from triptych.tune import read_summary
 
 __all__ = ["DiskNeed", "disk_needs", "is_trained", "steps_done"]
@@ -74,7 +75,7 @@ def steps_done(folder: Path) -> int:
 
 def is_trained(folder: RunFolder, spec: TrainingSpec) -> bool:
     """Whether a run would skip this training."""
-    return read_summary(folder.tune_of(spec)) is not None and (folder.adapter_of(spec) / "triptych.json").exists()
+    return read_summary(folder.tune_of(spec)) is not None and (folder.adapter_of(spec) / ADAPTER_RECORD).exists()
 
 
 def _hub_cache() -> Path:

@@ -46,6 +46,7 @@ from triptych.records.identity import version_changes
 from triptych.records.outputs import check_output
 from triptych.records.process_lock import ProcessLock
 from triptych.records.provenance import provenance
+from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 __all__ = ["PredictRequest", "Predictions", "predict_file"]
 
@@ -210,7 +211,7 @@ def _facts(request: PredictRequest, template: Template, rows: Sequence[Row], poo
 
 def _adapter_sha256(folder: Path) -> str | None:
     """Hash of an adapter's weights and settings; None where they are missing (loading it says so)."""
-    files = [folder / name for name in ("adapter_model.safetensors", "adapter_config.json")]
+    files = [folder / name for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG)]
     return _sha256([sha256_of_file(file) for file in files]) if all(file.is_file() for file in files) else None
 
 

@@ -19,6 +19,7 @@ from triptych.progress import Watcher
 from triptych.records import TuneSummary
 from triptych.records.copies import put_back
 from triptych.records.identity import require_same, version_changes
+from triptych.records.run_files import ADAPTER_RECORD
 from triptych.records.store import read_json
 from triptych.tune import read_summary
 
@@ -101,13 +102,13 @@ def finished_adapter(training: TrainingSpec, folder: RunFolder, facts: RunFacts)
     """
     made_from, final = facts.training(training), folder.adapter_of(training)
     summary = read_summary(folder.tune_of(training), made_from)
-    if summary is None or not (final / "triptych.json").exists():
+    if summary is None or not (final / ADAPTER_RECORD).exists():
         return None  # triptych.json is written last: a kill while the weights were copied leaves none
     fix = (
         f"delete {final}: the same command then writes it again from the training's last checkpoint, and keeps all else"
     )
     record = check_adapter_files(final, fix=fix)
-    require_same(record, made_from, where=str(final / "triptych.json"), what="this adapter", fix=fix)
+    require_same(record, made_from, where=str(final / ADAPTER_RECORD), what="this adapter", fix=fix)
     if record.get("adapter_sha256") != summary.adapter_sha256 or "files" not in record:
         raise RunChangedError(
             "this adapter is not the one that the run's training made",

@@ -179,7 +179,7 @@ def render_training(
 def rows_of_choice(
     rows: Sequence[Row], chosen: Sequence[Chosen], template: Template, tokenizer: Tokenizes
 ) -> Callable[[Row, int], Rendered]:
-    """What renders one of these rows, with the demonstrations chosen for it, in so many tokens."""
+    """What renders one of these rows, with the demonstrations chosen for it, within a limit of tokens."""
     shown = {row.id: one for row, one in zip(rows, chosen, strict=True)}
 
     def rendered(row: Row, limit: int) -> Rendered:

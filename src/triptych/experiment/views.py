@@ -291,7 +291,7 @@ def rows_that_fit(
 
     Args:
         rows: the rows.
-        one: renders a row in so many tokens.
+        one: renders a row within a limit of tokens.
         max_tokens: the longest rendering.
         advance: told of each row.
         reserve: tokens that follow what is rendered.

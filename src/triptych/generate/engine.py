@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from triptych.errors import ModelError
 from triptych.generate.attention import Continued
 from triptych.generate.choose import Chooser
 from triptych.generate.own import own_generate
@@ -27,6 +26,7 @@ from triptych.likelihood.attention import PrefixKV
 from triptych.likelihood.head import Head, head_of
 from triptych.likelihood.passes import prefix_kv
 from triptych.likelihood.plan import Branch, batches
+from triptych.likelihood.score import check_vocabulary
 from triptych.models import LoadedModel
 from triptych.models.device import out_of_memory
 from triptych.progress import Watcher
@@ -83,7 +83,7 @@ def generate_rows(
         short, long = _by_rope(loaded, prompts, settings)
         for part, alone in ((short, False), (long, True)):
             if any(prompt.row_id not in results for prompt in part):
-                _Writer(loaded, part, settings, bounds, results, done, watcher, alone=alone).write()
+                _Writer(loaded, part, settings, bounds, results, done, alone=alone).write()
     return [results[prompt.row_id] for prompt in prompts]
 
 
@@ -110,26 +110,22 @@ class _Writer:
         limits: Limits,
         known: Mapping[str, Generated],
         done: OnRow,
-        watcher: Watcher,
         *,
         alone: bool = False,
     ) -> None:
         self.alone = alone
         self.loaded, self.prompts, self.settings, self.limits = loaded, prompts, settings, limits
-        self.known, self.done, self.watcher = known, done, watcher
+        self.known, self.done = known, done
         self.head: Head = head_of(loaded.model)
         self.most = [settings.limit(prompt, loaded.max_tokens) for prompt in prompts]
-        _check_vocabulary(prompts, self.head)
+        check_vocabulary(loaded, prompts)
         self.chooser_ids = [prompt.row_id for prompt in prompts]
 
     @torch.inference_mode()
     def write(self) -> None:
         if self.settings.beams > 1:
             self._write_own(max(1, self.limits.rows // self.settings.beams))
-        elif self.alone:
-            self._write_own(1)
-        elif not _can_be_continued(self.loaded):
-            self.watcher.say("warning: this model's rows can't be written together; they are written one by one")
+        elif self.alone or not _can_be_continued(self.loaded):  # the probe says why
             self._write_own(1)
         else:
             self._walk(plan_groups(self.prompts), None)
@@ -235,15 +231,3 @@ def _can_be_continued(loaded: LoadedModel) -> bool:
     if loaded.model not in _tried:
         _tried[loaded.model] = can_be_continued(loaded)
     return _tried[loaded.model]
-
-
-def _check_vocabulary(prompts: Sequence[Prompt], head: Head) -> None:
-    for prompt in prompts:
-        if max(prompt.ids) >= head.weight.shape[0]:
-            raise ModelError(
-                "a token is not in the model's vocabulary: this tokenizer belongs to another model",
-                where=f"row {prompt.row_id!r}",
-                found=f"token id {max(prompt.ids)}",
-                expected=f"less than {head.weight.shape[0]}",
-                fix="use the tokenizer that the model was trained with",
-            )

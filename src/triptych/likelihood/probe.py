@@ -43,7 +43,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-CANNOT = (Unsupported, AttributeError, LookupError, NotImplementedError, TypeError, RuntimeError)
+_CANNOT = (Unsupported, AttributeError, LookupError, NotImplementedError, TypeError, RuntimeError)
 """What an architecture raises whose attention, positions or outputs are not as assumed here."""
 
 _FLOAT32 = 1e-3
@@ -92,7 +92,7 @@ def why_not(
     try:
         together(loaded)
         _prove_on_small_copy(loaded, on_small_copy)
-    except CANNOT as error:
+    except _CANNOT as error:
         return reason_of(error)
     return None
 
@@ -183,7 +183,7 @@ def require_causal(loaded: LoadedModel) -> None:
     other = (*ids[:-half], *ids[: -half - 1 : -1])  # the last tokens the other way round
     try:
         (_, ours), (_, changed) = own_states(loaded, ids, _LAST), own_states(loaded, other, _LAST)
-    except CANNOT as error:
+    except _CANNOT as error:
         raise ModelError(
             "this model's own forward fails on a row of a few dozen tokens",
             where=where,
@@ -192,7 +192,7 @@ def require_causal(loaded: LoadedModel) -> None:
         ) from error
     before = [-logits[:half].float().log_softmax(-1) for logits in (ours, changed)]
     difference = (before[0] - before[1]).abs().mean().item()
-    if difference > (_FLOAT32 if loaded.dtype == torch.float32 else _SIXTEEN_BITS * before[0].mean().item()):
+    if difference > _allowed(loaded, before[0]):
         raise ModelError(
             "this model is not causal: a token's likelihood changes with the tokens after it",
             where=where,

@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from triptych.models.shape import sizes_of
 from triptych.prompts import Rendered
 from triptych.records import ItemScore
 
-__all__ = ["RowNLL", "Scorer", "check_rows", "default_budget", "to_items"]
+__all__ = ["RowNLL", "Scorer", "check_rows", "check_vocabulary", "default_budget", "to_items"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,15 @@ Progress = Callable[[int], None]
 """Called with the number of rows just finished."""
 
 _MOST_NATS = 700.0  # exp() of more per token is beyond double precision
+
+
+class _Tokens(Protocol):
+    """A rendered row, or a prompt alone."""
+
+    @property
+    def row_id(self) -> str: ...
+    @property
+    def ids(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +175,6 @@ def check_rows(loaded: LoadedModel, rows: Sequence[Rendered]) -> None:
         ModelError: a row is longer than the model's positions, or holds a token the model doesn't know.
     """
     limit = loaded.max_tokens
-    vocabulary = min(e.weight.shape[0] for e in (loaded.model.get_input_embeddings(), head_of(loaded.model)))
     for row in rows:
         if limit is not None and len(row.ids) > limit:
             raise ModelError(
@@ -176,6 +184,17 @@ def check_rows(loaded: LoadedModel, rows: Sequence[Rendered]) -> None:
                 expected=f"at most {limit}",
                 fix="render with max_tokens no larger than the model's context",
             )
+    check_vocabulary(loaded, rows)
+
+
+def check_vocabulary(loaded: LoadedModel, rows: Sequence[_Tokens]) -> None:
+    """Refuse rows or prompts with a token that the model has no embedding or no logit for.
+
+    Raises:
+        ModelError: one holds such a token.
+    """
+    vocabulary = min(e.weight.shape[0] for e in (loaded.model.get_input_embeddings(), head_of(loaded.model)))
+    for row in rows:
         if max(row.ids) >= vocabulary:
             raise ModelError(
                 "a token is not in the model's vocabulary: this tokenizer belongs to another model",

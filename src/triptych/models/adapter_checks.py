@@ -1,7 +1,7 @@
 """What an adapter's folder must be so that the numbers are right with it attached and without it.
 
-With the adapter off, the base must be the base: whatever changes the base's own weights is refused by name. With it on,
-every tensor of its file must be in the model, and every adapted layer must have got its tensors from the file.
+With the adapter off, the base must be the base: an adapter that changes the base's weights is refused by name. With it
+on, every tensor of its file must be in the model, and every adapted layer must have got its tensors from the file.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from triptych.errors import ModelError
 from triptych.models.config_limits import LARGEST_FILE
 from triptych.models.library_errors import reason_of
 from triptych.models.lora import lora_layers, wraps_plain_linear
+from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 __all__ = ["check_adapter_config", "place_tensors", "read_tensors"]
 
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _INITS = (None, True, False, "true", "false", "gaussian", "orthogonal", "eva")
 """Ways to draw a fresh A that leave the base's weights alone."""
 _CHANGES_BASE = {
@@ -45,14 +45,14 @@ def check_adapter_config(folder: Path) -> dict[str, Any]:
         ModelError: its configuration can't be read, it is no LoRA adapter, or it changes the base model.
     """
     try:
-        if (size := (folder / _CONFIG).stat().st_size) > LARGEST_FILE:
+        if (size := (folder / ADAPTER_CONFIG).stat().st_size) > LARGEST_FILE:
             raise ValueError(f"{size:,} bytes; at most {LARGEST_FILE:,} are read")
-        config: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         kind = config.get("peft_type")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(
             "the adapter's configuration can't be read",
-            where=str(folder / _CONFIG),
+            where=str(folder / ADAPTER_CONFIG),
             found=reason_of(error),
             expected="JSON as PEFT writes it",
         ) from error
@@ -89,11 +89,11 @@ def read_tensors(folder: Path, base: Any) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        tensors = load_file(folder / _WEIGHTS)
+        tensors = load_file(folder / ADAPTER_WEIGHTS)
     except (OSError, SafetensorError, ValueError) as error:
         raise ModelError(
             "the adapter's weights can't be read",
-            where=str(folder / _WEIGHTS),
+            where=str(folder / ADAPTER_WEIGHTS),
             found=reason_of(error),
             fix="copy or save the adapter again",
         ) from error

@@ -9,27 +9,25 @@ from typing import Any
 from triptych.errors import ModelError
 from triptych.models.cache import sha256_of_large_file
 from triptych.models.weight_formats import PICKLED, require_safetensors
+from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_RECORD, ADAPTER_WEIGHTS
 from triptych.records.store import read_json, write_json
 
-__all__ = ["RECORD", "check_adapter_files", "read_adapter_record", "write_adapter_record"]
-
-RECORD = "triptych.json"
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+__all__ = ["check_adapter_files", "read_adapter_record", "write_adapter_record"]
 
 
 def write_adapter_record(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the facts an adapter was made with, and the hashes of its files; last, when the files are whole."""
-    files = {name: sha256_of_large_file(folder / name) for name in (_CONFIG, _WEIGHTS)}
-    write_json(folder / RECORD, {**facts, "files": files})
+    files = {name: sha256_of_large_file(folder / name) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)}
+    write_json(folder / ADAPTER_RECORD, {**facts, "files": files})
 
 
 def read_adapter_record(folder: Path) -> dict[str, Any]:
     """The facts an adapter was saved with; none for an adapter that Triptych did not make."""
-    if not (folder / RECORD).is_file():
+    if not (folder / ADAPTER_RECORD).is_file():
         return {}
-    facts = read_json(folder / RECORD)
+    facts = read_json(folder / ADAPTER_RECORD)
     if not isinstance(facts, dict):
-        raise ModelError("the adapter's record holds no JSON object", where=str(folder / RECORD))
+        raise ModelError("the adapter's record holds no JSON object", where=str(folder / ADAPTER_RECORD))
     return facts
 
 
@@ -44,20 +42,20 @@ def check_adapter_files(folder: Path, *, fix: str | None = None) -> dict[str, An
         ModelError: a file is missing, is pickled, or was changed after it was saved.
     """
     pickled = sorted(path.name for path in folder.glob("adapter_model*") if path.suffix in PICKLED)
-    if pickled and not (folder / _WEIGHTS).is_file():
+    if pickled and not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(
             "the adapter's weights are pickled, and a pickle can run code when it is read",
             where=str(folder),
             found=", ".join(pickled[:4]),
-            expected=_WEIGHTS,
+            expected=ADAPTER_WEIGHTS,
             fix="save the adapter as safetensors (save_pretrained of a current peft does)",
         )
-    if not all((folder / name).is_file() for name in (_CONFIG, _WEIGHTS)):
+    if not all((folder / name).is_file() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)):
         raise ModelError(
             "this folder holds no adapter",
             where=str(folder),
             found=", ".join(sorted(p.name for p in folder.iterdir())[:8]) if folder.is_dir() else "no such folder",
-            expected=f"{_CONFIG} and {_WEIGHTS} (PEFT's format)",
+            expected=f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} (PEFT's format)",
             fix=fix,
         )
     record = read_adapter_record(folder)
@@ -69,8 +67,8 @@ def check_adapter_files(folder: Path, *, fix: str | None = None) -> dict[str, An
                 "the adapter was changed after it was saved",
                 where=str(folder / name),
                 found=f"SHA-256 {sha256[:12]}…, {size:,} bytes",
-                expected=f"SHA-256 {saved[:12]}…, as {RECORD} beside it says",
-                fix=fix or f"copy the adapter again; for an adapter that was changed on purpose, delete its {RECORD}",
+                expected=f"SHA-256 {saved[:12]}…, as {ADAPTER_RECORD} beside it says",
+                fix=fix or f"copy the adapter again; if it was changed on purpose, delete its {ADAPTER_RECORD}",
             )
-    require_safetensors(folder / _WEIGHTS, what="the adapter's weights")
+    require_safetensors(folder / ADAPTER_WEIGHTS, what="the adapter's weights")
     return record

@@ -21,7 +21,7 @@ from torch import nn
 
 from triptych.errors import ModelError
 from triptych.models.adapter_checks import check_adapter_config, place_tensors, read_tensors
-from triptych.models.adapter_files import RECORD, check_adapter_files, write_adapter_record
+from triptych.models.adapter_files import check_adapter_files, write_adapter_record
 from triptych.models.adapter_patterns import check_patterns
 from triptych.models.library_errors import reason_of
 from triptych.models.load import LoadedModel
@@ -30,7 +30,7 @@ from triptych.models.quantize import linear_layers
 from triptych.models.remarks import on_training
 from triptych.models.targets import targets_of
 from triptych.records.manifest import claim, remove, written
-from triptych.records.run_files import ADAPTER_FILES
+from triptych.records.run_files import ADAPTER_FILES, ADAPTER_RECORD
 
 __all__ = [
     "Adapter",
@@ -146,7 +146,7 @@ def save_adapter(adapter: Adapter, folder: Path, *, facts: dict[str, Any]) -> No
     """Write the adapter in PEFT's format, with Triptych's facts (base hash, prompt hash) in a file beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     claim(*(folder / name for name in ADAPTER_FILES))
-    remove(folder / RECORD)  # it says that the files beside it are whole
+    remove(folder / ADAPTER_RECORD)  # it says that the files beside it are whole
     adapter.model.save_pretrained(folder, safe_serialization=True)
     written(*(folder / name for name in ADAPTER_FILES))
     write_adapter_record(folder, {"adapter_sha256": adapter.sha256(), **facts})
@@ -241,8 +241,8 @@ def _check_weights(adapter: Adapter, facts: dict[str, Any], folder: Path) -> Non
         "the adapter was changed after it was saved",
         where=str(folder),
         found=f"weights with SHA-256 {adapter.sha256()[:12]}…",
-        expected=f"SHA-256 {saved[:12]}…, as {RECORD} in it says",
-        fix=f"copy the adapter again; for an adapter that was changed on purpose, delete its {RECORD}",
+        expected=f"SHA-256 {saved[:12]}…, as {ADAPTER_RECORD} in it says",
+        fix=f"copy the adapter again; for an adapter that was changed on purpose, delete its {ADAPTER_RECORD}",
     )
 
 

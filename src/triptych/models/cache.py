@@ -66,7 +66,7 @@ def _temporary() -> Path:
 
 
 def unkept(what: str, error: Exception) -> None:
-    """Say, once for each kind of thing, that it is not kept in the cache: work goes on without."""
+    """Say, once for each kind of thing, that it is not kept in the cache, and will be made again."""
     if what not in _said:
         _said.add(what)
         logger.warning(

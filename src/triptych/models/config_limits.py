@@ -62,7 +62,7 @@ def check_config_sizes(config: Any, where: str) -> None:
                     if value < 10**30
                     else f"{key}: a number of {len(str(value)[:5000])} digits",
                     expected=f"at most {most:,} {what}",
-                    fix="mend the number, or copy the model's config.json again",
+                    fix="correct the number, or copy the model's config.json again",
                 )
 
 

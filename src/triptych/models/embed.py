@@ -150,7 +150,7 @@ def _backbone(model: Any) -> Any:
 def _batches(
     ids: Sequence[tuple[str, list[int]]], together: int | None = None
 ) -> Iterator[list[tuple[str, list[int]]]]:
-    """Texts, shortest first, in batches that are padded to at most so many tokens.
+    """Texts, shortest first, in batches of at most `_TOKENS_AT_ONCE` tokens, padding included.
 
     Texts of more than `together` tokens are a batch each.
     """

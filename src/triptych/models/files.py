@@ -16,6 +16,7 @@ from triptych.errors import ModelError
 from triptych.models.cache import file_state, sha256_of_weights
 from triptych.models.library_errors import reason_of
 from triptych.records.identity import sha256_of
+from triptych.records.run_files import ADAPTER_CONFIG
 
 __all__ = ["ModelFiles", "model_files"]
 
@@ -73,7 +74,7 @@ def model_files(folder: Path, *, name: str, allow_pickle: bool = False) -> Model
     Raises:
         ModelError: an adapter lies in the model's folder, or an index of weights can't be read.
     """
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
             "the model's folder holds an adapter too, which transformers would attach unseen",
             where=name,

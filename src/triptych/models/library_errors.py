@@ -155,7 +155,7 @@ def reason_of(error: BaseException, *, named: bool = False) -> str:
 
     Args:
         error: as it was caught.
-        named: whether its type stands before, whatever it is.
+        named: whether the error's type always stands before.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, StrictDataclassError) and lines:

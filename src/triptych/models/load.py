@@ -32,6 +32,7 @@ from triptych.models.rope import rope_limit
 from triptych.models.shape import largest
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 from triptych.models.weight_formats import PICKLED, refuse_pickles
+from triptych.records.run_files import ADAPTER_CONFIG
 
 __all__ = ["LoadedModel", "ModelSpec", "identify", "load_model", "load_profile"]
 
@@ -239,7 +240,7 @@ def _resolve(spec: ModelSpec) -> Path | str:
         return unpack_gguf(path)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            if (path / "adapter_config.json").is_file():
+            if (path / ADAPTER_CONFIG).is_file():
                 raise ModelError(
                     "this folder holds an adapter, not a model",
                     where=spec.name,

@@ -51,7 +51,7 @@ def linear_layers(model: Any) -> Iterator[tuple[str, nn.Module]]:
 
 
 def is_linear(module: Any) -> bool:
-    """Whether a module computes W x + b and nothing else, in whatever way its weights are stored."""
+    """Whether a module computes W x + b and nothing else, quantized or not."""
     kind: Any = type(module)
     return _computes_linear(kind) or is_quantized_linear(module)
 

@@ -37,7 +37,7 @@ def small_copy(model: Any, *, seed: int = 0) -> Any | None:
     for shrink in (_shrink_all, _shrink_length):
         try:
             small = _build(shrink(copy.deepcopy(config)), type(model))
-        except Exception as error:  # whatever an architecture's own code raises at sizes it wasn't written for
+        except Exception as error:  # an architecture's own code may raise anything at sizes it wasn't written for
             logger.debug("no small copy of %s with %s: %s", kind.__name__, shrink.__name__, error)
             continue
         if type(small.get_decoder()) is kind:

@@ -11,7 +11,7 @@ How the text reaches the model is the template's style:
     multiturn   the zero-shot text is a user turn and a demonstration's output the assistant's turn that follows
 
 Only the names in braces above are replaced, in one pass over the template: braces inside the data are data. Double
-braces are literal ones: `{{name}}` writes `{name}`, whatever the name.
+braces are literal ones: `{{name}}` writes `{name}`, for any name.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             "the disk is full" if full else "this place can't be written to",
             where=str(path),
             found=os.strerror(error.errno),
-            fix="free some room and run the same command again: it goes on from what is saved"
+            fix="free some room and run the same command again: it continues from what is saved"
             if full
-            else "choose another folder with --out, or mend its permissions",
+            else "choose another folder with --out, or change its permissions",
         ) from error

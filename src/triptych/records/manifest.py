@@ -180,7 +180,7 @@ class Manifest:
 
 @contextlib.contextmanager
 def keep(folder: Path) -> Iterator[Manifest]:
-    """Until the end of the block, whatever is written in this folder is noted in its manifest."""
+    """Until the end of the block, every file written in this folder is noted in its manifest."""
     at = _absolute(folder)
     if at in _open:
         yield _open[at]

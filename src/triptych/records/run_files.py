@@ -12,7 +12,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 __all__ = [
+    "ADAPTER_CONFIG",
     "ADAPTER_FILES",
+    "ADAPTER_RECORD",
+    "ADAPTER_WEIGHTS",
     "CHECKPOINT_FILES",
     "COMPARISON",
     "REPORT",
@@ -46,7 +49,8 @@ COMPARISON = (
     *(f"tables/{name}.{kind}" for name in _COMPARED for kind in ("csv", "tex")),
 )
 """Of `triptych report A B --out DIR`."""
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "triptych.json")
+ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_RECORD = "adapter_config.json", "adapter_model.safetensors", "triptych.json"
+ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "README.md", ADAPTER_RECORD)
 """Of an adapter: PEFT's three, and ours."""
 CHECKPOINT_FILES = ("adapter.safetensors", "optimizer.safetensors", "state.json")
 TRAINING = (

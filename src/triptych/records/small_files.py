@@ -15,7 +15,7 @@ class TooLargeError(ValueError):
 
 
 def read_small(path: Path, *, encoding: str = "utf-8") -> str:
-    """The file's text; whatever it is (a pipe, a device), no more than the limit is read.
+    """The file's text; of a pipe or a device, too, no more than the limit is read.
 
     Raises:
         TooLargeError: it is longer.

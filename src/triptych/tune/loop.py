@@ -72,7 +72,7 @@ def tune(
         folder: gets `checkpoints/`, `best/`, `curve.json`, `log.jsonl` and, at the end, `adapter/` (PEFT's format).
         prompt: name of the prompt the rows were rendered with.
         facts: stored beside the adapter (hashes of base and prompt).
-        made_from: what decides the training; stored with all that it leaves, and compared when it goes on.
+        made_from: what decides the training; stored with all that it leaves, and compared on resuming.
         scorer: the scorer of the final table, so that curve and table can't differ.
         watcher: told of progress.
         on_curve: called with the whole curve after every point, on the first rank.
