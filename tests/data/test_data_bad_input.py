@@ -1,4 +1,4 @@
-"""Each way a file can be wrong is one message that names the file, the place, what was found and how to mend it."""
+"""Each way a file can be wrong is one message that names the file, the place, what was found and how to correct it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ CASES: dict[str, tuple[str, str | bytes, str, str, str, str]] = {
     "empty but for a mark": ("d.csv", b"\xef\xbb\xbf\n", "d.csv", "4 bytes", "one row", "right file"),
     "empty list": ("d.json", "[]", "d.json", "an empty list", "one row", "right file"),
     "only a header": ("d.csv", HEADER, "d.csv", "nothing below", "one row", "right file"),
-    "not JSON": ("d.json", '[\n {"id": x}]', "line 2, column 9", "'x}]'", "list", "mend the file there"),
-    "half a file": ("d.json", '[{"id": "a", "instr', "line 1, column 14", "Unterminated", "list", "mend"),
+    "not JSON": ("d.json", '[\n {"id": x}]', "line 2, column 9", "'x}]'", "list", "correct the file there"),
+    "half a file": ("d.json", '[{"id": "a", "instr', "line 1, column 14", "Unterminated", "list", "correct"),
     "lines, then none": ("d.json", '{"id": 1}\n{"id": 2\n', "line 2, column 9", "delimiter", "each line", ".json"),
     "a list in lines": ("d.jsonl", '[\n{"id": 1}\n]\n', "line 1, column 2", "Expecting value", "each line", ".json"),
     "bad line": ("d.jsonl", json.dumps(GOOD) + "\n{'id'\n", "line 2, column 2", "'id", "each line", "this line"),

@@ -28,7 +28,7 @@ from triptych.progress import Silent
 from triptych.prompts import Rendered, RenderedPrompt
 from triptych.tune.step import accumulate_gradient
 
-__all__ = ["Outcome", "examine", "plain_nll", "probe_rows", "said"]
+__all__ = ["Outcome", "examine", "plain_nll", "probe_rows", "said", "scored_alone"]
 
 _WORDS = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "style", "numbers", "model", "answer", "please")
 
@@ -160,6 +160,13 @@ def examine(name: str, folder: Path, dtype: str, work: Path) -> Outcome:
         _write(outcome, loaded, plain, rows)
         _train(outcome, loaded, scorer, rows, folder, work)
     return outcome
+
+
+def scored_alone(folder: Path, dtype: str) -> float:
+    """How far a model's rows move when they are computed alone instead of beside others."""
+    loaded = load_model(ModelSpec(str(folder), quantize="none", dtype=dtype, threads=1, device="cpu"))
+    scorer, rows = Scorer(loaded), probe_rows(loaded.profile.tokenizer)
+    return furthest([_tokens(scorer, [row])[0] for row in rows], _tokens(scorer, rows))
 
 
 def _tokens(scorer: Scorer, rows: Sequence[Rendered]) -> list[Tensor]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from architectures import FAMILIES, write_model
-from outcome import Outcome, examine
+from outcome import Outcome, examine, scored_alone
 
 SAMPLE = (
     "llama",
@@ -55,7 +55,7 @@ def llama_moves(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], flo
     def moves(dtype: str) -> float:
         if dtype not in found:
             folder = write_model("llama", tmp_path_factory.mktemp("llama"))
-            found[dtype] = examine("llama", folder, dtype, tmp_path_factory.mktemp("adapter")).shapes or 0.0
+            found[dtype] = scored_alone(folder, dtype)
         return found[dtype]
 
     return moves

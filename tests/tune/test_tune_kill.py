@@ -88,7 +88,8 @@ def numbers_of(folder: Path, name: str) -> Any:
     return without_seconds(json.loads((folder / name).read_text()))
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow  # `make test` has tests/cli/test_cli_kill.py, with dropout
+@pytest.mark.parametrize("times", [4, 10])
 def test_killed_again_and_again_it_ends_byte_equal(times: int, trainings: Trainings, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert trainings.wait(trainings.start(whole)) == 0, (tmp_path / "whole.txt").read_text()
