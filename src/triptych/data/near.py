@@ -8,7 +8,7 @@ returned was compared exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ _CROWD, _NEIGHBOURS = 32, 2
 """Of more texts than that with an equal band not all pairs are compared, but each with two neighbours and the first."""
 _ENOUGH = 16
 """Two texts that are both near to so many others aren't compared with each other any more."""
+_MANY = 10_000
+"""From so many pairs on, if they also outnumber the texts, a text is compared only until one is known to be near it."""
 _HASHES = 126
 _MISSED = 0.012
 
@@ -47,7 +49,8 @@ def near_pairs(
 ) -> list[Pair]:
     """Find pairs of different texts whose trigrams' Jaccard index is at least `threshold`, in order of position.
 
-    Where more than 16 are alike, each of them is in some pair, but not all pairs are there.
+    Where more than 16 are alike, or near pairs outnumber the texts (from 10,000 pairs on), each text is in some pair,
+    but not all pairs are there: the pairs of a million texts fit in memory.
 
     Args:
         texts: already normalised. Empty ones are like no other; of equal ones only the first is compared.
@@ -69,19 +72,20 @@ def near_pairs(
     near = np.zeros(len(positions), np.int64)  # how many each is known to be near to
     compared: set[int] = set()
     found: list[Pair] = []
-    for band in bands:
-        left, right, crowded = _candidates(band)
+    for left, right, crowded in (some for band in bands for some in _candidates(band)):
+        many_pairs = len(found) >= max(_MANY, len(positions))
+        # where hundreds are alike, it is enough to know of each that it is
+        enough = np.where(crowded | many_pairs, 1, _ENOUGH)
+        keep = (near[left] < enough) | (near[right] < enough)
         # |a ∩ b| / |a ∪ b| can't be above the ratio of the sizes; sizes count repeated grams, hence the allowance
         few, many = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
-        keep = few >= threshold * many * 0.5
+        keep &= few >= threshold * many * 0.5
         if across is not None:
             keep &= (positions[left] < across) != (positions[right] < across)
-        # where hundreds are alike, it is enough to know of each that it is
-        enough = np.where(crowded, 1, _ENOUGH)
-        keep &= (near[left] < enough) | (near[right] < enough)
         for i, j in zip(left[keep].tolist(), right[keep].tolist(), strict=True):
+            limit = 1 if many_pairs else _ENOUGH
             code = i * len(positions) + j
-            if code in compared or (near[i] >= _ENOUGH <= near[j]):
+            if code in compared or (near[i] >= limit <= near[j]):
                 continue
             compared.add(code)
             a, b = sorted((int(positions[i]), int(positions[j])))
@@ -148,8 +152,8 @@ def _gram_hashes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], I64]:
     return hashes, offsets
 
 
-def _candidates(keys: U64) -> tuple[I64, I64, NDArray[np.bool_]]:
-    """Pairs of positions with equal keys, the lower first, and whether they are of a crowd.
+def _candidates(keys: U64) -> Iterator[tuple[I64, I64, NDArray[np.bool_]]]:
+    """Pairs of positions with equal keys, the lower first, and whether they are of a crowd; a part at a time.
 
     Of at most 32 with a key all pairs; of a crowd, each with the two before it and with the first.
     """
@@ -159,7 +163,6 @@ def _candidates(keys: U64) -> tuple[I64, I64, NDArray[np.bool_]]:
     fresh = np.concatenate([[True], ordered[1:] != ordered[:-1]])
     begins = np.maximum.accumulate(np.where(fresh, places, 0))
     crowd = np.bincount(begins, minlength=len(keys))[begins] > _CROWD
-    lefts, rights, crowded = [], [], []
     at = places
     for distance in range(1, _CROWD):
         if distance > _NEIGHBOURS:
@@ -167,11 +170,6 @@ def _candidates(keys: U64) -> tuple[I64, I64, NDArray[np.bool_]]:
         at = at[at - begins[at] >= distance]
         if not len(at):
             break
-        lefts.append(order[at - distance])
-        rights.append(order[at])
-        crowded.append(crowd[at])
+        yield order[at - distance], order[at], crowd[at]
     far = places[crowd & (places - begins > _NEIGHBOURS)]
-    lefts.append(order[begins[far]])
-    rights.append(order[far])
-    crowded.append(crowd[far])
-    return np.concatenate(lefts), np.concatenate(rights), np.concatenate(crowded)
+    yield order[begins[far]], order[far], crowd[far]
