@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from triptych.errors import ModelError
 from triptych.likelihood.score import Scorer
-from triptych.models import LoraSettings, attach_adapter, load_adapter, save_adapter, switched
+from triptych.models import LoraSettings, attach_adapter, detach_adapter, load_adapter, save_adapter, switched
 from triptych.models.lora import lora_layers
 from triptych.models.quantize import linear_layers
 
@@ -130,7 +130,7 @@ def test_what_is_no_lora_is_refused_by_its_type(kind: str, load: Load, family: F
         ({"init_lora_weights": "olora"}, "init_lora_weights: olora"),
         ({"trainable_token_indices": [5, 6]}, "trainable_token_indices: [5, 6]"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication: [[0, 2], [1, 3]]"),
-        ({"modules_to_save": ["norm"]}, "modules_to_save: ['norm']"),
+        ({"modules_to_save": ["lm_head"], "ensure_weight_tying": True}, "ensure_weight_tying"),
         ({"bias": "all"}, "bias: all"),
         ({"alora_invocation_tokens": [5]}, "alora_invocation_tokens: [5]"),
     ],
@@ -147,6 +147,54 @@ def test_what_changes_the_base_is_refused(
         load_adapter(loaded, folder)
     assert named in str(caught.value)
     assert furthest(scored(Scorer(loaded), rows), before) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [
+        ("llama", ["norm"]),
+        ("llama", ["embed_tokens", "lm_head"]),
+        ("gemma3_text", ["lm_head"]),  # tied to the embedding, which stays the base's
+        ("gemma3_text", ["embed_tokens"]),
+        ("qwen3", ["mlp"]),
+    ],
+)
+def test_modules_that_an_adapter_brings_are_switched_with_it(
+    name: str, modules: list[str], load: Load, family: Family, tmp_path: Path
+) -> None:
+    folder = family(name)
+    adapter_folder = made(folder, tmp_path, lora("q_proj", modules_to_save=modules))
+    loaded = load(name)
+    rows = probe_rows(loaded.profile.tokenizer)[:4]
+    scorer = Scorer(loaded)
+    base = scored(scorer, rows)
+    adapter, _ = load_adapter(loaded, adapter_folder)
+    attached = scored(scorer, rows)
+    assert furthest(attached, plain(folder, adapter_folder, rows)) < 1e-5
+    assert furthest(attached, base) > 0.01
+    with switched(adapter, on=False):
+        assert furthest(scored(scorer, rows), base) == 0
+    assert furthest(scored(scorer, rows), attached) == 0
+    detach_adapter(loaded, adapter)
+    assert furthest(scored(scorer, rows), base) == 0
+
+
+@pytest.mark.parametrize("harm", ["shape", "missing"])
+def test_modules_that_do_not_fit_are_refused(harm: str, load: Load, family: Family, tmp_path: Path) -> None:
+    """An adapter whose vocabulary was enlarged, and one whose file lacks the module that its configuration names."""
+    folder = made(family("llama"), tmp_path, lora("q_proj", modules_to_save=["lm_head"]))
+    file, name = folder / "adapter_model.safetensors", "base_model.model.lm_head.weight"
+    tensors = load_file(file)
+    tensors[name] = torch.cat([tensors[name], tensors[name][:8]])
+    if harm == "missing":
+        del tensors[name]
+    save_file(tensors, file, {"format": "pt"})
+    loaded = load("llama")
+    base = loaded.model.lm_head.weight.detach().clone()
+    with pytest.raises(ModelError) as caught:
+        load_adapter(loaded, folder)
+    assert "lm_head" in str(caught.value)
+    assert torch.equal(loaded.model.lm_head.weight, base)
 
 
 def test_base_weights_beside_an_adapter_must_be_the_base(load: Load, family: Family, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ import pytest
 from plain_generate import Ids, one_by_one
 
 from triptych.data import Row, read_rows
+from triptych.generate.part import part_of
+from triptych.generate.record import record_of
 from triptych.prompts import draw_demos, find_template, render_prompt
 from triptych.prompts.selection import Order, Select
 
@@ -113,6 +115,12 @@ def test_the_file_holds_what_generate_writes(shots: int, project: Project, load_
     assert project.files() == {"p.json", "p.record.json"}
     assert "7 rows, " in done.out
     assert done.out.splitlines()[-1] == f"predictions: {project.folder / 'p.json'}"
+
+
+def test_files_of_predictions_share_no_record() -> None:
+    outs = [Path("a.json"), Path("a.txt"), Path("a.jsonl")]
+    assert len({record_of(out) for out in outs}) == len({part_of(out) for out in outs}) == len(outs)
+    assert record_of(Path("a.txt")).name == "a.txt.record.json"
 
 
 def test_the_record_says_what_made_them(project: Project) -> None:

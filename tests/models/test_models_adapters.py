@@ -362,21 +362,6 @@ def test_an_adapter_under_other_names_is_not_silently_zero(load_fake: Any, tmp_p
     assert not lora_layers(loaded.model), "what was refused is detached again"
 
 
-def test_an_adapter_that_replaces_modules_is_refused(
-    load_fake: Any, fake_folder: Callable[..., Path], tmp_path: Path
-) -> None:
-    """It could not be switched off, and the base model's cells would be scored with half of it."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(fake_folder("llama"))
-    config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["norm"], task_type="CAUSAL_LM")
-    get_peft_model(model, config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="which can't be switched") as caught:
-        load_adapter(load_fake("llama"), tmp_path)
-    assert "modules_to_save: ['norm']" in str(caught.value)
-
-
 @pytest.mark.parametrize("harm", ["weights", "empty", "config"])
 def test_an_adapter_that_was_changed_after_it_was_saved(load_fake: Any, tmp_path: Path, harm: str) -> None:
     save_adapter(trained(load_fake("llama")), tmp_path, facts={})

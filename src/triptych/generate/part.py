@@ -29,7 +29,7 @@ _SHOWN = 12
 
 def part_of(out: Path) -> Path:
     """Where the rows of a file of predictions lie while it is made."""
-    return out.with_suffix(".jsonl.part")
+    return out.with_name(out.name.removesuffix(".json") + ".jsonl.part")
 
 
 class PartFile:

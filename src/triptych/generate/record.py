@@ -33,7 +33,7 @@ _TEXTS = ("zero_shot", "few_shot", "preamble", "style")
 
 def record_of(out: Path) -> Path:
     """Where the record of a file of predictions lies."""
-    return out.with_suffix(".record.json")
+    return out.with_name(out.name.removesuffix(".json") + ".record.json")
 
 
 def is_record(path: Path) -> bool:

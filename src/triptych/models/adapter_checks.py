@@ -17,6 +17,7 @@ from triptych.errors import ModelError
 from triptych.models.config_limits import LARGEST_FILE
 from triptych.models.library_errors import reason_of
 from triptych.models.lora import lora_layers, wraps_plain_linear
+from triptych.models.saved_modules import is_named
 from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 __all__ = ["check_adapter_config", "place_tensors", "read_tensors"]
@@ -24,7 +25,6 @@ __all__ = ["check_adapter_config", "place_tensors", "read_tensors"]
 _INITS = (None, True, False, "true", "false", "gaussian", "orthogonal", "eva")
 """Ways to draw a fresh A that leave the base's weights alone."""
 _CHANGES_BASE = {
-    "modules_to_save": "replaces whole modules of the base model",
     "trainable_token_indices": "changes the base model's embedding",
     "layer_replication": "repeats the base model's layers",
     "kasa_config": "changes the base model's weights",
@@ -68,22 +68,26 @@ def check_adapter_config(folder: Path) -> dict[str, Any]:
         )
     if (bias := config.get("bias", "none")) != "none":
         raise _refused(folder, f"bias: {bias}", "this adapter replaces the base model's biases")
+    if config.get("modules_to_save") and config.get("ensure_weight_tying"):
+        raise _refused(folder, "ensure_weight_tying: true", "this adapter ties the weights that it brings to others")
     for key, what in {**_CHANGES_BASE, **_DEPENDS_ON_MORE}.items():
         if config.get(key):
             raise _refused(folder, f"{key}: {str(config[key])[:80]}", f"this adapter {what}, which can't be switched")
     return config
 
 
-def read_tensors(folder: Path, base: Any) -> dict[str, Tensor]:
-    """The adapter's own tensors by their names in the file. Copies of base weights that peft put in beside them must be
-    the base's: they are left out.
+def read_tensors(folder: Path, base: Any, *, saved: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The adapter's own tensors by their names in the file, and the weights that it brings by their names in the base.
+
+    Copies of base weights that peft put in beside them must be the base's: they are left out.
 
     Args:
         folder: the adapter's.
         base: the model it will be attached to, without any adapter.
+        saved: modules that the adapter may bring whole (peft's `modules_to_save`).
 
     Raises:
-        ModelError: the file can't be read, or brings base weights of its own.
+        ModelError: the file can't be read, or brings base weights that are no such module's.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -98,12 +102,26 @@ def read_tensors(folder: Path, base: Any) -> dict[str, Tensor]:
             fix="copy or save the adapter again",
         ) from error
     own = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
-    there = dict(base.named_parameters())
+    there = dict(base.named_parameters(remove_duplicate=False))
+    brought = {}
     for name in tensors.keys() - own.keys():
-        at = there.get(name.removeprefix("base_model.model.").replace(".base_layer", ""))
-        if at is None or at.shape != tensors[name].shape or not torch.equal(at.cpu(), tensors[name].to(at.dtype)):
-            raise _refused(folder, name, "this adapter brings weights that replace the base model's")
-    return own
+        at = name.removeprefix("base_model.model.").replace(".base_layer", "")
+        weight, tensor = there.get(at), tensors[name]
+        fits = weight is not None and weight.shape == tensor.shape
+        if weight is not None and fits and weight.is_floating_point() and is_named(at, saved):
+            brought[at] = tensor
+        elif weight is None or not fits or not torch.equal(weight.cpu(), tensor.to(weight.dtype)):
+            has = "none" if weight is None else f"one of shape {list(weight.shape)}"
+            raise _refused(
+                folder,
+                f"{name} of shape {list(tensor.shape)}, where the base model has {has}",
+                "this adapter brings weights that replace the base model's",
+            )
+    if twice := [name for name in saved if any(f".{name}.lora_" in tensor for tensor in own)]:
+        raise _refused(folder, f"{twice[0]} among both", "this adapter adapts a module that it also replaces")
+    if empty := [name for name in saved if not any(is_named(at, [name]) for at in brought)]:
+        raise _refused(folder, f"no weights of {', '.join(empty)}", "the adapter's file lacks modules that it names")
+    return own, brought
 
 
 def place_tensors(wrapped: Any, tensors: dict[str, Tensor], folder: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +25,10 @@ from triptych.models.adapter_files import check_adapter_files, write_adapter_rec
 from triptych.models.adapter_patterns import check_patterns
 from triptych.models.library_errors import reason_of
 from triptych.models.load import LoadedModel
-from triptych.models.lora import NAME, compute_in_input_dtype, forget_layers, lora_layers, remember_layers
+from triptych.models.lora import compute_in_input_dtype, forget_layers, lora_layers, remember_layers
 from triptych.models.quantize import linear_layers
 from triptych.models.remarks import on_training
+from triptych.models.saved_modules import attach_saved, forget_saved, saved_tensors, switch_saved
 from triptych.models.targets import targets_of
 from triptych.records.manifest import claim, remove, written
 from triptych.records.run_files import ADAPTER_FILES, ADAPTER_RECORD
@@ -158,7 +159,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
     Raises:
         ModelError: not an adapter folder, changed after it was saved, or made for other base weights.
     """
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
 
     facts = check_adapter_files(folder)
     config_of_file = check_adapter_config(folder)
@@ -172,9 +173,12 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
             fix="give the model it was trained on with --model",
         )
     check_patterns(config_of_file, [name for name, _ in loaded.model.named_modules()], folder)
-    tensors = read_tensors(folder, loaded.model)
+    tensors, brought = read_tensors(folder, loaded.model, saved=config_of_file.get("modules_to_save") or [])
     try:
-        wrapped = PeftModel.from_pretrained(loaded.model, folder, is_trainable=True)
+        config = LoraConfig.from_pretrained(folder)
+        config.modules_to_save = None  # `saved_modules` switches them, where the head and the embedding are read too
+        with _kept(loaded.model, brought):
+            wrapped = PeftModel.from_pretrained(loaded.model, folder, config=config, is_trainable=True)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError("the adapter doesn't fit this model", where=str(folder), found=reason_of(error)) from error
     try:
@@ -182,11 +186,11 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
     except ModelError:
         wrapped.unload()
         raise
-    config = wrapped.peft_config[NAME]
     _master_weights(wrapped)
     compute_in_input_dtype(wrapped)
     wrapped.eval()
     remember_layers(wrapped, loaded.model)
+    attach_saved(wrapped, loaded.model, brought)
     named = config.target_modules  # names, or one regular expression
     targets = (named,) if isinstance(named, str) else tuple(sorted({*(named or ()), *(config.target_parameters or ())}))
     settings = LoraSettings(
@@ -197,10 +201,24 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
     return adapter, facts
 
 
+@contextmanager
+def _kept(model: Any, names: Iterable[str]) -> Iterator[None]:
+    """Put these parameters of the base back to what they were: peft loads an adapter's file into them."""
+    there = dict(model.named_parameters(remove_duplicate=False))
+    before = {name: there[name].detach().clone() for name in names}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, tensor in before.items():
+                there[name].copy_(tensor)
+
+
 def detach_adapter(loaded: LoadedModel, adapter: Adapter) -> None:
     """Take an adapter off: the base model is what it was before, and another adapter can be put on."""
     adapter.model.unload()
     forget_layers(loaded.model)
+    forget_saved(loaded.model)
     if lora_layers(loaded.model):
         raise ModelError("the adapter could not be taken off", found="LoRA layers that stayed in the model")
 
@@ -229,7 +247,7 @@ def _brought_tensors(model: Any) -> dict[str, torch.Tensor]:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     added = {name for name in tensors if any(part in name for part in _BROUGHT)}
-    return {name: tensors[name] for name in trained | added}
+    return {**saved_tensors(model), **{name: tensors[name] for name in trained | added}}
 
 
 def _check_weights(adapter: Adapter, facts: dict[str, Any], folder: Path) -> None:
@@ -273,6 +291,7 @@ def _switch(model: Any, *, on: bool) -> None:
     # peft's own switch also sets requires_grad; ours only decides what the forward adds
     for layer in lora_layers(model):
         layer._disable_adapters = not on
+    switch_saved(model, on=on)
 
 
 def _master_weights(model: Any) -> None:

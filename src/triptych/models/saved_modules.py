@@ -1,0 +1,74 @@
+"""Whole weights that an adapter brings (peft's `modules_to_save`): used while it is on, the base's when it is off.
+
+Each is a parameter of a module of the base model. What is swapped is the module's parameter, so that whatever reads the
+weights of the embedding or the output head sees the right ones; a head tied to the embedding is untied by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["attach_saved", "forget_saved", "is_named", "saved_tensors", "switch_saved"]
+
+_SAVED = "_triptych_saved_modules"
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """One parameter in its two versions."""
+
+    name: str
+    module: nn.Module
+    base: nn.Parameter
+    own: nn.Parameter
+
+    def put(self, *, on: bool) -> None:
+        """Let the module compute with the adapter's version, or with the base's."""
+        setattr(self.module, self.name.rpartition(".")[2], self.own if on else self.base)
+
+
+def is_named(parameter: str, modules: list[str]) -> bool:
+    """Whether a parameter is in one of the modules; as in peft, a name is what a module's path ends with."""
+    parts = parameter.split(".")[:-1]
+    paths = [".".join(parts[: n + 1]) for n in range(len(parts))]
+    return any(path.endswith(name) for path in paths for name in modules)
+
+
+def attach_saved(model: Any, base: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Put an adapter's own versions of parameters in place, switched on.
+
+    Args:
+        model: peft's wrapper.
+        base: the model inside it.
+        tensors: by the parameter's name in the base model; of the same shapes.
+    """
+    found = []
+    for name, tensor in sorted(tensors.items()):
+        module = base.get_submodule(name.rpartition(".")[0])
+        there: nn.Parameter = getattr(module, name.rpartition(".")[2])
+        own = nn.Parameter(tensor.to(there.device, there.dtype), requires_grad=False)
+        found.append(_Saved(name, module, there, own))
+    for one in (model, base):
+        vars(one)[_SAVED] = found
+    switch_saved(base, on=True)
+
+
+def switch_saved(model: Any, *, on: bool) -> None:
+    """Compute with the adapter's versions, or with the base's. An adapter that brings none: nothing to do."""
+    for saved in vars(model).get(_SAVED, ()):
+        saved.put(on=on)
+
+
+def saved_tensors(model: Any) -> dict[str, Tensor]:
+    """The adapter's versions by name."""
+    return {saved.name: saved.own for saved in vars(model).get(_SAVED, ())}
+
+
+def forget_saved(model: Any) -> None:
+    """The base's weights from now on."""
+    switch_saved(model, on=False)
+    vars(model).pop(_SAVED, None)
