@@ -22,13 +22,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+pytest_plugins = ["tiny_experiment"]
+
 settings.register_profile("triptych", deadline=None, max_examples=20)
 settings.load_profile("triptych")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files whose tests take long come first, so that no worker is left with one of them at the end."""
-    items.sort(key=lambda item: item.path.parent.name not in ("tune", "cli", "e2e", "docs"))
+    items.sort(key=lambda item: item.path.parent.name not in ("training", "cli", "e2e", "docs"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,7 +61,7 @@ def no_wait_for_the_disk() -> Iterator[None]:
 @pytest.fixture
 def quickly_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans time the processor for a moment only: the rate is rough, and everything else about a plan is the same."""
-    from triptych.experiment import plan_time
+    from triptych.plan import time as plan_time
 
     monkeypatch.setattr(plan_time, "matmul_rate", partial(plan_time.matmul_rate, seconds=0.01))
 

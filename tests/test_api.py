@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import triptych
+from triptych.config.read import read_config
 from triptych.errors import ConfigError, DataError
-from triptych.experiment import read_config
 from triptych.progress import Silent
 from triptych.records.store import read_items, read_run
 

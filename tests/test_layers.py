@@ -11,7 +11,7 @@ import types
 import pytest
 
 LIGHT = ["triptych", "triptych.errors", "triptych.data", "triptych.prompts", "triptych.records", "triptych.report"]
-PACKAGES = [*LIGHT[1:], "triptych.api", "triptych.models", "triptych.tune", "triptych.experiment"]
+PACKAGES = [*LIGHT[1:], "triptych.api", "triptych.models", "triptych.training"]
 HEAVY = ["torch", "transformers", "peft", "bitsandbytes"]
 
 

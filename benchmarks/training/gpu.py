@@ -157,7 +157,7 @@ def compete(options: argparse.Namespace) -> None:
 
 def steps_of(n_rows: int, per_step: int, n_steps: int) -> list[list[int]]:
     """The rows of each step, as Triptych draws them."""
-    from triptych.tune.batches import rows_of_step
+    from triptych.training.batches import rows_of_step
 
     return [rows_of_step(step, n_rows, per_step, 0) for step in range(n_steps)]
 
@@ -302,7 +302,7 @@ def ours(name: str, rows: Rows, steps: list[list[int]], options: argparse.Namesp
     from triptych.models import LoadedModel
     from triptych.models.norms import fuse_norms
     from triptych.prompts import Rendered
-    from triptych.tune import TuneConfig, TuneRows, tune
+    from triptych.training import TuneConfig, TuneRows, tune
 
     hold = "packed" if name == "ours-packed" else "dequantized"
     model = base(options.layers, hold)

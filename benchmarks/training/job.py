@@ -21,8 +21,8 @@ from triptych.models import ModelSpec, attach_adapter, load_model, load_profile,
 from triptych.models.device import choose_device, choose_dtype
 from triptych.models.gguf import demo_gguf, unpack_gguf
 from triptych.prompts import Rendered, find_template, render
-from triptych.tune import TuneConfig, learning_rate
-from triptych.tune.batches import rows_of_step
+from triptych.training import TuneConfig, learning_rate
+from triptych.training.batches import rows_of_step
 
 __all__ = ["Bases", "prepare_bases", "read_training_rows", "run_worker", "save_start", "write_job"]
 

@@ -32,7 +32,7 @@ from triptych.models import ModelSpec, load_model
 from triptych.models.device import choose_device
 from triptych.prompts import Rendered, find_template
 from triptych.records.store import write_json
-from triptych.tune import TuneConfig, TuneRows, tune
+from triptych.training import TuneConfig, TuneRows, tune
 
 FRAMEWORKS = ("ours", "trl")
 TRL_SETTINGS: dict[str, dict[str, Any]] = {

@@ -29,7 +29,7 @@ from triptych.likelihood.score import Scorer, to_items
 from triptych.models import ModelSpec, detach_adapter, load_model
 from triptych.prompts import Rendered, find_template, render
 from triptych.records.store import write_json
-from triptych.tune import TuneConfig, TuneRows, tune
+from triptych.training import TuneConfig, TuneRows, tune
 
 Settings = dict[str, Any]
 START: Settings = {"r": 16, "alpha": 16.0, "lr": 1e-3, "schedule": "linear"}

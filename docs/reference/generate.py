@@ -47,7 +47,7 @@ def _below(name: str, command: Any) -> Iterator[str]:
 
 def configuration() -> str:
     """A configuration with every key, its default and its meaning."""
-    from triptych.experiment.starter import starter_settings, starter_text
+    from triptych.config.starter import starter_settings, starter_text
 
     settings = starter_settings(model="demo", train="sample")
     return f"```yaml\n{starter_text(settings)}```\n"

@@ -13,9 +13,9 @@ import pytest
 import triptych as package
 from triptych.cli.advice import message_for
 from triptych.cli.main import _options_by_command
+from triptych.config.yaml_file import load_yaml
 from triptych.data.hub import _not_given
 from triptych.errors import ConfigError, InputError
-from triptych.experiment.yaml_file import load_yaml
 
 Triptych = Callable[..., Any]
 

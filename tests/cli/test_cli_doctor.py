@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from triptych.experiment import doctor
-from triptych.models.doctor import Finding
+from triptych.doctor import doctor
+from triptych.doctor.device import Finding
 
 
 def test_this_machine(triptych: Any) -> None:

@@ -86,12 +86,12 @@ def test_with_debug_there_is_a_traceback_and_the_same_code(triptych: Triptych, t
 
 
 def test_what_nobody_thought_of_is_1(triptych: Triptych, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
-    from triptych import experiment
+    from triptych.runner import run as runner
 
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a cosmic ray")
 
-    monkeypatch.setattr(experiment, "run_experiment", broken)
+    monkeypatch.setattr(runner, "run_experiment", broken)
     done = triptych("run", project.config)
     assert done.code == 1
     assert done.err.startswith("error: RuntimeError: a cosmic ray\n")
@@ -101,7 +101,7 @@ def test_what_nobody_thought_of_is_1(triptych: Triptych, monkeypatch: pytest.Mon
 
 
 def test_a_run_that_fails_names_its_log(triptych: Triptych, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
-    from triptych.experiment import runner
+    from triptych.runner import run as runner
 
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a cosmic ray")
@@ -115,12 +115,12 @@ def test_a_run_that_fails_names_its_log(triptych: Triptych, monkeypatch: pytest.
 
 
 def test_ctrl_c_is_1_and_says_what_is_saved(triptych: Triptych, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
-    from triptych import experiment
+    from triptych.runner import run as runner
 
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "run_experiment", interrupted)
+    monkeypatch.setattr(runner, "run_experiment", interrupted)
     done = triptych("run", project.config)
     assert done.code == 1
     assert "the same command goes on" in done.err

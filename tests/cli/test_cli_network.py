@@ -33,8 +33,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_files_alone_open_no_connection(
     asked: list[object], triptych: Triptych, project: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from triptych.experiment import results
     from triptych.records.store import read_run
+    from triptych.runner import results
 
     monkeypatch.setattr(results, "build_report", lambda folder, *_, **__: read_run(folder))  # most of the time
     data, out = ["--data", project.test], project.folder / "out"

@@ -48,8 +48,8 @@ def run(*arguments: object, encoding: str = "utf-8") -> Done:
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out figures and Markdown, which are most of a tiny run's time."""
-    from triptych.experiment import results
     from triptych.records.store import read_run
+    from triptych.runner import results
 
     monkeypatch.setattr(results, "build_report", lambda folder, *_, **__: read_run(folder))
 

@@ -22,8 +22,6 @@ import peft  # noqa: F401
 import rich.progress  # noqa: F401
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
-import triptych.experiment.runner
-import triptych.report  # noqa: F401
 from drawing import sketched
 from triptych.cli.main import main
 

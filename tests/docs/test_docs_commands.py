@@ -20,7 +20,7 @@ import pytest
 import yaml
 from docs_pages import ROOT, Block, Step, blocks, check_step, inline_commands, is_run, name_of, pages, steps
 
-from triptych.experiment import read_config
+from triptych.config.read import read_config
 
 STANDS_FOR = ("demo", "Qwen/Qwen3-0.6B")
 N_TRAIN, N_TEST = 14, 4
@@ -59,11 +59,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
     """The tiny model and the few rows, where names are turned into files; the processor is not timed."""
     import triptych.data.dataset
-    import triptych.experiment.plan
-    import triptych.experiment.plan_time
-    import triptych.models.doctor
+    import triptych.doctor.device
     import triptych.models.header
     import triptych.models.load
+    import triptych.plan.plan
+    import triptych.plan.time
 
     resolve, read_header, model = (
         triptych.models.load._resolve,
@@ -76,9 +76,9 @@ def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triptych.models.load, "_resolve", lambda spec: resolve(standing_in(spec)))
-        for module in (triptych.models.load, triptych.experiment.plan):
+        for module in (triptych.models.load, triptych.plan.plan):
             patch.setattr(module, "choose_threads", lambda *_: (1, "a tiny model"))
-        for module in (triptych.models.doctor, triptych.experiment.plan_time):
+        for module in (triptych.doctor.device, triptych.plan.time):
             patch.setattr(module, "matmul_rate", lambda *_, **__: 5e10)
         for module in [one for one in list(sys.modules.values()) if getattr(one, "read_header", None) is read_header]:
             patch.setattr(module, "read_header", lambda spec: read_header(standing_in(spec)))

@@ -26,7 +26,7 @@ from triptych.models.lora import lora_layers
 from triptych.models.quantize import routed_experts
 from triptych.progress import Silent
 from triptych.prompts import Rendered, RenderedPrompt
-from triptych.tune.step import accumulate_gradient
+from triptych.training.step import accumulate_gradient
 
 __all__ = ["Outcome", "examine", "plain_nll", "probe_rows", "said", "scored_alone"]
 

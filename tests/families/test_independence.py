@@ -18,7 +18,7 @@ from triptych.likelihood.probe import can_be_packed
 from triptych.likelihood.score import Scorer
 from triptych.models import load_model
 from triptych.models.small_copy import small_copy
-from triptych.tune.loop import tune
+from triptych.training.loop import tune
 
 Load = Callable[..., Any]
 LEAKY = ("codegen", "jamba", "lfm2", "recurrent_gemma", "openai-gpt", "bamba", "granitemoehybrid")
@@ -109,8 +109,8 @@ def test_a_mistake_that_only_the_small_copy_shows(load: Load, monkeypatch: pytes
 
 def test_unknown_token_ids_are_refused_before_training(load: Load, tmp_path: Path) -> None:
     from triptych.prompts import Rendered
-    from triptych.tune.config import TuneConfig
-    from triptych.tune.rows import TuneRows
+    from triptych.training.config import TuneConfig
+    from triptych.training.rows import TuneRows
 
     rows = [Rendered("fine", (5, 6, 7, 8), 2, 1), Rendered("beyond", (5, 6, 384, 8), 2, 1)]
     with pytest.raises(ModelError, match="not in the model's vocabulary") as caught:

@@ -17,7 +17,7 @@ from triptych.models import LoraSettings, attach_adapter
 from triptych.models.rope import reset_rope, rope_limit
 from triptych.progress import Silent
 from triptych.prompts import Rendered, RenderedPrompt
-from triptych.tune.step import accumulate_gradient
+from triptych.training.step import accumulate_gradient
 
 LIMIT = 64
 LENGTHS = (20, 100, 40, 64, 65, 90, 63)

@@ -148,8 +148,8 @@ def test_demonstrations_are_chosen_as_in_an_experiment(
 ) -> None:
     import torch
 
-    from triptych.experiment.showing import Demonstrations
-    from triptych.experiment.strategies import DemosConfig
+    from triptych.config.strategies import DemosConfig
+    from triptych.grid.rendering import Demonstrations
     from triptych.models import LoraSettings, attach_adapter, save_adapter
     from triptych.models.embed import embed_texts
 
@@ -184,7 +184,7 @@ def test_demonstrations_are_chosen_as_in_an_experiment(
 
 
 def test_the_same_command_again_computes_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    import triptych.experiment.predict as module
+    import triptych.runner.predict as module
 
     first = project.run()
     before = (project.folder / "p.json").read_bytes()

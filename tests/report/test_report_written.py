@@ -18,7 +18,6 @@ from test_report_html import unpacked
 
 from triptych.data import Row
 from triptych.errors import DataError
-from triptych.experiment.folder import RunFolder
 from triptych.records import ItemScore, RunRecord
 from triptych.records.predictions import predictions_path
 from triptych.report import build_report, holm, print_tables, text_comparisons
@@ -27,6 +26,7 @@ from triptych.report.numbers import number
 from triptych.report.samples import Written, samples, samples_note
 from triptych.report.statistics import a_is_better, compare_rows, interval
 from triptych.report.written import generations_table, written_said
+from triptych.runner.folder import RunFolder
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)>\n```\n# {preamble} ${x}\n````\n![x](http://x.y/z)"
 

@@ -14,7 +14,7 @@ from triptych.api.objects import Predictions, Run, Scores
 from triptych.progress import Watcher
 
 if TYPE_CHECKING:
-    from triptych.experiment import ExperimentConfig
+    from triptych.config.experiment import ExperimentConfig
 
 __all__ = ["predict", "run", "score", "tune"]
 
@@ -50,7 +50,7 @@ def run(
         InputError: something in the settings, data, prompts or model can't be used; the message says how to mend it.
         Interrupted: stop was asked during training; everything is saved.
     """
-    from triptych.experiment import run_experiment
+    from triptych.runner.run import run_experiment
 
     settings = config_of(config, overrides)
     folder = Path(out) if out is not None else Path("runs") / settings.name
@@ -121,10 +121,10 @@ def score(
     Raises:
         InputError: something given can't be used; the message says how to mend it.
     """
-    from triptych.experiment.score_file import ScoreRequest, score_file
-    from triptych.experiment.shots import Shots
+    from triptych.grid.demo_options import Shots
     from triptych.models import ModelSpec
     from triptych.records import Aggregate
+    from triptych.runner.score_file import ScoreRequest, score_file
 
     with tempfile.TemporaryDirectory() as folder:
         request = ScoreRequest(
@@ -296,10 +296,10 @@ def predict(
     Raises:
         InputError: something given can't be used; the message says how to mend it.
     """
-    from triptych.experiment.predict import PredictRequest, predict_file
-    from triptych.experiment.shots import Shots
     from triptych.generate.settings import GenerationSettings
+    from triptych.grid.demo_options import Shots
     from triptych.models import ModelSpec
+    from triptych.runner.predict import PredictRequest, predict_file
 
     with tempfile.TemporaryDirectory() as folder:
         request = PredictRequest(

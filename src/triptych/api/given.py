@@ -12,7 +12,7 @@ from triptych.progress import Advance
 from triptych.terminal import shown, write_text
 
 if TYPE_CHECKING:
-    from triptych.experiment import ExperimentConfig
+    from triptych.config.experiment import ExperimentConfig
 
 __all__ = ["Printer", "config_of", "file_of"]
 
@@ -29,8 +29,8 @@ def config_of(
     Raises:
         ConfigError: anything unreadable, unknown or out of range.
     """
-    from triptych.experiment import ExperimentConfig, read_config
-    from triptych.experiment.read import validated
+    from triptych.config.experiment import ExperimentConfig
+    from triptych.config.read import read_config, validated
 
     changes = dict(_dotted(overrides))
     if isinstance(config, str | Path):

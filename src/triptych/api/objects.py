@@ -12,7 +12,7 @@ from triptych.api import frames
 from triptych.records import Aggregate, RunRecord
 
 if TYPE_CHECKING:
-    from triptych.experiment.predict import Predictions as Written
+    from triptych.runner.predict import Predictions as Written
 
 __all__ = ["Predictions", "Run", "Scores", "load_run"]
 

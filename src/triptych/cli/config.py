@@ -19,7 +19,7 @@ app = typer.Typer(help="Write a configuration, or its schema.", no_args_is_help=
 @app.command("schema")
 def schema() -> None:
     """Print the JSON schema of a configuration, for editors that complete and check YAML."""
-    from triptych.experiment.starter import schema as schema_of
+    from triptych.config.starter import schema as schema_of
 
     write_json(schema_of(), indent=2)
 
@@ -40,8 +40,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Write a configuration with every key explained, from options or, on a terminal, from answers."""
-    from triptych.experiment.peers import read_peer
-    from triptych.experiment.starter import starter_settings, write_starter
+    from triptych.config.peers import read_peer
+    from triptych.config.starter import starter_settings, write_starter
 
     mapped = read_peer(peer) if peer else None
     if peer is None and not any((model, train, test, strategies)) and sys.stdin.isatty():

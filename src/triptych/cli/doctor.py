@@ -18,7 +18,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print the findings
     """Check this machine by trying things out; exit code 1 if something can't work."""
     from dataclasses import asdict
 
-    from triptych.experiment.doctor import diagnose
+    from triptych.doctor.doctor import diagnose
 
     console = new_console()
     found = []

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-import triptych
 from triptych.cli import config, data, doctor, plan, predict, preview, prompts, report, reproduce, run, score, tune
 from triptych.cli.advice import message_for
 from triptych.errors import InputError, Interrupted, TriptychError
 from triptych.terminal import new_console, open_streams, shown
+from triptych.version import __version__
 
 __all__ = ["app", "main"]
 
@@ -53,7 +53,7 @@ _CTRL_C = 130
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"triptych {triptych.__version__}")
+        typer.echo(f"triptych {__version__}")
         raise typer.Exit
 
 

@@ -14,7 +14,7 @@ from triptych.errors import ConfigError
 from triptych.terminal import new_console, write_json
 
 if TYPE_CHECKING:
-    from triptych.experiment.plan import Plan
+    from triptych.plan.plan import Plan
 
 __all__ = ["bytes_of", "plan"]
 
@@ -41,8 +41,8 @@ def plan(
     """Say what an experiment takes: cells, tokens, memory, time, disk, and what is done already. Reads no weights."""
 
     from triptych.cli.watch import ConsoleWatcher
-    from triptych.experiment import read_config
-    from triptych.experiment.plan import plan_experiment
+    from triptych.config.read import read_config
+    from triptych.plan.plan import plan_experiment
 
     size = bytes_of(memory) if memory else None
     settings = read_config(config, sets or [])

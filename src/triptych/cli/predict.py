@@ -29,8 +29,8 @@ from triptych.cli.options import (
 from triptych.terminal import new_console, shown
 
 if TYPE_CHECKING:
-    from triptych.experiment.predict import Predictions
     from triptych.generate.check import Check
+    from triptych.runner.predict import Predictions
 
 __all__ = ["predict"]
 
@@ -88,10 +88,10 @@ def predict(
         return
     from triptych.cli.watch import ConsoleWatcher
     from triptych.errors import ConfigError
-    from triptych.experiment.predict import PredictRequest, predict_file
-    from triptych.experiment.shots import Shots
     from triptych.generate.settings import GenerationSettings
+    from triptych.grid.demo_options import Shots
     from triptych.models import ModelSpec
+    from triptych.runner.predict import PredictRequest, predict_file
 
     for option, value in (("--model", model), ("--out", out)):
         if value is None:

@@ -12,8 +12,8 @@ from rich.text import Text
 from triptych.terminal import new_console, write_json
 
 if TYPE_CHECKING:
-    from triptych.experiment.checks import Check
-    from triptych.experiment.preview import ShownRow
+    from triptych.checks.preview import ShownRow
+    from triptych.checks.rows import Check
 
 __all__ = ["preview"]
 
@@ -36,12 +36,14 @@ def preview(
 ) -> None:
     """Show rows as the model will see them, scored tokens marked and ids beside, and check them. Touches no weights."""
 
-    from triptych.experiment import read_config
-    from triptych.experiment.checks import require
-    from triptych.experiment.preview import preview as build
+    from triptych.checks.preview import preview as build
+    from triptych.checks.rows import require
+    from triptych.config.read import read_config
+    from triptych.runner.folder import RunFolder
 
     settings = read_config(config, sets or [])
-    found = build(settings, rows=rows, cell=cell, out=out or Path("runs") / settings.name, adapter=adapter)
+    folder = RunFolder(out or Path("runs") / settings.name)
+    found = build(settings, rows=rows, cell=cell, adapter_of=folder.adapter_of, adapter=adapter)
     if as_json:
         write_json(found.as_json(), indent=1)
     else:
@@ -59,7 +61,7 @@ def _print_row(row: ShownRow, console: Console, *, full: bool) -> None:
     from rich import box
     from rich.table import Table
 
-    from triptych.experiment.preview import lines_of, visible
+    from triptych.checks.preview import lines_of, visible
 
     rendered = row.rendered
     demos = f", demonstrations {', '.join(rendered.demo_ids)}" if rendered.demo_ids else ""
@@ -88,7 +90,7 @@ def _print_row(row: ShownRow, console: Console, *, full: bool) -> None:
 
 
 def _print_check(check: Check, console: Console) -> None:
-    from triptych.experiment.preview import visible
+    from triptych.checks.preview import visible
 
     sign, style = ("✓", "green") if check.passed else ("⚠", "yellow") if check.warning else ("✗", "bold red")
     console.print(Text.assemble((sign, style), f" {check.name}: {visible(check.detail)}"), soft_wrap=True)

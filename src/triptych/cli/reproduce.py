@@ -13,8 +13,8 @@ from triptych.terminal import new_console, write_json
 from triptych.terminal import shown as escaped
 
 if TYPE_CHECKING:
-    from triptych.experiment.differences import Fact
-    from triptych.experiment.reproduce import Reproduction
+    from triptych.reproduce.differences import Fact
+    from triptych.reproduce.reproduce import Reproduction
 
 __all__ = ["reproduce"]
 
@@ -36,8 +36,8 @@ def reproduce(
     """
 
     from triptych.cli.watch import ConsoleWatcher
-    from triptych.experiment.differences import decides
-    from triptych.experiment.reproduce import reproduce as again
+    from triptych.reproduce.differences import decides
+    from triptych.reproduce.reproduce import reproduce as again
 
     console = new_console()
     found = again(
@@ -82,7 +82,7 @@ def _print_facts(facts: tuple[Fact, ...], console: Console) -> None:
     from rich import box
     from rich.table import Table
 
-    from triptych.experiment.differences import shortened
+    from triptych.reproduce.differences import shortened
 
     table = Table(box=box.SIMPLE_HEAD, title="Then and now", title_justify="left", title_style="bold")
     for name in ("what", "then", "now", ""):

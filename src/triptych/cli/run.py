@@ -22,8 +22,9 @@ def run(
 ) -> None:
     """Run an experiment; the same command goes on with one that was interrupted."""
     from triptych.cli.watch import ConsoleWatcher
-    from triptych.experiment import read_config, run_experiment
+    from triptych.config.read import read_config
     from triptych.report import answer, print_tables
+    from triptych.runner.run import run_experiment
 
     console = new_console()
     settings = read_config(config, sets or [])

@@ -57,9 +57,9 @@ def score(
 ) -> None:
     """Score rows: NLL of output and EOS, four averages, one JSON."""
     from triptych.cli.watch import ConsoleWatcher
-    from triptych.experiment.score_file import ScoreRequest, score_file
-    from triptych.experiment.shots import Shots
+    from triptych.grid.demo_options import Shots
     from triptych.models import ModelSpec
+    from triptych.runner.score_file import ScoreRequest, score_file
 
     console = new_console()
     request = ScoreRequest(

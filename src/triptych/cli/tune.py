@@ -61,8 +61,9 @@ def tune(
     torchrun --no-python --nproc-per-node N triptych tune …
     """
     from triptych.cli.watch import ConsoleWatcher
-    from triptych.experiment import ExperimentConfig, run_experiment
-    from triptych.experiment.read import validated
+    from triptych.config.experiment import ExperimentConfig
+    from triptych.config.read import validated
+    from triptych.runner.run import run_experiment
 
     given: dict[str, Any] = {
         "preset": preset,

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
-import triptych
 from triptych.models import LoadedModel
 from triptych.models.cache import cache_folder
 from triptych.prompts import Rendered
 from triptych.records.provenance import library_versions
+from triptych.version import __version__
 
 __all__ = ["ENGINE", "ScoreCache", "score_cache", "versions"]
 
@@ -46,7 +46,7 @@ class ScoreCache:
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
-        everything = {**facts, "engine": ENGINE, "triptych": triptych.__version__}
+        everything = {**facts, "engine": ENGINE, "triptych": __version__}
         self._state = json.dumps(everything, sort_keys=True, default=str)
         self._peft = library_versions().get("peft")
         self._database: sqlite3.Connection | None = None

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import triptych
+from triptych.version import __version__
 
 __all__ = ["library_versions", "peak_memory", "provenance"]
 
@@ -24,13 +24,13 @@ _COMPUTES = ("torch", "transformers", "peft", "bitsandbytes")
 def library_versions() -> dict[str, str]:
     """Versions of what computes a number, Triptych's own included."""
     installed = {name: version for name in _COMPUTES if (version := _version(name))}
-    return {"triptych": triptych.__version__, **installed}
+    return {"triptych": __version__, **installed}
 
 
 def provenance() -> dict[str, Any]:
     """Facts about this process and machine. Names no user and no folder but those on the command line."""
     return {
-        "triptych": triptych.__version__,
+        "triptych": __version__,
         "git": _git(),
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},

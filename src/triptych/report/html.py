@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import triptych
 from triptych.records import RunRecord
 from triptych.report.answer import answer
 from triptych.report.contenders import STRATEGY_NAMES, best_of_each
@@ -26,6 +25,7 @@ from triptych.report.packing import pack
 from triptych.report.rendering import numeric_columns, write_value
 from triptych.report.samples import Texts
 from triptych.report.tables import Table, flat
+from triptych.version import __version__
 
 __all__ = ["Page", "render_html"]
 
@@ -96,7 +96,7 @@ def render_html(record: RunRecord, page: Page) -> str:
         policy=policy,
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),
         script=_script(),
-        version=triptych.__version__,
+        version=__version__,
         averages=AVERAGES,
         numeric=numeric_columns,
         prompt_texts=_prompt_texts,

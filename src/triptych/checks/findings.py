@@ -1,0 +1,103 @@
+"""What a check finds, and the words it says it in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from triptych.data import Row
+from triptych.grid.views import Views
+from triptych.models import TokenizerProfile
+from triptych.prompts import Rendered
+
+__all__ = ["Check", "Outputs", "count", "quoted", "rendered_rows", "short", "some", "text_of"]
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found."""
+
+    name: str
+    passed: bool
+    detail: str
+    rows: tuple[str, ...] = ()
+    """Ids of the rows it is about, all of them."""
+    fix: str | None = None
+    warning: bool = False
+    """A finding that stops nothing."""
+    about: Literal["config", "data"] = "config"
+    """Where the mistake lies, if it is one."""
+
+    @property
+    def stops(self) -> bool:
+        """Whether a run must not begin."""
+        return not self.passed and not self.warning
+
+
+class Outputs:
+    """Tokens of outputs, each encoded once."""
+
+    def __init__(self, profile: TokenizerProfile) -> None:
+        self._profile = profile
+        self._ids: dict[str, tuple[int, ...]] = {}
+
+    def ids(self, text: str) -> tuple[int, ...]:
+        """Token ids of an output."""
+        if text not in self._ids:
+            self._ids[text] = tuple(self._profile.encode(text))
+        return self._ids[text]
+
+    def decoded(self, text: str) -> str:
+        """The text that an output's tokens stand for."""
+        found: str = self._profile.tokenizer.decode(list(self.ids(text)), clean_up_tokenization_spaces=False)
+        return found
+
+    def scored_alone(self, row: Row, rendered: Rendered) -> bool:
+        """Whether the scored tokens are the output's and one more."""
+        return rendered.ids[rendered.n_prompt : -1] == self.ids(row.target())
+
+    def answered(self, row: Row, rendered: Rendered) -> bool:
+        """Whether the scored tokens of an assistant's turn begin with the output, which its template may trim."""
+        target = row.target()
+        if self.decoded(target) != target:  # then nothing can be told from the text
+            return True
+        tokens = list(rendered.ids[rendered.n_prompt :])
+        text: str = self._profile.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+        return text.strip().startswith(target.strip())
+
+
+def rendered_rows(views: Views) -> Iterator[Rendered]:
+    """Every rendering there is."""
+    for view in views.views:
+        yield from view.rendered
+
+
+def text_of(profile: TokenizerProfile, token: int) -> str:
+    """A special token as it is written."""
+    return str(profile.tokenizer.convert_ids_to_tokens(token))
+
+
+def some(ids: Sequence[str]) -> str:
+    """`3 rows: a, b, c`, at most five of them named."""
+    distinct = list(dict.fromkeys(ids))
+    more = f" and {len(distinct) - _NAMED:,} more" if len(distinct) > _NAMED else ""
+    return f"{count(len(distinct), 'row')} {', '.join(distinct[:_NAMED])}{more}"
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Names in a sentence."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def count(n: int, what: str) -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def short(text: str) -> str:
+    """A text in a sentence, printable whatever is in it."""
+    shown = repr(text)
+    return shown if len(shown) <= 60 else shown[:57] + "…"

@@ -1,0 +1,200 @@
+"""`triptych preview`: a few rows of every kind of cell as the model will see them, and the checks.
+
+Text is laid out in lines of whole characters with the ids they came from beside them, and no line holds both what is
+scored and what is not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.checks.rows import Check, adapter_facts, run_checks
+from triptych.config.experiment import ExperimentConfig
+from triptych.errors import ConfigError
+from triptych.grid.cells import TrainingSpec, check_pool, templates_of
+from triptych.grid.views import View, Views, longest_rendering, read_data, spread, view_experiment
+from triptych.models import TokenizerProfile, load_profile
+from triptych.prompts import Rendered
+
+__all__ = ["Line", "Preview", "ShownRow", "lines_of", "preview", "visible"]
+
+_VISIBLE = {"\n": "↵", "\t": "→", "\r": "␍"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Some tokens of a row, as one line."""
+
+    text: str
+    """Printable: newlines, tabs and control characters are drawn."""
+    ids: tuple[int, ...]
+    scored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """One row as the model will see it."""
+
+    view: str
+    """The cell, or `training NAME`."""
+    rendered: Rendered
+    pieces: tuple[tuple[str, int], ...]
+    """(text, number of tokens) of all tokens, in order; no piece crosses into the scored ones."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is shown."""
+
+    rows: tuple[ShownRow, ...]
+    checks: tuple[Check, ...]
+    left_out: tuple[str, ...]
+    max_tokens: int
+    tokenizer: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "passed": not any(check.stops for check in self.checks),
+            "max_tokens": self.max_tokens,
+            "tokenizer": self.tokenizer,
+            "not_shown": list(self.left_out),
+            "rows": [_row_json(row) for row in self.rows],
+            "checks": [
+                {
+                    "name": check.name,
+                    "passed": check.passed,
+                    "stops": check.stops,
+                    "detail": check.detail,
+                    "rows": list(check.rows),
+                    "fix": check.fix,
+                }
+                for check in self.checks
+            ],
+        }
+
+
+def preview(
+    config: ExperimentConfig,
+    *,
+    rows: int = 1,
+    cell: str | None = None,
+    adapter_of: Callable[[TrainingSpec], Path] | None = None,
+    adapter: Path | None = None,
+) -> Preview:
+    """Render the experiment and check it. Touches no weights.
+
+    Args:
+        config: the experiment.
+        rows: how many rows of each kind of cell are shown.
+        cell: show this cell (or `training NAME`) alone.
+        adapter_of: where the run's folder keeps a training's adapter, whose prompt is compared.
+        adapter: another adapter, held against the first training's prompt.
+
+    Raises:
+        InputError: settings, data or tokenizer can't be used.
+    """
+    templates, data = templates_of(config), read_data(config)
+    check_pool(config, data)
+    profile = load_profile(config.model.spec())
+    limit = longest_rendering(config, profile)
+    views = view_experiment(config, data, templates, profile, max_tokens=limit)
+    chosen = [_named(cell, views)] if cell is not None else _kinds(views)
+    shown = [row for view in chosen for row in _shown(view, rows, profile)]
+    checks = run_checks(views, adapters=adapter_facts(config, adapter_of, adapter))
+    return Preview(tuple(shown), checks, views.left_out, limit.tokens, profile.record())
+
+
+def lines_of(row: ShownRow, width: int) -> list[Line]:
+    """Break a row into lines of at most about `width` columns; newlines end a line."""
+    lines: list[Line] = []
+    ids: list[int] = []
+    text, columns, at = "", 0, 0
+    for piece, n in row.pieces:
+        drawn, scored = visible(piece), at >= row.rendered.n_prompt
+        size = _columns(drawn)
+        if ids and (columns + size > width or scored != (at - 1 >= row.rendered.n_prompt) or text.endswith("↵")):
+            lines.append(Line(text, tuple(ids), at - 1 >= row.rendered.n_prompt))
+            text, ids, columns = "", [], 0
+        text, columns = text + drawn, columns + size
+        ids += row.rendered.ids[at : at + n]
+        at += n
+    return [*lines, Line(text, tuple(ids), at - 1 >= row.rendered.n_prompt)] if ids else lines
+
+
+def visible(text: str) -> str:
+    """Printable text: newlines as ↵, tabs as →, and nothing that a terminal would obey."""
+    return "".join(_VISIBLE.get(c, c if _printable(c) else f"\\u{{{ord(c):x}}}") for c in text)
+
+
+def _printable(character: str) -> bool:
+    return unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _named(name: str, views: Views) -> View:
+    known = {view.name: view for view in views.views}
+    if name in known:
+        return known[name]
+    if name in views.left_out:
+        raise ConfigError(
+            "this cell's demonstrations are chosen by the model, so it can't be shown without the weights",
+            where="--cell",
+            found=name,
+            fix="show another cell",
+        )
+    near = difflib.get_close_matches(name, known, n=1)
+    raise ConfigError(
+        "there is no such cell",
+        where="--cell",
+        found=name,
+        expected=", ".join(known),
+        fix=f"did you mean `{near[0]}`?" if near else None,
+    )
+
+
+def _kinds(views: Views) -> list[View]:
+    """The first cell of each kind: cells that differ in a seed alone look alike."""
+    found: dict[Any, View] = {}
+    for view in views.views:
+        if view.cell is not None:
+            cell, trained = view.cell, view.cell.training
+            adapter = (trained.prompt, trained.k) if trained else None
+            kind: Any = (cell.strategy, cell.prompt, cell.k, cell.draw, cell.select, cell.order, adapter)
+        else:
+            assert view.training is not None
+            kind = ("training", view.prompt, view.training.k, view.training.select)
+        found.setdefault(kind, view)
+    return list(found.values())
+
+
+def _shown(view: View, n: int, profile: TokenizerProfile) -> Iterable[ShownRow]:
+    for rendered in spread(view.rendered, n):
+        parts = (rendered.ids[: rendered.n_prompt], rendered.ids[rendered.n_prompt :])
+        pieces = tuple(piece for part in parts for piece in profile.pieces(part))
+        yield ShownRow(view.name, rendered, pieces)
+
+
+def _row_json(row: ShownRow) -> dict[str, Any]:
+    rendered: Rendered = row.rendered
+    at, pieces = 0, []
+    for text, n in row.pieces:
+        pieces.append({"text": text, "ids": list(rendered.ids[at : at + n]), "scored": at >= rendered.n_prompt})
+        at += n
+    return {
+        "cell": row.view,
+        "row": rendered.row_id,
+        "n_tokens": len(rendered.ids),
+        "n_scored": rendered.n_scored,
+        "demo_ids": list(rendered.demo_ids),
+        "demos_dropped": rendered.n_demos_dropped,
+        "pieces": pieces,
+    }

@@ -1,0 +1,214 @@
+"""The grid: which cells and trainings an experiment has, and what each one is called.
+
+zero_shot/default
+few_shot/default/k=3/draw=item/seed=1
+few_shot/default/k=3/select=bm25/order=nearest-last
+qlora/default                                       scored as it was trained
+qlora/emotional/trained=default                     the same adapter under another prompt
+qlora/default/k=2/draw=item/seed=0/trained_k=2/train_seed=1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from triptych.config.experiment import ExperimentConfig
+from triptych.config.strategies import ScoredUnder, SearchConfig, ShownConfig
+from triptych.data import Dataset, Row
+from triptych.errors import ConfigError
+from triptych.prompts import Draw, Template, find_template, template_from_text
+from triptych.prompts.selection import Order, Select
+from triptych.prompts.template import template_from_mapping
+from triptych.records.schema import Strategy
+
+__all__ = [
+    "DRAWN",
+    "CellSpec",
+    "TrainingSpec",
+    "candidates",
+    "check_pool",
+    "demo_pool",
+    "grid",
+    "needs_train",
+    "templates_of",
+    "trainings",
+]
+
+DRAWN: frozenset[Select] = frozenset({"random", "same"})
+"""Selections that draw by a seed. The others rank, and have one answer for each query."""
+NEAREST: frozenset[Select] = frozenset({"bm25", "embedding", "mmr"})
+"""Selections that rank by similarity to the query, so that an order by nearness means something."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """One training: with which prompt, with how many demonstrations in it, from which seed."""
+
+    prompt: str
+    k: int = 0
+    select: Select = "random"
+    seed: int = 0
+    first: bool = True
+    """Of the run: its adapter is the run's `adapter/`."""
+
+    @property
+    def name(self) -> str:
+        """Readable and unique, e.g. `default/k=2/train_seed=1`."""
+        parts = [self.prompt]
+        if self.k:
+            parts += [f"k={self.k}", *([f"select={self.select}"] if self.select != "random" else [])]
+        return "/".join([*parts, f"train_seed={self.seed}"])
+
+
+@dataclass(frozen=True, slots=True)
+class CellSpec:
+    """One strategy at one setting."""
+
+    strategy: Strategy
+    prompt: str
+    k: int = 0
+    seed: int | None = None
+    """Of the demonstrations' draw; None where nothing is drawn."""
+    draw: Draw | None = None
+    select: Select | None = None
+    """None without demonstrations."""
+    order: Order | None = None
+    training: TrainingSpec | None = None
+
+    @property
+    def name(self) -> str:
+        """Readable and unique in the run."""
+        parts = [self.strategy, self.prompt]
+        if self.k:
+            parts.append(f"k={self.k}")
+            parts += [f"select={self.select}"] if self.select not in (None, "random") else []
+            parts += [f"order={self.order}"] if self.order else []
+            parts += [f"draw={self.draw}", f"seed={self.seed}"] if self.seed is not None else []
+        if trained := self.training:
+            parts += [f"trained={trained.prompt}"] if trained.prompt != self.prompt else []
+            parts += [f"trained_k={trained.k}"] if trained.k else []
+            parts += [f"train_seed={trained.seed}"] if not trained.first else []
+        return "/".join(parts)
+
+
+def trainings(config: ExperimentConfig) -> list[TrainingSpec]:
+    """All trainings, the first of which is the run's own `adapter/`."""
+    qlora = config.strategies.qlora
+    if qlora is None:
+        return []
+    seeds = qlora.seeds or (config.tune.seed,)
+    specs = [
+        TrainingSpec(qlora.prompt, k, qlora.trained_select if k else "random", seed, first=False)
+        for k in qlora.trained_k
+        for seed in seeds
+    ]
+    return [replace(specs[0], first=True), *specs[1:]]
+
+
+def grid(config: ExperimentConfig) -> list[CellSpec]:
+    """All cells, those of the base model first, then adapter by adapter. The winner of a search isn't known yet."""
+    cells: list[CellSpec] = []
+    if zero := config.strategies.zero_shot:
+        cells += [CellSpec("zero_shot", prompt) for prompt in zero.prompts]
+    if few := config.strategies.few_shot:
+        cells += [cell for prompt in few.prompts for cell in _shown("few_shot", prompt, few)]
+    for training in trainings(config):
+        cells += _scored(config, training)
+    return list(dict.fromkeys(cells))
+
+
+def candidates(search: SearchConfig) -> list[CellSpec]:
+    """What a search tries."""
+    found: list[CellSpec] = []
+    for prompt in search.prompts:
+        if 0 in search.k:
+            found.append(CellSpec("zero_shot", prompt))
+        found += [cell for cell in _shown("few_shot", prompt, search) if cell.k]
+    return list(dict.fromkeys(found))
+
+
+def _shown(strategy: Strategy, prompt: str, config: ShownConfig) -> Iterator[CellSpec]:
+    for select in config.select:
+        if select in DRAWN:
+            for draw in config.draw:
+                for k in config.k:
+                    yield from (CellSpec(strategy, prompt, k, seed, draw, select) for seed in config.seeds)
+        else:
+            for order in config.order if select in NEAREST else (None,):
+                yield from (CellSpec(strategy, prompt, k, select=select, order=order) for k in config.k)
+
+
+def _scored(config: ExperimentConfig, training: TrainingSpec) -> Iterator[CellSpec]:
+    """The cells of one adapter: as it was trained, then the compositions."""
+    assert config.strategies.qlora is not None
+    own = ScoredUnder(k=(training.k,), select=(training.select,))
+    for under in (own, *config.strategies.qlora.score):
+        for prompt in under.prompts or (training.prompt,):
+            for cell in _shown("qlora", prompt, under):
+                bare = cell if cell.k else CellSpec("qlora", prompt)
+                yield replace(bare, training=training)
+
+
+def templates_of(config: ExperimentConfig) -> dict[str, Template]:
+    """The template of every prompt the grid uses.
+
+    Raises:
+        TemplateError: one can't be found, or is malformed.
+    """
+    own = {}
+    for name, given in config.prompts.items():
+        if isinstance(given, str):
+            own[name] = template_from_text(given, name=name)
+        else:
+            own[name] = template_from_mapping({**given, "name": name}, name=name, where=f"prompts.{name}")
+    used = [*(cell.prompt for cell in grid(config)), *(training.prompt for training in trainings(config))]
+    if search := config.strategies.search:
+        used += search.prompts
+    return {name: find_template(name, own, where="strategies") for name in dict.fromkeys(used)}
+
+
+def demo_pool(data: Dataset) -> list[Row]:
+    """Training rows that may be shown: never one that occurs in the test set."""
+    return [row for row in data.train if row.id not in data.overlapping_train_ids]
+
+
+def needs_train(config: ExperimentConfig) -> bool:
+    """Whether training rows are used. Zero-shot prompts alone need none."""
+    given = config.strategies
+    return bool(given.few_shot or given.qlora or given.search or config.data.dev_rows)
+
+
+def check_pool(config: ExperimentConfig, data: Dataset) -> None:
+    """Say before any work that a k is too large, or that demonstrations can't be chosen as asked.
+
+    Raises:
+        ConfigError: k is larger than the pool, or `select: same` has no column.
+    """
+    given = config.strategies
+    settings: list[tuple[str, tuple[int, ...], tuple[Select, ...]]] = []
+    if given.few_shot:
+        settings.append(("few_shot", given.few_shot.k, given.few_shot.select))
+    if given.search:
+        settings.append(("search", given.search.k, given.search.select))
+    if given.qlora:
+        settings.append(("qlora.trained_k", given.qlora.trained_k, (given.qlora.trained_select,)))
+        settings += [("qlora.score", under.k, under.select) for under in given.qlora.score]
+    pool = len(demo_pool(data))
+    for section, ks, selects in settings:
+        # a training row is never its own demonstration
+        available = pool - 1 if section == "qlora.trained_k" else pool
+        if max(ks) > max(available, 0):
+            raise ConfigError(
+                "more demonstrations are asked for than there are training rows to show",
+                where=f"strategies.{section}" + ("" if "." in section else ".k"),
+                found=f"k = {max(ks)}, {available} training rows that are not in the test set",
+                fix="lower k, or give more training rows",
+            )
+        if "same" in selects and max(ks) and given.demos.column is None:
+            raise ConfigError(
+                "demonstrations with the query's value are asked for, and no column is named",
+                where=f"strategies.{section}",
+                found="select: same, without strategies.demos.column",
+                fix="name a column of the data, or make one with data.derive",
+            )

@@ -1,0 +1,154 @@
+"""Demonstrations for one file of rows: what `triptych score` and `triptych predict` show in each prompt.
+
+The rows are chosen as an experiment chooses them (`showing.Demonstrations`), so a file scored by hand and the cell of a
+run that has the same settings show the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from triptych.config.strategies import DemosConfig
+from triptych.data import Row, find_overlap, read_rows
+from triptych.errors import ConfigError
+from triptych.grid.cells import DRAWN, NEAREST
+from triptych.grid.rendering import BY_VECTORS, Demonstrations
+from triptych.models import Adapter, LoadedModel, switched
+from triptych.models.embed import embed_texts
+from triptych.progress import Watcher
+from triptych.prompts import Draw
+from triptych.prompts.ranking import Vectors
+from triptych.prompts.selection import Chosen, Order, Select
+
+__all__ = ["Shots"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """Which demonstrations a command shows, as its options say it."""
+
+    k: int = 0
+    pool: str | None = None
+    """File of the rows that may be shown."""
+    select: Select = "random"
+    seed: int = 0
+    """Of draws; what is ranked has none."""
+    draw: Draw = "item"
+    order: Order | None = None
+    """None: nearest last where they are ranked by nearness, else as drawn."""
+    column: str | None = None
+    """For `same`."""
+    max_similarity: float | None = None
+    embedding: str = "model"
+    """For `embedding` and `mmr`: the model's own hidden states, or a sentence-transformers model."""
+
+    def shown_order(self) -> Order | None:
+        """The order the demonstrations come in."""
+        return self.order or ("nearest-last" if self.select in NEAREST else None)
+
+    def record(self) -> dict[str, Any]:
+        """What decides which rows of a pool are shown, in which order; nothing without demonstrations."""
+        if not self.k:
+            return {}
+        facts: dict[str, Any] = {"select": self.select}
+        if self.select in DRAWN or self.shown_order() == "random":
+            facts["seed"] = self.seed
+        if self.select in DRAWN:
+            facts["draw"] = self.draw
+        if self.shown_order():
+            facts["order"] = self.shown_order()
+        if self.select == "same":
+            facts["column"] = self.column
+        if self.select in BY_VECTORS:
+            facts["embedding"] = self.embedding
+        if self.max_similarity is not None:
+            facts["max_similarity"] = self.max_similarity
+        return facts
+
+    def check(self) -> None:
+        """Find what can be wrong before anything is read.
+
+        Raises:
+            ConfigError: options that don't go together.
+        """
+        if self.k and self.pool is None:
+            raise ConfigError(
+                "demonstrations need rows to be drawn from",
+                where="--shots",
+                found=f"--shots {self.k} without --pool",
+                fix="give the training data with --pool",
+            )
+        if not self.k and (self.select != "random" or self.order):
+            raise ConfigError(
+                "a way to choose demonstrations is given, and none are shown",
+                where="--select" if self.select != "random" else "--order",
+                found=f"--shots {self.k}",
+                fix="say how many with --shots",
+            )
+        if self.select == "same" and not self.column:
+            raise ConfigError(
+                "demonstrations with the query's value are asked for, and no column is named",
+                where="--select",
+                found="same, without --column",
+                fix="name a column of the data with --column; one made by a rule needs an experiment (`data.derive`)",
+            )
+        if self.max_similarity is not None and not 0 < self.max_similarity <= 1:
+            raise ConfigError(
+                "not a similarity",
+                where="--max-similarity",
+                found=str(self.max_similarity),
+                expected="more than 0, at most 1",
+            )
+
+    def read_pool(self, rows: Sequence[Row], data: str, watcher: Watcher) -> list[Row]:
+        """Rows that may be shown: those of the pool that are not among `rows`, which come from `data`.
+
+        Raises:
+            ConfigError: fewer than are to be shown.
+            DataError: the pool can't be read.
+        """
+        if not self.k or self.pool is None:
+            return []
+        pool = read_rows(self.pool, watcher=watcher)
+        if overlap := find_overlap(pool, rows):
+            watcher.say(f"warning: {overlap.message()}; these are never shown as demonstrations")
+            pool = [row for row in pool if row.id not in overlap.train_ids]
+        if self.k > len(pool):
+            raise ConfigError(
+                "more demonstrations are asked for than there are rows to show",
+                where="--shots",
+                found=f"--shots {self.k}, {len(pool)} rows in {self.pool} that are not in {data}",
+                fix="lower --shots, or give more rows with --pool",
+            )
+        return pool
+
+    def choose(
+        self,
+        rows: Sequence[Row],
+        pool: Sequence[Row],
+        loaded: LoadedModel,
+        watcher: Watcher,
+        *,
+        adapter: Adapter | None = None,
+    ) -> list[Chosen]:
+        """The demonstrations of each row, in the order of `rows`. Vectors are the base model's, adapter off.
+
+        Raises:
+            ConfigError: a row has fewer than k that may be shown to it.
+            DataError: a row lacks the column.
+            ModelError: the embedding model isn't there.
+        """
+        config = DemosConfig(column=self.column, max_similarity=self.max_similarity, embedding=self.embedding)
+
+        def vectors() -> Vectors:
+            texts = [row.instruction for row in (*pool, *rows)]
+            named = loaded if self.embedding == "model" else self.embedding
+            with switched(adapter, on=False):
+                return embed_texts(texts, model=named, watcher=watcher)
+
+        demonstrations = Demonstrations(pool, config, vectors=vectors)
+        choose = partial(demonstrations.choose, select=self.select, draw=self.draw, order=self.shown_order())
+        return [choose(row, self.k, seed=self.seed) for row in rows]

@@ -1,0 +1,1 @@
+"""Tokens, memory, time and disk of an experiment, before it runs."""

@@ -1,0 +1,113 @@
+"""Timing the model itself: some rows of each kind of cell, and a few training steps, as the run will compute them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from triptych.config.experiment import ExperimentConfig
+from triptych.likelihood.score import Scorer
+from triptych.models import LoadedModel, attach_adapter, identify, load_model
+from triptych.models.shape import ModelShape
+from triptych.plan.rows import CellRows, Gathered, TrainingRows
+from triptych.plan.time import Rates, scoring_flops, training_flops
+from triptych.plan.tokens import scoring_work, training_work
+from triptych.progress import Watcher
+from triptych.prompts import Rendered
+from triptych.training import TuneConfig
+from triptych.training.batches import rows_of_step
+from triptych.training.optimizer import adamw
+from triptych.training.recompute import recomputed
+from triptych.training.step import accumulate_gradient
+
+__all__ = ["calibrated_rates"]
+
+_PASSES = 2
+"""Rows worth so many full passes are timed of each kind of cell."""
+_STEPS = 2
+
+
+def calibrated_rates(config: ExperimentConfig, shape: ModelShape, work: Gathered, watcher: Watcher) -> Rates:
+    """Load the model and time it on the experiment's own rows.
+
+    Cells of one kind (strategy, number of demonstrations) are taken to run alike: one of each is timed, on rows spread
+    over its whole.
+    """
+    identify(config.model.spec())  # unpacks and hashes, once for all times
+    began = time.perf_counter()
+    loaded = load_model(config.model.spec())
+    scorer = Scorer(loaded)
+    loading = time.perf_counter() - began
+    kinds = {cell.kind: cell for cell in reversed(work.cells)}
+    base = [cell for cell in kinds.values() if not cell.with_adapter]
+    trained = [cell for cell in kinds.values() if cell.with_adapter]
+    rates: dict[str, float] = {}
+    training = 0.0
+    with watcher.phase("timing passes and steps", len(kinds) + len(work.trainings[:1]), unit="kinds") as advance:
+        for cell in base:
+            rates[cell.kind] = _scoring_rate(scorer, shape, cell)
+            advance(1)
+        if work.trainings and work.trainings[0].train:
+            training = _training_rate(config.tune, shape, work.trainings[0], scorer)
+            advance(1)
+            for cell in trained:  # the adapter is on now
+                rates[cell.kind] = _scoring_rate(scorer, shape, cell)
+                advance(1)
+    rates["any"] = min(rates.values(), default=training)
+    said = f"calibrated: passes of {len(kinds)} kinds of cell and {_STEPS if training else 0} steps timed now"
+    return Rates("calibrated", said, training, rates, loading)
+
+
+def _scoring_rate(scorer: Scorer, shape: ModelShape, cell: CellRows) -> float:
+    rows = _some(cell.rows, cell.work.forward, _PASSES * scorer.budget)
+    scorer.score(rows[: max(1, len(rows) // 8)])  # the first passes warm up
+    began = time.perf_counter()
+    scorer.score(rows)
+    _wait(scorer.loaded)
+    return scoring_flops(shape, scoring_work(rows)) / (time.perf_counter() - began)
+
+
+def _some(rows: Sequence[Rendered], forward: int, wanted: int) -> list[Rendered]:
+    """Rows spread over all of them, about `wanted` tokens of what they take."""
+    every = max(1, round(forward / wanted))
+    return list(rows[::every])
+
+
+def _training_rate(tune: TuneConfig, shape: ModelShape, training: TrainingRows, scorer: Scorer) -> float:
+    loaded = scorer.loaded
+    adapter = attach_adapter(loaded, tune.lora(), seed=tune.seed)
+    optimizer = adamw(adapter, tune)
+    recompute = tune.activation_checkpointing == "on"
+    steps = [
+        [training.train[i] for i in rows_of_step(n, len(training.train), tune.rows_per_step, tune.seed)]
+        for n in range(min(training.steps, _STEPS + 1))
+    ]
+    flops = seconds = 0.0
+    for number, rows in enumerate(steps):
+        began = time.perf_counter()
+        with recomputed(adapter.model, on=recompute, random=tune.dropout > 0):
+            accumulate_gradient(
+                loaded,
+                scorer.head,
+                rows,
+                max_rows=tune.batch_size,
+                max_tokens=tune.tokens_per_pass,
+                share_prefix=not tune.dropout,
+                packed=scorer.packed,
+            )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        _wait(loaded)
+        if number or len(steps) == 1:  # the first one warms up and makes the optimizer's moments
+            one = tune.model_copy(update={"max_steps": 1, "batch_size": tune.batch_size})
+            lora = sum(p.numel() for p in adapter.parameters().values())
+            flops += training_flops(shape, training_work(rows, one), lora_parameters=lora, recompute=recompute)
+            seconds += time.perf_counter() - began
+    return flops / seconds
+
+
+def _wait(loaded: LoadedModel) -> None:
+    if loaded.device.type == "cuda":
+        torch.cuda.synchronize(loaded.device)

@@ -1,0 +1,142 @@
+"""How long work takes: floating-point operations, counted, divided by a rate whose origin is always said.
+
+    calibrated   a few passes of each kind of cell and training steps were timed on this machine just now
+    remembered   the same model, dtype and device were timed here before (`rates.json` in the cache)
+    assumed      torch's matrix products were timed for a third of a second; real passes reach a part of that
+
+The last is a rough guess, tried on two machines only: one with units for bfloat16, which passes keep waiting, and one
+without, where the products are nearly all there is.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from triptych.errors import DiskError
+from triptych.models.cache import cache_folder, unkept
+from triptych.models.device import DtypeName
+from triptych.models.shape import ModelShape
+from triptych.models.speed import matmul_rate
+from triptych.plan.tokens import Work
+from triptych.records.store import write_json
+
+__all__ = [
+    "Rates",
+    "assumed_rates",
+    "rates_key",
+    "remember_rates",
+    "remembered_rates",
+    "scoring_flops",
+    "training_flops",
+]
+
+Origin = Literal["calibrated", "remembered", "assumed"]
+
+_PASS_SHARE = {"cpu, 16 bits": 0.35, "cpu, float32": 0.7, "cuda": 0.45}
+"""Part of the matrix products' rate that scoring passes reach."""
+_STEP_SHARE = {"cpu, 16 bits": 0.3, "cpu, float32": 0.6, "cuda": 0.4}
+"""The same of training steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Floating-point operations a second, as `scoring_flops` and `training_flops` count them."""
+
+    origin: Origin
+    said: str
+    """Where the rates come from, in words."""
+    training: float
+    scoring: dict[str, float] = field(default_factory=dict)
+    """By kind of cell (`few_shot k=3`); `any` is for kinds that are not there."""
+    loading_seconds: float = 0.0
+
+    def of(self, kind: str) -> float:
+        """The rate of a kind of cell."""
+        return self.scoring.get(kind, self.scoring["any"])
+
+
+def scoring_flops(shape: ModelShape, work: Work) -> float:
+    """Operations of scoring: layers, attention, and the head at scored positions."""
+    return _layers(shape, work) + _head(shape, work)
+
+
+def training_flops(shape: ModelShape, work: Work, *, lora_parameters: int, recompute: bool) -> float:
+    """Operations of training: forward, the backward through frozen weights, the adapter's own, the head's twice."""
+    passes = 3 if recompute else 2
+    return passes * _layers(shape, work) + 6.0 * lora_parameters * work.forward + 2 * _head(shape, work)
+
+
+def _layers(shape: ModelShape, work: Work) -> float:
+    attention = 4.0 * shape.n_heads * shape.head_dim * shape.n_layers * work.pairs
+    return 2.0 * shape.linear_parameters * work.forward + attention
+
+
+def _head(shape: ModelShape, work: Work) -> float:
+    return 2.0 * shape.hidden_size * shape.vocab_size * work.scored
+
+
+def assumed_rates(device: torch.device, dtype: DtypeName) -> Rates:
+    """Rates from a matrix product, timed now."""
+    rate = matmul_rate(device, dtype)
+    kind = "cuda" if device.type == "cuda" else "cpu, float32" if dtype == "float32" else "cpu, 16 bits"
+    said = (
+        f"assumed: products in {dtype} run at {rate / 1e9:.0f} GFLOP/s here (timed now), of which passes are taken to "
+        f"reach {_PASS_SHARE[kind]:.0%} and training steps {_STEP_SHARE[kind]:.0%}; --calibrate times the model itself"
+    )
+    return Rates("assumed", said, rate * _STEP_SHARE[kind], {"any": rate * _PASS_SHARE[kind]})
+
+
+def rates_key(shape: ModelShape, *, quantize: str, held: str, dtype: str, device: str, threads: int | None) -> str:
+    """What a rate is good for: sizes of the model, how it is held, dtype, device and the threads asked for."""
+    facts = [asdict(shape), quantize, held, dtype, device, threads]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def remembered_rates(key: str) -> Rates | None:
+    """Rates that were timed on this machine before."""
+    value = _remembered().get(key)
+    try:
+        if value is None:
+            return None
+        rates = Rates(
+            "remembered",
+            f"remembered: timed on this machine on {value['at']}",
+            float(value["training"]),
+            {str(kind): float(rate) for kind, rate in value["scoring"].items()} | {"any": float(value["any"])},
+            float(value["loading_seconds"]),
+        )
+        numbers = [rates.training, *rates.scoring.values(), rates.loading_seconds]
+        return rates if all(math.isfinite(number) and number >= 0 for number in numbers) else None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def remember_rates(key: str, rates: Rates) -> None:
+    """Keep rates for the next plan of the same model on this machine."""
+    scoring = {kind: rate for kind, rate in rates.scoring.items() if kind != "any"}
+    value: dict[str, Any] = {
+        "at": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "training": rates.training,
+        "scoring": scoring,
+        "any": rates.scoring["any"],
+        "loading_seconds": rates.loading_seconds,
+    }
+    try:
+        write_json(cache_folder() / "rates.json", {**_remembered(), key: value})
+    except (DiskError, OSError) as error:
+        unkept("timed rates", error)
+
+
+def _remembered() -> dict[str, Any]:
+    try:
+        value = json.loads((cache_folder() / "rates.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a cache that can't be read is a cache that is empty
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,117 @@
+"""Tokens of rendered rows as the scorer and the training compute them: what is shared is counted once.
+
+The scorer's own plan (`likelihood.plan`) and the training's own batches (`tune.batches`) are asked, so the counts are
+those of the run and not an estimate. Only a model that can't be computed packed, which shows when it is loaded, is
+computed row by row: `plain` tokens then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from triptych.likelihood.passes import common_prefix
+from triptych.likelihood.plan import Branch, plan_branches
+from triptych.prompts import Rendered
+from triptych.training import TuneConfig
+from triptych.training.batches import passes_of, rows_of_step
+
+__all__ = ["Work", "scoring_work", "training_work"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What computing some rows takes. Works add up with `+`."""
+
+    rows: int = 0
+    plain: int = 0
+    """Tokens of the rows, each counted whole."""
+    forward: int = 0
+    """Tokens that go through the layers: shared beginnings once, each row's last token (it predicts nothing) never."""
+    scored: int = 0
+    """Tokens whose likelihood is computed: positions that go through the output head."""
+    pairs: int = 0
+    """(query, key) pairs of attention in one layer and head, sliding windows left out of account."""
+    kept: int = 0
+    """Most prefix tokens whose keys and values are held at once."""
+    longest: int = 0
+    """Tokens of the longest row."""
+
+    def __add__(self, other: Work) -> Work:
+        """Both, one after the other: what is counted adds up, what is a most stays the larger."""
+        summed = ("rows", "plain", "forward", "scored", "pairs")
+        names = Work.__dataclass_fields__
+        return Work(**{n: (sum if n in summed else max)((getattr(self, n), getattr(other, n))) for n in names})
+
+    def times(self, n: int) -> Work:
+        """The same work n times, one after another."""
+        total = Work(0, 0, 0, 0, 0, self.kept, self.longest)
+        return total + Work(self.rows * n, self.plain * n, self.forward * n, self.scored * n, self.pairs * n)
+
+
+def scoring_work(rows: Sequence[Rendered]) -> Work:
+    """What scoring these rows in one go takes."""
+    if not rows:
+        return Work()
+    forward, pairs, kept = _below(plan_branches(rows), rows, 0)
+    return Work(
+        rows=len(rows),
+        plain=sum(len(row.ids) for row in rows),
+        forward=forward,
+        scored=sum(row.n_scored for row in rows),
+        pairs=pairs,
+        kept=kept,
+        longest=max(len(row.ids) for row in rows),
+    )
+
+
+def training_work(rows: Sequence[Rendered], config: TuneConfig) -> Work:
+    """What the optimizer steps of a training take: `plain` and `scored` are what its summary will say."""
+    if not rows:
+        return Work()
+    total = Work(longest=max(len(row.ids) for row in rows))
+    done: dict[tuple[int, ...], Work] = {}
+    for step in range(config.total_steps(len(rows))):
+        order = rows_of_step(step, len(rows), config.rows_per_step, config.seed)
+        key = tuple(order)
+        if key not in done:
+            done[key] = _step([rows[i] for i in order], config)
+        total += done[key]
+    return total
+
+
+def _step(rows: Sequence[Rendered], config: TuneConfig) -> Work:
+    total = Work()
+    for batch in passes_of(rows, max_rows=config.batch_size, max_tokens=config.tokens_per_pass):
+        shared = common_prefix(batch) if len(batch) > 1 and not config.dropout else 0
+        own = [len(row.ids) - 1 - shared for row in batch]
+        total += Work(
+            rows=len(batch),
+            plain=sum(len(row.ids) for row in batch),
+            forward=shared + sum(own),
+            scored=sum(row.n_scored for row in batch),
+            pairs=_causal(shared) + sum(n * shared + _causal(n) for n in own),
+        )
+    return total
+
+
+def _below(branch: Branch, rows: Sequence[Rendered], held: int) -> tuple[int, int, int]:
+    """Forward tokens and attention pairs of a branch and all under it, and the most prefix tokens kept meanwhile.
+
+    A child's keys and values are a whole copy, and its parent's are kept until it is done.
+    """
+    new = branch.end - branch.start
+    held += branch.end if new else 0
+    forward, pairs, kept = new, new * branch.start + _causal(new), held
+    for index in branch.rows:
+        own = len(rows[index].ids) - 1 - branch.end
+        forward += own
+        pairs += own * branch.end + _causal(own)
+    for child in branch.children:
+        below = _below(child, rows, held)
+        forward, pairs, kept = forward + below[0], pairs + below[1], max(kept, below[2])
+    return forward, pairs, kept
+
+
+def _causal(n: int) -> int:
+    return n * (n + 1) // 2

@@ -1,0 +1,1 @@
+"""The same run again, and which of its numbers agree."""

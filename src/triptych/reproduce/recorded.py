@@ -1,0 +1,187 @@
+"""A finished run read back as an experiment: its settings, with its files found again.
+
+Paths were recorded as they were given, so a relative one means something from where the run was started. Files are
+looked for there, in `--data`, and beside the run's folder, upwards; of several, one with the recorded hash is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.config.experiment import ExperimentConfig
+from triptych.config.read import validated
+from triptych.data import SAMPLE, sha256_of_file
+from triptych.data.hub import looks_like_hub_id
+from triptych.errors import DataError, ModelError
+from triptych.models import identify
+from triptych.records import RunRecord
+from triptych.records.store import read_json, read_run
+
+__all__ = ["RecordedRun", "identified", "read_recorded", "settings_again"]
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What a run left that says how to repeat it."""
+
+    folder: Path
+    record: RunRecord
+    lock: dict[str, Any]
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Found when the run began: dtype, threads, how weights are held, token budget."""
+        found: dict[str, Any] = self.lock.get("chosen", {})
+        return found
+
+
+def read_recorded(folder: Path) -> RecordedRun:
+    """Read a finished run.
+
+    Raises:
+        DataError: the folder is no finished run, or its records say too little.
+    """
+    if not (folder / "results.json").is_file():
+        begun = (folder / "run.lock.json").is_file()
+        raise DataError(
+            "this run is not finished" if begun else "this folder holds no run",
+            where=str(folder),
+            found="run.lock.json without results.json" if begun else _listing(folder),
+            expected="run.lock.json, results.json and items.parquet",
+            fix="finish it with `triptych run` first" if begun else "give the folder of a finished run",
+        )
+    record, lock = read_run(folder), read_json(folder / "run.lock.json")
+    for missing in (key for key in ("config", "data") if key not in record.provenance):
+        raise DataError(
+            "the run's records don't say how it was made",
+            where=str(folder / "results.json"),
+            expected=f"provenance.{missing}",
+            fix="run the experiment again with this version of Triptych",
+        )
+    return RecordedRun(folder, record, lock)
+
+
+def settings_again(
+    run: RecordedRun, *, data: Path | None = None, model: str | None = None
+) -> tuple[ExperimentConfig, tuple[str, ...]]:
+    """The run's settings, its files found, and notes on what stands in for something that is gone.
+
+    Args:
+        run: the run.
+        data: folder of the data files, where they are no longer where they were.
+        model: the model, where its name means nothing here.
+
+    Raises:
+        DataError: a data file is nowhere; its recorded hash is named.
+        ConfigError: this version of Triptych doesn't know a recorded setting.
+    """
+    config: dict[str, Any] = dict(run.record.provenance["config"])
+    config["data"] = _data_section(run, config["data"], data)
+    config["model"] = {**config["model"], "name": model or _model_name(run, config["model"]["name"])}
+    config["prompts"], notes = _prompts(run, config.get("prompts", {}))
+    config["report"] = {**config.get("report", {}), "trackers": []}
+    return validated(config, str(run.folder / "results.json")), notes
+
+
+def identified(config: ExperimentConfig, run: RecordedRun) -> dict[str, str]:
+    """Hashes of the model as it is now.
+
+    Raises:
+        ModelError: it can't be found; the hash it had is named.
+    """
+    try:
+        return identify(config.model.spec())
+    except ModelError as error:
+        was = run.lock.get("model", {}).get("weights_sha256", "not recorded")
+        raise ModelError(
+            "the run's model can't be found",
+            where=config.model.name,
+            found=f"{error.what}" + (f": {error.found}" if error.found else ""),
+            expected=f"weights with SHA-256 {was}",
+            fix="say where it is with --model",
+        ) from error
+
+
+def _data_section(run: RecordedRun, section: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    if section.get("dir") == SAMPLE and folder is None:
+        return dict(section)
+    found = dict(section)
+    for role in ("train", "test"):
+        given = section.get(role)
+        facts = run.record.provenance["data"].get(role, {})
+        if given is None or not facts:  # not needed by the run's strategies, so not read
+            continue
+        path = str(facts.get("path") or (Path(section["dir"]) / given if section.get("dir") else given))
+        found[role] = _place(path, facts, run.folder, folder)
+    return {**found, "dir": None}
+
+
+_SAMPLE = re.compile(r"#\d+$")
+
+
+def _place(given: str, facts: Mapping[str, Any], run_folder: Path, folder: Path | None) -> str:
+    # `rows.jsonl#500` is a sample of the file
+    path, hash_sign, sample = given.rpartition("#") if _SAMPLE.search(given) else (given, "", "")
+    if folder is None and looks_like_hub_id(path) and not Path(path).exists():
+        return given
+    wanted = facts.get("sha256")
+    there = [place for place in _candidates(path, run_folder, folder, wanted) if place.is_file()]
+    right = [place for place in there if sha256_of_file(place) == wanted]
+    if not there:
+        raise DataError(
+            "a data file of the run is not where it was",
+            where=str(folder / Path(path).name) if folder else path,
+            found=_listing(folder) if folder else "no such file here, nor beside the run's folder",
+            expected=f"a file with SHA-256 {wanted}" + (f", {facts['n_rows']:,} rows" if "n_rows" in facts else ""),
+            fix="say in which folder the files are with --data",
+        )
+    return str((right or there)[0]) + hash_sign + sample
+
+
+def _candidates(path: str, run_folder: Path, folder: Path | None, wanted: str | None) -> Iterator[Path]:
+    if folder is not None:
+        yield folder / Path(path).name
+        if wanted and folder.is_dir() and not (folder / Path(path).name).is_file():
+            # under another name: told by its content
+            yield from (p for p in sorted(folder.iterdir()) if p.is_file() and sha256_of_file(p) == wanted)
+        return
+    yield Path(path)
+    if not Path(path).is_absolute():
+        yield from (parent / path for parent in run_folder.resolve().parents)
+
+
+def _model_name(run: RecordedRun, name: str) -> str:
+    """A folder or file given relative to another place is found from the run's folder upwards."""
+    if Path(name).is_absolute() or Path(name).exists() or not name.startswith(("./", "../", "runs/")):
+        return name
+    places = (parent / name for parent in run.folder.resolve().parents)
+    return next((str(place) for place in places if place.exists()), name)
+
+
+def _prompts(run: RecordedRun, prompts: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Templates from files as they are now; where a file is gone, the text that the run recorded."""
+    found: dict[str, Any] = {}
+    notes = []
+    for name, given in prompts.items():
+        is_file = isinstance(given, str) and "{" not in given and "\n" not in given
+        if not is_file:
+            found[name] = given
+            continue
+        places = [Path(given), *(parent / given for parent in run.folder.resolve().parents)]
+        place = next((place for place in places if place.is_file()), None)
+        if place is not None:
+            found[name] = str(place)
+        elif name in run.record.prompts:
+            found[name] = {key: text for key, text in run.record.prompts[name].items() if key != "sha256"}
+            notes.append(f"prompt `{name}`: {given} is gone, so the recorded text is used")
+    return found, tuple(notes)
+
+
+def _listing(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    return ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "an empty folder"

@@ -1,0 +1,167 @@
+"""`triptych reproduce`: what differs now from when a run was made, and which of its numbers come out again.
+
+records of the run ─► settings, files found again ─► what differs now
+                                   └► the same experiment in a fresh folder, same dtype, threads and budget,
+                                      nothing known before ─► cell by cell, training by training: agrees, or why not
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import ConfigError, DataError
+from triptych.grid.cells import templates_of
+from triptych.grid.views import read_data
+from triptych.progress import Silent, Watcher
+from triptych.records.manifest import MANIFEST, remove
+from triptych.records.process_lock import LOCK_FILE
+from triptych.records.store import read_items, read_json, write_json
+from triptych.records.work_in import work_in
+from triptych.reproduce.agreement import CellAgreement, TrainingAgreement, Verdict, agree, worst
+from triptych.reproduce.differences import Fact, differences
+from triptych.reproduce.recorded import RecordedRun, identified, read_recorded, settings_again
+from triptych.runner.folder import RunFolder
+from triptych.runner.run import run_experiment
+
+__all__ = ["Reproduction", "reproduce"]
+
+_MARK = "reproduction.json"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of it. `verdict` is None where nothing was recomputed."""
+
+    run: str
+    out: str | None
+    facts: tuple[Fact, ...]
+    notes: tuple[str, ...]
+    dtype: str | None
+    cells: tuple[CellAgreement, ...] = ()
+    trainings: tuple[TrainingAgreement, ...] = ()
+    verdict: Verdict | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json` and `reproduction.json`."""
+        return asdict(self)
+
+
+def reproduce(
+    folder: Path,
+    *,
+    out: Path | None = None,
+    cells: Collection[str] = (),
+    only_check: bool = False,
+    data: Path | None = None,
+    model: str | None = None,
+    watcher: Watcher | None = None,
+) -> Reproduction:
+    """Say what differs now, and compute the run again.
+
+    Args:
+        folder: a finished run.
+        out: where it is computed again: a new folder, or one of an earlier reproduction. By default beside the run.
+        cells: only these cells, by name; none for all.
+        only_check: compute nothing.
+        data: folder of the data files, where they are no longer where they were.
+        model: the model, where its name means nothing here.
+        watcher: told of progress.
+
+    Raises:
+        InputError: the run can't be read, or its data or model can't be found.
+    """
+    watcher = watcher or Silent()
+    run = read_recorded(folder)
+    wanted = _asked_for(cells, run)
+    config, notes = settings_again(run, data=data, model=model)
+    rows, templates = read_data(config), templates_of(config)
+    facts = differences(run, config, rows, templates, identified(config, run))
+    dtype = run.chosen.get("dtype") or run.record.provenance.get("model", {}).get("dtype")
+    if only_check:
+        return Reproduction(str(folder), None, facts, notes, dtype)
+    place = out or folder.with_name(f"{folder.resolve().name}-reproduced")
+    now = [asdict(fact) for fact in facts]
+    for fact in facts:
+        if fact.status == "changed":
+            watcher.say(f"changed: {fact.sentence()}")
+    # nothing is known at first; what cells of the run share was looked up then, and is now
+    scores = RunFolder(place).scores
+    _check_place(place, folder)
+    with work_in(place) as manifest:
+        _check_place(place, folder)  # as it is now that no other process works there
+        manifest.check_free([_MARK])
+        fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(wanted or ())})
+        given: dict[str, Any] = {"chosen": run.chosen, "only": wanted, "scores": scores}
+        record = run_experiment(config, place, fresh=fresh, watcher=watcher, **given)
+        items = [read_items(path / "items.parquet") for path in (folder, place)]
+        found = agree(run.record, record, items[0], items[1], facts, dtype)
+        verdict = worst([one.verdict for part in found for one in part])
+        missing = _missing(run, {cell.cell for cell in found[0]}, wanted)
+        result = Reproduction(
+            str(folder), str(place), facts, (*notes, *missing), dtype, *found, "different" if missing else verdict
+        )
+        write_json(place / _MARK, {**result.as_json(), "facts": now, "cells_asked": sorted(wanted or ())})
+    return result
+
+
+def _asked_for(cells: Collection[str], run: RecordedRun) -> frozenset[str] | None:
+    known = [cell.cell for cell in run.record.cells]
+    for name in cells:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(
+                "the run has no such cell",
+                where="--cells",
+                found=name,
+                expected=", ".join(known),
+                fix=f"did you mean `{near[0]}`?" if near else None,
+            )
+    found = next((cell for cell in run.record.cells if cell.cell in cells and cell.searched is not None), None)
+    if found is not None:
+        raise ConfigError(
+            "this cell is the winner of a search, which is made with the whole run",
+            where="--cells",
+            found=found.cell,
+            fix="leave --cells out, or name other cells",
+        )
+    return frozenset(cells) or None
+
+
+def _check_place(place: Path, folder: Path) -> None:
+    """See that the folder is new, empty, or one of an earlier reproduction."""
+    mark = place / _MARK
+    others = [path for path in place.iterdir() if path.name not in (LOCK_FILE, MANIFEST)] if place.is_dir() else []
+    if place.resolve() == folder.resolve() or (others and not mark.exists()):
+        raise ConfigError(
+            "a run is computed again in a folder of its own",
+            where="--out",
+            found=f"{place}, which holds {'the run itself' if place.resolve() == folder.resolve() else 'other files'}",
+            expected="a new or empty folder, or one of an earlier `triptych reproduce`",
+            fix="name another folder with --out",
+        )
+
+
+def _begin(place: Path, state: dict[str, Any]) -> bool:
+    """Make the folder ours. Returns whether what an earlier reproduction left there is to be removed."""
+    mark = place / _MARK
+    before = mark.exists()
+    try:
+        held = read_json(mark) if before else None
+    except DataError:  # torn: what was begun here can't be known
+        held = None
+    # one that was cut short goes on, as long as nothing changed since; a finished one says nothing about today
+    goes_on = held == state and not (place / "results.json").exists()
+    write_json(mark, state)
+    fresh = before and not goes_on
+    for part in ("", "-wal", "-shm") if fresh else ():
+        remove(place / "cells" / f"scores.sqlite{part}")
+    return fresh
+
+
+def _missing(run: RecordedRun, compared: set[str], wanted: frozenset[str] | None) -> tuple[str, ...]:
+    expected = [cell.cell for cell in run.record.cells if wanted is None or cell.cell in wanted]
+    return tuple(f"cell {name} did not come out again" for name in expected if name not in compared)

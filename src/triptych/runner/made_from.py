@@ -1,0 +1,158 @@
+"""From what each record of a run is made: the one place that says which facts decide a cell, a training, a search.
+
+model       weights, config.json and tokenizer as read (and the chat template, for prompts that use it), quantization,
+            dtype, how the weights are stored; quantized weights differ between a CPU and a GPU, so the device too
+engine      its generation
+prompt      the template's hash
+rows        every row that is scored or trained on, whole
+demonstrations    how they are chosen, and every row they are chosen from
+training    of a QLoRA cell: the identity of its training
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from triptych.config.experiment import ExperimentConfig
+from triptych.config.strategies import SearchConfig
+from triptych.data import Dataset, Row
+from triptych.grid.cells import CellSpec, TrainingSpec, candidates, demo_pool
+from triptych.grid.rendering import BY_VECTORS
+from triptych.likelihood.cache import ENGINE
+from triptych.models.cache import sha256_of_large_file
+from triptych.models.device import choose_device
+from triptych.prompts import Template
+from triptych.prompts.selection import Select
+from triptych.records.identity import MadeFrom, sha256_of
+
+__all__ = ["RunFacts", "model_of_lock"]
+
+
+def model_of_lock(templates: Mapping[str, Template], identity: Mapping[str, str]) -> dict[str, str]:
+    """What a run's lock holds of its model: of what `models.identify` tells, that which decides this run's numbers."""
+    names = ["weights_sha256", "config_sha256", "tokenizer_sha256"]
+    if any(template.style != "plain" for template in templates.values()):
+        names.append("chat_template_sha256")
+    return {name: identity[name] for name in names if name in identity}
+
+
+class RunFacts:
+    """The facts of one run.
+
+    Args:
+        config: its settings.
+        data: its rows.
+        templates: its prompts by name.
+        model: what `models.identify` tells of its model.
+        compute: gives `dtype` and `weights_held`: of the loaded model, or of the process that began the run.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        data: Dataset,
+        templates: Mapping[str, Template],
+        model: Mapping[str, str],
+        compute: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self.config, self.data, self.templates = config, data, templates
+        self._identity, self._compute = model, compute
+
+    def cell(self, cell: CellSpec) -> MadeFrom:
+        """What decides a cell's scores."""
+        template = self.templates[cell.prompt]
+        facts: dict[str, Any] = {
+            **self._base(template),
+            "rows_sha256": self._test,
+            "demonstrations": self._demonstrations(cell.k, cell.select, cell.seed, cell.draw, cell.order),
+            "training": self.training(cell.training).sha256 if cell.training else None,
+        }
+        return MadeFrom(facts)
+
+    def training(self, training: TrainingSpec) -> MadeFrom:
+        """What decides a training and its learning curve."""
+        tune = self.config.tune.model_copy(update={"seed": training.seed})
+        facts: dict[str, Any] = {
+            **self._base(self.templates[training.prompt]),
+            "rows_sha256": {"train": self._train, "dev": self._dev, "test": self._test},
+            "demonstrations": self._demonstrations(training.k, training.select, training.seed, None, None),
+            "tune": tune.model_dump(mode="json"),
+        }
+        return MadeFrom(facts)
+
+    def search(self, config: SearchConfig) -> MadeFrom:
+        """What decides the scores that a search made on dev rows."""
+        tried = candidates(config)
+        prompts = {cell.prompt: self.templates[cell.prompt].sha256 for cell in tried}
+        shown = any(cell.k for cell in tried)
+        by_vectors = next((cell.select for cell in tried if cell.select in BY_VECTORS), None)
+        facts: dict[str, Any] = {
+            **{
+                key: value
+                for key, value in self._base(self.templates[tried[0].prompt]).items()
+                if key != "prompt_sha256"
+            },
+            "prompts": prompts,
+            "rows_sha256": self._dev,
+            "demonstrations": self._demonstrations(1, by_vectors, None, None, None) if shown else None,
+            "candidates": sorted(cell.name for cell in tried),
+        }
+        return MadeFrom(facts)
+
+    def _base(self, template: Template) -> dict[str, Any]:
+        model, spec = dict(self._identity), self.config.model
+        model.pop("generation_config_sha256", None)  # a run's texts follow its own settings alone
+        if template.style == "plain":
+            model.pop("chat_template_sha256", None)
+        quantized: dict[str, Any] = {}
+        if spec.quantize != "none":
+            quantized = {"double_quant": spec.double_quant, "device": choose_device(spec.device).type}
+        return {
+            "model": {**model, "quantize": spec.quantize, **quantized, **self._compute()},
+            "engine": ENGINE,
+            "prompt_sha256": template.sha256,
+            "max_tokens": self.config.max_tokens,
+        }
+
+    def _demonstrations(
+        self, k: int, select: Select | None, seed: int | None, draw: str | None, order: str | None
+    ) -> dict[str, Any] | None:
+        if not k:
+            return None
+        rules = self.config.strategies.demos
+        how = {"k": k, "select": select, "seed": seed, "draw": draw, "order": order}
+        vectors = {"embedding_sha256": _folder_sha256(rules.embedding)} if select in BY_VECTORS else {}
+        return {**how, **vectors, "rules": rules.model_dump(mode="json"), "pool_sha256": self._pool}
+
+    @cached_property
+    def _test(self) -> str:
+        return _rows_sha256(self.data.test)
+
+    @cached_property
+    def _train(self) -> str:
+        return _rows_sha256(self.data.train)
+
+    @cached_property
+    def _dev(self) -> str:
+        return _rows_sha256(self.data.dev)
+
+    @cached_property
+    def _pool(self) -> str:
+        return _rows_sha256(demo_pool(self.data))
+
+
+def _rows_sha256(rows: Sequence[Row]) -> str:
+    return sha256_of([asdict(row) for row in rows])
+
+
+def _folder_sha256(name: str) -> str | None:
+    """Of the files of an embedding model that is a folder; None for the model itself, and for a name on the hub."""
+    folder = Path(name).expanduser()
+    if name == "model" or not folder.is_dir():
+        return None
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return sha256_of({str(path.relative_to(folder)): sha256_of_large_file(path) for path in files})

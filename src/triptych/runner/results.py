@@ -1,0 +1,125 @@
+"""What a finished experiment writes: `results.json`, `items.parquet`, and the texts and tokens a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from triptych.config.experiment import ExperimentConfig
+from triptych.data import Dataset
+from triptych.grid.cells import TrainingSpec
+from triptych.models import TokenizerProfile
+from triptych.prompts import Template
+from triptych.records import CurvePoint, RunRecord, TuneSummary
+from triptych.records.schema import GenerationRecord, SearchRecord
+from triptych.records.store import write_items, write_json
+from triptych.records.texts import write_rows, write_tokens
+from triptych.report import build_report, comparisons, interval, summarise_few_shot, text_comparisons
+from triptych.report.versions import mixed_versions
+from triptych.runner.folder import FinishedCell, RunFolder
+from triptych.training.curve import point_key, read_curve, read_rows
+
+__all__ = ["deciding", "write_results"]
+
+
+def write_results(
+    folder: RunFolder,
+    config: ExperimentConfig,
+    finished: Mapping[str, FinishedCell],
+    *,
+    data: Dataset,
+    templates: Mapping[str, Template],
+    profile: TokenizerProfile,
+    trainings: Mapping[TrainingSpec, TuneSummary],
+    search: SearchRecord | None,
+    generations: tuple[GenerationRecord, ...],
+    provenance: dict[str, Any],
+) -> RunRecord:
+    """Write the records of a finished run and build its report.
+
+    Args:
+        folder: the run's.
+        config: what was run.
+        finished: the cells, in the grid's order.
+        data: the rows.
+        templates: every prompt that was used, by name.
+        profile: the model's tokenizer, for the texts of scored tokens.
+        trainings: what each training did, the run's first one first.
+        search: what a search did, if there was one.
+        generations: what was written, cell by cell.
+        provenance: versions, hashes, seeds, machine.
+    """
+    records = tuple(cell.record for cell in finished.values())
+    items = {name: cell.items for name, cell in finished.items()}
+    curves = {spec.name: _with_intervals(folder.tune_of(spec) / "curve.json") for spec in trainings}
+    summaries = tuple(trainings.values())
+    record = RunRecord(
+        name=config.name,
+        cells=records,
+        few_shot=summarise_few_shot(records),
+        curve=next(iter(curves.values()), ()),
+        further_curves=dict(islice(curves.items(), 1, None)),
+        comparisons=comparisons(records, items),
+        tune=summaries[0] if summaries else None,
+        trainings=summaries,
+        search=search,
+        generations=generations,
+        text_comparisons=text_comparisons(generations),
+        prompts={name: template.record() for name, template in templates.items()},
+        warnings=tuple(data.warnings),
+        provenance={**provenance, "data": data.files, "seeds": _seeds(config), "config": plain(config)},
+    )
+    # the first to be read: where versions differ, a comparison of cells is one of versions too
+    record = record.model_copy(update={"warnings": (*mixed_versions(record), *record.warnings)})
+    write_items(folder.path / "items.parquet", items)
+    _write_texts(folder.path, finished, data, profile)
+    write_json(folder.path / "results.json", record)
+    return build_report(folder.path)
+
+
+def deciding(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings that decide numbers. Files, model and prompts are held by content, so their places don't count."""
+    settings = plain(config)
+    for section, keys in {
+        "data": ("dir", "train", "test"),
+        "model": ("name", "revision", "threads", "allow_pickle"),
+    }.items():
+        for key in keys:
+            del settings[section][key]
+    for key in ("name", "prompts", "cache", "report"):
+        del settings[key]
+    return settings
+
+
+def plain(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings as JSON holds them."""
+    settings: dict[str, Any] = config.model_dump(mode="json")
+    return settings
+
+
+def _write_texts(path: Path, finished: Mapping[str, FinishedCell], data: Dataset, profile: TokenizerProfile) -> None:
+    """What a report needs to show rows: their texts, and each scored token's text and NLL."""
+    shown = {demo for cell in finished.values() for item in cell.items for demo in item.demo_ids}
+    demos = [row for row in data.train if row.id in shown]
+    write_rows(path / "rows.parquet", {"test": data.test, "demo": demos})
+    pieces = {row.id: profile.pieces([*profile.encode(row.target()), profile.eos_id]) for row in data.test}
+    write_tokens(path / "tokens.parquet", pieces, {name: cell.token_nll for name, cell in finished.items()})
+
+
+def _seeds(config: ExperimentConfig) -> dict[str, Any]:
+    few, qlora = config.strategies.few_shot, config.strategies.qlora
+    trained = list(qlora.seeds) if qlora and qlora.seeds else config.tune.seed
+    return {"demonstrations": list(few.seeds) if few else [], "tune": trained, "data": config.data.seed}
+
+
+def _with_intervals(path: Path) -> tuple[CurvePoint, ...]:
+    """The curve, each point with the interval of its mean where its rows were kept."""
+    points = read_curve(path, up_to=1 << 60)
+    bounds = {name: interval(rows) for name, rows in read_rows(path, points).items()}
+    none = (None, None)
+    return tuple(
+        point.model_copy(update=dict(zip(("ci_low", "ci_high"), bounds.get(point_key(point), none), strict=True)))
+        for point in points
+    )

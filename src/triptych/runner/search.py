@@ -1,0 +1,128 @@
+"""Choosing prompt and demonstrations on dev rows by successive halving (Jamieson & Talwalkar 2016).
+
+    round 1   all candidates          on the first  start_rows  dev rows
+    round 2   the better half         on twice as many (those of round 1 included)
+    ...       until one is left, or all dev rows are used
+
+Test rows take no part: the winner is scored on them once, after. Every round compares the same rows, by `ppl_mean`;
+equal candidates keep the order they were written in. What was scored is kept in `search.json`, so a search that
+was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from triptych.config.strategies import SearchConfig
+from triptych.data import Row
+from triptych.grid.cells import CellSpec, candidates
+from triptych.grid.rendering import Demonstrations, render_cell
+from triptych.likelihood.cache import versions
+from triptych.likelihood.score import to_items
+from triptych.progress import Watcher
+from triptych.prompts import Template
+from triptych.records.identity import joined_versions, require_same
+from triptych.records.schema import Candidate, SearchRecord, Versions
+from triptych.records.store import read_json, write_json
+from triptych.runner.made_from import RunFacts
+from triptych.runner.session import Session
+
+__all__ = ["rounds", "search_on_dev"]
+
+
+def rounds(n_candidates: int, n_dev: int, start_rows: int) -> list[tuple[int, int]]:
+    """(candidates, dev rows) of each round."""
+    plan = [(n_candidates, min(start_rows, n_dev))]
+    while plan[-1][0] > 1 and plan[-1][1] < n_dev:
+        alive, rows = plan[-1]
+        plan.append(((alive + 1) // 2, min(2 * rows, n_dev)))
+    return plan
+
+
+def search_on_dev(
+    config: SearchConfig,
+    dev: Sequence[Row],
+    session: Session,
+    demonstrations: Demonstrations,
+    templates: Mapping[str, Template],
+    path: Path,
+    watcher: Watcher,
+    facts: RunFacts,
+) -> tuple[SearchRecord, CellSpec]:
+    """Search, or go on with a search that was interrupted.
+
+    Returns:
+        what was tried, and the winner as a cell of the base model.
+    """
+    cells = candidates(config)
+    plan = rounds(len(cells), len(dev), config.start_rows)
+    before = _read(path, config, facts)
+    known: dict[str, list[float]] = before.get("ppl", {})
+    spent: float = before.get("seconds", 0.0)
+    used: dict[str, str] = before.get("versions", {})
+    alive, reached = list(cells), dict.fromkeys((cell.name for cell in cells), 0)
+    for number, (n_alive, n_rows) in enumerate(plan, start=1):
+        alive = alive[:n_alive]
+        title = f"search, round {number} of {len(plan)}: {len(alive)} settings on {n_rows} dev rows"
+        with watcher.phase(title, n_rows * len(alive)) as advance:
+            for cell in alive:
+                have = known.setdefault(cell.name, [])
+                began = time.perf_counter()
+                advance(min(len(have), n_rows))
+                if missing := dev[len(have) : n_rows]:
+                    have += _perplexities(cell, missing, session, demonstrations, templates, advance)
+                    spent += time.perf_counter() - began
+                    used = joined_versions([used, versions()])
+                    made = facts.search(config).record()
+                    write_json(path, {"ppl": known, "seconds": spent, "versions": used, **made})
+                reached[cell.name] = number
+        alive.sort(key=lambda cell: fmean(known[cell.name][:n_rows]))
+    by_name = {cell.name: index for index, cell in enumerate(alive)}
+    rest = len(cells)
+    tried = [
+        Candidate(
+            cell=cell.name,
+            rounds=reached[cell.name],
+            n_rows=plan[reached[cell.name] - 1][1],
+            ppl_mean=fmean(known[cell.name][: plan[reached[cell.name] - 1][1]]),
+        )
+        for cell in cells
+    ]
+    tried.sort(key=lambda one: (-one.rounds, by_name.get(one.cell, rest), one.ppl_mean))
+    record = SearchRecord(
+        winner=alive[0].name,
+        candidates=tuple(tried),
+        rows_scored=sum(len(values) for values in known.values()),
+        n_dev=len(dev),
+        seconds=spent,
+        versions=Versions(**used),
+    )
+    watcher.say(f"search: {alive[0].name} is the best of {len(cells)} settings on {plan[-1][1]} dev rows")
+    return record, alive[0]
+
+
+def _read(path: Path, config: SearchConfig, facts: RunFacts) -> dict[str, Any]:
+    """What an interrupted search scored; refused where it was made from something else."""
+    if not path.exists():
+        return {}
+    found: dict[str, Any] = read_json(path)
+    fix = f"to search anew, delete {path}; or give another folder with --out"
+    require_same(found, facts.search(config), where=str(path), what="this search", fix=fix)
+    return found
+
+
+def _perplexities(
+    cell: CellSpec,
+    rows: Sequence[Row],
+    session: Session,
+    demonstrations: Demonstrations,
+    templates: Mapping[str, Template],
+    advance: Any,
+) -> list[float]:
+    loaded, scorer = session.model()
+    rendered = render_cell(cell, rows, demonstrations, templates, loaded.profile, max_tokens=session.max_tokens()).rows
+    return [item.ppl for item in to_items(rendered, scorer.score(rendered, advance))]

@@ -1,0 +1,146 @@
+"""The model of a run: loaded once, when the first thing needs it; its scorer; the adapter that is on it now.
+
+What was found when the run began (dtype, threads, how weights are held, the token budget) is written to the lock, and
+is what it was when the run goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych.config.experiment import ExperimentConfig
+from triptych.data import Row
+from triptych.likelihood.cache import score_cache
+from triptych.likelihood.score import Scorer
+from triptych.models import Adapter, LoadedModel, check_targets, detach_adapter, load_adapter, load_model, switched
+from triptych.progress import Watcher
+from triptych.prompts.ranking import Vectors
+from triptych.records.copies import write_twice
+from triptych.records.manifest import claim
+from triptych.records.provenance import peak_memory, provenance
+from triptych.records.store import read_json
+from triptych.runner.folder import RunFolder
+
+__all__ = ["Session"]
+
+
+class Session:
+    """A run's model and what is known of it."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        folder: RunFolder,
+        watcher: Watcher,
+        held: dict[str, Any],
+        *,
+        scores: Path | None = None,
+        writes: bool = True,
+        locked: bool = True,
+    ) -> None:
+        self.config, self.folder, self.watcher, self._writes = config, folder, watcher, writes
+        self._locked = locked
+        """Whether the folder's lock is this run's already; not while an earlier run's files are still there."""
+        self._scores = scores
+        self.chosen: dict[str, Any] = held.get("chosen", {})
+        self.begun: dict[str, Any] = held.get("begun", {})
+        self._identity: dict[str, Any] = held.get("model", {})
+        self.loaded: LoadedModel | None = None
+        self.scorer: Scorer | None = None
+        self.adapter: Adapter | None = None
+        self._adapter_of: Path | None = None
+
+    def model(self) -> tuple[LoadedModel, Scorer]:
+        """The model and its scorer."""
+        if self.loaded is None or self.scorer is None:
+            self.watcher.say(f"loading {self.config.model.name}")
+            chosen = dict(self.chosen)
+            budget = chosen.pop("budget_tokens", None)
+            spec = dataclasses.replace(self.config.model.spec(), **chosen)
+            self.loaded = load_model(spec)
+            self.loaded.check_identity(self._identity)
+            if self.config.strategies.qlora:
+                check_targets(self.loaded, self.config.tune.lora())  # now, not after an hour of base cells
+            if self._scores is not None:
+                claim(*(self._scores.with_name(f"{self._scores.name}{part}") for part in ("", "-wal", "-shm")))
+            cache = score_cache(self.loaded, self._scores) if self.config.cache else None
+            self.scorer = Scorer(self.loaded, budget_tokens=budget, cache=cache)
+            if not self.begun and self._writes:
+                self._remember(self.loaded, self.scorer)
+        return self.loaded, self.scorer
+
+    def compute(self) -> dict[str, Any]:
+        """How numbers are computed: of the loaded model, or else of the process that began the run."""
+        info = self.loaded.info if self.loaded is not None else self.begun.get("model", {})
+        return {name: info.get(name) for name in ("dtype", "weights_held")}
+
+    def wear(self, folder: Path) -> Adapter:
+        """Put the adapter of this folder on the model, switched on; another one is taken off first."""
+        if self.adapter is None or self._adapter_of != folder:
+            self.take_off()
+            loaded, _ = self.model()
+            self.adapter, _ = load_adapter(loaded, folder)
+            self._adapter_of = folder
+        return self.adapter
+
+    def worn(self, adapter: Adapter, folder: Path) -> None:
+        """A training has just left this adapter on the model, and saved it to this folder."""
+        self.adapter, self._adapter_of = adapter, folder
+
+    def take_off(self) -> None:
+        """Leave the base model without any adapter."""
+        if self.adapter is not None:
+            loaded, _ = self.model()
+            detach_adapter(loaded, self.adapter)
+            self.adapter, self._adapter_of = None, None
+
+    def vectors(self, rows: Sequence[Row]) -> Vectors:
+        """The rows' instructions as vectors, by the base model or the one that is named."""
+        from triptych.models.embed import embed_texts
+
+        texts = [row.instruction for row in rows]
+        name = self.config.strategies.demos.embedding
+        if name != "model":
+            return embed_texts(texts, model=name, watcher=self.watcher)
+        loaded, _ = self.model()
+        with switched(self.adapter, on=False):
+            return embed_texts(texts, model=loaded, watcher=self.watcher)
+
+    def max_tokens(self) -> int:
+        """Longest rendering: the experiment's limit, or the model's context where that is shorter."""
+        loaded, _ = self.model()
+        return min(self.config.max_tokens, loaded.max_tokens or self.config.max_tokens)
+
+    def note_memory(self) -> int | None:
+        """Keep the largest of all processes that worked on this run, killed ones included."""
+        held = read_json(self.folder.lock)
+        known, now = held.get("peak_memory_bytes"), peak_memory()
+        if now is not None and now > 1.02 * (known or 0):
+            write_twice(self.folder.lock, {**held, "peak_memory_bytes": now})
+            return now
+        return known or now
+
+    def _remember(self, loaded: LoadedModel, scorer: Scorer) -> None:
+        self.chosen = {
+            "dtype": loaded.info["dtype"],
+            "threads": loaded.info["threads"] or None,
+            "hold": loaded.info["weights_held"] if self.config.model.quantize == "nf4" else "auto",
+            "budget_tokens": scorer.budget,
+        }
+        facts = {**loaded.info, "passes": "packed" if scorer.packed else "one row at a time"}
+        self.begun = {**provenance(), "model": facts, "max_tokens": self.max_tokens()}
+        self._write_begun()
+
+    def locked(self) -> None:
+        """The folder's lock is this run's from here on."""
+        self._locked = True
+        if self._writes and self.begun:
+            self._write_begun()
+
+    def _write_begun(self) -> None:
+        if self._locked:
+            held = read_json(self.folder.lock)
+            write_twice(self.folder.lock, {**held, "chosen": self.chosen, "begun": self.begun})

@@ -1,0 +1,118 @@
+"""What is decided when a training begins, by what fits into memory; it changes memory and time, and no result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from triptych.errors import ConfigError, ModelError
+from triptych.models import LoadedModel
+from triptych.models.device import free_memory
+from triptych.models.quantize import computes_in_int8
+from triptych.models.shape import shape_of
+from triptych.prompts import Rendered
+from triptych.training.config import TuneConfig
+from triptych.training.memory import Held, TrainingBytes, largest_pass, training_bytes
+from triptych.training.recompute import decoder_blocks
+
+__all__ = ["Chosen", "choose"]
+
+_ROOM = 1.25
+"""The estimate is good to a fifth."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The decisions."""
+
+    recompute: bool
+    """Whether activations are computed again in the backward."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """For the records: the decision, why, and the memory of each way, in bytes."""
+    said: str | None = None
+    """Worth telling whoever watches."""
+
+
+def choose(
+    loaded: LoadedModel, rows: Sequence[Rendered], config: TuneConfig, targets: tuple[str, ...], ranks: int
+) -> Chosen:
+    """Decide on activation checkpointing.
+
+    Raises:
+        ConfigError: it is asked for, and the model's blocks can't be told apart.
+    """
+    can = bool(decoder_blocks(loaded.model))
+    if config.activation_checkpointing == "on" and not can:
+        raise ConfigError(
+            "this model's blocks can't be told apart, so their activations can't be computed again",
+            where="tune.activation_checkpointing",
+            found=type(loaded.model).__name__,
+            fix="use `off` or `auto`, and a lower tokens_per_pass to save memory",
+        )
+    try:
+        estimates = _estimates(loaded, rows, config, targets, ranks)
+    except ModelError:  # sizes that can't be read off decide nothing
+        on = config.activation_checkpointing == "on"
+        return Chosen(on, {"activation_checkpointing": _word(on), "reason": "the model's sizes are unknown"})
+    now = _held(loaded)
+    needed, free = estimates[now, False].step, free_memory(loaded.device)
+    fits = needed * _ROOM < free
+    on = config.activation_checkpointing == "on" or (config.activation_checkpointing == "auto" and not fits and can)
+    asked = config.activation_checkpointing != "auto"
+    reason = "asked for" if asked else "auto: activations fit" if fits else "auto: activations don't fit"
+    said = None
+    if not fits:
+        said = (
+            f"training needs about {needed / 2**30:.1f} GiB beside the model and {free / 2**30:.1f} GiB are free: "
+            f"activation checkpointing is {_word(on)}"
+        )
+    return Chosen(on, {**_facts(estimates, now, on), "reason": reason}, said)
+
+
+def _estimates(
+    loaded: LoadedModel, rows: Sequence[Rendered], config: TuneConfig, targets: tuple[str, ...], ranks: int
+) -> dict[tuple[Held, bool], TrainingBytes]:
+    padded = loaded.device.type == "cpu" or loaded.dtype.itemsize > 2
+    shape, size = shape_of(loaded.model.config), largest_pass(rows, config, ranks=ranks, padded=padded)
+    now = _held(loaded)
+    ways: tuple[Held, ...] = ("dequantized", "packed") if now in ("dequantized", "packed") else (now,)
+    return {
+        (held, recompute): training_bytes(
+            shape,
+            size,
+            r=config.r,
+            target_modules=targets,
+            dtype=str(loaded.dtype).removeprefix("torch."),
+            held=held,
+            recompute=recompute,
+            dropout=config.dropout > 0,
+            use_dora=config.use_dora,
+            device=loaded.device.type,
+        )
+        for held in ways
+        for recompute in (False, True)
+    }
+
+
+def _facts(estimates: dict[tuple[Held, bool], TrainingBytes], now: Held, on: bool) -> dict[str, Any]:
+    totals: dict[str, dict[str, int]] = {}
+    for (held, recompute), estimate in estimates.items():
+        totals.setdefault(held, {})[f"checkpointing_{_word(recompute)}"] = estimate.total
+    return {
+        "activation_checkpointing": _word(on),
+        "weights_held": now,
+        "memory_bytes": asdict(estimates[now, on]),
+        "memory_total_bytes": totals,
+    }
+
+
+def _held(loaded: LoadedModel) -> Held:
+    if computes_in_int8(loaded.model):
+        return "int8"
+    held = loaded.info.get("weights_held")
+    return held if held in ("dequantized", "packed") else "plain"
+
+
+def _word(on: bool) -> str:
+    return "on" if on else "off"

@@ -1,0 +1,285 @@
+"""QLoRA training, from a loaded model to an adapter, through as many interruptions as it takes.
+
+    state = last whole checkpoint, or the beginning
+    until the last step:
+        a point of the curve is due and missing?   evaluate, note the best, write the curve; out of patience: stop
+        rows of the step ─► gradient ─► clip ─► AdamW
+        a checkpoint is due, or stop was asked?    save
+
+A point is always of the weights that a checkpoint at that step holds, so whatever is lost by a kill is computed again
+from the same weights and comes out the same.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from triptych.errors import DataError, Interrupted
+from triptych.likelihood.cache import versions
+from triptych.likelihood.score import Scorer, check_rows
+from triptych.models import LoadedModel, attach_adapter
+from triptych.models.adapters import set_dropout
+from triptych.models.device import give_back
+from triptych.progress import Silent, Watcher
+from triptych.prompts import Rendered
+from triptych.records.identity import MadeFrom, joined_versions, version_changes
+from triptych.training.batches import rows_of_step
+from triptych.training.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint, versions_of
+from triptych.training.choose import Chosen, choose
+from triptych.training.config import TuneConfig, learning_rate
+from triptych.training.diverged import diverged_step
+from triptych.training.log import append_line, trim_log
+from triptych.training.optimizer import adamw, set_rate
+from triptych.training.outcome import TuneResult, choose_weights, write_outcome
+from triptych.training.parallel import World, share_of
+from triptych.training.points import OnCurve, Points
+from triptych.training.recompute import recomputed
+from triptych.training.rows import TuneRows, check_scored
+from triptych.training.step import accumulate_gradient
+from triptych.training.stop import stop_requested
+
+__all__ = ["tune"]
+
+_GIVE_BACK_EVERY = 8  # steps; each costs about a tenth of one
+
+
+def tune(
+    loaded: LoadedModel,
+    rows: TuneRows,
+    config: TuneConfig,
+    folder: Path,
+    *,
+    prompt: str,
+    facts: dict[str, Any] | None = None,
+    made_from: MadeFrom | None = None,
+    scorer: Scorer | None = None,
+    watcher: Watcher | None = None,
+    on_curve: OnCurve | None = None,
+    world: World | None = None,
+) -> TuneResult:
+    """Train an adapter, or go on with a training that was interrupted in this folder.
+
+    Args:
+        loaded: the base model, without an adapter.
+        rows: what to train on, and what to score for the curve.
+        config: hyper-parameters.
+        folder: gets `checkpoints/`, `best/`, `curve.json`, `log.jsonl` and, at the end, `adapter/` (PEFT's format).
+        prompt: name of the prompt the rows were rendered with.
+        facts: stored beside the adapter (hashes of base and prompt).
+        made_from: what decides the training; stored with all that it leaves, and compared on resuming.
+        scorer: the scorer of the final table, so that curve and table can't differ.
+        watcher: told of progress.
+        on_curve: called with the whole curve after every point, on the first rank.
+        world: the processes that share the work (`parallel.joined`); None for this one alone. All call this with the
+            same arguments and get the same result.
+
+    Raises:
+        DataError: no rows, one without a scored token, or a split to select by that has none.
+        ModelError: a row is longer than the model's positions, or holds a token the model doesn't know.
+        RunChangedError: the folder holds a training that was made from something else.
+        DivergedError: loss or gradient is not finite; the last checkpoint stays.
+        Interrupted: stop was asked; everything is saved.
+    """
+    if not rows.train:
+        raise DataError("there are no rows to train on", found=f"{len(rows.dropped)} rows, all longer than max_tokens")
+    check_scored(rows.train)
+    check_rows(loaded, [*rows.train, *rows.test, *rows.dev])
+    if config.select != "last" and not getattr(rows, config.select):
+        raise DataError(
+            f"the best checkpoint is to be chosen on {config.select} rows, and there are none",
+            where="tune.select",
+            fix="set data.dev_rows, or use `select: last`",
+        )
+    world = world or World()
+    watcher = (watcher or Silent()) if world.is_first else Silent()
+    training = _Training(loaded, rows, config, folder, scorer or Scorer(loaded), watcher, on_curve, world, made_from)
+    training.begin()
+    with stop_requested() as asked:
+        training.run(asked)
+    return training.finish(prompt, facts or {})
+
+
+class _Training:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        rows: TuneRows,
+        config: TuneConfig,
+        folder: Path,
+        scorer: Scorer,
+        watcher: Watcher,
+        on_curve: OnCurve | None,
+        world: World,
+        made_from: MadeFrom | None,
+    ) -> None:
+        self.loaded, self.rows, self.config, self.folder = loaded, rows, config, folder
+        self.scorer, self.watcher, self.on_curve, self.world = scorer, watcher, on_curve, world
+        self.total = config.total_steps(len(rows.train))
+        self.eval_steps = set(config.eval_steps(self.total))
+        self.state = TrainState()
+        self.made_from, self.versions = made_from, versions()
+        self.points = Points(rows, config, folder, self.scorer, watcher, on_curve, made_from)
+        self.stopped_early = False
+
+    def begin(self) -> None:
+        """A fresh adapter and optimizer, then the last checkpoint over them if there is one."""
+        self.adapter = attach_adapter(self.loaded, self.config.lora(), seed=self.config.seed)
+        torch.manual_seed(self.config.seed)  # dropout; its state is in the checkpoints
+        self.optimizer = adamw(self.adapter, self.config)
+        self.chosen: Chosen = self.world.agreed(
+            choose(self.loaded, self.rows.train, self.config, self.adapter.target_modules, self.world.size)
+        )
+        if self.chosen.said:
+            self.watcher.say(self.chosen.said)
+        if found := self.world.on_first(lambda: latest_checkpoint(self.folder / "checkpoints", self.made_from)):
+            path, self.state = found
+            restore(path, self.adapter, self.optimizer)
+            self.watcher.say(f"training goes on from step {self.state.step} of {self.total}")
+            self._take_up_versions(versions_of(path))
+        if self.world.is_first:
+            self.points.read(up_to=self.state.step)
+            trim_log(self.folder / "log.jsonl", up_to=self.state.step)
+
+    def _take_up_versions(self, before: dict[str, str]) -> None:
+        """Those of the processes before, beside this one's; other ones are said."""
+        if self.state.step == self.total:  # nothing is left to compute
+            self.versions = before or self.versions
+            return
+        if changed := version_changes(before, self.versions):
+            self.watcher.say(f"warning: this training was begun with other versions: {', '.join(changed)}")
+        self.versions = joined_versions([before, self.versions])
+
+    def run(self, asked: Callable[[], bool]) -> None:
+        """To the last step."""
+        with self.watcher.phase("training", self.total, done=self.state.step, unit="steps") as advance:
+            while True:
+                if self.state.step in self.eval_steps:
+                    patient = self.world.on_first(self._evaluate)
+                    self.stopped_early = not patient and self.state.step < self.total
+                    self.state.nll_since_point, self.state.scored_since_point = 0.0, 0
+                if self.state.step == self.total or self.stopped_early:
+                    break
+                self._step()
+                advance(1)
+                stopping = self.world.any(asked())
+                if stopping or self.config.is_checkpoint(self.state.step, self.total):
+                    self.world.on_first(self._save)
+                if stopping:
+                    raise Interrupted(
+                        f"stopped after step {self.state.step} of {self.total}, which is saved.\n"
+                        "  to go on: run the same command again"
+                    )
+        if self.stopped_early:
+            self.watcher.say(
+                f"stopped early after step {self.state.step} of {self.total}: "
+                f"{self.config.patience} points in a row no better on dev"
+            )
+
+    def _step(self) -> None:
+        began = time.perf_counter()
+        state, config = self.state, self.config
+        indices = rows_of_step(state.step, len(self.rows.train), config.rows_per_step, config.seed)
+        rows = [self.rows.train[i] for i in indices]
+        n_scored, n_tokens = sum(row.n_scored for row in rows), sum(len(row.ids) for row in rows)
+        lr = learning_rate(config, state.step, self.total)
+        set_rate(self.optimizer, lr)
+        self.optimizer.zero_grad(set_to_none=True)
+        nll = self._gradient(rows, n_scored)
+        bound = math.inf if config.max_grad_norm is None else config.max_grad_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.adapter.parameters().values(), bound).item()
+        if not math.isfinite(nll) or not math.isfinite(norm):
+            raise diverged_step(self.folder, config, state.step, self.total, nll / n_scored, norm, rows)
+        self.optimizer.step()
+        if self.loaded.device.type == "cpu" and state.step % _GIVE_BACK_EVERY == 0:
+            give_back()
+        state.step += 1
+        state.rows_seen += len(rows)
+        state.n_tokens += n_tokens
+        state.n_scored += n_scored
+        state.nll_since_point += nll
+        state.scored_since_point += n_scored
+        state.seconds += time.perf_counter() - began
+        if self.world.is_first:
+            line = {
+                "step": state.step,
+                "loss": nll / n_scored,
+                "lr": lr,
+                "grad_norm": norm,
+                "n_tokens": n_tokens,
+                "n_scored": n_scored,
+                "seconds": round(state.seconds, 3),
+            }
+            append_line(self.folder / "log.jsonl", line)
+
+    def _gradient(self, rows: Sequence[Rendered], n_scored: int) -> float:
+        """The step's gradient, summed over the ranks, and its NLL."""
+        config, world = self.config, self.world
+        if world.size > 1 and config.dropout:
+            # each rank draws its own, and a checkpoint holds but one state: drawn from step and rank instead
+            torch.manual_seed(world.seed("dropout", config.seed, self.state.step))
+        set_dropout(self.adapter, on=True)
+        with recomputed(self.loaded.model, on=self.chosen.recompute, random=config.dropout > 0):
+            result = accumulate_gradient(
+                self.loaded,
+                self.scorer.head,
+                share_of(rows, world) if world.size > 1 else rows,
+                max_rows=config.batch_size,
+                max_tokens=config.tokens_per_pass,
+                n_scored=n_scored,
+                share_prefix=config.dropout == 0,
+                packed=self.scorer.packed,
+            )
+        set_dropout(self.adapter, on=False)
+        world.sum_gradients(self.adapter.parameters().values())
+        return world.sum(result.nll_nats)
+
+    def _evaluate(self) -> bool:
+        lr = learning_rate(self.config, max(0, self.state.step - 1), self.total)
+        return self.points.evaluate(self.state, lr=lr, total=self.total, keep_best=self._keep_best)
+
+    def _keep_best(self) -> None:
+        self._write_checkpoint("best", keep=1)
+
+    def _save(self) -> None:
+        self._write_checkpoint("checkpoints", keep=self.config.keep)
+
+    def _write_checkpoint(self, name: str, *, keep: int) -> None:
+        save_checkpoint(
+            self.folder / name,
+            self.state,
+            self.adapter,
+            self.optimizer,
+            keep=keep,
+            made_from=self.made_from,
+            versions=self.versions,
+        )
+
+    def finish(self, prompt: str, facts: dict[str, Any]) -> TuneResult:
+        """Choose the adapter, write it, and say what was done."""
+        curve = tuple(self.world.agreed(self.points.curve))
+        selected = choose_weights(
+            self.folder, curve, self.state, self.config, self.adapter, self.optimizer, self.made_from
+        )
+        summary = self.world.on_first(
+            lambda: write_outcome(
+                self.folder,
+                self.rows,
+                self.state,
+                self.config,
+                self.adapter,
+                selected=selected,
+                stopped_early=self.stopped_early,
+                prompt=prompt,
+                facts=facts,
+                made_from=self.made_from,
+                versions=self.versions,
+                chosen={**self.chosen.facts, "ranks": self.world.size},
+            )
+        )
+        return TuneResult(self.adapter, curve, summary)

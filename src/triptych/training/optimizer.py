@@ -1,0 +1,37 @@
+"""AdamW over an adapter's parameters, with the learning rate of B apart where LoRA+ asks for it."""
+
+from __future__ import annotations
+
+import torch
+
+from triptych.models import Adapter
+from triptych.training.config import TuneConfig
+
+__all__ = ["adamw", "set_rate"]
+
+
+def adamw(adapter: Adapter, config: TuneConfig) -> torch.optim.AdamW:
+    """The optimizer of a training.
+
+    LoRA+ (Hayou et al. 2024, arXiv 2402.12354, section 5) lets B learn `lora_plus_ratio` times as fast as A. DoRA's
+    magnitudes, which the paper doesn't know, learn as fast as A.
+    """
+    ratio = config.lora_plus_ratio or 1.0
+    of_b = [p for name, p in adapter.parameters().items() if ".lora_B." in name]
+    rest = [p for name, p in adapter.parameters().items() if ".lora_B." not in name]
+    # one group where all are alike: nothing but the rate may differ between the two
+    groups = [(rest, 1.0), (of_b, ratio)] if ratio != 1.0 else [(list(adapter.parameters().values()), 1.0)]
+    return torch.optim.AdamW(
+        [{"params": parameters, "ratio": times} for parameters, times in groups],
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the rate of the next step; groups keep their ratio to it."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["ratio"]

@@ -1,0 +1,80 @@
+"""The gradient of one optimizer step.
+
+    loss of a step = sum of NLL over all scored tokens of all its rows / number of those tokens
+
+The denominator is that of the whole step and is divided by once in each pass, so how the step is cut into passes
+(accumulation) changes nothing but rounding. Rows of a pass that begin alike (the prompt's preamble) have that beginning
+computed once; its gradient is the sum of theirs, as it would be computed row by row. With dropout the beginning is
+not shared, since each row draws its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from triptych.likelihood.head import Head
+from triptych.likelihood.passes import common_prefix, is_packable, own_forward_nll, pass_nll
+from triptych.models import LoadedModel
+from triptych.models.lora import cast_once
+from triptych.prompts import Rendered
+from triptych.training.batches import passes_of
+
+__all__ = ["StepResult", "accumulate_gradient"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Sums of one step."""
+
+    nll_nats: float
+    n_scored: int
+    n_tokens: int
+
+    @property
+    def loss(self) -> float:
+        """Mean nats per scored token."""
+        return self.nll_nats / self.n_scored
+
+
+def accumulate_gradient(
+    loaded: LoadedModel,
+    head: Head,
+    rows: Sequence[Rendered],
+    *,
+    max_rows: int,
+    max_tokens: int,
+    n_scored: int | None = None,
+    share_prefix: bool = True,
+    packed: bool = True,
+) -> StepResult:
+    """Add the step's gradient to the trainable parameters' `.grad`.
+
+    Args:
+        loaded: the model, with an adapter on it.
+        head: its output head.
+        rows: the rows of the step, or one rank's share of them (which may be none).
+        max_rows: most rows of a pass.
+        max_tokens: most tokens of a pass.
+        n_scored: scored tokens of the whole step, by which the sum is divided; None: of `rows`.
+        share_prefix: compute a common beginning once.
+        packed: whether the model can compute rows side by side (`Scorer.packed`); else one row at a time.
+    """
+    of_these = sum(row.n_scored for row in rows)
+    denominator = n_scored or of_these
+    total = 0.0
+    with cast_once(loaded.model):
+        together = [row for row in rows if packed and is_packable(loaded, row)]
+        alone = [[row] for row in rows if not packed or not is_packable(loaded, row)]
+        for batch in [*passes_of(together, max_rows=max_rows, max_tokens=max_tokens), *alone]:
+            with torch.enable_grad():
+                if packed and is_packable(loaded, batch[0]):
+                    nll = pass_nll(loaded, head, batch, common_prefix(batch) if share_prefix and len(batch) > 1 else 0)
+                else:
+                    nll = own_forward_nll(loaded, batch[0])
+                summed = nll.sum()
+                (summed / denominator).backward()  # type: ignore[no-untyped-call]
+            total += summed.item()
+    return StepResult(total, of_these, sum(len(row.ids) for row in rows))

@@ -1,0 +1,98 @@
+"""A run's log: what was done, and the traceback that the command line doesn't show."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triptych.config.read import read_config
+from triptych.errors import InputError
+from triptych.progress import Silent
+from triptych.runner import results
+from triptych.runner import run as runner
+from triptych.runner.run import run_experiment
+from triptych.runner.run_log import RunLog
+
+Project = Callable[..., Path]
+ZERO: dict[str, Any] = {"zero_shot": {"prompts": ["default"]}, "few_shot": None, "qlora": None}
+
+
+def log_of(folder: Path) -> str:
+    return (folder / "run.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_run_says_what_it_did_and_when(project: Project, tmp_path: Path) -> None:
+    train = tmp_path / "data" / "train.json"
+    path = project(strategies=ZERO)
+    train.write_text((tmp_path / "data" / "test.json").read_text(encoding="utf-8"), encoding="utf-8")
+    before = list(logging.getLogger().handlers)
+    run_experiment(read_config(path), tmp_path / "run")
+    assert logging.getLogger().handlers == before
+    first, *rest = log_of(tmp_path / "run").splitlines()
+    assert " INFO begun: " in first
+    assert all(line[:2] == "20" for line in rest)  # each begins with its time
+    said = "\n".join(rest)
+    assert " WARNING warning: " in said  # of rows in both sets: known before the log was there
+    assert "1/1 zero_shot/default: 6 rows" in said
+    assert said.endswith("INFO done")
+
+
+@pytest.mark.usefixtures("no_report")
+def test_what_failed_leaves_its_traceback_and_the_next_try_adds_to_it(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = read_config(project(strategies=ZERO))
+    with monkeypatch.context() as broken:
+        broken.setattr(results, "write_items", lambda *_: next(iter(())))
+        with pytest.raises(StopIteration) as error:
+            run_experiment(config, tmp_path / "run")
+    assert error.value.__notes__ == [f"the traceback is in {tmp_path / 'run' / 'run.log'}"]
+    assert "ERROR failed\nTraceback (most recent call last):" in log_of(tmp_path / "run")
+    assert log_of(tmp_path / "run").endswith("StopIteration\n")
+    run_experiment(config, tmp_path / "run")
+    assert log_of(tmp_path / "run").count(" begun: ") == 2
+    assert log_of(tmp_path / "run").endswith("done\n")
+    run_experiment(config, tmp_path / "run", fresh=True)
+    assert log_of(tmp_path / "run").count(" begun: ") == 1
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_stop_is_no_failure(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "render_cell", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(read_config(project(strategies=ZERO)), tmp_path / "run")
+    assert log_of(tmp_path / "run").endswith("INFO stopped: KeyboardInterrupt\n")
+    assert "Traceback" not in log_of(tmp_path / "run")
+
+
+def test_a_run_that_cannot_begin_leaves_none(project: Project, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        run_experiment(read_config(project(max_tokens=16)), tmp_path / "run")
+    assert not (tmp_path / "run" / "run.log").exists()
+
+
+def test_a_warning_of_the_engine_is_in_the_log_and_on_the_terminal(tmp_path: Path) -> None:
+    """With a handler for the file in place, Python's own last resort prints nothing any more."""
+    said: list[str] = []
+
+    class Says(Silent):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    log = RunLog(Says())
+    log.begin(tmp_path)
+    logging.getLogger("triptych.likelihood.probe").warning("rows are scored %s", "one by one")
+    log.say("warning: once")
+    log.ended()
+    logging.getLogger("triptych.likelihood.probe").warning("after the end")
+    assert said == ["warning: rows are scored one by one", "warning: once"]
+    text = (tmp_path / "run.log").read_text(encoding="utf-8")
+    assert text.count("rows are scored one by one") == text.count("warning: once") == 1

@@ -1,0 +1,92 @@
+"""Trainings to kill: a process with everything imported forks one for each line of JSON that it reads.
+
+{"folder": ..., "model": ..., "said": file, "die_at": n or null} forks one and answers its pid; {"wait": pid} answers
+how it ended. With `die_at` the training kills itself, as kill -9 would, when it is about to make its n-th change to
+the disk (an fsync or a rename).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft  # noqa: F401
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
+
+from conftest import made_rows
+from triptych.models import ModelSpec, load_model
+from triptych.prompts import render, template_from_text
+from triptych.training import TuneConfig, TuneRows, tune
+
+
+def train(folder: Path, model: str) -> None:
+    """60 steps with dropout, a checkpoint at every second, a point at every third, the best of dev kept."""
+    loaded = load_model(ModelSpec(model, quantize="none", dtype="float32", device="cpu", threads=1))
+    template = template_from_text("古文今譯。USER: {instruction} ASSISTANT:")
+    rows = [render(row, template, loaded.profile) for row in made_rows(28)]
+    config = TuneConfig(
+        r=2, batch_size=4, epochs=12, lr=0.01, dropout=0.1, eval_every=3, checkpoint_every=2, select="dev"
+    )
+    tune(loaded, TuneRows(rows[:20], rows[20:24], rows[24:]), config, folder, prompt="default")
+
+
+def die_at(n: int) -> None:
+    """Be killed at the n-th change to the disk."""
+    changes = 0
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def change(*arguments: Any, **options: Any) -> Any:
+            nonlocal changes
+            changes += 1
+            if changes == n:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        return change
+
+    for owner, name in ((os, "fsync"), (Path, "rename"), (Path, "replace")):
+        setattr(owner, name, counted(getattr(owner, name)))
+
+
+def child(folder: str, model: str, said: str, die: int | None) -> None:
+    """Train; never returns."""
+    os.nice(5)  # whoever is to kill us at a certain moment must not wait for a core
+    with Path(said).open("wb") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    if die is not None:
+        die_at(die)
+    code = 70
+    try:
+        train(Path(folder), model)
+        code = 0
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def serve() -> None:
+    """Answer until stdin ends."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "wait" in asked:
+            answer = os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1])
+        else:
+            answer = os.fork()
+            if answer == 0:
+                child(asked["folder"], asked["model"], asked["said"], asked["die_at"])
+        print(answer, flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print("ready", flush=True)
+    serve()
