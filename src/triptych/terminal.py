@@ -48,11 +48,11 @@ def new_console(*, stderr: bool = False, **options: Any) -> Console:
         """
 
         def render_str(self, text: str, **options: Any) -> Text:
-            return super().render_str(shown(text), **options)
+            return super().render_str(_encodable(shown(text), self.encoding), **options)
 
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
             for segment in super().render(renderable, options):
-                text = segment.text if segment.control else shown(segment.text)
+                text = segment.text if segment.control else _encodable(shown(segment.text), self.encoding)
                 yield segment if text == segment.text else Segment(text, segment.style)
 
     return Shown(stderr=stderr, markup=False, highlight=False, emoji=False, **options)
@@ -71,7 +71,7 @@ def write_text(text: str, stream: TextIO | None = None) -> None:
     """Write a line, or several, to standard output or another stream."""
     out = stream or sys.stdout
     encoding = getattr(out, "encoding", None) or "utf-8"
-    print(shown(text).encode(encoding, "backslashreplace").decode(encoding), file=out)
+    print(_encodable(shown(text), encoding), file=out)
 
 
 def write_json(value: Any, *, indent: int = 1) -> None:
@@ -92,6 +92,10 @@ class LogFormatter(logging.Formatter):
         """See `logging.Formatter`."""
         record.message = record.message.replace("\n", "\n    ")
         return super().formatMessage(record)
+
+
+def _encodable(text: str, encoding: str) -> str:
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _escape(character: str) -> str:

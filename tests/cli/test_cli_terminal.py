@@ -146,17 +146,16 @@ def test_an_output_that_is_not_utf_8_stops_nothing(name: str, project: Any) -> N
 
 
 def test_python_calls_print_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
-    from triptych.api.given import Printer
+    from triptych.console import ConsoleWatcher
 
-    Printer().say(f"said {EVIL}")
+    ConsoleWatcher().say(f"said {EVIL}")
     printed = capsys.readouterr().out
     assert not OBEYED.search(printed)
     assert "\\u202e[red]" in printed
 
 
 def test_progress_titles_and_messages_are_escaped() -> None:
-    from triptych.api.given import Printer
-    from triptych.cli.watch import ConsoleWatcher
+    from triptych.console import ConsoleWatcher
     from triptych.terminal import new_console
 
     out = io.StringIO()
@@ -169,9 +168,31 @@ def test_progress_titles_and_messages_are_escaped() -> None:
     assert "\x1b[31m" not in written
     assert "\x07" not in written
     assert "\\u202e[red]" in written
-    with contextlib.redirect_stderr(io.StringIO()) as err, Printer().phase(f"cell {EVIL}", 1):
-        pass
-    assert not OBEYED.search(err.getvalue().replace("\r", ""))
+
+
+def test_where_there_is_no_terminal_messages_are_printed_and_no_bars() -> None:
+    from triptych.console import ConsoleWatcher
+
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    with contextlib.redirect_stdout(ascii_only):
+        watcher = ConsoleWatcher()
+        with watcher.phase(f"cell {EVIL}", 1) as advance:
+            advance(1)
+            watcher.say(f"said 春 {EVIL}")
+    printed = ascii_only.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+    assert "cell" not in printed
+    assert printed.startswith("said \\u6625 ")
+    assert not OBEYED.search(printed)
+
+
+def test_a_notebook_has_bars_where_ipywidgets_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from triptych import console
+    from triptych.terminal import new_console
+
+    for installed in (None, object()):
+        monkeypatch.setattr(console, "find_spec", lambda _, found=installed: found)
+        notebook = new_console(file=io.StringIO(), force_jupyter=True)
+        assert console.ConsoleWatcher(notebook)._draws == (installed is not None)
 
 
 def test_librarys_warnings_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,16 +1,14 @@
-"""Configurations broken at random, ours and other tools', give settings or one clean error."""
+"""Configurations broken at random give settings or one clean error."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from test_config_peers import AXOLOTL, LLAMA_FACTORY
 
 from fuzz import fuzz, seconds
-from triptych.config.peers import read_peer
 from triptych.config.read import read_config
-from triptych.config.starter import starter_settings, starter_text, write_starter
+from triptych.config.starter import starter_settings, starter_text
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SETS = ["tune.lr=1", "strategies.few_shot.k=[1]", "data.dir=x", "prompts.a.b=1", "strategies.qlora=null"]
@@ -25,14 +23,10 @@ def seeds() -> dict[str, bytes]:
         "tune:\n  betas: [0.9, 0.99]\n  target_modules: [q_proj]\n"
     )
     starter = starter_text(starter_settings())
-    peers = {"axolotl.yml": AXOLOTL.encode(), "llama_factory.yml": LLAMA_FACTORY.encode()}
-    return {**files, "rich.yaml": rich.encode(), "starter.yaml": starter.encode(), **peers}
+    return {**files, "rich.yaml": rich.encode(), "starter.yaml": starter.encode()}
 
 
 def read(path: Path) -> object:
-    if path.suffix == ".yml":
-        peer = read_peer(path)
-        return write_starter(path.with_suffix(".out.yaml"), starter_settings(peer=peer), peer=peer, force=True)
     return read_config(path, SETS[: path.stat().st_size % 6])
 
 

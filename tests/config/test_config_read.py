@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from triptych.config.config_errors import _OTHER_TOOLS
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config, validated
+from triptych.config.starter import schema
 from triptych.errors import ConfigError
 
 GOOD = """\
@@ -479,3 +481,17 @@ def test_half_a_character_in_a_setting(write: Any) -> None:
     error = mistake(write('data:\n  dir: "a\\ud800"\n'))
     assert error.what == "a text holds half a character"
     assert "line 2" in (error.where or "")
+
+
+NO_ROW = {"datasets", "test_datasets"}  # their paths have one
+
+
+def test_every_key_of_another_tool_names_one_of_ours_and_is_in_the_docs() -> None:
+    described = schema()
+    table = (Path(__file__).parents[2] / "docs" / "how-to" / "from-other-tools.md").read_text(encoding="utf-8")
+    assert not [
+        key for key in _OTHER_TOOLS if f"`{key}`" not in table and f"`{key}:" not in table and key not in NO_ROW
+    ]
+    for section, _, name in (ours.partition(".") for ours in _OTHER_TOOLS.values()):
+        reference = described["properties"][section]["$ref"].rsplit("/", 1)[-1]
+        assert name in described["$defs"][reference]["properties"], (section, name)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from triptych.data import Dataset, Row, load_dataset, sample_folder, sha256_of_file
+from triptych.data import Dataset, Row, load_dataset, sample_folder
 from triptych.errors import DataError
+from triptych.records.disk import sha256_of_file
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
-"""Findings about versions, disk, cache, fonts and the hub."""
+"""Findings about versions, disk, cache, fonts and the demo model."""
 
 from __future__ import annotations
 
-import urllib.error
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -17,7 +15,7 @@ def test_everything_is_looked_at_and_what_is_wrong_says_what_to_do(monkeypatch: 
     monkeypatch.setattr(doctor, "device_findings", lambda: iter(()))  # tests/models has them
     findings = list(diagnose())
     seen = {finding.what for finding in findings}
-    assert {"python", "cache", "disk, cache", "disk, here", "fonts", "hub", "versions", "extra demo"} <= seen
+    assert {"python", "cache", "disk, cache", "disk, here", "fonts", "versions", "demo model"} <= seen
     assert all(finding.to_do for finding in findings if finding.status != "ok")
     assert not any(finding.to_do for finding in findings if finding.status == "ok")
 
@@ -45,22 +43,9 @@ def test_the_tested_versions_are_the_constraints() -> None:
     assert {"transformers", "huggingface-hub", "pyyaml"} <= set(tested)
 
 
-def test_a_missing_extra_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = SimpleNamespace(get_all=lambda _: ["x", "dev"])
-    monkeypatch.setattr(doctor.metadata, "metadata", lambda _: fields)
-    monkeypatch.setattr(doctor.metadata, "requires", lambda _: ["f>=1; extra == 'x'", "a>=2"])
-    monkeypatch.setattr(doctor, "_installed", lambda _: None)
-    (finding,) = doctor._extras()
-    assert (finding.status, finding.what, finding.found) == ("warning", "extra x", "not installed: f")
-    monkeypatch.setattr(doctor, "_installed", lambda _: "1.0")
-    (finding,) = doctor._extras()
-    assert finding.status == "ok"
-
-
 def test_not_installed_as_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_DISTRIBUTION", "no-such-distribution-here")
     assert [f.status for f in doctor._versions()] == ["warning"]
-    assert list(doctor._extras()) == []
     assert doctor._python().status == "ok"
 
 
@@ -98,32 +83,9 @@ def test_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Japanese" not in finding.found
 
 
-@pytest.mark.parametrize(
-    ("answer", "status"),
-    [
-        (None, "ok"),
-        (urllib.error.HTTPError("u", 401, "no", {}, None), "ok"),  # type: ignore[arg-type]
-        (urllib.error.URLError("no route"), "warning"),
-        (TimeoutError(), "warning"),
-    ],
-    ids=["answers", "refuses", "no route", "slow"],
-)
-def test_the_hub_is_never_a_failure(monkeypatch: pytest.MonkeyPatch, answer: Exception | None, status: str) -> None:
-    from contextlib import nullcontext
-
-    def urlopen(*_: Any, **__: Any) -> Any:
-        if answer is not None:
-            raise answer
-        return nullcontext()
-
-    monkeypatch.setattr("urllib.request.urlopen", urlopen)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    assert doctor._Hub().finding().status == status
-
-
-def test_offline_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("urllib.request.urlopen", None)
-    finding = doctor._Hub().finding()
-    assert finding.status == "ok"
-    assert "HF_HUB_OFFLINE" in finding.found
+def test_without_the_demo_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._demo().status == "ok"
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: None)
+    finding = doctor._demo()
+    assert finding.status == "warning"
+    assert "triptych[demo]" in finding.to_do

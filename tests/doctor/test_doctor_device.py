@@ -15,7 +15,7 @@ from triptych.models.speed import matmul_rate
 def test_every_device_is_looked_at() -> None:
     findings = list(device_findings())
     for device in devices():
-        for what in ("memory", "4-bit", "bfloat16"):
+        for what in ("memory", "4-bit", "speed"):
             assert [f.status for f in findings if f.what == f"{what}, {device}"], (what, device)
     assert torch.__version__ in findings[0].found
 
@@ -73,16 +73,6 @@ def test_a_card_that_torch_does_not_use(monkeypatch: pytest.MonkeyPatch) -> None
     assert finding.status == "warning"
     assert "NVIDIA T4" in finding.found
     assert "install a torch" in finding.to_do
-
-
-def test_slow_bfloat16_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "matmul_rate", lambda _, name, **__: {"float32": 2e9, "bfloat16": 1e9}[name])
-    monkeypatch.setattr(doctor, "choose_dtype", lambda *_: ("bfloat16", "told"))
-    finding = doctor._bfloat16(torch.device("cpu"))
-    assert finding.status == "warning"
-    assert "0.5 times float32" in finding.found
-    monkeypatch.setattr(doctor, "choose_dtype", lambda *_: ("float32", "told"))
-    assert doctor._bfloat16(torch.device("cpu")).status == "ok"
 
 
 def test_matmul_rate_is_a_rate_and_leaves_random_numbers_alone() -> None:

@@ -156,3 +156,16 @@ def test_an_embedding_model_that_is_not_there(name: str, part: str) -> None:
     assert part in str(caught.value)
     assert repr(name) in str(caught.value)
     assert "more lines" not in str(caught.value)
+
+
+def test_vectors_of_two_lengths_in_the_cache_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path))
+
+    def make(length: int, made: list[str]) -> Any:
+        return lambda texts: iter([[(text, np.ones(length, np.float32)) for text in texts if not made.append(text)]])  # type: ignore[func-returns-value]
+
+    embed._kept(["a"], {}, make(2, []), None)
+    embed._kept(["b"], {}, make(3, []), None)
+    made: list[str] = []
+    assert {len(vector) for vector in embed._kept(["a", "b"], {}, make(3, made), None).values()} == {3}
+    assert made == ["a", "b"]

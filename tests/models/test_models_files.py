@@ -108,8 +108,8 @@ def test_a_remembered_hash_is_of_the_file_that_is_there(
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(hashes, "_SETTLED", -1.0)  # remembered, however new it is
     digests: list[Path] = []
-    real = hashes._digest
-    monkeypatch.setattr(hashes, "_digest", lambda path: (digests.append(path), real(path))[1])
+    real = hashes.sha256_of_file
+    monkeypatch.setattr(hashes, "sha256_of_file", lambda path: (digests.append(path), real(path))[1])
     file = model / "model.safetensors"
     first = hashes.sha256_of_large_file(file)
     assert hashes.sha256_of_large_file(file) == first

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from triptych.config.read import read_config
-from triptych.data import sha256_of_file
 from triptych.errors import ConfigError, DataError, ModelError
 from triptych.records import ItemScore, RunRecord
+from triptych.records.disk import sha256_of_file
 from triptych.records.store import read_items, read_json, read_run, write_json
 from triptych.reproduce.agreement import agree, tolerance_of, worst
 from triptych.reproduce.differences import shortened

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from triptych.errors import ConfigError
 from triptych.progress import Silent
 from triptych.records import Aggregate, CellRecord, CurvePoint, RunRecord
+from triptych.trackers.kinds import Tracker
 from triptych.trackers.trackers import Trackers, check_trackers
 
 
@@ -26,7 +25,7 @@ class Heard(Silent):
         self.lines.append(message)
 
 
-class Fake:
+class Fake(Tracker):
     """A tracker that remembers, and fails from the `breaks`-th call on."""
 
     def __init__(self, known: str | None, *, breaks: int | None = None) -> None:
@@ -39,10 +38,10 @@ class Fake:
             raise ConnectionError("no route\nto host")
         self.got.append(what)
 
-    def config(self, settings: Mapping[str, Any]) -> None:
+    def config(self, settings: Mapping[str, str]) -> None:
         self._take("config", dict(settings))
 
-    def numbers(self, values: Mapping[str, float], step: int | None, *, axis: str | None = None) -> None:
+    def numbers(self, values: Mapping[str, float], step: int | None, axis: str) -> None:
         self._take("numbers", dict(values), step, axis)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -118,14 +117,14 @@ def steps_of(fake: Fake) -> list[int]:
 def test_a_run_that_goes_on_sends_no_point_twice(tmp_path: Path) -> None:
     heard = Heard()
     first, one = with_fake(tmp_path, heard)
-    first.config({"model": {"name": "demo"}, "tune": {"epochs": 2}})
+    first.config({"model.name": "demo", "tune.epochs": "2"})
     first.cell(cell("zero_shot/default", 5.5))
     first.points([point(0, 9.0)], log=write_log(tmp_path, 0))
     first.points([point(0, 9.0), point(4, 7.0)], log=write_log(tmp_path, 4))
     first.close()  # interrupted here; the checkpoint is of step 2, so 3 and 4 are done again
 
     second, two = with_fake(tmp_path, heard)
-    second.config({"model": {"name": "demo"}, "tune": {"epochs": 2}})
+    second.config({"model.name": "demo", "tune.epochs": "2"})
     second.points([point(0, 9.0), point(4, 7.0)], log=write_log(tmp_path, 4))
     second.points([point(0, 9.0), point(4, 7.0), point(8, 6.0)], log=write_log(tmp_path, 8))
     second.finish(a_run(tmp_path, cell("zero_shot/default", 5.5), cell("qlora/default", 3.4)))
@@ -156,7 +155,6 @@ def test_trainings_have_names_and_steps_of_their_own(tmp_path: Path) -> None:
     trackers, made = with_fake(tmp_path, Heard())
     trackers.points([point(0, 9.0)], log=write_log(tmp_path, 2))
     trackers.points([point(0, 8.0)], log=write_log(tmp_path, 2), training="k=3")
-    trackers.step(line(3), training="k=3")
     trackers.close()
     axes = [(what[2], what[3]) for what in made[0].got if what[3] and what[3].endswith("train/step")]
     assert axes == [
@@ -164,7 +162,6 @@ def test_trainings_have_names_and_steps_of_their_own(tmp_path: Path) -> None:
         (2, "train/step"),
         (1, "k=3/train/step"),
         (2, "k=3/train/step"),
-        (3, "k=3/train/step"),
     ]
 
 
@@ -174,27 +171,34 @@ def test_a_tracker_that_fails_is_said_once_and_dropped(breaks: int, tmp_path: Pa
     trackers, made = with_fake(tmp_path, heard, breaks=breaks)
     for number in range(6):
         trackers.cell(cell(f"cell-{number}", 5.0))
-        time.sleep(0.01)
     trackers.finish(a_run(tmp_path))
     assert heard.lines == ["warning: the tracker wandb failed and is dropped: ConnectionError: no route to host"]
     assert len(made) == 1
     assert len(made[0].got) == breaks
 
 
-def test_a_tracker_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
-    heard, release = Heard(), threading.Event()
-
-    def hangs(_: str | None) -> Fake:
-        release.wait(30)
-        return Fake(None)
-
-    trackers = Trackers(["wandb"], tmp_path, title="x", watcher=heard, opens={"wandb": hangs})
-    began = time.monotonic()
+def test_a_tracker_whose_state_can_not_be_written_is_dropped(tmp_path: Path) -> None:
+    heard = Heard()
+    trackers, made = with_fake(tmp_path, heard)
+    (tmp_path / "trackers").write_text("a file where the folder would be")
     trackers.cell(cell("a", 5.0))
-    trackers.finish(a_run(tmp_path), patience=0.2)
-    assert time.monotonic() - began < 5
-    release.set()
-    assert heard.lines == ["warning: the tracker wandb failed and is dropped: it did not finish sending within 0.2 s"]
+    trackers.finish(a_run(tmp_path))
+    assert [fake.got for fake in made] == [[]]
+    assert len(heard.lines) == 1
+    assert "the tracker wandb failed and is dropped" in heard.lines[0]
+
+
+@pytest.mark.parametrize(
+    "content", ["[1]", '{"id": 3, "series": [1]}', '{"id": "x", "series": {"cells/a": "no"}}', "{"]
+)
+def test_a_state_that_makes_no_sense_stops_nothing(content: str, tmp_path: Path) -> None:
+    (tmp_path / "trackers").mkdir()
+    (tmp_path / "trackers" / "wandb.json").write_text(content)
+    heard = Heard()
+    trackers, _ = with_fake(tmp_path, heard)
+    trackers.cell(cell("a", 5.0))
+    trackers.close()
+    assert len(heard.lines) <= 1
 
 
 def test_one_that_fails_leaves_the_others(tmp_path: Path) -> None:
@@ -213,13 +217,11 @@ def test_one_that_fails_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_no_tracker_does_nothing_at_all(tmp_path: Path) -> None:
-    before = threading.active_count()
     trackers = Trackers([], tmp_path, title="x", watcher=Heard())
-    trackers.config({"a": 1})
+    trackers.config({"a": "1"})
     trackers.points([point(0, 9.0)], log=tmp_path / "none")
     trackers.cell(cell("a", 5.0))
     trackers.finish(a_run(tmp_path / "run"))
-    assert threading.active_count() == before
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -254,7 +256,7 @@ def test_tensorboard_reads_back_what_the_run_did(tmp_path: Path) -> None:
     heard = Heard()
     for steps in (3, 6):  # the second process goes on from the first
         trackers = Trackers(["tensorboard"], tmp_path, title="demo", watcher=heard)
-        trackers.config({"tune": {"epochs": 2}})
+        trackers.config({"tune.epochs": "2"})
         trackers.points([point(n, 9.0 - n) for n in range(0, steps + 1, 3)], log=write_log(tmp_path, steps))
         trackers.close()
     record = a_run(tmp_path, cell("few_shot/default/k=3/seed=0", 4.5))
@@ -270,6 +272,4 @@ def test_tensorboard_reads_back_what_the_run_did(tmp_path: Path) -> None:
     assert scalars["cells/few_shot/default/k=3/seed=0/ppl_mean"] == [(0, 4.5)]
     assert "| zero-shot" in texts["tables/study/text_summary"]
     assert texts["report.md/text_summary"] == "# The answer\n"
-    # the settings, once: accelerate writes them into a folder of their own
-    (settings,) = (tmp_path / "trackers" / "tensorboard").glob("*/hparams.yml")
-    assert "tune.epochs: '2'" in settings.read_text()
+    assert "| tune.epochs | 2 |" in texts["tables/settings/text_summary"]

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from triptych.api.given import Printer, config_of, file_of
+from triptych.api.given import config_of, file_of
 from triptych.api.objects import Predictions, Run, Scores
+from triptych.console import ConsoleWatcher
 from triptych.progress import Watcher
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run(
 
     settings = config_of(config, overrides)
     folder = Path(out) if out is not None else Path("runs") / settings.name
-    record = run_experiment(settings, folder, fresh=fresh, watcher=watcher or Printer())
+    record = run_experiment(settings, folder, fresh=fresh, watcher=watcher or ConsoleWatcher())
     return Run(folder, record)
 
 
@@ -151,7 +152,7 @@ def score(
             cache=cache,
         )
         path = Path(folder) / "scores.json" if out is None else Path(out)
-        score_file(request, path, watcher or Printer())
+        score_file(request, path, watcher or ConsoleWatcher())
         scores = json.loads(path.read_text(encoding="utf-8"))
     return Scores(scores["items"], Aggregate(**scores["aggregate"]), scores["provenance"])
 
@@ -336,4 +337,4 @@ def predict(
             fresh=fresh,
         )
         path = Path(folder) / "predictions.json" if out is None else Path(out)
-        return Predictions(predict_file(request, path, watcher or Printer()))
+        return Predictions(predict_file(request, path, watcher or ConsoleWatcher()))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from triptych.progress import Advance
-from triptych.terminal import shown, write_text
 
 if TYPE_CHECKING:
     from triptych.config.experiment import ExperimentConfig
 
-__all__ = ["Printer", "config_of", "file_of"]
+__all__ = ["config_of", "file_of"]
 
 
 def config_of(
@@ -81,23 +77,3 @@ def file_of(rows: Any, folder: Path, name: str) -> str:
     text = "".join(json.dumps(line, ensure_ascii=False, default=_plain) + "\n" for line in lines)
     path.write_text(text, encoding="utf-8")
     return str(path)
-
-
-class Printer:
-    """Prints what is said; a bar for each phase where there is a terminal or a notebook."""
-
-    @contextmanager
-    def phase(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
-        """See `progress.Watcher.phase`."""
-        from tqdm.auto import tqdm
-
-        with tqdm(total=total, initial=done, desc=shown(title), unit=f" {unit}", leave=False, disable=None) as bar:
-
-            def advance(n: int) -> None:
-                bar.update(n)
-
-            yield advance
-
-    def say(self, message: str) -> None:
-        """See `progress.Watcher.say`."""
-        write_text(message)

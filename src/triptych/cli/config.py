@@ -32,29 +32,21 @@ def init(
     strategies: Annotated[
         str | None, typer.Option(help="Of zero_shot, few_shot and qlora, with commas.  [default: all that can be run]")
     ] = None,
-    peer: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="Take over what an axolotl or LLaMA-Factory YAML says."),
-    ] = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("experiment.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Write a configuration with every key explained, from options or, on a terminal, from answers."""
-    from triptych.config.peers import read_peer
     from triptych.config.starter import starter_settings, write_starter
 
-    mapped = read_peer(peer) if peer else None
-    if peer is None and not any((model, train, test, strategies)) and sys.stdin.isatty():
+    if not any((model, train, test, strategies)) and sys.stdin.isatty():
         model = typer.prompt("Model (hub id, folder, .gguf file or `demo`)", default="demo")
         train = typer.prompt("Training rows (file, hub id, `sample`, or nothing)", default="sample") or None
         if train != "sample":
             test = typer.prompt("Test rows (file or hub id)")
     chosen = [name.strip() for name in strategies.split(",")] if strategies is not None else None
-    settings = starter_settings(model=model, train=train, test=test, strategies=chosen, peer=mapped)
-    write_starter(out, settings, peer=mapped, force=force, source=peer)
+    settings = starter_settings(model=model, train=train, test=test, strategies=chosen)
+    write_starter(out, settings, force=force)
     notes = new_console(stderr=True)
-    for what, why in (mapped.left_out if mapped else {}).items():
-        notes.print(f"left out: {what} ({why})", soft_wrap=True)
     for role in ("train", "test"):
         _say_if_missing(settings["data"].get(role), settings["data"].get("dir"), role, notes)
     new_console().print(f"written: {out}", soft_wrap=True)

@@ -48,7 +48,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Look for repeated and nearly repeated rows, test rows in train, empty outputs, odd characters; show lengths."""
-    from triptych.cli.watch import ConsoleWatcher
+    from triptych.console import ConsoleWatcher
     from triptych.data.survey import survey
     from triptych.progress import Silent
 

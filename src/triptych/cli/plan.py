@@ -40,8 +40,8 @@ def plan(
 ) -> None:
     """Say what an experiment takes: cells, tokens, memory, time, disk, and what is done already. Reads no weights."""
 
-    from triptych.cli.watch import ConsoleWatcher
     from triptych.config.read import read_config
+    from triptych.console import ConsoleWatcher
     from triptych.plan.plan import plan_experiment
 
     size = bytes_of(memory) if memory else None

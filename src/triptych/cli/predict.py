@@ -86,7 +86,7 @@ def predict(
     if check is not None:
         _check_file(console, check, data, limit)
         return
-    from triptych.cli.watch import ConsoleWatcher
+    from triptych.console import ConsoleWatcher
     from triptych.errors import ConfigError
     from triptych.generate.settings import GenerationSettings
     from triptych.grid.demo_options import Shots

@@ -35,7 +35,7 @@ def reproduce(
     Exit code 0: all agree (with --only-check: nothing that decides numbers changed). 1: numbers moved.
     """
 
-    from triptych.cli.watch import ConsoleWatcher
+    from triptych.console import ConsoleWatcher
     from triptych.reproduce.differences import decides
     from triptych.reproduce.reproduce import reproduce as again
 

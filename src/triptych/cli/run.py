@@ -21,8 +21,8 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left there.")] = False,
 ) -> None:
     """Run an experiment; the same command goes on with one that was interrupted."""
-    from triptych.cli.watch import ConsoleWatcher
     from triptych.config.read import read_config
+    from triptych.console import ConsoleWatcher
     from triptych.report import answer, print_tables
     from triptych.runner.run import run_experiment
 

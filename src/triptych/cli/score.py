@@ -56,7 +56,7 @@ def score(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there and holds no scores.")] = False,
 ) -> None:
     """Score rows: NLL of output and EOS, four averages, one JSON."""
-    from triptych.cli.watch import ConsoleWatcher
+    from triptych.console import ConsoleWatcher
     from triptych.grid.demo_options import Shots
     from triptych.models import ModelSpec
     from triptych.runner.score_file import ScoreRequest, score_file

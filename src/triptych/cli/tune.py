@@ -60,9 +60,9 @@ def tune(
     Hyper-parameters left out take the preset's values, or the defaults that `triptych run` has. On several GPUs:
     torchrun --no-python --nproc-per-node N triptych tune …
     """
-    from triptych.cli.watch import ConsoleWatcher
     from triptych.config.experiment import ExperimentConfig
     from triptych.config.read import validated
+    from triptych.console import ConsoleWatcher
     from triptych.runner.run import run_experiment
 
     given: dict[str, Any] = {

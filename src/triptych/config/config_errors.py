@@ -15,7 +15,6 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.peer_keys import MEANT
 from triptych.config.yaml_file import line_of
 from triptych.errors import ConfigError
 
@@ -39,6 +38,46 @@ _EXPECTED = {
     "string_pattern_mismatch": "letters, digits, `_`, `-` and `.`, the first a letter, digit or `_`",
 }
 _BRANCH = re.compile(r"(tuple|list|dict|literal|nullable|constrained-\w+|function-\w+)\[")
+_OTHER_TOOLS = {
+    "base_model": "model.name",
+    "model_name_or_path": "model.name",
+    "revision_of_model": "model.revision",
+    "model_revision": "model.revision",
+    "load_in_4bit": "model.quantize",
+    "load_in_8bit": "model.quantize",
+    "quantization_bit": "model.quantize",
+    "double_quantization": "model.double_quant",
+    "dataset": "data.train",
+    "datasets": "data.train",
+    "test_datasets": "data.test",
+    "eval_dataset": "data.test",
+    "max_samples": "data.train_rows",
+    "learning_rate": "tune.lr",
+    "lr_scheduler": "tune.schedule",
+    "lr_scheduler_type": "tune.schedule",
+    "warmup_ratio": "tune.warmup",
+    "lora_r": "tune.r",
+    "lora_rank": "tune.r",
+    "lora_alpha": "tune.alpha",
+    "lora_dropout": "tune.dropout",
+    "lora_target": "tune.target_modules",
+    "lora_target_modules": "tune.target_modules",
+    "loraplus_lr_ratio": "tune.lora_plus_ratio",
+    "peft_use_dora": "tune.use_dora",
+    "peft_use_rslora": "tune.use_rslora",
+    "num_epochs": "tune.epochs",
+    "num_train_epochs": "tune.epochs",
+    "micro_batch_size": "tune.batch_size",
+    "per_device_train_batch_size": "tune.batch_size",
+    "gradient_accumulation_steps": "tune.accumulation",
+    "sequence_len": "tune.max_tokens",
+    "cutoff_len": "tune.max_tokens",
+    "eval_steps": "tune.eval_every",
+    "save_steps": "tune.checkpoint_every",
+    "save_total_limit": "tune.keep",
+    "adam_epsilon": "tune.eps",
+}
+"""What axolotl and LLaMA-Factory call keys of ours, none of ours among them (docs/how-to/from-other-tools.md)."""
 _NAMED = 10
 _NEAR, _PERHAPS = 0.75, 0.5
 """How alike a key must be to be meant; and to be worth a guess when nothing else is known."""
@@ -137,12 +176,12 @@ def _expected(problem: Mapping[str, Any]) -> str:
 
 
 def _meant(location: Sequence[str | int], known: Sequence[str]) -> str:
-    """What to do about an unknown key: the nearest of its section, the same of another, or what peers call so."""
+    """What to do about an unknown key: the nearest of its section, the same of another, or what other tools call so."""
     name = str(location[-1])
     near = difflib.get_close_matches(name[:100], known, n=1, cutoff=_NEAR)
     if near:
         return f"did you mean `{near[0]}`?"
-    elsewhere = MEANT.get(name) or next(
+    elsewhere = _OTHER_TOOLS.get(name) or next(
         (f"{section}.{name}" for section, keys in _sections(ExperimentConfig, "") if name in keys), None
     )
     if elsewhere:

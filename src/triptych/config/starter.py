@@ -16,7 +16,6 @@ from pydantic_core import PydanticUndefined
 
 from triptych.config.config_errors import section_of
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.peer_rules import Mapped
 from triptych.config.read import read_config, validated
 from triptych.data import SAMPLE, is_there, split_sample
 from triptych.errors import ConfigError
@@ -46,7 +45,6 @@ def starter_settings(
     train: str | None = None,
     test: str | None = None,
     strategies: Iterable[str] | None = None,
-    peer: Mapped | None = None,
 ) -> dict[str, Any]:
     """The settings that are not left at their defaults.
 
@@ -55,58 +53,46 @@ def starter_settings(
         train: path, path#N or hub id; "sample" for the bundled data.
         test: the same.
         strategies: of zero_shot, few_shot and qlora; without a train file only zero_shot can be run.
-        peer: settings of another tool's file; what is given beside it wins.
 
     Raises:
         ConfigError: a strategy that is not known, or one that needs a train file and there is none.
     """
-    settings: dict[str, Any] = {"model": {"name": "demo"}, **(peer.settings if peer else {})}
-    data = dict(settings.get("data", {}))
-    if train == SAMPLE or (not data and train is None and test is None):
+    settings: dict[str, Any] = {"model": {"name": model or "demo"}}
+    data: dict[str, Any] = {}
+    if train == SAMPLE or (train is None and test is None):
         train, test = None, None if test == SAMPLE else test
         data |= {"dir": SAMPLE, "train": "train.json", "test": "test.json"}
     data |= {role: source for role, source in (("train", train), ("test", test)) if source}
     settings["data"] = data
-    if model:
-        settings["model"] = {**settings["model"], "name": model}
     chosen = _chosen(strategies, data)
     settings["strategies"] = {name: dict(_STRATEGIES[name]) for name in chosen}
     return settings
 
 
-def starter_text(settings: Mapping[str, Any], peer: Mapped | None = None) -> str:
+def starter_text(settings: Mapping[str, Any]) -> str:
     """The YAML: what is set is live, the rest are comments with defaults; to set one, take its `#` away."""
     head = [
         "# A Triptych experiment: `triptych run` this file.",
         "# Lines such as `#key: value` are defaults: take the `#` away to change one.",
     ]
-    if peer is not None:
-        head += _history(peer)
     return "\n".join([*head, "", *_lines(ExperimentConfig, settings, 0)]) + "\n"
 
 
-def write_starter(
-    out: Path,
-    settings: Mapping[str, Any],
-    *,
-    peer: Mapped | None = None,
-    force: bool = False,
-    source: Path | None = None,
-) -> None:
+def write_starter(out: Path, settings: Mapping[str, Any], *, force: bool = False) -> None:
     """Write the file whole, with local paths relative to it, after checking that it reads back as it was meant.
 
     Raises:
-        ForeignFileError: the file is there already, or is one that is read (`source`: the peer's file).
+        ForeignFileError: the file is there already, or is one that is read.
         ConfigError: a setting is out of range.
         DiskError: it can't be written.
     """
     reads = {f"data.{role}": settings.get("data", {}).get(role) for role in ("train", "test")}
     paths = {role: split_sample(str(path))[0] if path else None for role, path in reads.items()}
-    given = {**paths, "model.name": settings.get("model", {}).get("name"), "--from": source}
+    given = {**paths, "model.name": settings.get("model", {}).get("name")}
     check_output(out, reads=given, ours=lambda _: False, what="the settings", force=force, example="experiment.yaml")
     placed = _placed(settings, out.parent)
-    meant = validated({**placed}, f"{peer.tool} settings" if peer else "the answers")
-    text = starter_text(placed, peer)
+    meant = validated({**placed}, "the answers")
+    text = starter_text(placed)
     if validated(yaml.safe_load(text), str(out)) != meant:
         raise AssertionError("the written configuration doesn't say what was meant")
     write_text(out, text)
@@ -152,17 +138,6 @@ def _placed(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _relative(path: str | Path, folder: Path) -> str:
     return str(path) if Path(path).is_absolute() else os.path.relpath(path, folder)
-
-
-def _history(peer: Mapped) -> list[str]:
-    """What became of the other tool's keys."""
-    lines = ["#", f"# From a configuration of {peer.tool}:"]
-    lines += [f"#   {ours} from {theirs}" for ours, theirs in peer.origins.items()]
-    if peer.so_here:
-        lines += ["#", "# Already so, nothing to set:", *(f"#   {key}: {how}" for key, how in peer.so_here.items())]
-    if peer.left_out:
-        lines += ["#", "# LEFT OUT:", *(f"#   {what}  ({why})" for what, why in peer.left_out.items())]
-    return [" ".join(line.split("\n")) for line in lines]
 
 
 def _lines(model: type[BaseModel], settings: Mapping[str, Any], depth: int, *, live: bool = True) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from triptych.data.bundled import SAMPLE, sample_folder
 from triptych.data.checks import Overlap, empty_outputs, find_overlap, normalise
-from triptych.data.dataset import Dataset, load_dataset, sha256_of_file
+from triptych.data.dataset import Dataset, load_dataset
 from triptych.data.readers import RowsRead, read_rows, read_source
 from triptych.data.row import Row
 from triptych.data.sampling import is_there, split_sample
@@ -22,7 +22,6 @@ __all__ = [
     "read_rows",
     "read_source",
     "sample_folder",
-    "sha256_of_file",
     "split_dev",
     "split_sample",
     "take",

@@ -21,9 +21,10 @@ from triptych.data.sampling import split_sample
 from triptych.data.splits import split_dev, take
 from triptych.errors import DataError
 from triptych.progress import Silent, Watcher
+from triptych.records.disk import sha256_of_file
 from triptych.records.home import at_home
 
-__all__ = ["Dataset", "load_dataset", "sha256_of_file"]
+__all__ = ["Dataset", "load_dataset"]
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,6 @@ def load_dataset(
         {role: file.entry(rows) for role, file, rows in used if rows},
         overlap.train_ids,
     )
-
-
-def sha256_of_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal text."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load(source: str | Path | None, folder: str | Path | None, columns: Mapping[str, str] | None, seed: int) -> _File:

@@ -3,7 +3,7 @@
 A text is the set of its character trigrams; likeness is Jaccard's, |a ∩ b| / |a ∪ b|. Signatures of minimal hashes are
 cut into bands; texts with an equal band are candidates (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining of Massive
 Datasets", chapter 3). Bands are chosen so that a pair at the threshold is missed in about 1 of 100 cases. Whatever is
-returned was compared exactly.
+returned was compared exactly. Why it is no library: docs/decisions/0011.
 """
 
 from __future__ import annotations

@@ -30,7 +30,6 @@ class Odd:
     """One kind of odd character in a file."""
 
     n_rows: int = 0
-    n_characters: int = 0
     code_points: dict[str, int] = field(default_factory=dict)
     """"U+FFFD" -> how often."""
     examples: list[str] = field(default_factory=list)
@@ -54,7 +53,6 @@ def odd_characters(rows: Iterable[Row]) -> dict[str, Odd]:
 
 def _add(odd: Odd, row_id: str, characters: list[str]) -> None:
     odd.n_rows += 1
-    odd.n_characters += len(characters)
     for character in characters:
         point = f"U+{ord(character):04X}"
         odd.code_points[point] = odd.code_points.get(point, 0) + 1

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -35,13 +33,13 @@ class Finding:
 
 
 def device_findings() -> Iterator[Finding]:
-    """torch, each device, its memory, 4-bit products and the speed of bfloat16 on it."""
+    """torch, GPUs, and of each device its memory, a 4-bit product and its speed in float32."""
     yield _torch()
     yield _gpu()
     for device in devices():
         yield _memory(device)
         yield _four_bit(device)
-        yield _bfloat16(device)
+        yield _speed(device)
 
 
 def devices() -> list[torch.device]:
@@ -51,14 +49,10 @@ def devices() -> list[torch.device]:
 
 def _torch() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    build = (
-        f"CUDA {torch.version.cuda}"
-        if torch.version.cuda
-        else f"ROCm {torch.version.hip}"
-        if torch.version.hip
-        else "CPU"
-    )
-    threads = torch.get_num_threads()
+    built = [
+        f"{kind} {version}" for kind, version in (("CUDA", torch.version.cuda), ("ROCm", torch.version.hip)) if version
+    ]
+    build, threads = ", ".join(built) or "CPU", torch.get_num_threads()
     found = f"{torch.__version__}, built for {build}; {threads} threads, {cores} cores"
     if threads > cores:
         return Finding("warning", "torch", found, f"set OMP_NUM_THREADS={cores}, or model.threads")
@@ -171,27 +165,7 @@ def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(((a.float() - b.float()).norm() / b.float().norm()).item())
 
 
-def _bfloat16(device: torch.device) -> Finding:
-    rates = {name: matmul_rate(device, name, seconds=0.25) for name in ("float32", "bfloat16")}
-    ratio = rates["bfloat16"] / rates["float32"]
-    auto, _ = choose_dtype("auto", device)
-    speed = f"{rates['bfloat16'] / 1e9:,.0f} GFLOP/s, {ratio:.1f} times float32"
-    found = f"{speed}{_units(device)}; `dtype: auto` is {auto} here"
-    what = f"bfloat16, {device}"
-    if auto == "bfloat16" and ratio < 1:
-        return Finding("warning", what, found, "other programs may have been busy; else set `model.dtype: float32`")
-    if auto == "float32" and ratio > 1.5:
-        return Finding("warning", what, found, "set `model.dtype: bfloat16` to use it")
-    return Finding("ok", what, found)
-
-
-def _units(device: torch.device) -> str:
-    """What in the processor multiplies bfloat16."""
-    if device.type == "cuda":
-        return f" (compute capability {'.'.join(map(str, torch.cuda.get_device_capability(device)))})"
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return f" ({platform.machine()})"
-    there = [name for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")) if flag in flags]
-    return f" ({', '.join(there) or 'no units of its own for it'})"
+def _speed(device: torch.device) -> Finding:
+    rate = matmul_rate(device, "float32", seconds=0.25)
+    dtype, _ = choose_dtype("auto", device)
+    return Finding("ok", f"speed, {device}", f"{rate / 1e9:,.0f} GFLOP/s in float32; `dtype: auto` is {dtype} here")

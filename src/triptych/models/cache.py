@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import DiskError, ModelError
+from triptych.records.disk import sha256_of_file
 from triptych.records.store import write_json
 
 __all__ = ["cache_folder", "file_state", "sha256_of_large_file", "sha256_of_weights", "unkept", "writable_cache"]
 
 logger = logging.getLogger(__name__)
 _SHA256 = re.compile("[0-9a-f]{64}")
-_BLOCK = 1 << 24
 _SAMPLED, _SAMPLE = 16, 1 << 16
 _SETTLED = 2.0
 """Seconds: within a clock tick of a write, another write leaves the same times."""
@@ -126,7 +126,7 @@ def sha256_of_large_file(path: Path) -> str:
         known = _read(remembered_at).get(key)
         if isinstance(known, dict) and known.get("sample") == sample and _SHA256.fullmatch(str(known.get("sha256"))):
             return str(known["sha256"])
-        sha256 = _digest(real)
+        sha256 = sha256_of_file(real)
         after = file_state(real)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelError(
@@ -164,12 +164,4 @@ def _sample(path: Path, size: int) -> str:
         for at in sorted({last * part // (_SAMPLED - 1) for part in range(_SAMPLED)}):
             file.seek(at)
             digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
     return digest.hexdigest()

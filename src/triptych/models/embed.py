@@ -19,12 +19,12 @@ import torch
 
 from triptych.errors import DataError, ModelError
 from triptych.models.adapters import adapter_is_on
+from triptych.models.array_cache import ArrayCache
 from triptych.models.cache import cache_folder
 from triptych.models.library_errors import reason_of
 from triptych.models.load import LoadedModel
 from triptych.models.quantize import computes_in_int8
 from triptych.models.rope import reset_rope
-from triptych.models.vector_cache import VectorCache
 from triptych.models.weight_formats import refuse_code_and_pickles
 from triptych.progress import Silent, Watcher
 from triptych.records.provenance import library_versions
@@ -194,8 +194,11 @@ def _kept(
     watcher = watcher or Silent()
     state = json.dumps({**facts, "format": _FORMAT}, sort_keys=True, default=str)
     keys = {text: hashlib.sha256(f"{state}\n{text}".encode()).digest() for text in texts}
-    with closing(VectorCache(cache_folder() / "embeddings.sqlite")) as cache:
-        vectors = cache.get(keys)
+    with closing(ArrayCache(cache_folder() / "embeddings.sqlite", "vector")) as cache:
+        arrays = zip(keys, cache.get(list(keys.values())), strict=True)
+        vectors = {text: array for text, array in arrays if array is not None}
+        if len({len(vector) for vector in vectors.values()}) > 1:
+            vectors = {}  # of one model all have one length
         missing = [text for text in keys if text not in vectors]
         if missing:
             with watcher.phase("embedding", len(keys), done=len(vectors)) as advance:

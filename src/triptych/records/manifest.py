@@ -14,7 +14,6 @@ between leaves a file that is still known. Writers find the manifest by the fold
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from triptych.errors import ForeignFileError
-from triptych.records.disk import disk_errors
+from triptych.records.disk import disk_errors, sha256_of_file
 from triptych.records.run_files import known_before_manifest, matches
 
 __all__ = ["MANIFEST", "Manifest", "claim", "is_kept", "keep", "remove", "replacing", "written"]
@@ -85,7 +84,7 @@ class Manifest:
     def edited(self, name: str) -> bool:
         """Whether a file of ours holds something that was not written by Triptych. An empty file holds nothing."""
         path, known = self.folder / name, self.files.get(name)
-        return bool(known and path.is_file() and path.stat().st_size and _sha256(path) not in known)
+        return bool(known and path.is_file() and path.stat().st_size and sha256_of_file(path) not in known)
 
     def check_free(self, patterns: Iterable[str]) -> None:
         """See that nothing lies where files of these names will be written, but what is Triptych's.
@@ -119,7 +118,7 @@ class Manifest:
             if edited:
                 self._keep_edited(name)
         known = self.files.get(name, [])
-        if (sha256 := _sha256(new)) not in known[:1]:
+        if (sha256 := sha256_of_file(new)) not in known[:1]:
             self.files[name] = [sha256, *known[:1]]
             self.save()
 
@@ -217,7 +216,7 @@ def written(*paths: Path) -> None:
     with _lock:
         for path in paths:
             if (found := _of(path)) is not None and path.is_file() and (name := found.name_of(path)) in found.files:
-                found.files[name] = [_sha256(path)]
+                found.files[name] = [sha256_of_file(path)]
                 found.save()
 
 
@@ -248,8 +247,3 @@ def _absolute(path: Path) -> Path:
 
 def _inside(name: str) -> bool:
     return not name.startswith("/") and ".." not in name.split("/") and "\\" not in name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,12 +5,12 @@ Beside each lies `CELL.record.json`, which says what made it; here it only tells
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from triptych.errors import DataError
+from triptych.records.disk import sha256_of_file
 from triptych.records.names import stored
 from triptych.records.store import read_json
 
@@ -56,10 +56,7 @@ def _check_record(path: Path, record: Any, cell: str) -> None:
     held = facts.get("cell") if isinstance(facts, dict) else None
     if held not in (None, cell):
         raise _mismatch(path, f"texts of cell {held!r}")
-    if isinstance(record, dict) and record.get("out_sha256") not in (
-        None,
-        hashlib.sha256(path.read_bytes()).hexdigest(),
-    ):
+    if isinstance(record, dict) and record.get("out_sha256") not in (None, sha256_of_file(path)):
         raise _mismatch(path, "texts that were changed after they were written")
 
 

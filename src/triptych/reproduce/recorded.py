@@ -14,11 +14,12 @@ from typing import Any
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import validated
-from triptych.data import SAMPLE, sha256_of_file
+from triptych.data import SAMPLE
 from triptych.data.hub import looks_like_hub_id
 from triptych.errors import DataError, ModelError
 from triptych.models import identify
 from triptych.records import RunRecord
+from triptych.records.disk import sha256_of_file
 from triptych.records.store import read_json, read_run
 
 __all__ = ["RecordedRun", "identified", "read_recorded", "settings_again"]

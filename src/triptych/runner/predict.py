@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.checks.rows import begin
-from triptych.data import Row, read_rows, sha256_of_file
+from triptych.data import Row, read_rows
 from triptych.errors import ConfigError
 from triptych.generate.check import Check, check_predictions
 from triptych.generate.engine import generate_rows
@@ -41,6 +41,7 @@ from triptych.models import Adapter, LoadedModel, ModelSpec, identify, load_adap
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt, Template, find_template, template_from_text
+from triptych.records.disk import sha256_of_file
 from triptych.records.identity import version_changes
 from triptych.records.outputs import check_output
 from triptych.records.process_lock import ProcessLock

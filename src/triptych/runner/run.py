@@ -32,6 +32,7 @@ from triptych.records.manifest import Manifest
 from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.records.work_in import work_in
 from triptych.report import write_curve
+from triptych.report.tables import flat
 from triptych.runner.folder import FinishedCell, RunFolder
 from triptych.runner.generation import to_write, write_cell
 from triptych.runner.prepare import prepare
@@ -133,8 +134,8 @@ class _Run:
         self.trackers = Trackers((), folder.path, title=config.name, watcher=log)
 
     def close(self) -> None:
-        """Let the trackers send what is left; after an interruption too, but not for long."""
-        self.trackers.close(patience=10)
+        """Let the trackers send what is left; after an interruption too."""
+        self.trackers.close()
 
     def prepare(
         self,
@@ -163,7 +164,7 @@ class _Run:
             self.trackers = Trackers(
                 self.config.report.trackers, self.folder.path, title=self.config.name, watcher=self.watcher
             )
-            self.trackers.config(plain(self.config))
+            self.trackers.config(flat(plain(self.config)))
 
     def score_base_cells(self) -> None:
         """Zero- and few-shot, on the model as it came."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from triptych.checks.rows import begin
-from triptych.data import empty_outputs, read_rows, sha256_of_file, split_sample
+from triptych.data import empty_outputs, read_rows, split_sample
 from triptych.grid.demo_options import Shots
 from triptych.grid.file_views import view_scored
 from triptych.grid.views import Ceiling
@@ -19,6 +19,7 @@ from triptych.models import Adapter, LoadedModel, ModelSpec, load_adapter, load_
 from triptych.progress import Watcher
 from triptych.prompts import Template, find_template, template_from_text
 from triptych.records import SCHEMA_VERSION, Aggregate
+from triptych.records.disk import sha256_of_file
 from triptych.records.outputs import check_output, is_scores
 from triptych.records.provenance import provenance
 from triptych.records.store import write_json

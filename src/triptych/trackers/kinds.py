@@ -1,147 +1,124 @@
-"""TensorBoard, Weights & Biases, MLflow and Trackio as `trackers` uses them, through accelerate's tracker classes."""
+"""TensorBoard, Weights & Biases, MLflow and Trackio behind one interface, each through its own library."""
 
 from __future__ import annotations
 
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from triptych.trackers.channel import Open, Sink
-
-__all__ = ["opener"]
+__all__ = ["KINDS", "Tracker"]
 
 _PROJECT = "triptych"
 
 
-def opener(name: str, folder: Path, title: str) -> Open:
-    """How a tracker is opened.
+class Tracker:
+    """One tracker's run. Any call may raise: `Trackers` drops a tracker that does."""
 
-    Args:
-        name: which one.
-        folder: where it may keep files: `trackers/` in the run's folder.
-        title: the run's name.
-    """
-    kinds = {"tensorboard": _TensorBoard, "wandb": _Wandb, "mlflow": _Mlflow, "trackio": _Trackio}
+    id: str
+    """Opens the same run again when ours is resumed."""
 
-    def open_(known: str | None) -> Sink:
-        from accelerate import PartialState
+    def config(self, settings: Mapping[str, str]) -> None:
+        """The settings, flat."""
+        raise NotImplementedError
 
-        PartialState()  # accelerate's log refuses to work without it
-        return kinds[name](folder, title, known)
-
-    return open_
-
-
-class _Kind:
-    """What the four have in common: numbers go to accelerate's `log`."""
-
-    def __init__(self, tracker: Any, known: str) -> None:
-        self.tracker, self.id = tracker, known
-        # only the first rank makes trackers, and accelerate's own check would ask all of them
-        tracker.main_process_only = False
-        tracker.start()
-
-    def config(self, settings: Mapping[str, Any]) -> None:
-        """See `Sink.config`."""
-        self.tracker.store_init_configuration(dict(settings))
-
-    def numbers(self, values: Mapping[str, float], step: int | None, *, axis: str | None = None) -> None:
-        """See `Sink.numbers`."""
-        self.tracker.log(dict(values), step=step)
+    def numbers(self, values: Mapping[str, float], step: int | None, axis: str) -> None:
+        """Numbers of one step, `axis` its name; of no step (None), they are the run's own."""
+        raise NotImplementedError
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """See `Sink.table`; nothing where files hold the tables."""
+        """A table; nothing where `files` holds it."""
 
     def files(self, paths: Sequence[Path]) -> None:
-        """See `Sink.files`; nothing where the tracker keeps none."""
+        """Files and folders; nothing where the tracker keeps none."""
 
     def close(self) -> None:
-        """See `Sink.close`."""
-        self.tracker.finish()
+        """Send what is left."""
 
 
-class _TensorBoard(_Kind):
-    """Event files in `trackers/tensorboard`; it keeps no files, so the tables and report.md go in as text."""
+class _TensorBoard(Tracker):
+    """Event files in `trackers/tensorboard`; it keeps no files, so settings, tables and report.md go in as text."""
 
     def __init__(self, folder: Path, title: str, known: str | None) -> None:
-        from accelerate.tracking import TensorBoardTracker
+        from torch.utils.tensorboard import SummaryWriter
 
-        super().__init__(TensorBoardTracker("tensorboard", logging_dir=folder), known or title)
+        self.id = known or title
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
-    def numbers(self, values: Mapping[str, float], step: int | None, *, axis: str | None = None) -> None:
-        """See `Sink.numbers`."""
-        self.tracker.log(dict(values), step=0 if step is None else step)
+    def config(self, settings: Mapping[str, str]) -> None:
+        self.table("settings", ("setting", "value"), list(settings.items()))
+
+    def numbers(self, values: Mapping[str, float], step: int | None, axis: str) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step or 0)
+        self._writer.flush()
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """See `Sink.table`."""
-        from triptych.report import Table
-        from triptych.report.rendering import to_markdown
-
-        table = Table(name, tuple(columns), tuple(tuple(row) for row in rows))
-        self.tracker.log({f"tables/{name}": to_markdown(table)}, step=0)
+        lines = [columns, ["---"] * len(columns), *rows]
+        self._writer.add_text(f"tables/{name}", "\n".join(map(_markdown_line, lines)), 0)
 
     def files(self, paths: Sequence[Path]) -> None:
-        """See `Sink.files`."""
         for path in paths:
             if path.suffix == ".md":
-                self.tracker.log({path.name: path.read_text(encoding="utf-8")}, step=0)
+                self._writer.add_text(path.name, path.read_text(encoding="utf-8"), 0)
+
+    def close(self) -> None:
+        self._writer.close()
 
 
-class _Wandb(_Kind):
+def _markdown_line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(re.sub(r"([|<])", r"\\\1", " ".join(cell.split("\n"))) for cell in cells) + " |"
+
+
+class _Wandb(Tracker):
     """Online where a key is known, offline otherwise: it never asks for one."""
 
     def __init__(self, folder: Path, title: str, known: str | None) -> None:
         import wandb
-        from accelerate.tracking import WandBTracker
 
         folder.mkdir(parents=True, exist_ok=True)
-        mode = os.environ.get("WANDB_MODE") or ("online" if _wandb_key() else "offline")
-        named = known or uuid.uuid4().hex[:8]
-        settings = wandb.Settings(init_timeout=30, silent=True)
-        super().__init__(
-            WandBTracker(
-                os.environ.get("WANDB_PROJECT", _PROJECT),
-                name=title,
-                id=named,
-                resume="allow",
-                dir=str(folder),
-                mode=mode,
-                settings=settings,
-            ),
-            named,
+        self.id = known or uuid.uuid4().hex[:8]
+        self._run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
+            name=title,
+            id=self.id,
+            resume="allow",
+            dir=str(folder),
+            mode=os.environ.get("WANDB_MODE") or ("online" if _wandb_key() else "offline"),
+            settings=wandb.Settings(init_timeout=30, silent=True),
         )
         self._axes: set[str] = set()
 
-    def numbers(self, values: Mapping[str, float], step: int | None, *, axis: str | None = None) -> None:
-        """See `Sink.numbers`. Its own steps only ever go up, and ours begin anew with each training."""
-        if step is None or axis is None:
-            self.tracker.tracker.summary.update(dict(values))
+    def config(self, settings: Mapping[str, str]) -> None:
+        self._run.config.update(dict(settings), allow_val_change=True)
+
+    def numbers(self, values: Mapping[str, float], step: int | None, axis: str) -> None:
+        if step is None:
+            self._run.summary.update(dict(values))
             return
-        if axis not in self._axes:
+        if axis not in self._axes:  # its own steps only ever go up, and ours begin anew with each training
             self._axes.add(axis)
-            self.tracker.tracker.define_metric(axis)
-            self.tracker.tracker.define_metric(f"{axis.rpartition('/')[0]}/*", step_metric=axis)
-        self.tracker.log({**values, axis: step})
+            self._run.define_metric(axis)
+            self._run.define_metric(f"{axis.rpartition('/')[0]}/*", step_metric=axis)
+        self._run.log({**values, axis: step})
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """See `Sink.table`."""
-        self.tracker.log_table(f"tables/{name}", columns=list(columns), data=[list(row) for row in rows])
+        import wandb
+
+        self._run.log({f"tables/{name}": wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
     def files(self, paths: Sequence[Path]) -> None:
-        """See `Sink.files`."""
         import wandb
 
         artifact = wandb.Artifact(f"report-{self.id}", type="report")
         for path in paths:
-            if path.is_dir():
-                artifact.add_dir(str(path), name=path.name)
-            else:
-                artifact.add_file(str(path), name=path.name)
-        self.tracker.tracker.log_artifact(artifact)
+            (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path), name=path.name)
+        self._run.log_artifact(artifact)
+
+    def close(self) -> None:
+        self._run.finish()
 
 
 def _wandb_key() -> bool:
@@ -157,42 +134,75 @@ def _wandb_key() -> bool:
         return False
 
 
-class _Mlflow(_Kind):
-    """Where MLFLOW_TRACKING_URI says, or where mlflow keeps its own."""
+class _Mlflow(Tracker):
+    """Where MLFLOW_TRACKING_URI says, or where mlflow keeps its own. A client: the caller's active run stays theirs."""
 
     def __init__(self, folder: Path, title: str, known: str | None) -> None:
-        from accelerate.tracking import MLflowTracker
+        from mlflow import MlflowClient
 
-        tracker = MLflowTracker(_PROJECT, run_id=known, run_name=title)
-        super().__init__(tracker, "")
-        self.id = str(tracker.tracker.info.run_id)
+        self._client: Any = MlflowClient()
+        if known is None:
+            name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
+            there = self._client.get_experiment_by_name(name)
+            experiment = there.experiment_id if there else self._client.create_experiment(name)
+            known = str(self._client.create_run(experiment, run_name=title).info.run_id)
+        else:
+            self._client.update_run(known, status="RUNNING")
+        self.id = known
 
-    def numbers(self, values: Mapping[str, float], step: int | None, *, axis: str | None = None) -> None:
-        """See `Sink.numbers`; its names hold no `=`."""
-        named = {re.sub(r"[^\w./ :-]", "_", name.replace("=", ":")): value for name, value in values.items()}
-        self.tracker.log(named, step=step or 0)
+    def config(self, settings: Mapping[str, str]) -> None:
+        for name, value in settings.items():
+            self._client.log_param(self.id, _mlflow_name(name), value[:500])  # longer values are refused
+
+    def numbers(self, values: Mapping[str, float], step: int | None, axis: str) -> None:
+        for name, value in values.items():
+            self._client.log_metric(self.id, _mlflow_name(name), value, step=step or 0)
 
     def files(self, paths: Sequence[Path]) -> None:
-        """See `Sink.files`."""
         for path in paths:
             if path.is_dir():
-                self.tracker.log_artifacts(str(path), path.name)
+                self._client.log_artifacts(self.id, str(path), path.name)
             else:
-                self.tracker.log_artifact(str(path))
+                self._client.log_artifact(self.id, str(path))
+
+    def close(self) -> None:
+        self._client.set_terminated(self.id)
 
 
-class _Trackio(_Kind):
+def _mlflow_name(name: str) -> str:
+    """A name with the characters that mlflow allows."""
+    return re.sub(r"[^\w./ :-]", "_", name.replace("=", ":"))
+
+
+class _Trackio(Tracker):
     """A local database; TRACKIO_SPACE_ID sends it on."""
 
     def __init__(self, folder: Path, title: str, known: str | None) -> None:
-        from accelerate.tracking import TrackioTracker
+        import trackio
 
-        named = known or f"{title}-{uuid.uuid4().hex[:6]}"
-        super().__init__(TrackioTracker(_PROJECT, name=named, resume="allow", embed=False), named)
+        self.id = known or f"{title}-{uuid.uuid4().hex[:6]}"
+        self._run: Any = trackio.init(project=_PROJECT, name=self.id, resume="allow", embed=False)
+
+    def config(self, settings: Mapping[str, str]) -> None:
+        self._run.config.update(settings)
+
+    def numbers(self, values: Mapping[str, float], step: int | None, axis: str) -> None:
+        self._run.log(dict(values), step=step)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """See `Sink.table`."""
         import pandas as pd
         import trackio
 
-        self.tracker.log({f"tables/{name}": trackio.Table(dataframe=pd.DataFrame(list(rows), columns=list(columns)))})
+        self._run.log({f"tables/{name}": trackio.Table(dataframe=pd.DataFrame(list(rows), columns=list(columns)))})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+KINDS: dict[str, Callable[[Path, str, str | None], Tracker]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _Wandb,
+    "mlflow": _Mlflow,
+    "trackio": _Trackio,
+}
+"""Name -> what opens it: in `trackers/` of the run's folder, with the run's name, under the id it had before."""

@@ -1,37 +1,40 @@
 """Experiment trackers: what a run does, shown while it does it. Off unless `report.trackers` names one.
 
-Each tracker has a thread and a queue of its own, so that a slow or broken one never holds up a run: what fails is said
-once, and the tracker is dropped. `trackers/NAME.json` in the run folder holds what was sent, so that a run that goes on
-sends no point twice (a point that was being sent when the process was killed may be missing: it is in the run's files).
+Each tracker's library is called directly. One that raises is named once and dropped, and the run continues; one that
+hangs delays the run. The last step sent of each series stands in `trackers/NAME.json` in the run's folder and is
+written before the step is sent: a resumed run sends no point twice (one may be missing after a kill).
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
-from typing import Any, Literal
 
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, DataError
 from triptych.progress import Watcher
 from triptych.records import Aggregate, CellRecord, CurvePoint, RunRecord
 from triptych.records.manifest import claim
-from triptych.trackers.channel import Channel, Open, Sink
+from triptych.records.store import read_json, write_json
+from triptych.trackers.kinds import KINDS, Tracker
 
-__all__ = ["TrackerName", "Trackers", "check_trackers"]
+__all__ = ["Trackers", "check_trackers"]
 
-TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+Call = Callable[[Tracker], None]
+Open = Callable[[str | None], Tracker]
+"""Opens a tracker, under the id it had before."""
 _FILLS = ("tensorboard", "wandb")
 """Trackers whose library fills a folder of the run's."""
-_PATIENCE = 60.0
-"""Seconds that the end of a run waits for a tracker to send what is left."""
 _SHOWN = ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """See that the libraries are there, before any work.
+    """See that the libraries are installed, before any work.
 
     Raises:
         ConfigError: one is missing; names the extra.
@@ -53,7 +56,7 @@ class Trackers:
         names: of `tensorboard`, `wandb`, `mlflow` and `trackio`.
         folder: the run's.
         title: the run's name.
-        watcher: told when a tracker is dropped.
+        watcher: is told of a tracker that is dropped.
         opens: how each name is opened; None for the real ones.
 
     Raises:
@@ -62,7 +65,7 @@ class Trackers:
 
     def __init__(
         self,
-        names: Sequence[TrackerName],
+        names: Sequence[str],
         folder: Path,
         *,
         title: str,
@@ -72,24 +75,13 @@ class Trackers:
         self.folder, self.watcher = folder, watcher
         if opens is None:
             check_trackers(names)
-            from triptych.trackers.kinds import opener
-
             claim(*(folder / "trackers" / name for name in names if name in _FILLS), tree=True)
-            opens = {name: opener(name, folder / "trackers", title) for name in names}
-        self._channels = [Channel(name, folder / "trackers" / f"{name}.json", opens[name]) for name in names]
+            opens = {name: partial(KINDS[name], folder / "trackers", title) for name in names}
+        self._senders = {name: _Sender(folder / "trackers" / f"{name}.json", opens[name]) for name in names}
 
-    def config(self, settings: Mapping[str, Any]) -> None:
-        """The settings, as nested as they are; sent once."""
-        from triptych.report.tables import flat
-
-        for channel in self._channels:
-            channel.once("config", lambda sink: sink.config(flat(settings)))
-        self._tell()
-
-    def step(self, line: Mapping[str, Any], training: str | None = None) -> None:
-        """A line of `log.jsonl`; a step that was sent before is not sent again."""
-        self._steps([line], training)
-        self._tell()
+    def config(self, settings: Mapping[str, str]) -> None:
+        """The settings, flat; sent once."""
+        self._send("config", {0: methodcaller("config", settings)})
 
     def points(self, curve: Sequence[CurvePoint], *, log: Path | None = None, training: str | None = None) -> None:
         """The learning curve so far, and the training steps logged since the last call.
@@ -99,75 +91,104 @@ class Trackers:
             log: the training's `log.jsonl`.
             training: its name; None for the run's first.
         """
-        if not self._channels:
+        if not self._senders:
             return
-        if log is not None and log.exists():
-            self._steps([json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()], training)
         before = f"{training}/" if training else ""
-        for point in curve:
-            values = _numbers(f"{before}curve/{point.split}", point.aggregate)
-            if point.train_loss is not None:
-                values[f"{before}curve/train_loss"] = point.train_loss
-            self._once(f"{before}{point.split}@{point.step}", values, point.step, f"{before}curve/step")
-        self._tell()
+        lines = log.read_text(encoding="utf-8").splitlines() if log is not None and log.exists() else []
+        steps = {
+            line["step"]: {f"{before}train/{name}": float(line[name]) for name in ("loss", "lr", "grad_norm")}
+            for line in map(json.loads, lines)
+        }
+        self._numbers(f"{before}train", steps, f"{before}train/step")
+        for split in dict.fromkeys(point.split for point in curve):
+            of_split = {}
+            for point in curve:
+                if point.split == split:
+                    loss = {} if point.train_loss is None else {f"{before}curve/train_loss": point.train_loss}
+                    of_split[point.step] = _averages(f"{before}curve/{split}", point.aggregate) | loss
+            self._numbers(f"{before}curve/{split}", of_split, f"{before}curve/step")
 
     def cell(self, record: CellRecord) -> None:
         """A finished cell's averages."""
-        values = _numbers(f"cells/{record.cell}", record.aggregate)
-        self._once(f"cell {record.cell}", values)
-        self._tell()
+        name = f"cells/{record.cell}"
+        self._send(name, {0: methodcaller("numbers", _averages(name, record.aggregate), None, "")})
 
-    def finish(self, record: RunRecord, *, patience: float = _PATIENCE) -> None:
-        """The rest: what was not sent yet, every table, and the report's files; then wait, but not for ever."""
+    def finish(self, record: RunRecord) -> None:
+        """What was not sent yet, every table and the report's files; then the trackers are closed."""
         self.points(record.curve, log=self.folder / "tune" / "log.jsonl")
         for cell in record.cells:
             self.cell(cell)
         for one in record.generations:
             written = {f"written/{one.cell}/{name}": value for name, value in (("chrf", one.chrf), ("bleu", one.bleu))}
-            self._once(f"written {one.cell}", written)
-        tables = sorted((self.folder / "tables").glob("*.csv"))
+            self._send(f"written/{one.cell}", {0: methodcaller("numbers", written, None, "")})
+        content = hashlib.sha256(record.model_dump_json(exclude={"provenance"}).encode()).hexdigest()[:16]
+        self._send(f"end {content}", {0: self._tables_and_files})
+        self.close()
+
+    def close(self) -> None:
+        """Let the trackers send what is left; also after an interruption. Doing it twice does nothing."""
+        for name, sender in list(self._senders.items()):
+            self._try(name, sender.close)
+
+    def _tables_and_files(self, tracker: Tracker) -> None:
+        for table in sorted((self.folder / "tables").glob("*.csv")):
+            with table.open(encoding="utf-8", newline="") as file:
+                columns, *rows = list(csv.reader(file)) or [[]]
+            tracker.table(table.stem, columns, rows)
         names = ("report.html", "report.md", "results.json", "curve.csv", "tables", "figures")
-        files = [path for name in names if (path := self.folder / name).exists()]
-        said = hashlib.sha256(record.model_dump_json(exclude={"provenance"}).encode()).hexdigest()[:16]
+        tracker.files([path for name in names if (path := self.folder / name).exists()])
 
-        def end(sink: Sink) -> None:
-            for table in tables:
-                columns, *rows = _read_csv(table)
-                sink.table(table.stem, columns, rows)
-            sink.files(files)
+    def _numbers(self, series: str, values: Mapping[int, Mapping[str, float]], axis: str) -> None:
+        self._send(series, {step: methodcaller("numbers", of_step, step, axis) for step, of_step in values.items()})
 
-        for channel in self._channels:
-            channel.once(f"end {said}", end)
-        self.close(patience=patience)
+    def _send(self, series: str, calls: Mapping[int, Call]) -> None:
+        for name, sender in list(self._senders.items()):
+            self._try(name, partial(sender.send, series, calls))
 
-    def close(self, *, patience: float = _PATIENCE) -> None:
-        """Send what is left and end the threads; also after an interruption. Doing it twice does nothing."""
-        for channel in self._channels:
-            channel.end(patience)
-        self._tell()
-
-    def _once(self, key: str, values: Mapping[str, float], step: int | None = None, axis: str | None = None) -> None:
-        for channel in self._channels:
-            channel.once(key, lambda sink: sink.numbers(values, step, axis=axis))
-
-    def _steps(self, lines: Sequence[Mapping[str, Any]], training: str | None) -> None:
-        before = f"{training}/" if training else ""
-        for channel in self._channels:
-            channel.steps(before, lines)
-
-    def _tell(self) -> None:
-        for channel in self._channels:
-            if (failure := channel.untold()) is not None:
-                self.watcher.say(f"warning: the tracker {channel.name} failed and is dropped: {failure}")
+    def _try(self, name: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+        # SystemExit too: a tracker's library may think that it owns the process
+        except (Exception, SystemExit) as error:
+            del self._senders[name]
+            text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:200]
+            self.watcher.say(f"warning: the tracker {name} failed and is dropped: {text}")
 
 
-def _numbers(prefix: str, aggregate: Aggregate) -> dict[str, float]:
+class _Sender:
+    """One tracker, opened when there is something to send, and the last step sent of each series."""
+
+    def __init__(self, path: Path, open_: Open) -> None:
+        self.path, self._open = path, open_
+        self._tracker: Tracker | None = None
+        try:
+            known = read_json(path)
+        except DataError:
+            known = None
+        known = known if isinstance(known, dict) else {}
+        self._id = str(known["id"]) if known.get("id") else None
+        series = known.get("series")
+        self._sent: dict[str, int] = series if isinstance(series, dict) else {}
+
+    def send(self, series: str, calls: Mapping[int, Call]) -> None:
+        """Make the calls of steps beyond the last one sent."""
+        last = self._sent.get(series, -1)
+        new = [step for step in sorted(calls) if step > last]
+        if not new:
+            return
+        if self._tracker is None:
+            self._tracker = self._open(self._id)
+        self._sent[series] = new[-1]
+        write_json(self.path, {"id": self._tracker.id, "series": self._sent})
+        for step in new:
+            calls[step](self._tracker)
+
+    def close(self) -> None:
+        tracker, self._tracker = self._tracker, None
+        if tracker is not None:
+            tracker.close()
+
+
+def _averages(prefix: str, aggregate: Aggregate) -> dict[str, float]:
     found = {f"{prefix}/{name}": getattr(aggregate, name) for name in _SHOWN}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _read_csv(path: Path) -> list[list[str]]:
-    import csv
-
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file)) or [[]]

@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save
 
 from triptych.errors import DataError
 from triptych.models import Adapter
+from triptych.records.disk import sha256_of_file
 from triptych.records.identity import MadeFrom, require_same
 from triptych.records.manifest import claim, remove
 from triptych.records.run_files import CHECKPOINT_FILES
@@ -194,7 +195,6 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _verify(path: Path) -> TrainState:
     record = read_json(path / "state.json")
     for name, expected in record["sha256"].items():
-        with (path / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise DataError(f"{name} does not match its hash")
+        if sha256_of_file(path / name) != expected:
+            raise DataError(f"{name} does not match its hash")
     return TrainState(**record["state"])

@@ -1,9 +1,10 @@
-"""Progress bars on a terminal, silence elsewhere."""
+"""Messages, and progress bars on a terminal or in a notebook: for the command line and for Python callers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from triptych.progress import Advance
+from triptych.terminal import new_console
 
 __all__ = ["ConsoleWatcher"]
 
@@ -32,16 +34,22 @@ class _Rate(ProgressColumn):
 
 
 class ConsoleWatcher:
-    """Draws a bar per phase (done, left, rate, time left) if the console is a terminal; messages are always printed."""
+    """Draws a bar per phase (done, left, rate, time left) on a terminal or in a notebook; always prints messages.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    Args:
+        console: where to; None for standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or new_console()
         self._bars: Progress | None = None
+        # rich draws bars in a notebook with ipywidgets, and warns where it isn't installed
+        self._draws = self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None)
 
     @contextmanager
     def phase(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
         """See `progress.Watcher.phase`; phases may be nested."""
-        if not self.console.is_terminal:
+        if not self._draws:
             yield lambda _: None
             return
         outermost = self._bars is None
