@@ -31,7 +31,6 @@ SEVEN = ModelShape(
     n_kv_heads=32,
     head_dim=128,
     vocab_size=32000,
-    tied=False,
     linear_parameters=6_476_005_376,
     embedding_parameters=262_144_000,
     other_parameters=266_240,

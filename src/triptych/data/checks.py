@@ -54,11 +54,6 @@ class Overlap:
         return bool(self.exact or self.normalised)
 
     @property
-    def test_ids(self) -> frozenset[str]:
-        """Test rows that occur in train."""
-        return frozenset(test for test, _ in self.exact + self.normalised)
-
-    @property
     def train_ids(self) -> frozenset[str]:
         """Train rows that occur in test."""
         return frozenset(train for _, train in self.exact + self.normalised)

@@ -30,7 +30,6 @@ class Odd:
     """One kind of odd character in a file."""
 
     n_rows: int = 0
-    n_characters: int = 0
     code_points: dict[str, int] = field(default_factory=dict)
     """"U+FFFD" -> how often."""
     examples: list[str] = field(default_factory=list)
@@ -39,7 +38,7 @@ class Odd:
 
 def odd_characters(rows: Iterable[Row]) -> dict[str, Odd]:
     """Count odd characters in instructions and outputs, by kind; kinds that don't occur are left out."""
-    found: dict[str, Odd] = {}
+    kinds: dict[str, Odd] = {}
     for row in rows:
         text = row.instruction if row.output is None else f"{row.instruction}\n{row.output}"
         if text.isascii() and text.isprintable():
@@ -48,13 +47,12 @@ def odd_characters(rows: Iterable[Row]) -> dict[str, Odd]:
             continue
         for kind, pattern in _EACH.items():
             if characters := pattern.findall(text):
-                _add(found.setdefault(kind, Odd()), row.id, characters)
-    return found
+                _add(kinds.setdefault(kind, Odd()), row.id, characters)
+    return kinds
 
 
 def _add(odd: Odd, row_id: str, characters: list[str]) -> None:
     odd.n_rows += 1
-    odd.n_characters += len(characters)
     for character in characters:
         point = f"U+{ord(character):04X}"
         odd.code_points[point] = odd.code_points.get(point, 0) + 1

@@ -28,7 +28,7 @@ from triptych.models.load import LoadedModel
 from triptych.models.lora import compute_in_input_dtype, forget_layers, lora_layers, remember_layers
 from triptych.models.quantize import linear_layers
 from triptych.models.remarks import on_training
-from triptych.models.saved_modules import attach_saved, forget_saved, saved_tensors, switch_saved
+from triptych.models.saved_modules import attach_saved, enable_saved, forget_saved, saved_tensors
 from triptych.models.targets import targets_of
 from triptych.records.manifest import claim, remove, written
 from triptych.records.run_files import ADAPTER_FILES, ADAPTER_RECORD
@@ -37,6 +37,7 @@ __all__ = [
     "Adapter",
     "LoraSettings",
     "active_adapter_sha256",
+    "adapter_enabled",
     "adapter_is_on",
     "attach_adapter",
     "check_targets",
@@ -44,7 +45,6 @@ __all__ = [
     "load_adapter",
     "save_adapter",
     "set_dropout",
-    "switched",
 ]
 
 logger = logging.getLogger(__name__)
@@ -265,17 +265,17 @@ def _check_weights(adapter: Adapter, facts: dict[str, Any], folder: Path) -> Non
 
 
 @contextmanager
-def switched(adapter: Adapter | None, *, on: bool) -> Iterator[None]:
+def adapter_enabled(adapter: Adapter | None, *, on: bool) -> Iterator[None]:
     """Score with the adapter on or off, and put it back after. No adapter: nothing to switch."""
     if adapter is None:
         yield
         return
     before = adapter_is_on(adapter.model)
-    _switch(adapter.model, on=on)
+    _enable(adapter.model, on=on)
     try:
         yield
     finally:
-        _switch(adapter.model, on=before)
+        _enable(adapter.model, on=before)
 
 
 def set_dropout(adapter: Adapter, *, on: bool) -> None:
@@ -287,11 +287,11 @@ def set_dropout(adapter: Adapter, *, on: bool) -> None:
         layer.lora_dropout.train(on)
 
 
-def _switch(model: Any, *, on: bool) -> None:
+def _enable(model: Any, *, on: bool) -> None:
     # peft's own switch also sets requires_grad; ours only decides what the forward adds
     for layer in lora_layers(model):
         layer._disable_adapters = not on
-    switch_saved(model, on=on)
+    enable_saved(model, on=on)
 
 
 def _master_weights(model: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["attach_saved", "forget_saved", "is_named", "saved_tensors", "switch_saved"]
+__all__ = ["attach_saved", "enable_saved", "forget_saved", "is_named", "saved_tensors"]
 
 _SAVED = "_triptych_saved_modules"
 
@@ -54,10 +54,10 @@ def attach_saved(model: Any, base: Any, tensors: Mapping[str, Tensor]) -> None:
         found.append(_Saved(name, module, there, own))
     for one in (model, base):
         vars(one)[_SAVED] = found
-    switch_saved(base, on=True)
+    enable_saved(base, on=True)
 
 
-def switch_saved(model: Any, *, on: bool) -> None:
+def enable_saved(model: Any, *, on: bool) -> None:
     """Compute with the adapter's versions, or with the base's. An adapter that brings none: nothing to do."""
     for saved in vars(model).get(_SAVED, ()):
         saved.put(on=on)
@@ -70,5 +70,5 @@ def saved_tensors(model: Any) -> dict[str, Tensor]:
 
 def forget_saved(model: Any) -> None:
     """The base's weights from now on."""
-    switch_saved(model, on=False)
+    enable_saved(model, on=False)
     vars(model).pop(_SAVED, None)

@@ -44,8 +44,6 @@ class ModelShape:
     head_dim: int
     vocab_size: int
     """Rows of the output head."""
-    tied: bool
-    """Whether the output head is the input embedding."""
     linear_parameters: int
     """Weights of the layers that are quantized and adapted: all linear ones but the output head. Without biases."""
     embedding_parameters: int
@@ -57,7 +55,7 @@ class ModelShape:
     max_positions: int | None = None
     """Positions the model was made for; None if it doesn't say."""
     sliding_window: int | None = None
-    """Of layers that see so many tokens back only; None if all see everything."""
+    """Tokens that the layers with a window see back; None if all layers see everything."""
 
     @property
     def parameters(self) -> int:
@@ -111,7 +109,6 @@ def _measured(model: Any, text: Any) -> ModelShape:
         n_kv_heads=sizes.n_kv_heads,
         head_dim=sizes.head_dim,
         vocab_size=int(head.shape[0]),
-        tied=embedding is head,
         linear_parameters=linear,
         embedding_parameters=sum(ends.values()),
         other_parameters=sum(p.numel() for p in model.parameters()) - linear - sum(ends.values()),

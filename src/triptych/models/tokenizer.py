@@ -87,8 +87,8 @@ class TokenizerProfile:
         return facts
 
 
-def load_tokenizer(folder: str | Path, *, revision: str | None = None) -> Any:
-    """The tokenizer of a model folder or hub id.
+def load_tokenizer(folder: str | Path, *, name: str | None = None) -> Any:
+    """The tokenizer of a model folder; `name` is the model's as the user gave it, for errors.
 
     Raises:
         ModelError: there is none.
@@ -96,12 +96,12 @@ def load_tokenizer(folder: str | Path, *, revision: str | None = None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, revision=revision, **NO_CODE)
+        return AutoTokenizer.from_pretrained(folder, **NO_CODE)
     except LIBRARY_ERRORS as error:
         raise explained(
             error,
             "the model has no usable tokenizer",
-            where=str(folder),
+            where=name or str(folder),
             expected="tokenizer.json (or the model family's own tokenizer files) beside the weights",
             fix="copy the tokenizer files of the model into the folder, or name the model by its hub id",
         ) from error

@@ -11,13 +11,13 @@ from triptych.errors import DataError, RunChangedError
 from triptych.records.copies import copy_of, put_back, write_twice
 from triptych.records.store import read_json
 
-__all__ = ["changes", "hold_to"]
+__all__ = ["changes", "check_lock"]
 
 _SHOWN = 12
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def hold_to(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+def check_lock(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Write the lock, or check that the facts are those it holds. Returns all that the lock holds.
 
     The lock may hold more keys than `facts` (choices made along the way); only those in `facts` are compared.

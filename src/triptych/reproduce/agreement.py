@@ -54,8 +54,6 @@ class TrainingAgreement:
     same_adapter: bool
     max_ppl_curve: float | None
     """Largest relative |difference| of the curve's `ppl_mean`; None where there is no curve to compare."""
-    max_train_loss: float | None
-    """Largest |difference| of the curve's training loss, in nats."""
     causes: tuple[str, ...] = ()
 
 
@@ -173,16 +171,16 @@ def _training(
     dtype: str | None,
 ) -> TrainingAgreement:
     curves = _curve_of(then, run_then), _curve_of(now, run_now)
-    ppl, loss, whole = _curves(*curves)
+    ppl, same_loss, whole = _curves(*curves)
     same = then.adapter_sha256 == now.adapter_sha256
     bounds = tolerance_of(dtype, trained_again=True)
     verdict: Verdict = "different"
-    if same and whole and not ppl and not loss:
+    if same and whole and same_loss and not ppl:
         verdict = "exact"
     elif whole and then.steps == now.steps and ppl is not None and ppl <= bounds.ppl:
         verdict = "within tolerance"
     elif not curves[0] and then.steps == now.steps:
-        verdict = "within tolerance"  # told by its cells: runs of before kept the first training's curve alone
+        verdict = "within tolerance"  # its cells decide: older versions kept the curve of the first training alone
     causes: tuple[str, ...] = ()
     if verdict != "exact":
         bearing = [
@@ -190,7 +188,7 @@ def _training(
         ]
         causes = tuple(f.sentence() for f in bearing if not f.name.startswith("dev"))
         causes = causes or ("nothing that was recorded differs: the computation doesn't repeat itself here",)
-    return TrainingAgreement(_name(then), verdict, same, ppl, loss, causes)
+    return TrainingAgreement(_name(then), verdict, same, ppl, causes)
 
 
 def _curve_of(training: TuneSummary, run: RunRecord) -> Sequence[CurvePoint]:
@@ -198,15 +196,15 @@ def _curve_of(training: TuneSummary, run: RunRecord) -> Sequence[CurvePoint]:
     return run.curve if first else run.further_curves.get(training.name or "", ())
 
 
-def _curves(then: Sequence[CurvePoint], now: Sequence[CurvePoint]) -> tuple[float | None, float | None, bool]:
-    """Largest differences of `ppl_mean` (relative) and training loss (nats), and whether both have the same points."""
+def _curves(then: Sequence[CurvePoint], now: Sequence[CurvePoint]) -> tuple[float | None, bool, bool]:
+    """Largest relative difference of `ppl_mean`; whether the training losses are equal; whether the points are."""
     if not then:
-        return None, None, True
+        return None, True, True
     here = {(point.split, point.step): point for point in now}
     both = [(point, here[point.split, point.step]) for point in then if (point.split, point.step) in here]
     ppl = [abs(a.aggregate.ppl_mean - b.aggregate.ppl_mean) / a.aggregate.ppl_mean for a, b in both]
-    loss = [abs(a.train_loss - b.train_loss) for a, b in both if a.train_loss is not None and b.train_loss is not None]
-    return max(ppl, default=None), max(loss, default=None), len(both) == len(then) == len(now)
+    same_loss = all(a.train_loss == b.train_loss for a, b in both if None not in (a.train_loss, b.train_loss))
+    return max(ppl, default=None), same_loss, len(both) == len(then) == len(now)
 
 
 def _trainings(record: RunRecord) -> tuple[TuneSummary, ...]:
@@ -214,6 +212,6 @@ def _trainings(record: RunRecord) -> tuple[TuneSummary, ...]:
 
 
 def _name(summary: TuneSummary) -> str:
-    """Runs of before there were several trainings have no names for them."""
+    """A name made of its settings: runs of older versions recorded none."""
     seed = summary.seed if summary.seed is not None else summary.settings.get("seed")
     return f"{summary.prompt}" + (f"/k={summary.k}" if summary.k else "") + f"/train_seed={seed}"

@@ -18,6 +18,7 @@ from triptych.data import SAMPLE, sha256_of_file
 from triptych.data.hub import looks_like_hub_id
 from triptych.errors import DataError, ModelError
 from triptych.models import identify
+from triptych.models.gguf import DEMO
 from triptych.records import RunRecord
 from triptych.records.store import read_json, read_run
 
@@ -33,10 +34,10 @@ class RecordedRun:
     lock: dict[str, Any]
 
     @property
-    def chosen(self) -> dict[str, Any]:
-        """Found when the run began: dtype, threads, how weights are held, token budget."""
-        found: dict[str, Any] = self.lock.get("chosen", {})
-        return found
+    def runtime_choices(self) -> dict[str, Any]:
+        """What the run chose when it began: dtype, threads, how weights are stored, token budget."""
+        choices: dict[str, Any] = self.lock.get("chosen", {})
+        return choices
 
 
 def read_recorded(folder: Path) -> RecordedRun:
@@ -151,15 +152,22 @@ def _candidates(path: str, run_folder: Path, folder: Path | None, wanted: str | 
         return
     yield Path(path)
     if not Path(path).is_absolute():
-        yield from (parent / path for parent in run_folder.resolve().parents)
+        yield from _above(run_folder, path)
 
 
 def _model_name(run: RecordedRun, name: str) -> str:
-    """A folder or file given relative to another place is found from the run's folder upwards."""
-    if Path(name).is_absolute() or Path(name).exists() or not name.startswith(("./", "../", "runs/")):
+    """A relative path to a model's folder or GGUF file is tried from each folder that the run's folder lies in."""
+    if name == DEMO or Path(name).is_absolute() or Path(name).exists():
         return name
-    places = (parent / name for parent in run.folder.resolve().parents)
+    places = (
+        place for place in _above(run.folder, name) if place.suffix == ".gguf" or (place / "config.json").exists()
+    )
     return next((str(place) for place in places if place.exists()), name)
+
+
+def _above(run_folder: Path, relative: str) -> Iterator[Path]:
+    """A path relative to each of the folders that the run's folder lies in, the nearest first."""
+    return (parent / relative for parent in run_folder.resolve().parents)
 
 
 def _prompts(run: RecordedRun, prompts: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -171,7 +179,7 @@ def _prompts(run: RecordedRun, prompts: Mapping[str, Any]) -> tuple[dict[str, An
         if not is_file:
             found[name] = given
             continue
-        places = [Path(given), *(parent / given for parent in run.folder.resolve().parents)]
+        places = [Path(given), *_above(run.folder, given)]
         place = next((place for place in places if place.is_file()), None)
         if place is not None:
             found[name] = str(place)

@@ -80,7 +80,7 @@ def reproduce(
     config, notes = settings_again(run, data=data, model=model)
     rows, templates = read_data(config), templates_of(config)
     facts = differences(run, config, rows, templates, identified(config, run))
-    dtype = run.chosen.get("dtype") or run.record.provenance.get("model", {}).get("dtype")
+    dtype = run.runtime_choices.get("dtype") or run.record.provenance.get("model", {}).get("dtype")
     if only_check:
         return Reproduction(str(folder), None, facts, notes, dtype)
     place = out or folder.with_name(f"{folder.resolve().name}-reproduced")
@@ -95,7 +95,7 @@ def reproduce(
         _check_place(place, folder)  # as it is now that no other process works there
         manifest.check_free([_MARK])
         fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(wanted or ())})
-        given: dict[str, Any] = {"chosen": run.chosen, "only": wanted, "scores": scores}
+        given: dict[str, Any] = {"chosen": run.runtime_choices, "only": wanted, "scores": scores}
         record = run_experiment(config, place, fresh=fresh, watcher=watcher, **given)
         items = [read_items(path / "items.parquet") for path in (folder, place)]
         found = agree(run.record, record, items[0], items[1], facts, dtype)
