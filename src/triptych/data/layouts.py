@@ -103,7 +103,7 @@ def choose_layout(
 
 
 def _candidates(known: set[str], head: Sequence[RawRow], row_id: str | None, *, need_output: bool) -> list[Layout]:
-    """All layouts that fit. Our own words and alpaca's mean what they say, whatever else is in the file."""
+    """All layouts that fit. Triptych's own column names and alpaca's decide, with any other columns beside them."""
     system = "system" if "system" in known else None
     if "instruction" in known and ("output" in known or not need_output):
         output = "output" if "output" in known else None
@@ -150,7 +150,7 @@ def _mapped(given: Mapping[str, str], known: set[str], source: str, row_id: str 
 
 
 def check_columns(given: Mapping[str, str], source: str = "data.columns") -> None:
-    """See that `data.columns` names parts of a row.
+    """Check that `data.columns` names parts of a row.
 
     Raises:
         DataError: it names something else.

@@ -1,4 +1,4 @@
-"""What a reader has to say about a file: which parts it left out or read in a particular way, counted, said once.
+"""Notes of a reader on a file: which parts it left out or read in a particular way, counted, one note each.
 
 Every part of a row is used, refused by name, or counted here. One sentence per kind, however often it occurred.
 """

@@ -1,5 +1,6 @@
 """Models: loaded, quantized, adapted; their tokenizer's profile; a fake one for tests. Imports torch."""
 
+from triptych.models.adapter_store import load_adapter, save_adapter
 from triptych.models.adapters import (
     Adapter,
     LoraSettings,
@@ -9,8 +10,6 @@ from triptych.models.adapters import (
     attach_adapter,
     check_targets,
     detach_adapter,
-    load_adapter,
-    save_adapter,
 )
 from triptych.models.header import load_profile
 from triptych.models.load import LoadedModel, ModelSpec, identify, load_model

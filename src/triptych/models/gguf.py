@@ -175,7 +175,7 @@ def _dequantize(path: Path, folder: Path) -> None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Without transformers' progress bars, which it draws in logs too, and with its errors as one of ours."""
+    """Read through transformers: without its progress bars, which it draws in logs too, and errors as a ModelError."""
     from transformers.utils import logging as hf_logging
 
     hf_logging.disable_progress_bar()

@@ -74,10 +74,10 @@ class LoadedModel:
     info: dict[str, Any] = field(default_factory=dict)
 
     def check_identity(self, expected: Mapping[str, Any]) -> None:
-        """See that what was loaded is what was identified before.
+        """Check that what was loaded is what was identified before.
 
         Args:
-            expected: hashes by the names that `identify` gives them; those that are not there are not compared.
+            expected: hashes by the names that `identify` gives them; missing ones are not compared.
 
         Raises:
             ModelError: the model's files were changed in between.
@@ -213,7 +213,7 @@ def _read_weights(files: ModelFiles, config: Any, spec: ModelSpec, options: Mapp
             found=f"{len(missing)} missing, {missing[0]} the first",
             fix="download or save the model again; all *.safetensors files are needed",
         )
-    if is_hub_id(spec.name):  # peft writes it into adapters, for whoever loads them elsewhere
+    if is_hub_id(spec.name):  # peft writes it into adapters, for those who load them elsewhere
         model.name_or_path = model.config.name_or_path = spec.name
     return model.requires_grad_(False), sorted(report["unexpected_keys"])
 
@@ -235,9 +235,9 @@ def _files(folder: Path, spec: ModelSpec) -> ModelFiles:
 
 
 def _refuse_pickle(files: ModelFiles, spec: ModelSpec) -> None:
-    """Only safetensors are read, told by their content (`weight_formats`)."""
+    """Only safetensors are read, recognized by their content (`weight_formats`)."""
     refuse_pickles(files.weights, where=spec.name, allow_pickle=spec.allow_pickle)
-    if not files.weights and not spec.allow_pickle:  # pickles lie there, and nothing else
+    if not files.weights and not spec.allow_pickle:  # there may be pickles and nothing else
         pickled = {file.name: file for file in sorted(files.folder.iterdir()) if file.suffix in PICKLED}
         refuse_pickles(pickled, where=spec.name, allow_pickle=False)
 

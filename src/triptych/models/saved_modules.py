@@ -1,7 +1,7 @@
-"""Whole weights that an adapter brings (peft's `modules_to_save`): used while it is on, the base's when it is off.
+"""Whole weights that an adapter brings (peft's `modules_to_save`), in use while it is enabled; else the base's are.
 
-Each is a parameter of a module of the base model. What is swapped is the module's parameter, so that whatever reads the
-weights of the embedding or the output head sees the right ones; a head tied to the embedding is untied by it.
+Each is a parameter of a module of the base model. It is the module's parameter that is swapped, so that all code that
+reads the weights of the embedding or the output head gets the right ones; a head tied to the embedding is untied.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def is_named(parameter: str, modules: list[str]) -> bool:
 
 
 def attach_saved(model: Any, base: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Put an adapter's own versions of parameters in place, switched on.
+    """Put an adapter's own versions of parameters in place, enabled.
 
     Args:
         model: peft's wrapper.

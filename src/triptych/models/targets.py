@@ -1,4 +1,4 @@
-"""Which layers an adapter is put on, and how that is said to peft so that it reads back what it wrote.
+"""Which layers an adapter adapts, named to peft in a way that lets it read back what it wrote.
 
 peft takes names as ends of a module's path. Where a name also ends the path of something that is no linear layer, the
 full paths are given. For mixture-of-experts models it takes `gate_proj`, `up_proj`, `down_proj` and the like for the
@@ -36,7 +36,7 @@ def targets_of(model: Any, asked: tuple[str, ...] | None) -> Targets:
     """The layers to adapt: all linear ones but the output head, or those with these names.
 
     Raises:
-        ModelError: the model has no linear layer that can be adapted, or a name is none of theirs.
+        ModelError: the model has no linear layer that can be adapted, or a name is not one of its layers'.
     """
     linear = [path for path, _ in linear_layers(model)]
     lost = _lost_on_reading(model, linear)

@@ -72,7 +72,7 @@ class FewShotText:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A named prompt. Two templates with the same texts have the same `sha256`, whatever their names."""
+    """A named prompt. Two templates with the same texts have the same `sha256`, also under different names."""
 
     name: str
     zero_shot: str

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def copy_of(path: Path) -> Path:
-    """Where the copy of a record lies."""
+    """Where the copy of a record is."""
     return path.with_suffix(".copy.json")
 
 

@@ -4,7 +4,7 @@
 
 A file that the manifest doesn't name is never replaced and never removed, nor is one behind a linked folder removed.
 One that it names and that holds something else than what was written (somebody edited it) is not lost either: before
-it is replaced or removed it is renamed to `NAME.edited-1`, and that is said. Where files grow or a library writes them,
+it is replaced or removed it is renamed to `NAME.edited-1`, with a warning. Where files grow or a library writes them,
 the manifest holds the name without a hash, and `NAME/` for a folder that a library fills: all of it is Triptych's.
 
 The name is written before the file is in its place, with the hash of the content before beside the new one: a kill in
@@ -66,7 +66,7 @@ class Manifest:
                 temporary.unlink(missing_ok=True)
 
     def name_of(self, path: Path) -> str | None:
-        """A path's name in the folder; None if it lies elsewhere."""
+        """A path's name in the folder; None if it is elsewhere."""
         try:
             return _absolute(path).relative_to(self.folder).as_posix()
         except ValueError:
@@ -77,21 +77,21 @@ class Manifest:
         return name in self.files or any(tree.endswith("/") and name.startswith(tree) for tree in self.files)
 
     def linked(self, name: str) -> Path | None:
-        """The linked folder that a file lies behind, if there is one."""
+        """The linked folder that a file is behind, if there is one."""
         parts = name.rstrip("/").split("/")
         folders = (self.folder.joinpath(*parts[:n]) for n in range(1, len(parts)))
         return next((path for path in folders if path.is_symlink()), None)
 
     def edited(self, name: str) -> bool:
-        """Whether a file of ours holds something that was not written by Triptych. An empty file holds nothing."""
+        """Whether a file of Triptych's holds something that Triptych did not write. An empty file holds nothing."""
         path, known = self.folder / name, self.files.get(name)
         return bool(known and path.is_file() and path.stat().st_size and _sha256(path) not in known)
 
     def check_free(self, patterns: Iterable[str]) -> None:
-        """See that nothing lies where files of these names will be written, but what is Triptych's.
+        """Check that only Triptych's own files are where files of these names will be written.
 
         Raises:
-            ForeignFileError: something of the user's lies there, or stands where a folder is needed.
+            ForeignFileError: something of the user's is there, or where a folder is needed.
         """
         for pattern in patterns:
             folder = self.folder / pattern.split("/")[0]
@@ -137,7 +137,7 @@ class Manifest:
         self.save()
 
     def remove(self, name: str, *, save: bool = True) -> bool:
-        """Remove a file of ours that is not behind a link; keep an edited one. Returns whether it is gone."""
+        """Remove a file of Triptych's that is not behind a link; keep an edited one. Returns whether it is gone."""
         path = self.folder / name
         if not self.lists(name) or self.linked(name):
             return not os.path.lexists(path)

@@ -27,7 +27,7 @@ def check_output(
     by: str = "--force",
     example: str = "scores.json",
 ) -> None:
-    """See that a file can be written without a loss.
+    """Check that a file can be written without losing one of the user's.
 
     Args:
         out: the file.
@@ -69,7 +69,7 @@ def check_output(
 def check_not_read(
     outputs: Iterable[Path], reads: Mapping[str, str | Path | None], *, option: str, what: str = "what is written"
 ) -> None:
-    """See that none of the files that are written is one that is read.
+    """Check that no file is both read and written.
 
     Two names of one file (a link, `./`) are one file.
 

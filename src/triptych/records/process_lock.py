@@ -31,7 +31,7 @@ class ProcessLock:
     """The lock of one folder, for this process. Acquiring it twice through one object is acquiring it once.
 
     Args:
-        folder: where the lock lies.
+        folder: where the lock is.
         of: one file in the folder, where it is the lock of that file alone.
     """
 
@@ -71,7 +71,7 @@ class ProcessLock:
         if self._file is None:
             return
         with contextlib.suppress(OSError):
-            self.path.unlink()  # while it is locked: whoever opened it meanwhile sees that it is gone
+            self.path.unlink()  # while it is locked: a process that opened it meanwhile sees that it is gone
         self._file.close()
         self._file = None
 

@@ -1,7 +1,7 @@
 """The names of the files that a run's folder and a comparison of runs hold: what Triptych writes there, and no more.
 
 Names are relative to the folder, with `/`, `*` for one part. Needed where a file's name is all there is to go by: to
-see before a run begins that no file of the user's lies where one will be written, and for folders from before the
+check before a run begins that no file of the user's is where one will be written, and for folders from before the
 manifest (`manifest`).
 """
 
@@ -51,7 +51,7 @@ COMPARISON = (
 """Of `triptych report A B --out DIR`."""
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_RECORD = "adapter_config.json", "adapter_model.safetensors", "triptych.json"
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "README.md", ADAPTER_RECORD)
-"""Of an adapter: PEFT's three, and ours."""
+"""Of an adapter: PEFT's three, and Triptych's."""
 CHECKPOINT_FILES = ("adapter.safetensors", "optimizer.safetensors", "state.json")
 TRAINING = (
     *("curve.json", "curve.copy.json", "summary.json", "log.jsonl", "dropped.json"),

@@ -147,7 +147,7 @@ def _candidates(path: str, run_folder: Path, folder: Path | None, wanted: str | 
     if folder is not None:
         yield folder / Path(path).name
         if wanted and folder.is_dir() and not (folder / Path(path).name).is_file():
-            # under another name: told by its content
+            # under another name: recognized by its hash
             yield from (p for p in sorted(folder.iterdir()) if p.is_file() and sha256_of_file(p) == wanted)
         return
     yield Path(path)
@@ -156,7 +156,7 @@ def _candidates(path: str, run_folder: Path, folder: Path | None, wanted: str | 
 
 
 def _model_name(run: RecordedRun, name: str) -> str:
-    """A relative path to a model's folder or GGUF file is tried from each folder that the run's folder lies in."""
+    """A relative path to a model's folder or GGUF file is tried from each folder above the run's."""
     if name == DEMO or Path(name).is_absolute() or Path(name).exists():
         return name
     places = (
@@ -166,7 +166,7 @@ def _model_name(run: RecordedRun, name: str) -> str:
 
 
 def _above(run_folder: Path, relative: str) -> Iterator[Path]:
-    """A path relative to each of the folders that the run's folder lies in, the nearest first."""
+    """A path relative to each of the folders above the run's, the nearest first."""
     return (parent / relative for parent in run_folder.resolve().parents)
 
 

@@ -34,7 +34,7 @@ _MARK = "reproduction.json"
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it. `verdict` is None where nothing was recomputed."""
+    """The result. `verdict` is None where nothing was recomputed."""
 
     run: str
     out: str | None
@@ -60,7 +60,7 @@ def reproduce(
     model: str | None = None,
     watcher: Watcher | None = None,
 ) -> Reproduction:
-    """Say what differs now, and compute the run again.
+    """Report what differs now, and compute the run again.
 
     Args:
         folder: a finished run.
@@ -69,7 +69,7 @@ def reproduce(
         only_check: compute nothing.
         data: folder of the data files, where they are no longer where they were.
         model: the model, where its name means nothing here.
-        watcher: told of progress.
+        watcher: progress is reported to it.
 
     Raises:
         InputError: the run can't be read, or its data or model can't be found.
@@ -88,7 +88,7 @@ def reproduce(
     for fact in facts:
         if fact.status == "changed":
             watcher.say(f"changed: {fact.sentence()}")
-    # nothing is known at first; what cells of the run share was looked up then, and is now
+    # no score is known at first; rows that cells share are looked up as they were then
     scores = RunFolder(place).scores
     _check_place(place, folder)
     with work_in(place) as manifest:
@@ -132,7 +132,7 @@ def _asked_for(cells: Collection[str], run: RecordedRun) -> frozenset[str] | Non
 
 
 def _check_place(place: Path, folder: Path) -> None:
-    """See that the folder is new, empty, or one of an earlier reproduction."""
+    """Check that the folder is new, empty, or one of an earlier reproduction."""
     mark = place / _MARK
     others = [path for path in place.iterdir() if path.name not in (LOCK_FILE, MANIFEST)] if place.is_dir() else []
     if place.resolve() == folder.resolve() or (others and not mark.exists()):
@@ -146,17 +146,17 @@ def _check_place(place: Path, folder: Path) -> None:
 
 
 def _begin(place: Path, state: dict[str, Any]) -> bool:
-    """Make the folder ours. Returns whether what an earlier reproduction left there is to be removed."""
+    """Mark the folder as this reproduction's. Returns whether what an earlier one left there is to be removed."""
     mark = place / _MARK
     before = mark.exists()
     try:
-        held = read_json(mark) if before else None
-    except DataError:  # torn: what was begun here can't be known
-        held = None
-    # one that was cut short goes on, as long as nothing changed since; a finished one says nothing about today
-    goes_on = held == state and not (place / "results.json").exists()
+        begun = read_json(mark) if before else None
+    except DataError:  # torn: what was begun here is unknown
+        begun = None
+    # an interrupted one is continued if nothing changed since; a finished one says nothing about today
+    continued = begun == state and not (place / "results.json").exists()
     write_json(mark, state)
-    fresh = before and not goes_on
+    fresh = before and not continued
     for part in ("", "-wal", "-shm") if fresh else ():
         remove(place / "cells" / f"scores.sqlite{part}")
     return fresh
