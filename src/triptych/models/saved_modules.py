@@ -46,14 +46,14 @@ def attach_saved(model: Any, base: Any, tensors: Mapping[str, Tensor]) -> None:
         base: the model inside it.
         tensors: by the parameter's name in the base model; of the same shapes.
     """
-    found = []
+    parameters = []
     for name, tensor in sorted(tensors.items()):
         module = base.get_submodule(name.rpartition(".")[0])
-        there: nn.Parameter = getattr(module, name.rpartition(".")[2])
-        own = nn.Parameter(tensor.to(there.device, there.dtype), requires_grad=False)
-        found.append(_Saved(name, module, there, own))
+        of_base: nn.Parameter = getattr(module, name.rpartition(".")[2])
+        own = nn.Parameter(tensor.to(of_base.device, of_base.dtype), requires_grad=False)
+        parameters.append(_Saved(name, module, of_base, own))
     for one in (model, base):
-        vars(one)[_SAVED] = found
+        vars(one)[_SAVED] = parameters
     enable_saved(base, on=True)
 
 

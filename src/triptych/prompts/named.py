@@ -47,15 +47,15 @@ def find_template(name: str, extra: Mapping[str, Template] | None = None, *, whe
     Raises:
         TemplateError: there is none of that name; the nearest is named.
     """
-    known = {**catalogue(), **(extra or {})}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
+    templates = {**catalogue(), **(extra or {})}
+    if name in templates:
+        return templates[name]
+    near = difflib.get_close_matches(name, templates, n=1)
     own = "`triptych score` takes your own with --template, `triptych run` under `prompts:` in its YAML"
     raise TemplateError(
         f"there is no prompt named `{name}`",
         where=where or f"prompt {name!r}",
-        expected=", ".join(sorted(known)),
+        expected=", ".join(sorted(templates)),
         fix=(f"did you mean `{near[0]}`? " if near else "") + f"`triptych prompts list` describes them; {own}",
     )
 

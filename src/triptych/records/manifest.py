@@ -105,7 +105,7 @@ class Manifest:
             raise self._in_the_way(MANIFEST)
 
     def replacing(self, path: Path, new: Path) -> None:
-        """Note that the file `new` is about to become `path`; move an edited file out of its way first.
+        """Note that the file `new` is about to become `path`; rename an edited file that is there first.
 
         Raises:
             ForeignFileError: `path` is there and not Triptych's.
@@ -159,7 +159,7 @@ class Manifest:
         logger.warning("%s was edited after Triptych wrote it; it is kept as %s", path, kept.name)
 
     def _is_foreign_manifest(self) -> bool:
-        """Whether a file of our name is somebody's: JSON of another kind. A torn one says nothing."""
+        """Whether a file of the manifest's name is the user's: JSON of another kind. A torn one is not."""
         try:
             value = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""One writing process a run folder: a second one that starts there is refused at once, and told who is working.
+"""One writing process a run folder: a second one is refused at once, with the name of the first.
 
 The lock is the operating system's (`flock` on `.triptych.lock`), so it is released when its process ends, however it
 ends. The file names the process for the message. Where a file system has no locks, the process that the file names is
@@ -54,12 +54,12 @@ class ProcessLock:
             try:
                 if not _lock(file):
                     raise self._busy(_owner(file))
-                if not _is_at(file, self.path):  # its owner removed it between our opening and our locking
+                if not _is_at(file, self.path):  # its owner removed it after this process opened it
                     file.close()
                     continue
                 with disk_errors(self.path):
                     file.truncate(0)
-                    file.write(json.dumps(_ourselves(), ensure_ascii=False).encode() + b"\n")
+                    file.write(json.dumps(_this_process(), ensure_ascii=False).encode() + b"\n")
                     file.flush()
             except BaseException:
                 file.close()
@@ -88,7 +88,7 @@ class ProcessLock:
         )
 
 
-def _ourselves() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "host": platform.node(),
@@ -98,7 +98,7 @@ def _ourselves() -> dict[str, Any]:
 
 
 def _owner(file: IO[bytes]) -> dict[str, Any]:
-    """Whom the file names; empty where it names nobody, or is being written right now."""
+    """The process that the file names; empty where it names none, or is being written right now."""
     file.seek(0)
     try:
         value = json.loads(file.read())

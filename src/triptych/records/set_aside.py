@@ -27,7 +27,7 @@ def check_no_links(manifest: Manifest) -> None:
     """Check that no file of the earlier run is behind a linked folder, where it would be neither removed nor replaced.
 
     Raises:
-        ForeignFileError: one does.
+        ForeignFileError: one is.
     """
     for name in manifest.files:
         link = manifest.linked(name)

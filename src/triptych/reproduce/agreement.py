@@ -138,28 +138,28 @@ def _causes(
     facts: Sequence[Fact],
 ) -> tuple[str, ...]:
     """What is seen in the cell's own records first, then what changed around it and bears on it."""
-    found = []
+    causes = []
     if then.prompt_sha256 != now.prompt_sha256:
-        found.append(f"prompt `{then.prompt}` {shortened(then.prompt_sha256)} -> {shortened(now.prompt_sha256)}")
+        causes.append(f"prompt `{then.prompt}` {shortened(then.prompt_sha256)} -> {shortened(now.prompt_sha256)}")
     if not comparable:
-        found.append("other test rows, or other tokens in their outputs")
+        causes.append("other test rows, or other tokens in their outputs")
     others = sum(a.demo_ids != b.demo_ids for a, b in both)
     if others:
-        found.append(f"other demonstrations in {others} of {len(both)} rows")
+        causes.append(f"other demonstrations in {others} of {len(both)} rows")
     longer = sum(a.n_prompt_tokens != b.n_prompt_tokens for a, b in both)
-    if longer and not found:
-        found.append(f"prompts of another length in {longer} of {len(both)} rows")
+    if longer and not causes:
+        causes.append(f"prompts of another length in {longer} of {len(both)} rows")
     if then.adapter_sha256 != now.adapter_sha256:
-        found.append("another adapter came out of training")
+        causes.append("another adapter came out of training")
     if then.rows_cached != now.rows_cached:
-        found.append(f"{then.rows_cached} rows were looked up then, {now.rows_cached} now: computed beside other rows")
+        causes.append(f"{then.rows_cached} rows were looked up then, {now.rows_cached} now: computed beside other rows")
     trained = then.adapter_sha256 is not None
     for fact in facts:
         # `dev` rows only choose; a file of training rows bears on cells that show or were trained on them
         apart = fact.kind == "data" and fact.name.startswith("train") and not (then.k or trained)
         if fact.status == "changed" and fact.kind != "prompt" and not apart:
-            found.append(fact.sentence())
-    return tuple(found) or ("nothing that was recorded differs: the computation doesn't repeat itself here",)
+            causes.append(fact.sentence())
+    return tuple(causes) or ("nothing that was recorded differs: the computation doesn't repeat itself here",)
 
 
 def _training(

@@ -76,7 +76,7 @@ def reproduce(
     """
     watcher = watcher or Silent()
     run = read_recorded(folder)
-    wanted = _asked_for(cells, run)
+    only = _asked_for(cells, run)
     config, notes = settings_again(run, data=data, model=model)
     rows, templates = read_data(config), templates_of(config)
     facts = differences(run, config, rows, templates, identified(config, run))
@@ -94,38 +94,38 @@ def reproduce(
     with work_in(place) as manifest:
         _check_place(place, folder)  # as it is now that no other process works there
         manifest.check_free([_MARK])
-        fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(wanted or ())})
-        given: dict[str, Any] = {"chosen": run.runtime_choices, "only": wanted, "scores": scores}
+        fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(only or ())})
+        given: dict[str, Any] = {"chosen": run.runtime_choices, "only": only, "scores": scores}
         record = run_experiment(config, place, fresh=fresh, watcher=watcher, **given)
         items = [read_items(path / "items.parquet") for path in (folder, place)]
-        found = agree(run.record, record, items[0], items[1], facts, dtype)
-        verdict = worst([one.verdict for part in found for one in part])
-        missing = _missing(run, {cell.cell for cell in found[0]}, wanted)
+        agreements = agree(run.record, record, items[0], items[1], facts, dtype)
+        verdict = worst([one.verdict for part in agreements for one in part])
+        missing = _missing(run, {cell.cell for cell in agreements[0]}, only)
         result = Reproduction(
-            str(folder), str(place), facts, (*notes, *missing), dtype, *found, "different" if missing else verdict
+            str(folder), str(place), facts, (*notes, *missing), dtype, *agreements, "different" if missing else verdict
         )
-        write_json(place / _MARK, {**result.as_json(), "facts": now, "cells_asked": sorted(wanted or ())})
+        write_json(place / _MARK, {**result.as_json(), "facts": now, "cells_asked": sorted(only or ())})
     return result
 
 
 def _asked_for(cells: Collection[str], run: RecordedRun) -> frozenset[str] | None:
-    known = [cell.cell for cell in run.record.cells]
+    names = [cell.cell for cell in run.record.cells]
     for name in cells:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
             raise ConfigError(
                 "the run has no such cell",
                 where="--cells",
                 found=name,
-                expected=", ".join(known),
+                expected=", ".join(names),
                 fix=f"did you mean `{near[0]}`?" if near else None,
             )
-    found = next((cell for cell in run.record.cells if cell.cell in cells and cell.searched is not None), None)
-    if found is not None:
+    winner = next((cell for cell in run.record.cells if cell.cell in cells and cell.searched is not None), None)
+    if winner is not None:
         raise ConfigError(
             "this cell is the winner of a search, which is made with the whole run",
             where="--cells",
-            found=found.cell,
+            found=winner.cell,
             fix="leave --cells out, or name other cells",
         )
     return frozenset(cells) or None
@@ -162,6 +162,6 @@ def _begin(place: Path, state: dict[str, Any]) -> bool:
     return fresh
 
 
-def _missing(run: RecordedRun, compared: set[str], wanted: frozenset[str] | None) -> tuple[str, ...]:
-    expected = [cell.cell for cell in run.record.cells if wanted is None or cell.cell in wanted]
+def _missing(run: RecordedRun, compared: set[str], only: frozenset[str] | None) -> tuple[str, ...]:
+    expected = [cell.cell for cell in run.record.cells if only is None or cell.cell in only]
     return tuple(f"cell {name} did not come out again" for name in expected if name not in compared)
