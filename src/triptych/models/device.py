@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 
@@ -62,12 +62,8 @@ def choose_dtype(name: str, device: torch.device) -> tuple[DtypeName, str]:
     `auto` is bfloat16 where the processor multiplies it natively (read off its flags, not timed, so that the same
     machine always chooses the same), else float32.
     """
-    if name == "float32":
-        return "float32", "asked for"
-    if name == "bfloat16":
-        return "bfloat16", "asked for"
-    if name == "float16":
-        return "float16", "asked for"
+    if name in get_args(DtypeName):
+        return cast(DtypeName, name), "asked for"
     if name != "auto":
         raise ConfigError("unknown dtype", where="model.dtype", found=name, expected=", ".join(["auto", *DTYPES]))
     if device.type == "cuda":

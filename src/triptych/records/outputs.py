@@ -6,12 +6,12 @@ a manifest beside it (`manifest`).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from triptych.errors import ConfigError, ForeignFileError
+from triptych.records.run_files import json_or_none
 
 __all__ = ["check_not_read", "check_output", "is_scores"]
 
@@ -95,10 +95,7 @@ def _is_read(out: Path, role: str, path: Path, option: str, what: str) -> Foreig
 
 def is_scores(path: Path) -> bool:
     """Whether a file is what `triptych score` writes."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    value = json_or_none(path)
     return isinstance(value, dict) and {"schema_version", "items", "aggregate", "provenance"} <= value.keys()
 
 

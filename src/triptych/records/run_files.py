@@ -22,6 +22,7 @@ __all__ = [
     "ROOT",
     "TRAINING",
     "is_run_file",
+    "json_or_none",
     "known_before_manifest",
     "matches",
 ]
@@ -106,7 +107,7 @@ def known_before_manifest(folder: Path) -> list[str]:
 
 
 def _is_run(folder: Path) -> bool:
-    lock, results = _json(folder / "run.lock.json"), _json(folder / "results.json")
+    lock, results = json_or_none(folder / "run.lock.json"), json_or_none(folder / "results.json")
     if isinstance(lock, dict) and "config" in lock and "prompts" in lock:
         return True
     if isinstance(results, dict) and "schema_version" in results and "cells" in results:
@@ -123,11 +124,12 @@ def _is_record(folder: Path, name: str) -> bool:
     """Whether a file of a folder that holds one per cell is one; a torn one can't be told, and stays where it is."""
     if not name.startswith("cells/") or not name.endswith(".json"):
         return True
-    value = _json(folder / name)
+    value = json_or_none(folder / name)
     return isinstance(value, dict) and "record" in value and "items" in value
 
 
-def _json(path: Path) -> object:
+def json_or_none(path: Path) -> object:
+    """A file's JSON; None where it is missing, torn or of another kind."""
     try:
         value: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
