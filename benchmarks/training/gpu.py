@@ -73,7 +73,7 @@ def prepare(options: argparse.Namespace) -> None:
     from triptych.models.tokenizer import load_tokenizer, profile_of
     from triptych.prompts import find_template, render
 
-    profile = profile_of(load_tokenizer(options.tokenizer, revision=None), None)
+    profile = profile_of(load_tokenizer(options.tokenizer), None)
     template = find_template("default")
     rows = [render(row, template, profile) for row in read_rows(options.data / "train.json")]
     options.prepare.write_text(json.dumps([{"ids": row.ids, "n_prompt": row.n_prompt} for row in rows]), "utf-8")

@@ -80,7 +80,7 @@ class ModelError(InputError):
 
 
 class RunChangedError(InputError):
-    """The run folder was begun with other settings; going on would mix two experiments."""
+    """The run folder was begun with other settings; continuing would mix two experiments."""
 
 
 class RunBusyError(InputError):

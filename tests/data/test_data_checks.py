@@ -46,6 +46,7 @@ def test_exact_and_normalised_pairs() -> None:
     overlap = find_overlap(train, test)
     assert overlap.exact == (("a", "t1"),)
     assert overlap.normalised == (("a", "t2"), ("c", "t3"))
+    assert {test for test, _ in overlap.exact + overlap.normalised} == {"a", "c"}
     assert overlap.train_ids == {"t1", "t2", "t3"}
     assert overlap
     assert overlap.message() == (

@@ -7,7 +7,6 @@ A tiny random model stands in for `demo` and for hub ids, few short rows for the
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import json
 import shutil
@@ -60,28 +59,18 @@ def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
     """The tiny model and the few rows, where names are turned into files; the processor is not timed."""
     import triptych.data.dataset
     import triptych.doctor.device
-    import triptych.models.header
     import triptych.models.load
+    import triptych.models.source
     import triptych.plan.plan
     import triptych.plan.time
 
-    resolve, read_header, model = (
-        triptych.models.load._resolve,
-        triptych.models.header.read_header,
-        fake_folder("llama"),
-    )
-
-    def standing_in(spec: Any) -> Any:
-        return dataclasses.replace(spec, name=str(model)) if spec.name in STANDS_FOR else spec
-
+    find, model = triptych.models.source._find, fake_folder("llama")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(triptych.models.load, "_resolve", lambda spec: resolve(standing_in(spec)))
+        patch.setattr(triptych.models.source, "_find", lambda name: model if name in STANDS_FOR else find(name))
         for module in (triptych.models.load, triptych.plan.plan):
             patch.setattr(module, "choose_threads", lambda *_: (1, "a tiny model"))
         for module in (triptych.doctor.device, triptych.plan.time):
             patch.setattr(module, "matmul_rate", lambda *_, **__: 5e10)
-        for module in [one for one in list(sys.modules.values()) if getattr(one, "read_header", None) is read_header]:
-            patch.setattr(module, "read_header", lambda spec: read_header(standing_in(spec)))
         patch.setattr(triptych.data.dataset, "sample_folder", lambda: sample)
         yield
 

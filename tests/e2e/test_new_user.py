@@ -250,7 +250,7 @@ def run_again() -> None:
 def changed_config() -> None:
     """Two experiments are never mixed: the difference is shown, and the ways out."""
     change = ["--set", "tune.epochs=1", "--set", "strategies.few_shot.k=[1]"]
-    ways = ("going on would mix two experiments", "where: runs/hour/run.lock.json", "--out", "--fresh")
+    ways = ("continuing would mix two experiments", "where: runs/hour/run.lock.json", "--out", "--fresh")
     triptych("run", "experiment.yaml", *change).failed_well(
         *ways, "config.tune.epochs: 3.0 -> 1.0", "config.strategies.few_shot.k: [1, 2] -> [1]"
     )
@@ -262,7 +262,7 @@ def changed_config() -> None:
 def other_model(desk: Path) -> None:
     change = ["--set", "model.name=./other-model"]
     triptych("run", "experiment.yaml", *change).failed_well(
-        "going on would mix two experiments", "model.weights_sha256", "--out"
+        "continuing would mix two experiments", "model.weights_sha256", "--out"
     )
     change += ["--set", "strategies.qlora=null", "--out", "runs/other"]
     assert triptych("run", "experiment.yaml", *change).code == 0

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from triptych.errors import ModelError
 from triptych.likelihood.score import Scorer
-from triptych.models import LoraSettings, attach_adapter, detach_adapter, load_adapter, save_adapter, switched
+from triptych.models import LoraSettings, adapter_enabled, attach_adapter, detach_adapter, load_adapter, save_adapter
 from triptych.models.lora import lora_layers
 from triptych.models.quantize import linear_layers
 
@@ -77,7 +77,7 @@ def test_lora_on_the_output_head_counts(dtype: str, before: bool, load: Load, fa
         assert furthest(ours, expected) < 1e-5
     else:
         assert mean(ours, expected) <= 1.5 * mean(plain(family("llama"), folder, rows, loaded.dtype), expected) + 1e-3
-    with switched(adapter, on=False):
+    with adapter_enabled(adapter, on=False):
         assert furthest(scored(scorer, rows), plain(family("llama"), None, rows)) < (
             1e-5 if dtype == "float32" else 0.3
         )
@@ -172,7 +172,7 @@ def test_modules_that_an_adapter_brings_are_switched_with_it(
     attached = scored(scorer, rows)
     assert furthest(attached, plain(folder, adapter_folder, rows)) < 1e-5
     assert furthest(attached, base) > 0.01
-    with switched(adapter, on=False):
+    with adapter_enabled(adapter, on=False):
         assert furthest(scored(scorer, rows), base) == 0
     assert furthest(scored(scorer, rows), attached) == 0
     detach_adapter(loaded, adapter)

@@ -12,7 +12,7 @@ import torch
 from triptych.likelihood import cache
 from triptych.likelihood.cache import ScoreCache, score_cache
 from triptych.likelihood.score import Scorer
-from triptych.models import LoraSettings, attach_adapter, switched
+from triptych.models import LoraSettings, adapter_enabled, attach_adapter
 from triptych.prompts import Rendered
 from triptych.records.provenance import library_versions
 
@@ -66,7 +66,7 @@ def test_other_weights_adapters_and_spans_are_other_scores(
         torch.nn.init.normal_(parameter, std=0.5)
     trained = scorer.score(ROWS)
     assert computed == [6, 6, 6, 6, 6]
-    with switched(adapter, on=False):
+    with adapter_enabled(adapter, on=False):
         base = scorer.score(ROWS)
     assert computed[-1] == 0
     assert base[0].tokens.tolist() != trained[0].tokens.tolist()

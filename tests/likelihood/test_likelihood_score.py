@@ -21,7 +21,7 @@ from triptych.likelihood import passes
 from triptych.likelihood import score as score_module
 from triptych.likelihood.plan import plan_branches
 from triptych.likelihood.score import RowNLL, Scorer, to_items
-from triptych.models import LoadedModel, LoraSettings, attach_adapter, switched
+from triptych.models import LoadedModel, LoraSettings, adapter_enabled, attach_adapter
 from triptych.prompts import Rendered, Template, find_template, render, template_from_mapping
 
 ARCHITECTURES = ["llama", "qwen3", "gemma3", "mistral", "gpt2"]
@@ -266,7 +266,7 @@ def test_adapter_off_is_the_base_model(load_fake: Any) -> None:
     adapter = attach_adapter(loaded, LoraSettings(r=4, alpha=8), seed=0)
     randomize(adapter)
     scorer = Scorer(loaded)
-    with switched(adapter, on=False):
+    with adapter_enabled(adapter, on=False):
         assert_same(scorer.score(rendered), expected)
     assert abs(scorer.score(rendered)[0].nll_nats - math.fsum(expected[0])) > 0.1
 

@@ -18,11 +18,11 @@ from triptych.models import (
     LoadedModel,
     LoraSettings,
     active_adapter_sha256,
+    adapter_enabled,
     adapter_is_on,
     attach_adapter,
     load_adapter,
     save_adapter,
-    switched,
 )
 from triptych.models.adapters import set_dropout
 from triptych.models.lora import lora_layers
@@ -111,7 +111,7 @@ def test_variants_are_pefts_and_load_back(
     assert other.sha256() == adapter.sha256() == facts["adapter_sha256"]
     assert other.settings == LoraSettings(4, 8, 0.0, adapter.target_modules, **variant)
     assert torch.equal(logits(other.model), ours)
-    with switched(other, on=False):
+    with adapter_enabled(other, on=False):
         assert torch.equal(logits(other.model), base)
 
 
@@ -189,10 +189,10 @@ def test_switching(load_fake: Any, architecture: str) -> None:
     adapted = logits(loaded.model)
     assert (adapted - base).abs().max() > 0.1
     assert adapter_is_on(adapter.model)
-    with switched(adapter, on=False):
+    with adapter_enabled(adapter, on=False):
         assert not adapter_is_on(adapter.model)
         assert torch.equal(logits(loaded.model), base)
-        with switched(adapter, on=True):
+        with adapter_enabled(adapter, on=True):
             assert torch.equal(logits(loaded.model), adapted)
         assert not adapter_is_on(adapter.model)
     assert adapter_is_on(adapter.model)
@@ -201,14 +201,14 @@ def test_switching(load_fake: Any, architecture: str) -> None:
 
 def test_switching_back_after_an_error(load_fake: Any) -> None:
     adapter = trained(load_fake("llama"))
-    with pytest.raises(RuntimeError), switched(adapter, on=False):
+    with pytest.raises(RuntimeError), adapter_enabled(adapter, on=False):
         raise RuntimeError
     assert adapter_is_on(adapter.model)
     assert all(p.requires_grad for p in adapter.parameters().values())
 
 
 def test_nothing_to_switch() -> None:
-    with switched(None, on=True):
+    with adapter_enabled(None, on=True):
         pass
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from triptych.errors import DataError, ModelError
-from triptych.models import LoraSettings, attach_adapter, embed, switched
+from triptych.models import LoraSettings, adapter_enabled, attach_adapter, embed
 from triptych.models.embed import embed_texts
 
 TEXTS = ["翻譯成文言文", "a", "a longer text, of several words", "大風三日", "a"]
@@ -95,7 +95,7 @@ def test_the_adapter_takes_no_part(load_fake: Callable[..., Any]) -> None:
         torch.nn.init.normal_(parameter.data, std=1.0)
     with pytest.raises(ValueError, match="switch the adapter off"):
         embed_texts(["b"], model=loaded)
-    with switched(adapter, on=False):
+    with adapter_enabled(adapter, on=False):
         np.testing.assert_allclose(next(embed._hidden_means(["a"], loaded))[0][1], base, rtol=1e-5)
 
 

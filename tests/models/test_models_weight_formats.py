@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from triptych.errors import ModelError
 from triptych.models import ModelSpec, load_model
 from triptych.models.adapter_files import check_adapter_files
-from triptych.models.adapters import LoraSettings, attach_adapter, load_adapter, save_adapter
+from triptych.models.adapter_store import load_adapter, save_adapter
+from triptych.models.adapters import LoraSettings, attach_adapter
 from triptych.models.embed import embed_texts
 from triptych.models.header import read_header
 from triptych.models.load import identify

@@ -252,9 +252,10 @@ def test_broken_files(tmp_path: Path, name: str, content: bytes, part: str) -> N
 
 
 @pytest.mark.parametrize("text", ["nowhere.yaml", "nowhere.txt", "just words", ""])
-def test_missing_file(tmp_path: Path, text: str) -> None:
+def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(TemplateError, match="neither a readable file nor a text with"):
-        template_from_text(str(tmp_path / text))
+        template_from_text(text)
 
 
 def test_prompts_leave_torch_unloaded() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych.errors import RunChangedError
-from triptych.records.lock import changes, hold_to
+from triptych.records.lock import changes, check_lock
 
 FACTS: dict[str, Any] = {
     "config": {"tune": {"lr": 0.001, "target_modules": "all-linear"}, "few_shot": {"k": [1, 2]}},
@@ -20,27 +20,27 @@ FACTS: dict[str, Any] = {
 
 
 def test_the_first_time_it_is_written(tmp_path: Path) -> None:
-    assert hold_to(tmp_path / "new" / "lock.json", FACTS) == FACTS
+    assert check_lock(tmp_path / "new" / "lock.json", FACTS) == FACTS
     assert json.loads((tmp_path / "new" / "lock.json").read_text()) == FACTS
 
 
 def test_the_same_facts_pass_and_what_was_added_is_returned(tmp_path: Path) -> None:
     path = tmp_path / "lock.json"
-    hold_to(path, FACTS)
+    check_lock(path, FACTS)
     path.write_text(json.dumps({**FACTS, "chosen": {"dtype": "float32"}}))
     before = path.read_bytes()
     as_tuples = {**FACTS, "config": {**FACTS["config"], "few_shot": {"k": (1, 2)}}}  # JSON knows no tuples
-    assert hold_to(path, as_tuples)["chosen"] == {"dtype": "float32"}
+    assert check_lock(path, as_tuples)["chosen"] == {"dtype": "float32"}
     assert path.read_bytes() == before
 
 
 def test_other_facts_are_refused_and_shown(tmp_path: Path) -> None:
     path = tmp_path / "lock.json"
-    hold_to(path, FACTS)
+    check_lock(path, FACTS)
     before = path.read_bytes()
     other = {"config": {"tune": {"lr": 0.01, "target_modules": "all-linear"}}, "data": {"train": "b" * 64}}
     with pytest.raises(RunChangedError) as caught:
-        hold_to(path, other)
+        check_lock(path, other)
     message = str(caught.value)
     assert "config.tune.lr: 0.001 -> 0.01" in message
     assert "config.few_shot: {'k': [1, 2]} -> (none)" in message
@@ -53,9 +53,9 @@ def test_other_facts_are_refused_and_shown(tmp_path: Path) -> None:
 
 
 def test_many_differences_are_counted(tmp_path: Path) -> None:
-    hold_to(tmp_path / "lock.json", {str(i): 0 for i in range(20)})
+    check_lock(tmp_path / "lock.json", {str(i): 0 for i in range(20)})
     with pytest.raises(RunChangedError, match=r"… and 8 more"):
-        hold_to(tmp_path / "lock.json", {str(i): 1 for i in range(20)})
+        check_lock(tmp_path / "lock.json", {str(i): 1 for i in range(20)})
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from triptych.config.read import read_config
 from triptych.errors import InputError, ModelError, RunChangedError
-from triptych.models import load
+from triptych.models import header, load
 from triptych.records import RunRecord
 from triptych.records.store import read_json, read_run, write_json
 from triptych.runner import results, session
@@ -136,13 +136,13 @@ def test_a_model_that_changes_before_it_is_loaded(here: Here, monkeypatch: pytes
 
 
 def test_a_model_that_changes_while_it_is_read(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = load.load_tokenizer
+    real = header.load_tokenizer
 
     def changed(*arguments: Any, **options: Any) -> Any:
         (here.model / "config.json").write_bytes((here.model / "config.json").read_bytes())
         return real(*arguments, **options)
 
-    monkeypatch.setattr(load, "load_tokenizer", changed)
+    monkeypatch.setattr(header, "load_tokenizer", changed)
     with pytest.raises(ModelError, match=r"changed while they were read[\s\S]*found: config\.json"):
         load.load_model(load.ModelSpec(str(here.model), quantize="none", dtype="float32", threads=1))
 

@@ -375,8 +375,8 @@ def test_an_adapter_that_is_off_or_on_at_the_wrong_time_is_noticed(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = project(strategies={**SHORT, "qlora": {}}, tune={"epochs": 1})
-    real = runner.switched
-    monkeypatch.setattr(runner, "switched", lambda adapter, *, on: real(adapter, on=not on))
+    real = runner.adapter_enabled
+    monkeypatch.setattr(runner, "adapter_enabled", lambda adapter, *, on: real(adapter, on=not on))
     with pytest.raises(TriptychError, match="the adapter is off for cell qlora/default"):
         run(path, tmp_path / "run")
 

@@ -1,7 +1,7 @@
 """What is left of an instruction without its template: two rows may ask the same in different words around it.
 
-Templates aren't given; they show themselves: a first or last line, or a beginning up to a colon, that many rows share
-and that goes on differently in each.
+Templates aren't given; they show themselves: a first or last line, or a beginning up to a colon, that many rows share,
+followed by something else in each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 __all__ = ["Templates", "find_templates"]
 
 _FEWEST = 3
-"""A template is shared by at least so many rows."""
+"""The fewest rows that share a template."""
 _COLON = re.compile(r"[:：]")
 
 _Cut = Callable[[str], tuple[str, str] | None]

@@ -12,5 +12,5 @@ SAMPLE = "sample"
 
 
 def sample_folder() -> Path:
-    """Where the bundled sample lies: a folder with train.json and test.json."""
+    """The folder of the bundled sample, with train.json and test.json."""
     return Path(str(files("triptych.data") / "sample"))

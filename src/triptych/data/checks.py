@@ -59,7 +59,7 @@ class Overlap:
         return frozenset(train for _, train in self.exact + self.normalised)
 
     def message(self) -> str:
-        """Say it in one paragraph, naming at most five test rows; `=` is an exact pair, `~` a normalised one."""
+        """One paragraph for people, naming at most five test rows; `=` is an exact pair, `~` a normalised one."""
         if not self:
             return f"none of {self.n_test} test rows occurs in train"
         exact, normalised = _by_test_row(self.exact), _by_test_row(self.normalised)

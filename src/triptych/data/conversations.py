@@ -60,19 +60,19 @@ def from_turns(
     """
     if not isinstance(turns, Sequence) or isinstance(turns, str | bytes):
         raise Unusable("a conversation is not a list of turns", describe(turns))
-    said = [_turn(number, turn, notes) for number, turn in enumerate(turns, 1)]
-    if system and not any(turn == ("SYSTEM", system) for turn in said):
-        if any(role == "SYSTEM" and text for role, text in said):
+    parsed = [_turn(number, turn, notes) for number, turn in enumerate(turns, 1)]
+    if system and not any(turn == ("SYSTEM", system) for turn in parsed):
+        if any(role == "SYSTEM" and text for role, text in parsed):
             raise Unusable("a row has a system turn and another text in its system column", describe(system))
-        said.insert(0, ("SYSTEM", system))
-    last = max((at for at, (role, _) in enumerate(said) if role == "ASSISTANT"), default=-1)
-    if not need_output and said and (last < 0 or (to_answer and last < len(said) - 1)):
-        return _joined(said), None
+        parsed.insert(0, ("SYSTEM", system))
+    last = max((at for at, (role, _) in enumerate(parsed) if role == "ASSISTANT"), default=-1)
+    if not need_output and parsed and (last < 0 or (to_answer and last < len(parsed) - 1)):
+        return _joined(parsed), None
     if last < 0:
-        raise Unusable("a conversation has no assistant turn", f"{len(said)} turns: {_roles(said)}")
-    if after := [role for role, _ in said[last + 1 :]]:
+        raise Unusable("a conversation has no assistant turn", f"{len(parsed)} turns: {_roles(parsed)}")
+    if after := [role for role, _ in parsed[last + 1 :]]:
         notes.turns_after_answer(after)
-    return _joined(said[:last]), said[last][1]
+    return _joined(parsed[:last]), parsed[last][1]
 
 
 def looks_like_json_list(value: object) -> bool:
@@ -94,11 +94,11 @@ def parse_json_list(text: str, column: str) -> object:
         ) from error
 
 
-def _joined(said: Sequence[tuple[str, str]]) -> str:
-    system = [text for role, text in said if role == "SYSTEM" and text]
-    rest = [(role, text) for role, text in said if role != "SYSTEM"]
+def _joined(parsed: Sequence[tuple[str, str]]) -> str:
+    system = [text for role, text in parsed if role == "SYSTEM" and text]
+    rest = [(role, text) for role, text in parsed if role != "SYSTEM"]
     if not rest:
-        raise Unusable("a conversation has nothing before the last assistant turn", f"{len(said)} turns before it")
+        raise Unusable("a conversation has nothing before the last assistant turn", f"{len(parsed)} turns before it")
     alone = len(rest) == 1 and rest[0][0] == "USER"
     asked = rest[0][1] if alone else "\n".join(f"{role}: {text}" for role, text in rest)
     return "\n\n".join([*system, asked])
@@ -176,6 +176,6 @@ def _parts(content: list[Any]) -> str | None:
     return "".join(texts) if texts and len(texts) == len(given) else None
 
 
-def _roles(said: Sequence[tuple[str, str]]) -> str:
-    roles = ", ".join(role.lower() for role, _ in said[:8])
-    return (roles or "none") + (", …" if len(said) > 8 else "")
+def _roles(parsed: Sequence[tuple[str, str]]) -> str:
+    roles = ", ".join(role.lower() for role, _ in parsed[:8])
+    return (roles or "none") + (", …" if len(parsed) > 8 else "")

@@ -96,7 +96,7 @@ def load_dataset(
         strict: make overlap an error.
         columns: our name (instruction, output, id, input, messages) -> the file's column, where it can't be detected.
         derive: further columns to read off the instructions.
-        watcher: is told how each file was read.
+        watcher: how each file was read is reported to it.
 
     Raises:
         DataError: a file or a row is unusable, more rows are asked for than there are, a rule of `columns` or `derive`
@@ -194,7 +194,9 @@ def _no_match(name: str, value: str, shadowed: bool, n: int) -> DataError:
         where=f"data.derive.{name}.{value}",
         found=f"all rows it matches have another value of {name!r} already" if shadowed else f"no match in {n} rows",
         expected="a regular expression that is found in the instruction of at least one row",
-        fix="put it before the values that take its rows" if shadowed else "mend the expression, or remove the value",
+        fix="put it before the values that take its rows"
+        if shadowed
+        else "correct the expression, or remove the value",
     )
 
 
@@ -241,5 +243,5 @@ def _report(overlap: Overlap, where: str, *, strict: bool) -> str:
         where=where,
         found=overlap.message(),
         expected="no test row in train: this data is read strictly",
-        fix="remove these rows from train (or from test), or turn strict off to go on with a warning",
+        fix="remove these rows from train (or from test), or turn strict off to continue with a warning",
     )

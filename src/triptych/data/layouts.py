@@ -1,4 +1,4 @@
-"""Which column holds what: the layouts that are known by their column names, or one that the user spells out."""
+"""Which column holds what: layouts recognized by their column names, or one that the user gives."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Layout:
 def choose_layout(
     columns: Sequence[str], head: Sequence[RawRow], source: str, *, need_output: bool, given: Mapping[str, str] | None
 ) -> Layout:
-    """Tell the layout of a file from its column names.
+    """Recognize the layout of a file by its column names.
 
     Args:
         columns: the columns met so far.
@@ -88,14 +88,14 @@ def choose_layout(
             return _mapped(given, known, source, row_id, need_output=need_output)
         if there or not _candidates(known, head, row_id, need_output=need_output):
             raise _not_there(given, columns, source)
-    found = _candidates(known, head, row_id, need_output=need_output)
-    if len(found) == 1:
-        return found[0]
-    if found:
+    layouts = _candidates(known, head, row_id, need_output=need_output)
+    if len(layouts) == 1:
+        return layouts[0]
+    if layouts:
         raise DataError(
             "the columns fit more than one way to write rows",
             where=source,
-            found=f"{_listed(columns)}: {' or '.join(layout.name for layout in found)}",
+            found=f"{_listed(columns)}: {' or '.join(layout.name for layout in layouts)}",
             expected="one of them",
             fix=f"say which columns are meant: {_lines(columns)}",
         )
@@ -103,27 +103,27 @@ def choose_layout(
 
 
 def _candidates(known: set[str], head: Sequence[RawRow], row_id: str | None, *, need_output: bool) -> list[Layout]:
-    """All layouts that fit. Our own words and alpaca's mean what they say, whatever else is in the file."""
+    """All layouts that fit. Triptych's own column names and alpaca's decide, with any other columns beside them."""
     system = "system" if "system" in known else None
     if "instruction" in known and ("output" in known or not need_output):
         output = "output" if "output" in known else None
         if "input" in known:
             return [Layout("alpaca", "instruction", output, input="input", id=row_id, system=system)]
         return [Layout("triptych", "instruction", output, id=row_id, system=system)]
-    found = [
+    layouts = [
         Layout(name, turns=column, id=row_id, system=system)
         for column, name in _TURNS.items()
         if column in known and any(_may_be_turns(row.values.get(column)) for row in head)
     ]
-    for asks, answers in () if found else _PAIRS:
+    for asks, answers in () if layouts else _PAIRS:
         if asks not in known or (answers not in known and need_output):
             continue
         if not any(column in known for column in _BESIDE if column not in (asks, answers)):
             answer = answers if answers in known else None
-            found.append(Layout(f"{asks}/{answers}", asks, answer, id=row_id))
+            layouts.append(Layout(f"{asks}/{answers}", asks, answer, id=row_id))
     if not need_output:  # several pairs begin with `prompt`: without outputs they are the same
-        found = list({(layout.instruction, layout.turns): layout for layout in reversed(found)}.values())
-    return found
+        layouts = list({(layout.instruction, layout.turns): layout for layout in reversed(layouts)}.values())
+    return layouts
 
 
 def _may_be_turns(value: object) -> bool:
@@ -150,7 +150,7 @@ def _mapped(given: Mapping[str, str], known: set[str], source: str, row_id: str 
 
 
 def check_columns(given: Mapping[str, str], source: str = "data.columns") -> None:
-    """See that `data.columns` names parts of a row.
+    """Check that `data.columns` names parts of a row.
 
     Raises:
         DataError: it names something else.

@@ -1,4 +1,4 @@
-"""What a reader has to say about a file: which parts it left out or read in a particular way, counted, said once.
+"""Notes of a reader on a file: which parts it left out or read in a particular way, counted, one note each.
 
 Every part of a row is used, refused by name, or counted here. One sentence per kind, however often it occurred.
 """
@@ -67,41 +67,41 @@ class Notes:
         return (*self._said, *self._columns(), *self._turns())
 
     def _columns(self) -> list[str]:
-        found = [
+        notes = [
             f"column `{_name(name)}` is used as a system turn ({_count(n, 'row')}), before the instruction"
             for name, n in self._system.items()
         ]
-        found += [
+        notes += [
             f"column `{_name(name)}` holds JSON text, read as the list it says" for name, _ in self._as_json.items()
         ]
         if self._n_numbers:
             are = "output is a number, true or false" if self._n_numbers == 1 else "outputs are numbers, true or false"
-            found.append(f"{self._n_numbers} {are}: the JSON text is used, e.g. `{self._numbers[0]}`")
+            notes.append(f"{self._n_numbers} {are}: the JSON text is used, e.g. `{self._numbers[0]}`")
         if self._left_out:
-            found.append(f"left out, since they hold lists, objects or bytes: columns {_listed(self._left_out)}")
+            notes.append(f"left out, since they hold lists, objects or bytes: columns {_listed(self._left_out)}")
         if self._beside:
-            found.append(f"not part of the prompt (kept to cut reports by): columns {_listed(self._beside)}")
-        return found
+            notes.append(f"not part of the prompt (kept to cut reports by): columns {_listed(self._beside)}")
+        return notes
 
     def _turns(self) -> list[str]:
-        found = []
+        notes = []
         for roles, n in self._after.most_common(_NAMED):
             end = f"{_count(n, 'conversation')} {'ends' if n == 1 else 'end'} with"
             if len(roles) == 1:
-                found.append(f"{end} a {roles[0]} turn: that turn is left out")
+                notes.append(f"{end} a {roles[0]} turn: that turn is left out")
             else:
                 shown = ", ".join(roles[:4]) + (", …" if len(roles) > 4 else "")
-                found.append(f"{end} turns after the last answer ({shown}): these are left out")
+                notes.append(f"{end} turns after the last answer ({shown}): these are left out")
         if len(self._after) > _NAMED:
             n = self._after.total() - sum(n for _, n in self._after.most_common(_NAMED))
-            found.append(f"{_count(n, 'conversation')} more with other turns after the last answer: left out too")
+            notes.append(f"{_count(n, 'conversation')} more with other turns after the last answer: left out too")
         if self._calls:
-            found.append(
+            notes.append(
                 f"{_count(self._calls, 'turn')} with tool calls: each call is a line of JSON in the turn's text"
             )
         if self._turn_keys:
-            found.append(f"left out of the turns: the keys {_listed(self._turn_keys, 'turn')}")
-        return found
+            notes.append(f"left out of the turns: the keys {_listed(self._turn_keys, 'turn')}")
+        return notes
 
 
 def _listed(counts: Counter[str], what: str = "row") -> str:

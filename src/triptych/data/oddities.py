@@ -38,7 +38,7 @@ class Odd:
 
 def odd_characters(rows: Iterable[Row]) -> dict[str, Odd]:
     """Count odd characters in instructions and outputs, by kind; kinds that don't occur are left out."""
-    found: dict[str, Odd] = {}
+    kinds: dict[str, Odd] = {}
     for row in rows:
         text = row.instruction if row.output is None else f"{row.instruction}\n{row.output}"
         if text.isascii() and text.isprintable():
@@ -47,8 +47,8 @@ def odd_characters(rows: Iterable[Row]) -> dict[str, Odd]:
             continue
         for kind, pattern in _EACH.items():
             if characters := pattern.findall(text):
-                _add(found.setdefault(kind, Odd()), row.id, characters)
-    return found
+                _add(kinds.setdefault(kind, Odd()), row.id, characters)
+    return kinds
 
 
 def _add(odd: Odd, row_id: str, characters: list[str]) -> None:

@@ -43,7 +43,7 @@ class RawStream:
 
 
 def describe(value: object) -> str:
-    """Name a value in an error message: short, and printable whatever is in it (repr escapes lone surrogates)."""
+    """Name a value in an error message: short, and always printable (repr escapes lone surrogates)."""
     if value is None:
         return "null"
     if isinstance(value, dict | list | bytes):

@@ -53,7 +53,7 @@ def read_rows(
     seed: int = 0,
     watcher: Watcher | None = None,
 ) -> list[Row]:
-    """The rows of `read_source`; its notes are said through the watcher."""
+    """The rows of `read_source`; its notes are reported to the watcher."""
     read = read_source(source, need_output=need_output, columns=columns, seed=seed)
     for note in read.notes:
         (watcher or Silent()).say(f"{source}: {note}")
@@ -70,7 +70,7 @@ def read_source(
 ) -> RowsRead:
     """Read the rows of a .json, .jsonl, .ndjson, .csv, .tsv or .parquet file (also .gz or .zst), or a hub data set.
 
-    Which columns hold the rows is told by their names (see `triptych.data.layouts`). Rows without ids are called
+    The columns' names decide which hold the rows (see `triptych.data.layouts`). Rows without ids are called
     "row-1", "row-2", ... by their place in the file; integer ids become text. Text is kept as it is.
     A string that is no existing path but reads like "owner/name" or "owner/name:split" is looked up on the hub.
     "path#500" is a sample of 500 rows (see `triptych.data.sampling`), if there is no file of that name; then only
@@ -85,7 +85,7 @@ def read_source(
         seed: of the sample.
 
     Raises:
-        DataError: the file or a row in it can't be used; the message says where, what was found, and how to mend it.
+        DataError: the file or a row in it can't be used; the message says where, what was found, and how to fix it.
     """
     whole, n = split_sample(at_home(source))
     to_answer = not need_output if to_answer is None else to_answer
@@ -114,7 +114,7 @@ def _sampled(stream: RawStream, n: int | None, seed: int, source: str) -> tuple[
 
 
 def _check(path: Path, name: str, source: str) -> None:
-    """Fail at once if there is no such file, if it can't be one of ours, or if it is empty."""
+    """Fail at once if there is no such file, if its name is of no kind that is read, or if it is empty."""
     if not _exists(path, name):
         raise _missing(path, source)
     if path.is_dir():

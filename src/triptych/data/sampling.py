@@ -1,4 +1,4 @@
-"""`file.jsonl#500`: a seeded sample of a stream, whatever the order of its rows, in memory for the sample alone.
+"""`file.jsonl#500`: a seeded sample of a stream, the same for any order of its rows, with only the sample in memory.
 
 A row is in the sample if the hash of its content is among the n smallest. So the same rows are drawn from the same
 file sorted otherwise, or written as another format with the same texts, and a smaller sample is within a larger one.

@@ -27,7 +27,7 @@ ACROSS = 0.5
 _EXAMPLES = 5
 _SHOWN = 60
 _ANSWER_SHARE = 0.03
-"""What so many outputs begin with is a template too ("答案："): a phrase that is merely frequent is not."""
+"""Share of outputs from which on their common beginning is a template ("答案："), not just a frequent phrase."""
 _PERCENTILES = (50, 95, 99)
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
@@ -61,7 +61,7 @@ def survey(
         within: Jaccard index from which bodies of one file are near-duplicates.
         across: the same between test and train.
         count_tokens: from texts to their numbers of tokens.
-        watcher: is told how far it is.
+        watcher: progress is reported to it.
 
     Raises:
         DataError: a file can't be read as rows.

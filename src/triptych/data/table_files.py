@@ -119,7 +119,7 @@ def parse_parquet(file: IO[bytes], source: str, *, wanted: Collection[str] = (*N
     Args:
         file: the file; it must be seekable.
         source: its name, for messages.
-        wanted: columns that are decoded whatever is in them.
+        wanted: columns that are decoded even where they hold lists or objects.
 
     Raises:
         DataError: not Parquet, torn, or a column named twice.

@@ -19,7 +19,7 @@ from triptych.errors import DataError
 __all__ = ["to_rows"]
 
 _HEAD = 1000
-"""Rows by which the layout is told."""
+"""Rows that the layout is recognized by."""
 _KEPT = 100_000
 """Different values of further columns that are kept once instead of once a row."""
 _MAY_BE_ASKED = frozenset({
@@ -27,7 +27,7 @@ _MAY_BE_ASKED = frozenset({
     *("conversations", "conversation", "image", "videos", "audios", "reasoning", "reasoning_content", "thinking"),
     *("chosen", "rejected", "prompt", "question", "query"),
 })  # fmt: skip
-"""Columns that others put into a prompt or an answer: where they are not used it is said."""
+"""Columns that others put into a prompt or an answer: where they are not used a note says so."""
 
 
 def to_rows(
@@ -38,10 +38,10 @@ def to_rows(
     to_answer: bool,
     columns: Mapping[str, str] | None = None,
 ) -> tuple[list[Row], Layout, tuple[str, ...]]:
-    """Tell the layout by the first rows, check every row and make it; text is kept as it is, to the last space.
+    """Recognize the layout by the first rows, check every row and make it; text is kept as it is, to the last space.
 
     Without ids the rows are "row-1", "row-2", ... by position. Further columns with text, numbers, true or false are
-    kept as text. What is left out, or read in a particular way, is counted: the third value says it.
+    kept as text. What is left out, or read in a particular way, is counted; the third value are these notes.
 
     Raises:
         DataError: no rows, columns that are not known, a row that lacks a text, or an id that is used twice.
@@ -127,7 +127,7 @@ class _Maker:
             )
         except Unusable as error:
             expected = "turns of text, each {role, content} or {from, value}, the last of them the assistant's"
-            raise self._wrong(error.what, raw, row_id, error.found, expected, "mend it") from error
+            raise self._wrong(error.what, raw, row_id, error.found, expected, "correct it") from error
         where = f"{self.source}, {raw.place}", row_id
         return (
             _encodable(instruction, "instruction", *where),

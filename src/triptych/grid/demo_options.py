@@ -16,7 +16,7 @@ from triptych.data import Row, find_overlap, read_rows
 from triptych.errors import ConfigError
 from triptych.grid.cells import DRAWN, NEAREST
 from triptych.grid.rendering import BY_VECTORS, Demonstrations
-from triptych.models import Adapter, LoadedModel, switched
+from triptych.models import Adapter, LoadedModel, adapter_enabled
 from triptych.models.embed import embed_texts
 from triptych.progress import Watcher
 from triptych.prompts import Draw
@@ -146,7 +146,7 @@ class Shots:
         def vectors() -> Vectors:
             texts = [row.instruction for row in (*pool, *rows)]
             named = loaded if self.embedding == "model" else self.embedding
-            with switched(adapter, on=False):
+            with adapter_enabled(adapter, on=False):
                 return embed_texts(texts, model=named, watcher=watcher)
 
         demonstrations = Demonstrations(pool, config, vectors=vectors)

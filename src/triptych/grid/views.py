@@ -179,7 +179,7 @@ def longest_rendering(config: ExperimentConfig, profile: TokenizerProfile) -> Ce
     Raises:
         ModelError: the model's config.json can't be read.
     """
-    found = model_config(profile.tokenizer.name_or_path, config.model.revision).get_text_config()
+    found = model_config(profile.tokenizer.name_or_path).get_text_config()
     return Ceiling.of("max_tokens", config.max_tokens, getattr(found, "max_position_embeddings", None))
 
 

@@ -1,18 +1,18 @@
 """Models: loaded, quantized, adapted; their tokenizer's profile; a fake one for tests. Imports torch."""
 
+from triptych.models.adapter_store import load_adapter, save_adapter
 from triptych.models.adapters import (
     Adapter,
     LoraSettings,
     active_adapter_sha256,
+    adapter_enabled,
     adapter_is_on,
     attach_adapter,
     check_targets,
     detach_adapter,
-    load_adapter,
-    save_adapter,
-    switched,
 )
-from triptych.models.load import LoadedModel, ModelSpec, identify, load_model, load_profile
+from triptych.models.header import load_profile
+from triptych.models.load import LoadedModel, ModelSpec, identify, load_model
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "ModelSpec",
     "TokenizerProfile",
     "active_adapter_sha256",
+    "adapter_enabled",
     "adapter_is_on",
     "attach_adapter",
     "check_targets",
@@ -33,5 +34,4 @@ __all__ = [
     "load_tokenizer",
     "profile_of",
     "save_adapter",
-    "switched",
 ]

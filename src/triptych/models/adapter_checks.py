@@ -125,7 +125,7 @@ def read_tensors(folder: Path, base: Any, *, saved: list[str]) -> tuple[dict[str
 
 
 def place_tensors(wrapped: Any, tensors: dict[str, Tensor], folder: Path) -> None:
-    """See to it that the model holds exactly the tensors of the adapter's file.
+    """Copy the tensors of the adapter's file into the model: each must have a place there, and each place its tensor.
 
     peft renames keys for some mixture-of-experts models on the way, and leaves out what it finds no place for.
 

@@ -32,7 +32,7 @@ def read_adapter_record(folder: Path) -> dict[str, Any]:
 
 
 def check_adapter_files(folder: Path, *, fix: str | None = None) -> dict[str, Any]:
-    """See that a folder holds an adapter whose files are those that were saved. Returns its record.
+    """Check that a folder holds an adapter and that its files are those that were saved. Returns its record.
 
     Args:
         folder: the adapter's.

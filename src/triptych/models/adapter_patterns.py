@@ -84,18 +84,18 @@ def _try(patterns: Sequence[tuple[str, str]], names: Sequence[str], where: Path)
     command = [sys.executable, "-I", "-S", "-c", _TRY]
     try:
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=_SECONDS, check=False)
-        output, found = done.stdout, "not a regular expression" if done.returncode else ""
+        output, problem = done.stdout, "not a regular expression" if done.returncode else ""
     except subprocess.TimeoutExpired as error:
         output = error.stdout.decode() if isinstance(error.stdout, bytes) else (error.stdout or "")
-        found = f"not through with the model's {len(names)} modules after {_SECONDS:g} s"
-    if not found:
+        problem = f"not through with the model's {len(names)} modules after {_SECONDS:g} s"
+    if not problem:
         return
     lines = output.strip().splitlines()
     key, pattern = json.loads(lines[-1]) if lines else patterns[0]
     raise ModelError(
         "an adapter names its layers by a regular expression that can't be used",
         where=str(where),
-        found=f"{key}: {pattern[:200]!r}: {found}",
+        found=f"{key}: {pattern[:200]!r}: {problem}",
         expected="an expression that Python's re matches with every module's name within seconds",
         fix="write `target_modules` as a list of names, such as [q_proj, v_proj], in adapter_config.json",
     )

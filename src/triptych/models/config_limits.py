@@ -25,7 +25,7 @@ _PER_LAYER = re.compile(r"layer|block")
 
 
 def check_config_file(path: Path) -> None:
-    """Look at a config.json before anything is built from it. What can't be read is left to whoever loads it.
+    """Look at a config.json before anything is built from it. A file that can't be read is left to the loader.
 
     Raises:
         ModelError: the file or what it describes is too large.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 
@@ -22,8 +22,8 @@ __all__ = [
     "choose_dtype",
     "choose_threads",
     "free_memory",
-    "give_back",
     "out_of_memory",
+    "trim_malloc",
 ]
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
@@ -62,12 +62,8 @@ def choose_dtype(name: str, device: torch.device) -> tuple[DtypeName, str]:
     `auto` is bfloat16 where the processor multiplies it natively (read off its flags, not timed, so that the same
     machine always chooses the same), else float32.
     """
-    if name == "float32":
-        return "float32", "asked for"
-    if name == "bfloat16":
-        return "bfloat16", "asked for"
-    if name == "float16":
-        return "float16", "asked for"
+    if name in get_args(DtypeName):
+        return cast(DtypeName, name), "asked for"
     if name != "auto":
         raise ConfigError("unknown dtype", where="model.dtype", found=name, expected=", ".join(["auto", *DTYPES]))
     if device.type == "cuda":
@@ -132,12 +128,12 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def give_back() -> None:
+def trim_malloc() -> None:
     """Let the C library return freed memory to the system.
 
-    glibc keeps freed blocks below 32 MB on its heap; passes of ever other sizes leave holes there that the next pass
-    doesn't fit, and a process that computes for an hour grows to several times of what it uses (docs/experiments.md,
-    11). Takes a fraction of a second after a training step. Elsewhere than on glibc it does nothing.
+    glibc keeps freed blocks below 32 MB on its heap. Passes of varying sizes fragment it, and after an hour a process
+    takes several times the memory that it uses (docs/experiments.md, 11). Takes a fraction of a second after a
+    training step; without glibc it does nothing.
     """
     if trim := _malloc_trim():
         trim(0)

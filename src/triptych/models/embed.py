@@ -44,9 +44,9 @@ def embed_texts(texts: Sequence[str], *, model: LoadedModel | str, watcher: Watc
 
     Args:
         texts: instructions; repeated ones are embedded once.
-        model: the model itself, its adapter switched off by the caller; or the name or path of a sentence-transformers
+        model: the model itself, its adapter disabled by the caller; or the name or path of a sentence-transformers
             model.
-        watcher: is told of progress.
+        watcher: progress is reported to it.
 
     Raises:
         ModelError: the embedding model, or the library for it, isn't there.
@@ -115,7 +115,7 @@ def _hidden_means(texts: list[str], loaded: LoadedModel) -> Iterator[Batch]:
                 where=repr(text if len(text) <= 40 else text[:39] + "…"),
                 found=f"{len(own) - len(start)} tokens",
                 expected=f"1 to {loaded.max_tokens}" if loaded.max_tokens else "at least 1",
-                fix="choose demonstrations by another strategy, or mend the row",
+                fix="choose demonstrations by another strategy, or correct the row",
             )
     backbone = _backbone(loaded.model)
     # what depends on the longest row of a batch, or on all of them, is computed a row at a time

@@ -72,7 +72,7 @@ def model_files(folder: Path, *, name: str, allow_pickle: bool = False) -> Model
         allow_pickle: whether `pytorch_model.bin` may stand in for safetensors.
 
     Raises:
-        ModelError: an adapter lies in the model's folder, or an index of weights can't be read.
+        ModelError: the model's folder holds an adapter, or an index of weights can't be read.
     """
     if (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(

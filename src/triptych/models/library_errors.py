@@ -1,7 +1,7 @@
-"""What the errors of transformers, safetensors, huggingface_hub and torch mean to whoever loads a model.
+"""What the errors of transformers, safetensors, huggingface_hub and torch mean to the user who loads a model.
 
-Each line of the catalogue knows an error by the names and messages of the exception and of its causes, and says what is
-wrong and how to mend it. The first that fits is taken; what none knows keeps the caller's own words.
+Each entry of the catalogue recognizes an error by the names and messages of the exception and of its causes, and gives
+what is wrong and how to fix it. The first entry that fits is taken; without one the caller's own words are used.
 """
 
 from __future__ import annotations
@@ -28,116 +28,116 @@ LIBRARY_ERRORS: tuple[type[Exception], ...] = (
 """What the libraries raise for a model's files that they can't read or don't know."""
 
 
-class _Known(NamedTuple):
+class _Entry(NamedTuple):
     pattern: str
     means: str
     fix: str
 
 
 _CATALOGUE = (
-    _Known(
+    _Entry(
         r"trust_remote_code|custom code (which|contained)|contains custom code",
         "it brings Python code of its own, which Triptych does not run",
         "take a model of an architecture that transformers has itself; `trust_remote_code` is off and stays off",
     ),
-    _Known(
+    _Entry(
         r"GatedRepoError|gated repo",
         "it is gated: its owners want to be asked first",
         "accept its terms on its page of the hub, then `hf auth login`",
     ),
-    _Known(r"RevisionNotFoundError", "the hub has the model, and no such revision", "check `revision`"),
-    _Known(
+    _Entry(r"RevisionNotFoundError", "the hub has the model, and no such revision", "check `revision`"),
+    _Entry(
         r"RepositoryNotFoundError|not a valid model identifier|Repo id must",
         "the hub has no model of that name, or it is private",
         "check the name (owner/name); for a private one `hf auth login`; a folder is given by its path",
     ),
-    _Known(
+    _Entry(
         r"LocalEntryNotFoundError|OfflineModeIsEnabled|ConnectionError|ConnectError|couldn't connect to",
         "the hub can't be reached",
         "go online once (config.json and the tokenizer files are kept then; weights are not needed to plan), or give a "
         "folder that holds the files",
     ),
-    _Known(
+    _Entry(
         r"for this kind of AutoModel: AutoModelForCausalLM",
         "it is no causal language model",
         "give a model that predicts the next token (decoder only)",
     ),
-    _Known(
+    _Entry(
         r"does not recognize this architecture|Unrecognized model in|Should have a `model_type` key",
         "this version of transformers doesn't know its architecture",
         "pip install --upgrade transformers, if config.json is right",
     ),
-    _Known(
+    _Entry(
         r"OutOfMemoryError|MemoryError|out of memory|can't allocate memory|DefaultCPUAllocator",
         "there is not enough memory for its weights",
         "quantize to nf4 and hold it packed (model.hold: packed); `triptych plan` says what each way takes",
     ),
-    _Known(
+    _Entry(
         r"SafetensorError|HeaderTooLarge|InvalidHeader|MetadataIncompleteBuffer",
         "a weights file is cut short, or is no safetensors file",
         "copy or download it again; one of about 130 bytes is a Git LFS pointer: `git lfs pull`",
     ),
-    _Known(
+    _Entry(
         r"size mismatch|ignore_mismatched_sizes",
         "its weights have other shapes than its config.json says",
         "config.json and *.safetensors must be of the same model",
     ),
-    _Known(
+    _Entry(
         r"(?i)requires? the sentencepiece|`?sentencepiece`? (is|was) not|install sentencepiece",
         "its tokenizer needs a library that isn't installed",
         "pip install sentencepiece protobuf",
     ),
-    _Known(
+    _Entry(
         r"(?i)requires? (the )?`?tiktoken|`?tiktoken`? (is|was) not|install `?tiktoken",
         "its tokenizer needs a library that isn't installed",
         "pip install tiktoken",
     ),
-    _Known(
+    _Entry(
         r"(?i)quantized model requires|requires (the )?`?(optimum|gptqmodel|autoawq|auto-gptq|compressed.tensors)",
         "its files are quantized by a library that isn't installed",
         "install the library that `found` names, or give the model before it was quantized",
     ),
-    _Known(
+    _Entry(
         r"(?i)already quantized|quantized with \w+ but you are passing",
         "its files are quantized already",
         "give `quantize: none`, or the model before it was quantized",
     ),
-    _Known(
+    _Entry(
         r"(?i)bitsandbytes",
         "bitsandbytes can't quantize it here",
         "`triptych doctor` tries bitsandbytes; `quantize: none` does without it",
     ),
-    _Known(
+    _Entry(
         r"no file named model\.safetensors|does not appear to have a file named .*safetensors",
         "there are no weights in safetensors",
         "all *.safetensors files belong into the folder; pickled weights need --allow-pickle (model.allow_pickle)",
     ),
-    _Known(
+    _Entry(
         r"(?m)^(KeyError: |AttributeError: |TypeError: )|StrictDataclass",
         "its configuration holds a name or a value that this version of transformers doesn't know",
         "check what is named in config.json and tokenizer_config.json; for a newer model, "
         "pip install --upgrade transformers",
     ),
-    _Known(r"No space left on device", "the disk is full", "make room, or let HF_HOME name a folder on another disk"),
+    _Entry(r"No space left on device", "the disk is full", "make room, or let HF_HOME name a folder on another disk"),
 )
 
 
 def explained(error: BaseException, what: str, *, where: str, expected: str, fix: str) -> ModelError:
-    """One of ours for one of theirs; raise it `from error`.
+    """A `ModelError` for an error of a library; raise it `from error`.
 
     Args:
         error: as it was caught.
-        what: what didn't work, as a sentence that can be gone on with.
+        what: what didn't work, as a sentence that the reason can follow after a colon.
         where: the model.
         expected: what would have been right.
-        fix: how to mend what the catalogue doesn't know.
+        fix: what to do about errors that the catalogue doesn't list.
     """
     found = reason_of(error)
     text = "\n".join(f"{type(one).__name__}: {one}" for one in _chain(error))
-    known = next((one for one in _CATALOGUE if re.search(one.pattern, text)), None)
-    if known is None:
+    entry = next((entry for entry in _CATALOGUE if re.search(entry.pattern, text)), None)
+    if entry is None:
         return ModelError(what, where=where, found=found, expected=expected, fix=fix)
-    return ModelError(f"{what}: {known.means}", where=where, found=found, expected=expected, fix=known.fix)
+    return ModelError(f"{what}: {entry.means}", where=where, found=found, expected=expected, fix=entry.fix)
 
 
 _SAYS_WHY = re.compile(
@@ -148,14 +148,14 @@ _LONGEST_REASON = 400
 
 
 def reason_of(error: BaseException, *, named: bool = False) -> str:
-    """The line of a library's message that says why: seldom the last, and not always the first.
+    """The line of a library's message that gives the reason: seldom the last, and not always the first.
 
-    A heading (`Error(s) in loading state_dict for X:`) is followed by the line below it, a sentence that names no
-    trouble by the first one that does; and where the error was raised from another one, that one's reason stands last.
+    The line below a heading (`Error(s) in loading state_dict for X:`) is added to it, and to a sentence without a
+    reason the first line that has one. Where the error was raised from another one, that one's reason stands last.
 
     Args:
         error: as it was caught.
-        named: whether the error's type always stands before.
+        named: whether the error's type always stands first.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, StrictDataclassError) and lines:
@@ -169,7 +169,7 @@ def reason_of(error: BaseException, *, named: bool = False) -> str:
         said = f"{first} {why}" if why and (heading or not _SAYS_WHY.search(first)) else first
     if named or isinstance(
         error, KeyError | AttributeError | TypeError
-    ):  # their texts alone name a thing and no trouble
+    ):  # their texts alone name a thing and no reason
         said = said if said == type(error).__name__ else f"{type(error).__name__}: {said}"
     if error.__cause__ is not None and (cause := reason_of(error.__cause__)) not in said:
         kind = type(error.__cause__).__name__

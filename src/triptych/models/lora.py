@@ -39,8 +39,8 @@ def lora_layers(model: Any) -> list[Any]:
     """The adapted layers of a model, in the model's order."""
     from peft.tuners.lora import LoraLayer
 
-    if (kept := vars(model).get(_LAYERS)) is not None:
-        return kept  # type: ignore[no-any-return]
+    if (remembered := vars(model).get(_LAYERS)) is not None:
+        return remembered  # type: ignore[no-any-return]
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
 
 

@@ -52,10 +52,10 @@ def _is_plain(module: nn.Module, weight: Tensor, eps: float) -> bool:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, weight.shape[0], generator=generator).to(weight.device)
     other = torch.randn(weight.shape, generator=generator).to(weight.device)  # ones would look like any weight
-    kept = weight.data
+    own = weight.data
     try:
         weight.data = other
-        theirs = module(x)
+        result = module(x)
     finally:
-        weight.data = kept
-    return bool(torch.allclose(theirs, F.rms_norm(x, (x.shape[-1],), other, eps), rtol=1e-4, atol=1e-5))
+        weight.data = own
+    return bool(torch.allclose(result, F.rms_norm(x, (x.shape[-1],), other, eps), rtol=1e-4, atol=1e-5))

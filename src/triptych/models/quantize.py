@@ -1,4 +1,4 @@
-"""NF4 (Dettmers et al. 2023, QLoRA, section 3) through bitsandbytes, held in one of two ways.
+"""NF4 (Dettmers et al. 2023, QLoRA, section 3) through bitsandbytes, stored in one of two ways.
 
     packed         4-bit codes in memory, dequantized at every use (bitsandbytes' own layers)
     dequantized    quantized and dequantized once; the weights are the *values* that NF4 dequantizes to

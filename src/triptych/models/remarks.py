@@ -1,4 +1,4 @@
-"""What a user should know of a model as it was loaded, and of training on it: nothing is left out in silence."""
+"""Warnings about a model as it was loaded, and about training on it: nothing is left out silently."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["on_loading", "on_training"]
 
 
 def on_loading(model: Any, unused: Sequence[str], quantize: Quantize, stored: str | None) -> list[str]:
-    """What to say of a loaded model.
+    """Warnings about a loaded model.
 
     Args:
         model: as transformers loaded it.
@@ -19,29 +19,29 @@ def on_loading(model: Any, unused: Sequence[str], quantize: Quantize, stored: st
         quantize: what was asked for.
         stored: how the folder's own weights are quantized, if they are.
     """
-    said = []
+    warnings = []
     if unused:
-        said.append(
+        warnings.append(
             f"{len(unused)} tensors of the model's files are not used by {type(model).__name__}: {_first(unused)}"
         )
     if stored is not None:
-        said.append(
+        warnings.append(
             f"the model's files are quantized already ({stored}): they are used so, not as `quantize: {quantize}`"
         )
     elif quantize != "none" and (experts := routed_experts(model)):
         share = sum(dict(model.named_parameters())[name].numel() for name in experts)
         total = sum(parameter.numel() for parameter in model.parameters())
-        said.append(
+        warnings.append(
             f"routed experts are not quantized, {share / total:.0%} of the weights stay as they are: {_first(experts)}"
         )
-    return said
+    return warnings
 
 
 def on_training(model: Any) -> list[str]:
-    """What to say of training an adapter on a model."""
-    said = []
+    """Warnings about training an adapter on a model."""
+    warnings = []
     if experts := routed_experts(model):
-        said.append(f"routed experts are not adapted: {_first(experts)}")
+        warnings.append(f"routed experts are not adapted: {_first(experts)}")
     config = model.config.get_text_config()
     rates = {
         name: rate
@@ -50,8 +50,10 @@ def on_training(model: Any) -> list[str]:
     }
     if rates:
         listed = ", ".join(f"{name} {rate}" for name, rate in rates.items())
-        said.append(f"the base model's own dropout is not used in training ({listed}); `tune.dropout` is the adapter's")
-    return said
+        warnings.append(
+            f"the base model's own dropout is not used in training ({listed}); `tune.dropout` is the adapter's"
+        )
+    return warnings
 
 
 def _first(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""Whole weights that an adapter brings (peft's `modules_to_save`): used while it is on, the base's when it is off.
+"""Whole weights that an adapter brings (peft's `modules_to_save`), in use while it is enabled; else the base's are.
 
-Each is a parameter of a module of the base model. What is swapped is the module's parameter, so that whatever reads the
-weights of the embedding or the output head sees the right ones; a head tied to the embedding is untied by it.
+Each is a parameter of a module of the base model. It is the module's parameter that is swapped, so that all code that
+reads the weights of the embedding or the output head gets the right ones; a head tied to the embedding is untied.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["attach_saved", "forget_saved", "is_named", "saved_tensors", "switch_saved"]
+__all__ = ["attach_saved", "enable_saved", "forget_saved", "is_named", "saved_tensors"]
 
 _SAVED = "_triptych_saved_modules"
 
@@ -39,25 +39,25 @@ def is_named(parameter: str, modules: list[str]) -> bool:
 
 
 def attach_saved(model: Any, base: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Put an adapter's own versions of parameters in place, switched on.
+    """Put an adapter's own versions of parameters in place, enabled.
 
     Args:
         model: peft's wrapper.
         base: the model inside it.
         tensors: by the parameter's name in the base model; of the same shapes.
     """
-    found = []
+    parameters = []
     for name, tensor in sorted(tensors.items()):
         module = base.get_submodule(name.rpartition(".")[0])
-        there: nn.Parameter = getattr(module, name.rpartition(".")[2])
-        own = nn.Parameter(tensor.to(there.device, there.dtype), requires_grad=False)
-        found.append(_Saved(name, module, there, own))
+        of_base: nn.Parameter = getattr(module, name.rpartition(".")[2])
+        own = nn.Parameter(tensor.to(of_base.device, of_base.dtype), requires_grad=False)
+        parameters.append(_Saved(name, module, of_base, own))
     for one in (model, base):
-        vars(one)[_SAVED] = found
-    switch_saved(base, on=True)
+        vars(one)[_SAVED] = parameters
+    enable_saved(base, on=True)
 
 
-def switch_saved(model: Any, *, on: bool) -> None:
+def enable_saved(model: Any, *, on: bool) -> None:
     """Compute with the adapter's versions, or with the base's. An adapter that brings none: nothing to do."""
     for saved in vars(model).get(_SAVED, ()):
         saved.put(on=on)
@@ -70,5 +70,5 @@ def saved_tensors(model: Any) -> dict[str, Tensor]:
 
 def forget_saved(model: Any) -> None:
     """The base's weights from now on."""
-    switch_saved(model, on=False)
+    enable_saved(model, on=False)
     vars(model).pop(_SAVED, None)

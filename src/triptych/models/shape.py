@@ -55,7 +55,7 @@ class ModelShape:
     max_positions: int | None = None
     """Positions the model was made for; None if it doesn't say."""
     sliding_window: int | None = None
-    """Of layers that see so many tokens back only; None if all see everything."""
+    """Tokens that the layers with a window see back; None if all layers see everything."""
 
     @property
     def parameters(self) -> int:

@@ -1,4 +1,4 @@
-"""Which layers an adapter is put on, and how that is said to peft so that it reads back what it wrote.
+"""Which layers an adapter adapts, named to peft in a way that lets it read back what it wrote.
 
 peft takes names as ends of a module's path. Where a name also ends the path of something that is no linear layer, the
 full paths are given. For mixture-of-experts models it takes `gate_proj`, `up_proj`, `down_proj` and the like for the
@@ -36,7 +36,7 @@ def targets_of(model: Any, asked: tuple[str, ...] | None) -> Targets:
     """The layers to adapt: all linear ones but the output head, or those with these names.
 
     Raises:
-        ModelError: the model has no linear layer that can be adapted, or a name is none of theirs.
+        ModelError: the model has no linear layer that can be adapted, or a name is not one of its layers'.
     """
     linear = [path for path, _ in linear_layers(model)]
     lost = _lost_on_reading(model, linear)
@@ -44,9 +44,9 @@ def targets_of(model: Any, asked: tuple[str, ...] | None) -> Targets:
         logger.warning(
             "%d layers are not adapted (%s, ...): peft would not read their weights back", len(lost), lost[0]
         )
-    there = [path for path in linear if path not in lost]
-    barred = {name for name in map(_leaf, there) if _barred_by_peft(model, name)}
-    names = sorted({_leaf(path) for path in there} - barred)
+    readable = [path for path in linear if path not in lost]
+    barred = {name for name in map(_leaf, readable) if _barred_by_peft(model, name)}
+    names = sorted({_leaf(path) for path in readable} - barred)
     if not names:
         raise ModelError(
             "this model has no linear layer that can be adapted",
@@ -67,8 +67,8 @@ def targets_of(model: Any, asked: tuple[str, ...] | None) -> Targets:
                 fix="use names of this list, or leave target_modules out to adapt all of them",
             )
     chosen = tuple(sorted(set(asked))) if asked is not None else tuple(names)
-    paths = [path for path in there if _leaf(path) in chosen]
-    as_modules = _kept_as_modules(model, there)
+    paths = [path for path in readable if _leaf(path) in chosen]
+    as_modules = _kept_as_modules(model, readable)
     modules = [path for path in paths if path in as_modules]
     parameters = tuple(f"{path}.weight" for path in paths if path not in as_modules)
     return Targets(chosen, _shortest(model, modules), parameters)

@@ -69,14 +69,14 @@ class TokenizerProfile:
         A character that is spread over three byte tokens is one piece of 3; bytes that never make a character stand
         as U+FFFD.
         """
-        found: list[tuple[str, int]] = []
+        pieces: list[tuple[str, int]] = []
         start = 0
         for end in range(1, len(ids) + 1):
             text = self.tokenizer.decode(list(ids[start:end]), clean_up_tokenization_spaces=False)
             if not text.endswith("\ufffd") or end == len(ids) or end - start >= _LONGEST_PIECE:
-                found.append((text, end - start))
+                pieces.append((text, end - start))
                 start = end
-        return found
+        return pieces
 
     def record(self) -> dict[str, Any]:
         """For the run's records; with a chat template its hash too, which `tokenizer_sha256` leaves out."""
@@ -87,21 +87,21 @@ class TokenizerProfile:
         return facts
 
 
-def load_tokenizer(folder: str | Path, *, revision: str | None = None) -> Any:
-    """The tokenizer of a model folder or hub id.
+def load_tokenizer(folder: str | Path, *, name: str | None = None) -> Any:
+    """The tokenizer of a model folder; `name` is the model's as the user gave it, for errors.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is none that can be used.
     """
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, revision=revision, **NO_CODE)
+        return AutoTokenizer.from_pretrained(folder, **NO_CODE)
     except LIBRARY_ERRORS as error:
         raise explained(
             error,
             "the model has no usable tokenizer",
-            where=str(folder),
+            where=name or str(folder),
             expected="tokenizer.json (or the model family's own tokenizer files) beside the weights",
             fix="copy the tokenizer files of the model into the folder, or name the model by its hub id",
         ) from error
@@ -139,10 +139,10 @@ def profile_of(tokenizer: Any, config_eos: int | list[int] | None = None) -> Tok
         )
     bos = tokenizer.bos_token_id
     if bos is not None and list(tokenizer("a")["input_ids"])[:1] != [bos]:
-        said = (
+        no_bos = (
             "the tokenizer alone puts no BOS before a text (add_bos_token: false); here BOS is put first all the same"
         )
-        note = f"{note}; {said}" if note else said
+        note = f"{note}; {no_bos}" if note else no_bos
     return TokenizerProfile(tokenizer, bos, int(eos), _content_hash(tokenizer), note)
 
 

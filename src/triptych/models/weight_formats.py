@@ -1,4 +1,4 @@
-"""Which files weights may be read from: safetensors and GGUF, told by what the file holds and not by what it is called.
+"""Which files weights may be read from: safetensors and GGUF, recognized by content and not by name.
 
 Both are lists of numbers with a header. Everything else (a pickle above all, which can run code when it is read) is
 refused by name. The first bytes decide:
@@ -44,7 +44,7 @@ _OTHERS = (
 
 
 def require_safetensors(path: Path, *, what: str = _MODEL) -> None:
-    """Refuse a file that is called safetensors and is something else. One that is missing is the reader's to say.
+    """Refuse a file that is called safetensors and is something else. A missing file is left to the reader.
 
     Raises:
         ModelError: it holds something else.

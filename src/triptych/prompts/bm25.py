@@ -31,7 +31,7 @@ class Bm25Index:
 
     def scores(self, text: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Relevance of each text to this one, (n,); 0 where nothing is shared."""
-        known = self._index.get_tokens_ids(grams(text)) if self._index else []
-        if not known:
+        token_ids = self._index.get_tokens_ids(grams(text)) if self._index else []
+        if not token_ids:
             return np.zeros(self._n)
-        return np.asarray(self._index.get_scores_from_ids(known), dtype=np.float64)
+        return np.asarray(self._index.get_scores_from_ids(token_ids), dtype=np.float64)

@@ -27,13 +27,13 @@ def catalogue() -> dict[str, Template]:
 @cache
 def _catalogue() -> dict[str, Template]:
     folder = files("triptych.prompts") / "catalogue"  # as a package it would take this function's name
-    found = {}
+    templates = {}
     for entry in sorted(folder.iterdir(), key=lambda e: e.name.removesuffix(".yaml")):
         if entry.name.endswith(".yaml"):
             name = entry.name.removesuffix(".yaml")
             value = yaml.safe_load(entry.read_text(encoding="utf-8"))
-            found[name] = template_from_mapping(value, name=name, where=f"catalogue {entry.name}")
-    return found
+            templates[name] = template_from_mapping(value, name=name, where=f"catalogue {entry.name}")
+    return templates
 
 
 def find_template(name: str, extra: Mapping[str, Template] | None = None, *, where: str | None = None) -> Template:
@@ -47,15 +47,15 @@ def find_template(name: str, extra: Mapping[str, Template] | None = None, *, whe
     Raises:
         TemplateError: there is none of that name; the nearest is named.
     """
-    known = {**catalogue(), **(extra or {})}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
+    templates = {**catalogue(), **(extra or {})}
+    if name in templates:
+        return templates[name]
+    near = difflib.get_close_matches(name, templates, n=1)
     own = "`triptych score` takes your own with --template, `triptych run` under `prompts:` in its YAML"
     raise TemplateError(
         f"there is no prompt named `{name}`",
         where=where or f"prompt {name!r}",
-        expected=", ".join(sorted(known)),
+        expected=", ".join(sorted(templates)),
         fix=(f"did you mean `{near[0]}`? " if near else "") + f"`triptych prompts list` describes them; {own}",
     )
 
@@ -68,9 +68,9 @@ def template_from_text(text: str, *, name: str | None = None) -> Template:
         name: the template's name; else the file's stem, else `custom`.
     """
     looks_like_path = "{" not in text and "\n" not in text
-    path = Path(at_home(text) if looks_like_path else text)
     if not looks_like_path:
         return template_from_mapping({"zero_shot": text}, name=name or "custom", where="the template's text")
+    path = Path(at_home(text))
     try:
         content = read_small(path, encoding="utf-8-sig").replace("\r\n", "\n")
     except (OSError, ValueError) as error:  # not UTF-8, too large, a NUL in the name
@@ -85,7 +85,7 @@ def template_from_text(text: str, *, name: str | None = None) -> Template:
     else:
         try:
             mapping = yaml.safe_load(content)
-        # ValueError and its kin: something like a date that is none; RecursionError: thousands of brackets
+        # ValueError and the like: an impossible date, say; RecursionError: thousands of nested brackets
         except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise TemplateError("a template file is not YAML", where=str(path), found=str(error)[:500]) from error
     if not isinstance(mapping, Mapping):

@@ -24,8 +24,8 @@ def grams(text: str) -> list[str]:
 
 def jaccard(a: str, b: str) -> float:
     """Similarity of two texts; two texts without a character are alike."""
-    ours, theirs = set(grams(a)), set(grams(b))
-    return len(ours & theirs) / len(ours | theirs) if ours or theirs else 1.0
+    of_a, of_b = set(grams(a)), set(grams(b))
+    return len(of_a & of_b) / len(of_a | of_b) if of_a or of_b else 1.0
 
 
 class GramIndex:
@@ -45,8 +45,8 @@ class GramIndex:
     def jaccard(self, text: str) -> Scores:
         """Similarity to each of the texts, (n,): what `jaccard` gives for each."""
         own = set(grams(text))
-        found = [self._where[gram] for gram in own if gram in self._where]
-        met = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+        positions = [self._where[gram] for gram in own if gram in self._where]
+        met = np.concatenate(positions) if positions else np.zeros(0, dtype=np.int64)
         shared = np.bincount(met, minlength=len(self._sizes))
         union = self._sizes + len(own) - shared
         return np.where(union > 0, shared / np.maximum(union, 1), 1.0)

@@ -156,7 +156,7 @@ def render_prompt(
     reserve: int = 0,
     drop: Drop = "last",
 ) -> RenderedPrompt:
-    """Render a row without its output (it may have none), for the model to go on from.
+    """Render a row without its output (it may have none), for the model to continue.
 
     Args:
         row: the row; its output is never looked at.

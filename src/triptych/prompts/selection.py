@@ -170,7 +170,7 @@ class Selector:
                 "a row lacks the column that demonstrations are to share with it",
                 where=f"row {row.id!r}",
                 found=f"no value in `{self.column}`",
-                fix="give every row a value, or mend the rule under `data.derive`; a last rule can match all the rest",
+                fix="give every row a value, or correct the rule of `data.derive`; a last rule can match all the rest",
             )
         return self._draws.get(value, _Draws())
 

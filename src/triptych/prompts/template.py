@@ -51,14 +51,14 @@ def _fill(text: str, values: Mapping[str, str]) -> str:
 
 def pieces_of(text: str) -> list[tuple[str, str | None]]:
     """What a template's text consists of: (text, None) for what is written as it is, (name, name) for a field."""
-    found: list[tuple[str, str | None]] = []
+    pieces: list[tuple[str, str | None]] = []
     literal, at = "", 0
     for match in _FIELD.finditer(text):
         literal, at = literal + text[at : match.start()] + (match[1] or ""), match.end()
         if match[2]:
-            found += [(literal, None), (match[2], match[2])]
+            pieces += [(literal, None), (match[2], match[2])]
             literal = ""
-    return [*found, (literal + text[at:], None)]
+    return [*pieces, (literal + text[at:], None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class FewShotText:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A named prompt. Two templates with the same texts have the same `sha256`, whatever their names."""
+    """A named prompt. Two templates with the same texts have the same `sha256`, also under different names."""
 
     name: str
     zero_shot: str

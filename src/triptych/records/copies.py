@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import DataError
+from triptych.records.run_files import json_or_none
 from triptych.records.store import read_json, write_json
 
 __all__ = ["copy_of", "put_back", "write_twice"]
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def copy_of(path: Path) -> Path:
-    """Where the copy of a record lies."""
+    """Where the copy of a record is."""
     return path.with_suffix(".copy.json")
 
 
@@ -41,10 +41,4 @@ def put_back(path: Path) -> bool:
 
 
 def _whole(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        value = read_json(path)
-    except (DataError, OSError):
-        return False
-    return isinstance(value, dict)
+    return isinstance(json_or_none(path), dict)

@@ -5,7 +5,7 @@
         "made_from"   the facts themselves, to read and to name a difference by
 
 A record is used again only where its identity is the one that is asked for. Library versions are no part of it: they
-move numbers by rounding, are kept beside each record, and are said where they differ (`version_changes`).
+move numbers by rounding, are kept beside each record, and differences are reported (`version_changes`).
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class MadeFrom:
 
 
 def require_same(stored: Any, expected: MadeFrom, *, where: str, what: str, fix: str) -> None:
-    """See that a stored record was made from what is asked for.
+    """Check that a stored record was made from what is asked for.
 
     Args:
         stored: the file's JSON, with the keys that `MadeFrom.record` writes.
         expected: what it would be made from now.
         where: the file.
         what: the record, as a sentence begins with it, e.g. `this cell`.
-        fix: how to go on.
+        fix: what to do.
 
     Raises:
         RunChangedError: it was made from something else, which is named; or it does not say from what.
@@ -89,8 +89,8 @@ def version_changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 def joined_versions(several: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """The versions of work that several processes did: `2.12.0, 2.13.0` where they differed."""
-    found: dict[str, dict[str, None]] = {}
+    by_library: dict[str, dict[str, None]] = {}
     for versions in several:
         for name, version in versions.items():
-            found.setdefault(name, {}).update(dict.fromkeys(version.split(", ")))
-    return {name: ", ".join(every) for name, every in found.items()}
+            by_library.setdefault(name, {}).update(dict.fromkeys(version.split(", ")))
+    return {name: ", ".join(every) for name, every in by_library.items()}

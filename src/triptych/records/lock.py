@@ -1,4 +1,7 @@
-"""A folder's lock: the facts its numbers depend on, so that two experiments never mix in one folder."""
+"""A folder's lock: the facts its numbers depend on, so that two experiments never mix in one folder.
+
+Beside them it holds what a run chose when it began (`runtime_choices`; the key in the file is `chosen`).
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ from triptych.errors import DataError, RunChangedError
 from triptych.records.copies import copy_of, put_back, write_twice
 from triptych.records.store import read_json
 
-__all__ = ["changes", "hold_to"]
+__all__ = ["changes", "check_lock"]
 
 _SHOWN = 12
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def hold_to(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+def check_lock(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Write the lock, or check that the facts are those it holds. Returns all that the lock holds.
 
-    The lock may hold more keys than `facts` (choices made along the way); only those in `facts` are compared.
+    The lock may hold more keys than `facts`, such as `chosen`; only those in `facts` are compared.
 
     Raises:
         RunChangedError: something that decides a number is different now; the difference is shown.
@@ -30,25 +33,25 @@ def hold_to(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         write_twice(path, facts)
         return dict(facts)
     try:
-        held = read_json(path)
+        locked = read_json(path)
     except DataError as error:
         raise RunChangedError(
-            "the folder's lock is torn, so what its numbers were made with can't be known",
+            "the folder's lock is torn, so what its numbers were made with is unknown",
             where=str(path),
             found=error.found,
             fix=f"put {copy_of(path).name} or a copy of your own in its place; or give another folder with --out; "
             "--fresh starts over and removes what was computed here",
         ) from error
-    different = changes({key: held.get(key) for key in facts}, facts)
+    different = changes({key: locked.get(key) for key in facts}, facts)
     if different:
         more = [f"… and {len(different) - _SHOWN} more"] if len(different) > _SHOWN else []
         raise RunChangedError(
-            "this folder was begun with other settings; going on would mix two experiments",
+            "this folder was begun with other settings; continuing would mix two experiments",
             where=str(path),
             found="\n    ".join(["", *different[:_SHOWN], *more]),
             fix="give the settings it was begun with, or another folder with --out, or start over with --fresh",
         )
-    return dict(held)
+    return dict(locked)
 
 
 def changes(old: Any, new: Any, at: str = "") -> list[str]:

@@ -4,7 +4,7 @@
 
 A file that the manifest doesn't name is never replaced and never removed, nor is one behind a linked folder removed.
 One that it names and that holds something else than what was written (somebody edited it) is not lost either: before
-it is replaced or removed it is renamed to `NAME.edited-1`, and that is said. Where files grow or a library writes them,
+it is replaced or removed it is renamed to `NAME.edited-1`, with a warning. Where files grow or a library writes them,
 the manifest holds the name without a hash, and `NAME/` for a folder that a library fills: all of it is Triptych's.
 
 The name is written before the file is in its place, with the hash of the content before beside the new one: a kill in
@@ -65,7 +65,7 @@ class Manifest:
                 temporary.unlink(missing_ok=True)
 
     def name_of(self, path: Path) -> str | None:
-        """A path's name in the folder; None if it lies elsewhere."""
+        """A path's name in the folder; None if it is elsewhere."""
         try:
             return _absolute(path).relative_to(self.folder).as_posix()
         except ValueError:
@@ -76,21 +76,21 @@ class Manifest:
         return name in self.files or any(tree.endswith("/") and name.startswith(tree) for tree in self.files)
 
     def linked(self, name: str) -> Path | None:
-        """The linked folder that a file lies behind, if there is one."""
+        """The linked folder that a file is behind, if there is one."""
         parts = name.rstrip("/").split("/")
         folders = (self.folder.joinpath(*parts[:n]) for n in range(1, len(parts)))
         return next((path for path in folders if path.is_symlink()), None)
 
     def edited(self, name: str) -> bool:
-        """Whether a file of ours holds something that was not written by Triptych. An empty file holds nothing."""
+        """Whether a file of Triptych's holds something that Triptych did not write. An empty file holds nothing."""
         path, known = self.folder / name, self.files.get(name)
         return bool(known and path.is_file() and path.stat().st_size and sha256_of_file(path) not in known)
 
     def check_free(self, patterns: Iterable[str]) -> None:
-        """See that nothing lies where files of these names will be written, but what is Triptych's.
+        """Check that only Triptych's own files are where files of these names will be written.
 
         Raises:
-            ForeignFileError: something of the user's lies there, or stands where a folder is needed.
+            ForeignFileError: something of the user's is there, or where a folder is needed.
         """
         for pattern in patterns:
             folder = self.folder / pattern.split("/")[0]
@@ -104,7 +104,7 @@ class Manifest:
             raise self._in_the_way(MANIFEST)
 
     def replacing(self, path: Path, new: Path) -> None:
-        """Note that the file `new` is about to become `path`; move an edited file out of its way first.
+        """Note that the file `new` is about to become `path`; rename an edited file that is there first.
 
         Raises:
             ForeignFileError: `path` is there and not Triptych's.
@@ -136,7 +136,7 @@ class Manifest:
         self.save()
 
     def remove(self, name: str, *, save: bool = True) -> bool:
-        """Remove a file of ours that is not behind a link; keep an edited one. Returns whether it is gone."""
+        """Remove a file of Triptych's that is not behind a link; keep an edited one. Returns whether it is gone."""
         path = self.folder / name
         if not self.lists(name) or self.linked(name):
             return not os.path.lexists(path)
@@ -158,7 +158,7 @@ class Manifest:
         logger.warning("%s was edited after Triptych wrote it; it is kept as %s", path, kept.name)
 
     def _is_foreign_manifest(self) -> bool:
-        """Whether a file of our name is somebody's: JSON of another kind. A torn one says nothing."""
+        """Whether a file of the manifest's name is the user's: JSON of another kind. A torn one is not."""
         try:
             value = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -30,7 +30,7 @@ def file_name(name: str) -> str:
 
 
 def stored(folder: Path, name: str, ending: str = "") -> Path:
-    """Where a name's file lies, or will.
+    """Where a name's file is, or will be written.
 
     Earlier versions left capitals and long names as they are. A file that one of them wrote is still found, where its
     name, read from the folder letter by letter, can be no other's.

@@ -6,12 +6,12 @@ a manifest beside it (`manifest`).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from triptych.errors import ConfigError, ForeignFileError
+from triptych.records.run_files import json_or_none
 
 __all__ = ["check_not_read", "check_output", "is_scores"]
 
@@ -27,7 +27,7 @@ def check_output(
     by: str = "--force",
     example: str = "scores.json",
 ) -> None:
-    """See that a file can be written without a loss.
+    """Check that a file can be written without losing one of the user's.
 
     Args:
         out: the file.
@@ -69,7 +69,7 @@ def check_output(
 def check_not_read(
     outputs: Iterable[Path], reads: Mapping[str, str | Path | None], *, option: str, what: str = "what is written"
 ) -> None:
-    """See that none of the files that are written is one that is read.
+    """Check that no file is both read and written.
 
     Two names of one file (a link, `./`) are one file.
 
@@ -95,10 +95,7 @@ def _is_read(out: Path, role: str, path: Path, option: str, what: str) -> Foreig
 
 def is_scores(path: Path) -> bool:
     """Whether a file is what `triptych score` writes."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    value = json_or_none(path)
     return isinstance(value, dict) and {"schema_version", "items", "aggregate", "provenance"} <= value.keys()
 
 

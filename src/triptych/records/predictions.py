@@ -1,6 +1,6 @@
 """The texts that a run's model wrote, a file per cell: `predictions/CELL.json`, `[{"id", "output"}]`.
 
-Beside each lies `CELL.record.json`, which says what made it; here it only tells whether the texts are still its own.
+Beside each is `CELL.record.json`, which says what made it; here it only tells whether the texts are still its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["predictions_path", "read_written"]
 
 
 def predictions_path(run_dir: Path, cell: str) -> Path:
-    """Where a cell's texts lie."""
+    """Where a cell's texts are."""
     return stored(run_dir / "predictions", cell, ".json")
 
 

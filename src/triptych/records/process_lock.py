@@ -1,4 +1,4 @@
-"""One writing process a run folder: a second one that starts there is refused at once, and told who is working.
+"""One writing process a run folder: a second one is refused at once, with the name of the first.
 
 The lock is the operating system's (`flock` on `.triptych.lock`), so it is released when its process ends, however it
 ends. The file names the process for the message. Where a file system has no locks, the process that the file names is
@@ -31,7 +31,7 @@ class ProcessLock:
     """The lock of one folder, for this process. Acquiring it twice through one object is acquiring it once.
 
     Args:
-        folder: where the lock lies.
+        folder: where the lock is.
         of: one file in the folder, where it is the lock of that file alone.
     """
 
@@ -54,12 +54,12 @@ class ProcessLock:
             try:
                 if not _lock(file):
                     raise self._busy(_owner(file))
-                if not _is_at(file, self.path):  # its owner removed it between our opening and our locking
+                if not _is_at(file, self.path):  # its owner removed it after this process opened it
                     file.close()
                     continue
                 with disk_errors(self.path):
                     file.truncate(0)
-                    file.write(json.dumps(_ourselves(), ensure_ascii=False).encode() + b"\n")
+                    file.write(json.dumps(_this_process(), ensure_ascii=False).encode() + b"\n")
                     file.flush()
             except BaseException:
                 file.close()
@@ -71,7 +71,7 @@ class ProcessLock:
         if self._file is None:
             return
         with contextlib.suppress(OSError):
-            self.path.unlink()  # while it is locked: whoever opened it meanwhile sees that it is gone
+            self.path.unlink()  # while it is locked: a process that opened it meanwhile sees that it is gone
         self._file.close()
         self._file = None
 
@@ -88,7 +88,7 @@ class ProcessLock:
         )
 
 
-def _ourselves() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "host": platform.node(),
@@ -98,7 +98,7 @@ def _ourselves() -> dict[str, Any]:
 
 
 def _owner(file: IO[bytes]) -> dict[str, Any]:
-    """Whom the file names; empty where it names nobody, or is being written right now."""
+    """The process that the file names; empty where it names none, or is being written right now."""
     file.seek(0)
     try:
         value = json.loads(file.read())

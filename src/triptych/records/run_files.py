@@ -1,7 +1,7 @@
 """The names of the files that a run's folder and a comparison of runs hold: what Triptych writes there, and no more.
 
 Names are relative to the folder, with `/`, `*` for one part. Needed where a file's name is all there is to go by: to
-see before a run begins that no file of the user's lies where one will be written, and for folders from before the
+check before a run begins that no file of the user's is where one will be written, and for folders from before the
 manifest (`manifest`).
 """
 
@@ -22,6 +22,7 @@ __all__ = [
     "ROOT",
     "TRAINING",
     "is_run_file",
+    "json_or_none",
     "known_before_manifest",
     "matches",
 ]
@@ -51,7 +52,7 @@ COMPARISON = (
 """Of `triptych report A B --out DIR`."""
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_RECORD = "adapter_config.json", "adapter_model.safetensors", "triptych.json"
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "README.md", ADAPTER_RECORD)
-"""Of an adapter: PEFT's three, and ours."""
+"""Of an adapter: PEFT's three, and Triptych's."""
 CHECKPOINT_FILES = ("adapter.safetensors", "optimizer.safetensors", "state.json")
 TRAINING = (
     *("curve.json", "curve.copy.json", "summary.json", "log.jsonl", "dropped.json"),
@@ -106,7 +107,7 @@ def known_before_manifest(folder: Path) -> list[str]:
 
 
 def _is_run(folder: Path) -> bool:
-    lock, results = _json(folder / "run.lock.json"), _json(folder / "results.json")
+    lock, results = json_or_none(folder / "run.lock.json"), json_or_none(folder / "results.json")
     if isinstance(lock, dict) and "config" in lock and "prompts" in lock:
         return True
     if isinstance(results, dict) and "schema_version" in results and "cells" in results:
@@ -123,11 +124,12 @@ def _is_record(folder: Path, name: str) -> bool:
     """Whether a file of a folder that holds one per cell is one; a torn one can't be told, and stays where it is."""
     if not name.startswith("cells/") or not name.endswith(".json"):
         return True
-    value = _json(folder / name)
+    value = json_or_none(folder / name)
     return isinstance(value, dict) and "record" in value and "items" in value
 
 
-def _json(path: Path) -> object:
+def json_or_none(path: Path) -> object:
+    """A file's JSON; None where it is missing, torn or of another kind."""
     try:
         value: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -125,7 +125,7 @@ class CellRecord(_Record):
     train_seed: int | None = None
     """Seed of the training; cells that differ in nothing else are repeats of one recipe."""
     searched: int | None = None
-    """The winner of a search among so many settings, chosen on dev rows; None for a setting that was asked for."""
+    """How many settings a search chose this one from, on dev rows; None for a setting that was asked for."""
     adapter_sha256: str | None = None
     """Set when the LoRA adapter was on; None means it was off."""
     aggregate: Aggregate

@@ -4,7 +4,7 @@
     OUT/.replaced/begun       the new run holds work: what was set aside is no longer needed
 
 A failure, or a kill at any moment, so leaves the old run or the new one: `restore` puts the old one back where the new
-one had not begun. Only what the manifest names is moved, and nothing that lies behind a linked folder.
+one had not begun. Only what the manifest names is moved, and nothing behind a linked folder.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _BEGUN = "begun"
 
 
 def check_no_links(manifest: Manifest) -> None:
-    """See that no file of the earlier run lies behind a linked folder, where it would be neither removed nor replaced.
+    """Check that no file of the earlier run is behind a linked folder, where it would be neither removed nor replaced.
 
     Raises:
-        ForeignFileError: one does.
+        ForeignFileError: one is.
     """
     for name in manifest.files:
         link = manifest.linked(name)
@@ -47,7 +47,7 @@ def set_aside(manifest: Manifest, *, but: Collection[str] = ()) -> None:
     kept = {name: manifest.files[name] for name in but if name in manifest.files}
     names = [name for name in manifest.files if name not in kept]
     moved = [name for name in names if os.path.lexists(manifest.folder / name) and not manifest.linked(name)]
-    manifest.save()  # it must lie beside the files: where it does not yet, they are known by their names alone
+    manifest.save()  # folders of older versions have none, and their files are known by name
     for name in moved:
         if manifest.edited(name):
             manifest.remove(name)

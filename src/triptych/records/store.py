@@ -64,7 +64,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 def sweep(folder: Path) -> None:
     """Remove what processes that were killed while writing left in a run's folder: temporary neighbours of its files.
 
-    Only beside names that a run's files have: the folder may lie in one that is full of others.
+    Only beside names that a run's files have: the folder may be inside one that is full of others.
     """
     import psutil
 

@@ -41,7 +41,7 @@ class Text(Protocol):
 
     @property
     def output(self) -> str | None:
-        """What is wanted."""
+        """The reference answer."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def _as_json(row: Text) -> str | None:
 
 def read_rows_shown(path: Path) -> dict[str, dict[str, tuple[str, str]]]:
     """Role -> id -> (instruction, output); empty if the file isn't there."""
-    found: dict[str, dict[str, tuple[str, str]]] = {}
+    rows: dict[str, dict[str, tuple[str, str]]] = {}
     for line in _read(path):
-        found.setdefault(line["role"], {})[line["id"]] = (line["instruction"], line["output"])
-    return found
+        rows.setdefault(line["role"], {})[line["id"]] = (line["instruction"], line["output"])
+    return rows
 
 
 def read_columns(path: Path) -> dict[str, dict[str, dict[str, str]]]:
@@ -89,11 +89,11 @@ def read_columns(path: Path) -> dict[str, dict[str, dict[str, str]]]:
     Raises:
         DataError: the file is torn, or a row's columns are no JSON object.
     """
-    found: dict[str, dict[str, dict[str, str]]] = {}
+    columns: dict[str, dict[str, dict[str, str]]] = {}
     for line in _read(path):
         if (text := line.get("columns")) is not None:
-            found.setdefault(line["role"], {})[line["id"]] = _columns(text, path, line["id"])
-    return found
+            columns.setdefault(line["role"], {})[line["id"]] = _columns(text, path, line["id"])
+    return columns
 
 
 def _columns(text: str, path: Path, row: str) -> dict[str, str]:
@@ -145,9 +145,9 @@ def read_tokens(path: Path) -> TokenTexts:
     import pyarrow.compute as pc
 
     table = _table(path)
-    found = TokenTexts({}, {})
+    tokens = TokenTexts({}, {})
     if table is None:
-        return found
+        return tokens
     try:
         cell_names = pc.cast(table.column("cell"), "string")
         texts = table.filter(pc.is_null(cell_names)).select(["id", "pieces", "sizes"]).to_pylist()
@@ -155,9 +155,9 @@ def read_tokens(path: Path) -> TokenTexts:
     except KeyError as error:
         raise _torn(path, str(error)) from error
     for line in texts:
-        found.pieces[line["id"]] = list(zip(line["pieces"], line["sizes"], strict=True))
-    _fill(found.nll, lines)
-    return found
+        tokens.pieces[line["id"]] = list(zip(line["pieces"], line["sizes"], strict=True))
+    _fill(tokens.nll, lines)
+    return tokens
 
 
 def _fill(nll: dict[str, dict[str, npt.NDArray[np.float32]]], lines: pa.Table) -> None:

@@ -54,8 +54,6 @@ class TrainingAgreement:
     same_adapter: bool
     max_ppl_curve: float | None
     """Largest relative |difference| of the curve's `ppl_mean`; None where there is no curve to compare."""
-    max_train_loss: float | None
-    """Largest |difference| of the curve's training loss, in nats."""
     causes: tuple[str, ...] = ()
 
 
@@ -140,28 +138,28 @@ def _causes(
     facts: Sequence[Fact],
 ) -> tuple[str, ...]:
     """What is seen in the cell's own records first, then what changed around it and bears on it."""
-    found = []
+    causes = []
     if then.prompt_sha256 != now.prompt_sha256:
-        found.append(f"prompt `{then.prompt}` {shortened(then.prompt_sha256)} -> {shortened(now.prompt_sha256)}")
+        causes.append(f"prompt `{then.prompt}` {shortened(then.prompt_sha256)} -> {shortened(now.prompt_sha256)}")
     if not comparable:
-        found.append("other test rows, or other tokens in their outputs")
+        causes.append("other test rows, or other tokens in their outputs")
     others = sum(a.demo_ids != b.demo_ids for a, b in both)
     if others:
-        found.append(f"other demonstrations in {others} of {len(both)} rows")
+        causes.append(f"other demonstrations in {others} of {len(both)} rows")
     longer = sum(a.n_prompt_tokens != b.n_prompt_tokens for a, b in both)
-    if longer and not found:
-        found.append(f"prompts of another length in {longer} of {len(both)} rows")
+    if longer and not causes:
+        causes.append(f"prompts of another length in {longer} of {len(both)} rows")
     if then.adapter_sha256 != now.adapter_sha256:
-        found.append("another adapter came out of training")
+        causes.append("another adapter came out of training")
     if then.rows_cached != now.rows_cached:
-        found.append(f"{then.rows_cached} rows were looked up then, {now.rows_cached} now: computed beside other rows")
+        causes.append(f"{then.rows_cached} rows were looked up then, {now.rows_cached} now: computed beside other rows")
     trained = then.adapter_sha256 is not None
     for fact in facts:
         # `dev` rows only choose; a file of training rows bears on cells that show or were trained on them
         apart = fact.kind == "data" and fact.name.startswith("train") and not (then.k or trained)
         if fact.status == "changed" and fact.kind != "prompt" and not apart:
-            found.append(fact.sentence())
-    return tuple(found) or ("nothing that was recorded differs: the computation doesn't repeat itself here",)
+            causes.append(fact.sentence())
+    return tuple(causes) or ("nothing that was recorded differs: the computation doesn't repeat itself here",)
 
 
 def _training(
@@ -173,16 +171,16 @@ def _training(
     dtype: str | None,
 ) -> TrainingAgreement:
     curves = _curve_of(then, run_then), _curve_of(now, run_now)
-    ppl, loss, whole = _curves(*curves)
+    ppl, same_loss, whole = _curves(*curves)
     same = then.adapter_sha256 == now.adapter_sha256
     bounds = tolerance_of(dtype, trained_again=True)
     verdict: Verdict = "different"
-    if same and whole and not ppl and not loss:
+    if same and whole and same_loss and not ppl:
         verdict = "exact"
     elif whole and then.steps == now.steps and ppl is not None and ppl <= bounds.ppl:
         verdict = "within tolerance"
     elif not curves[0] and then.steps == now.steps:
-        verdict = "within tolerance"  # told by its cells: runs of before kept the first training's curve alone
+        verdict = "within tolerance"  # its cells decide: older versions kept the curve of the first training alone
     causes: tuple[str, ...] = ()
     if verdict != "exact":
         bearing = [
@@ -190,7 +188,7 @@ def _training(
         ]
         causes = tuple(f.sentence() for f in bearing if not f.name.startswith("dev"))
         causes = causes or ("nothing that was recorded differs: the computation doesn't repeat itself here",)
-    return TrainingAgreement(_name(then), verdict, same, ppl, loss, causes)
+    return TrainingAgreement(_name(then), verdict, same, ppl, causes)
 
 
 def _curve_of(training: TuneSummary, run: RunRecord) -> Sequence[CurvePoint]:
@@ -198,15 +196,15 @@ def _curve_of(training: TuneSummary, run: RunRecord) -> Sequence[CurvePoint]:
     return run.curve if first else run.further_curves.get(training.name or "", ())
 
 
-def _curves(then: Sequence[CurvePoint], now: Sequence[CurvePoint]) -> tuple[float | None, float | None, bool]:
-    """Largest differences of `ppl_mean` (relative) and training loss (nats), and whether both have the same points."""
+def _curves(then: Sequence[CurvePoint], now: Sequence[CurvePoint]) -> tuple[float | None, bool, bool]:
+    """Largest relative difference of `ppl_mean`; whether the training losses are equal; whether the points are."""
     if not then:
-        return None, None, True
+        return None, True, True
     here = {(point.split, point.step): point for point in now}
     both = [(point, here[point.split, point.step]) for point in then if (point.split, point.step) in here]
     ppl = [abs(a.aggregate.ppl_mean - b.aggregate.ppl_mean) / a.aggregate.ppl_mean for a, b in both]
-    loss = [abs(a.train_loss - b.train_loss) for a, b in both if a.train_loss is not None and b.train_loss is not None]
-    return max(ppl, default=None), max(loss, default=None), len(both) == len(then) == len(now)
+    same_loss = all(a.train_loss == b.train_loss for a, b in both if None not in (a.train_loss, b.train_loss))
+    return max(ppl, default=None), same_loss, len(both) == len(then) == len(now)
 
 
 def _trainings(record: RunRecord) -> tuple[TuneSummary, ...]:
@@ -214,6 +212,6 @@ def _trainings(record: RunRecord) -> tuple[TuneSummary, ...]:
 
 
 def _name(summary: TuneSummary) -> str:
-    """Runs of before there were several trainings have no names for them."""
+    """A name made of its settings: runs of older versions recorded none."""
     seed = summary.seed if summary.seed is not None else summary.settings.get("seed")
     return f"{summary.prompt}" + (f"/k={summary.k}" if summary.k else "") + f"/train_seed={seed}"

@@ -75,8 +75,8 @@ def differences(
     prompts = {name: template.sha256 for name, template in templates.items()}
     for name, texts in run.record.prompts.items():
         facts.append(_fact("prompt", f"prompt `{name}`", texts.get("sha256"), prompts.get(name)))
-    known = run.lock.get("model", {})
-    facts += [_fact("model", name, known.get(key), model.get(key)) for name, key in _MODEL]
+    recorded = run.lock.get("model", {})
+    facts += [_fact("model", name, recorded.get(key), model.get(key)) for name, key in _MODEL]
     return (*facts, *_settings(run.lock.get("config", {}), deciding(config)))
 
 
@@ -98,7 +98,7 @@ def _fact(kind: Kind, name: str, then: Any, now: Any) -> Fact:
 
 def _commit(then: str | None, now: str | None) -> Fact:
     fact = _fact("code", "git commit", then, now)
-    # the same commit, but files differ from it: in which way, nobody wrote down
+    # the same commit, but with uncommitted changes that are not recorded
     unsure = fact.status == "same" and then is not None and then.endswith(_CHANGES)
     installed = now is None
     return Fact(fact.kind, fact.name, then, now, "unknown" if unsure or installed else fact.status)
@@ -116,11 +116,11 @@ def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fact]:
 
 
 def _flat(value: Mapping[str, Any], at: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, item in value.items():
         name = f"{at}.{key}" if at else str(key)
         if isinstance(item, Mapping):
-            found |= _flat(item, name)
+            flat |= _flat(item, name)
         else:
-            found[name] = str(list(item) if isinstance(item, tuple) else item)
-    return found
+            flat[name] = str(list(item) if isinstance(item, tuple) else item)
+    return flat

@@ -18,6 +18,7 @@ from triptych.data import SAMPLE
 from triptych.data.hub import looks_like_hub_id
 from triptych.errors import DataError, ModelError
 from triptych.models import identify
+from triptych.models.gguf import DEMO
 from triptych.records import RunRecord
 from triptych.records.disk import sha256_of_file
 from triptych.records.store import read_json, read_run
@@ -27,17 +28,17 @@ __all__ = ["RecordedRun", "identified", "read_recorded", "settings_again"]
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """What a run left that says how to repeat it."""
+    """The records of a run that are needed to repeat it."""
 
     folder: Path
     record: RunRecord
     lock: dict[str, Any]
 
     @property
-    def chosen(self) -> dict[str, Any]:
-        """Found when the run began: dtype, threads, how weights are held, token budget."""
-        found: dict[str, Any] = self.lock.get("chosen", {})
-        return found
+    def runtime_choices(self) -> dict[str, Any]:
+        """What the run chose when it began: dtype, threads, how weights are stored, token budget."""
+        choices: dict[str, Any] = self.lock.get("chosen", {})
+        return choices
 
 
 def read_recorded(folder: Path) -> RecordedRun:
@@ -110,15 +111,15 @@ def identified(config: ExperimentConfig, run: RecordedRun) -> dict[str, str]:
 def _data_section(run: RecordedRun, section: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
     if section.get("dir") == SAMPLE and folder is None:
         return dict(section)
-    found = dict(section)
+    located = dict(section)
     for role in ("train", "test"):
         given = section.get(role)
         facts = run.record.provenance["data"].get(role, {})
         if given is None or not facts:  # not needed by the run's strategies, so not read
             continue
         path = str(facts.get("path") or (Path(section["dir"]) / given if section.get("dir") else given))
-        found[role] = _place(path, facts, run.folder, folder)
-    return {**found, "dir": None}
+        located[role] = _place(path, facts, run.folder, folder)
+    return {**located, "dir": None}
 
 
 _SAMPLE = re.compile(r"#\d+$")
@@ -129,57 +130,64 @@ def _place(given: str, facts: Mapping[str, Any], run_folder: Path, folder: Path 
     path, hash_sign, sample = given.rpartition("#") if _SAMPLE.search(given) else (given, "", "")
     if folder is None and looks_like_hub_id(path) and not Path(path).exists():
         return given
-    wanted = facts.get("sha256")
-    there = [place for place in _candidates(path, run_folder, folder, wanted) if place.is_file()]
-    right = [place for place in there if sha256_of_file(place) == wanted]
+    sha256 = facts.get("sha256")
+    there = [place for place in _candidates(path, run_folder, folder, sha256) if place.is_file()]
+    right = [place for place in there if sha256_of_file(place) == sha256]
     if not there:
         raise DataError(
             "a data file of the run is not where it was",
             where=str(folder / Path(path).name) if folder else path,
             found=_listing(folder) if folder else "no such file here, nor beside the run's folder",
-            expected=f"a file with SHA-256 {wanted}" + (f", {facts['n_rows']:,} rows" if "n_rows" in facts else ""),
+            expected=f"a file with SHA-256 {sha256}" + (f", {facts['n_rows']:,} rows" if "n_rows" in facts else ""),
             fix="say in which folder the files are with --data",
         )
     return str((right or there)[0]) + hash_sign + sample
 
 
-def _candidates(path: str, run_folder: Path, folder: Path | None, wanted: str | None) -> Iterator[Path]:
+def _candidates(path: str, run_folder: Path, folder: Path | None, sha256: str | None) -> Iterator[Path]:
     if folder is not None:
         yield folder / Path(path).name
-        if wanted and folder.is_dir() and not (folder / Path(path).name).is_file():
-            # under another name: told by its content
-            yield from (p for p in sorted(folder.iterdir()) if p.is_file() and sha256_of_file(p) == wanted)
+        if sha256 and folder.is_dir() and not (folder / Path(path).name).is_file():
+            # under another name: recognized by its hash
+            yield from (p for p in sorted(folder.iterdir()) if p.is_file() and sha256_of_file(p) == sha256)
         return
     yield Path(path)
     if not Path(path).is_absolute():
-        yield from (parent / path for parent in run_folder.resolve().parents)
+        yield from _above(run_folder, path)
 
 
 def _model_name(run: RecordedRun, name: str) -> str:
-    """A folder or file given relative to another place is found from the run's folder upwards."""
-    if Path(name).is_absolute() or Path(name).exists() or not name.startswith(("./", "../", "runs/")):
+    """A relative path to a model's folder or GGUF file is tried from each folder above the run's."""
+    if name == DEMO or Path(name).is_absolute() or Path(name).exists():
         return name
-    places = (parent / name for parent in run.folder.resolve().parents)
+    places = (
+        place for place in _above(run.folder, name) if place.suffix == ".gguf" or (place / "config.json").exists()
+    )
     return next((str(place) for place in places if place.exists()), name)
+
+
+def _above(run_folder: Path, relative: str) -> Iterator[Path]:
+    """A path relative to each of the folders above the run's, the nearest first."""
+    return (parent / relative for parent in run_folder.resolve().parents)
 
 
 def _prompts(run: RecordedRun, prompts: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Templates from files as they are now; where a file is gone, the text that the run recorded."""
-    found: dict[str, Any] = {}
+    templates: dict[str, Any] = {}
     notes = []
     for name, given in prompts.items():
         is_file = isinstance(given, str) and "{" not in given and "\n" not in given
         if not is_file:
-            found[name] = given
+            templates[name] = given
             continue
-        places = [Path(given), *(parent / given for parent in run.folder.resolve().parents)]
+        places = [Path(given), *_above(run.folder, given)]
         place = next((place for place in places if place.is_file()), None)
         if place is not None:
-            found[name] = str(place)
+            templates[name] = str(place)
         elif name in run.record.prompts:
-            found[name] = {key: text for key, text in run.record.prompts[name].items() if key != "sha256"}
+            templates[name] = {key: text for key, text in run.record.prompts[name].items() if key != "sha256"}
             notes.append(f"prompt `{name}`: {given} is gone, so the recorded text is used")
-    return found, tuple(notes)
+    return templates, tuple(notes)
 
 
 def _listing(folder: Path) -> str:

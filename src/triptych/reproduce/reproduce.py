@@ -34,7 +34,7 @@ _MARK = "reproduction.json"
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it. `verdict` is None where nothing was recomputed."""
+    """The result. `verdict` is None where nothing was recomputed."""
 
     run: str
     out: str | None
@@ -60,7 +60,7 @@ def reproduce(
     model: str | None = None,
     watcher: Watcher | None = None,
 ) -> Reproduction:
-    """Say what differs now, and compute the run again.
+    """Report what differs now, and compute the run again.
 
     Args:
         folder: a finished run.
@@ -69,18 +69,18 @@ def reproduce(
         only_check: compute nothing.
         data: folder of the data files, where they are no longer where they were.
         model: the model, where its name means nothing here.
-        watcher: told of progress.
+        watcher: progress is reported to it.
 
     Raises:
         InputError: the run can't be read, or its data or model can't be found.
     """
     watcher = watcher or Silent()
     run = read_recorded(folder)
-    wanted = _asked_for(cells, run)
+    only = _asked_for(cells, run)
     config, notes = settings_again(run, data=data, model=model)
     rows, templates = read_data(config), templates_of(config)
     facts = differences(run, config, rows, templates, identified(config, run))
-    dtype = run.chosen.get("dtype") or run.record.provenance.get("model", {}).get("dtype")
+    dtype = run.runtime_choices.get("dtype") or run.record.provenance.get("model", {}).get("dtype")
     if only_check:
         return Reproduction(str(folder), None, facts, notes, dtype)
     place = out or folder.with_name(f"{folder.resolve().name}-reproduced")
@@ -88,51 +88,51 @@ def reproduce(
     for fact in facts:
         if fact.status == "changed":
             watcher.say(f"changed: {fact.sentence()}")
-    # nothing is known at first; what cells of the run share was looked up then, and is now
+    # no score is known at first; rows that cells share are looked up as they were then
     scores = RunFolder(place).scores
     _check_place(place, folder)
     with work_in(place) as manifest:
         _check_place(place, folder)  # as it is now that no other process works there
         manifest.check_free([_MARK])
-        fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(wanted or ())})
-        given: dict[str, Any] = {"chosen": run.chosen, "only": wanted, "scores": scores}
+        fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(only or ())})
+        given: dict[str, Any] = {"chosen": run.runtime_choices, "only": only, "scores": scores}
         record = run_experiment(config, place, fresh=fresh, watcher=watcher, **given)
         items = [read_items(path / "items.parquet") for path in (folder, place)]
-        found = agree(run.record, record, items[0], items[1], facts, dtype)
-        verdict = worst([one.verdict for part in found for one in part])
-        missing = _missing(run, {cell.cell for cell in found[0]}, wanted)
+        agreements = agree(run.record, record, items[0], items[1], facts, dtype)
+        verdict = worst([one.verdict for part in agreements for one in part])
+        missing = _missing(run, {cell.cell for cell in agreements[0]}, only)
         result = Reproduction(
-            str(folder), str(place), facts, (*notes, *missing), dtype, *found, "different" if missing else verdict
+            str(folder), str(place), facts, (*notes, *missing), dtype, *agreements, "different" if missing else verdict
         )
-        write_json(place / _MARK, {**result.as_json(), "facts": now, "cells_asked": sorted(wanted or ())})
+        write_json(place / _MARK, {**result.as_json(), "facts": now, "cells_asked": sorted(only or ())})
     return result
 
 
 def _asked_for(cells: Collection[str], run: RecordedRun) -> frozenset[str] | None:
-    known = [cell.cell for cell in run.record.cells]
+    names = [cell.cell for cell in run.record.cells]
     for name in cells:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
             raise ConfigError(
                 "the run has no such cell",
                 where="--cells",
                 found=name,
-                expected=", ".join(known),
+                expected=", ".join(names),
                 fix=f"did you mean `{near[0]}`?" if near else None,
             )
-    found = next((cell for cell in run.record.cells if cell.cell in cells and cell.searched is not None), None)
-    if found is not None:
+    winner = next((cell for cell in run.record.cells if cell.cell in cells and cell.searched is not None), None)
+    if winner is not None:
         raise ConfigError(
             "this cell is the winner of a search, which is made with the whole run",
             where="--cells",
-            found=found.cell,
+            found=winner.cell,
             fix="leave --cells out, or name other cells",
         )
     return frozenset(cells) or None
 
 
 def _check_place(place: Path, folder: Path) -> None:
-    """See that the folder is new, empty, or one of an earlier reproduction."""
+    """Check that the folder is new, empty, or one of an earlier reproduction."""
     mark = place / _MARK
     others = [path for path in place.iterdir() if path.name not in (LOCK_FILE, MANIFEST)] if place.is_dir() else []
     if place.resolve() == folder.resolve() or (others and not mark.exists()):
@@ -146,22 +146,22 @@ def _check_place(place: Path, folder: Path) -> None:
 
 
 def _begin(place: Path, state: dict[str, Any]) -> bool:
-    """Make the folder ours. Returns whether what an earlier reproduction left there is to be removed."""
+    """Mark the folder as this reproduction's. Returns whether what an earlier one left there is to be removed."""
     mark = place / _MARK
     before = mark.exists()
     try:
-        held = read_json(mark) if before else None
-    except DataError:  # torn: what was begun here can't be known
-        held = None
-    # one that was cut short goes on, as long as nothing changed since; a finished one says nothing about today
-    goes_on = held == state and not (place / "results.json").exists()
+        begun = read_json(mark) if before else None
+    except DataError:  # torn: what was begun here is unknown
+        begun = None
+    # an interrupted one is continued if nothing changed since; a finished one says nothing about today
+    continued = begun == state and not (place / "results.json").exists()
     write_json(mark, state)
-    fresh = before and not goes_on
+    fresh = before and not continued
     for part in ("", "-wal", "-shm") if fresh else ():
         remove(place / "cells" / f"scores.sqlite{part}")
     return fresh
 
 
-def _missing(run: RecordedRun, compared: set[str], wanted: frozenset[str] | None) -> tuple[str, ...]:
-    expected = [cell.cell for cell in run.record.cells if wanted is None or cell.cell in wanted]
+def _missing(run: RecordedRun, compared: set[str], only: frozenset[str] | None) -> tuple[str, ...]:
+    expected = [cell.cell for cell in run.record.cells if only is None or cell.cell in only]
     return tuple(f"cell {name} did not come out again" for name in expected if name not in compared)

@@ -29,7 +29,7 @@ from triptych.generate.stops import patterns_of
 from triptych.grid.cells import CellSpec
 from triptych.grid.rendering import Demonstrations, prompts_of_cell
 from triptych.likelihood.cache import versions
-from triptych.models import Adapter, adapter_is_on, switched
+from triptych.models import Adapter, adapter_enabled, adapter_is_on
 from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt, Template
 from triptych.records.identity import MadeFrom, joined_versions, version_changes
@@ -141,7 +141,7 @@ def write_cell(
         reserve=settings.max_new_tokens,
     )
     began = time.perf_counter()
-    with switched(adapter, on=adapter is not None):
+    with adapter_enabled(adapter, on=adapter is not None):
         if adapter_is_on(loaded.model) != (adapter_sha256 is not None):
             raise TriptychError(f"the adapter is {'off' if adapter_sha256 else 'on'} for the texts of {cell.name}")
         written, used = _generate(prompts, facts, settings, session, folder, cell, watcher)

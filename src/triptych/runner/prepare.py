@@ -21,7 +21,7 @@ from triptych.models import identify, load_profile
 from triptych.progress import Watcher
 from triptych.prompts import Template
 from triptych.records.copies import copy_of
-from triptych.records.lock import hold_to
+from triptych.records.lock import check_lock
 from triptych.records.manifest import Manifest, remove
 from triptych.records.outputs import check_not_read
 from triptych.records.store import sweep
@@ -29,7 +29,7 @@ from triptych.runner.folder import FinishedCell, RunFolder
 from triptych.runner.generation import check_names
 from triptych.runner.made_from import RunFacts, model_of_lock
 from triptych.runner.results import deciding
-from triptych.runner.resume import check_lock, take_up
+from triptych.runner.resume import check_lock_version, take_up
 from triptych.runner.session import Session
 
 __all__ = ["Prepared", "prepare"]
@@ -96,7 +96,7 @@ def prepare(
         "prompts": {name: template.sha256 for name, template in templates.items()},
         "model": model_of_lock(templates, identity),
     }
-    held = dict(locked) if fresh else hold_to(folder.lock, locked)
+    held = dict(locked) if fresh else check_lock(folder.lock, locked)
     if chosen and "chosen" not in held:
         held["chosen"] = dict(chosen)
     session = Session(config, folder, watcher, held, scores=scores, writes=writes, locked=not fresh)
@@ -116,7 +116,7 @@ def prepare(
             raise
     if writes and fresh:
         folder.set_aside()
-        hold_to(folder.lock, held)
+        check_lock(folder.lock, held)
         session.locked()
     return Prepared(data, templates, session, demonstrations, facts, finished)
 
@@ -143,7 +143,7 @@ def _open(
     if folder.lock.exists() and not folder.holds_work():
         remove(folder.lock)
         remove(copy_of(folder.lock))  # a run that failed to begin may begin with other settings
-    check_lock(folder)
+    check_lock_version(folder)
 
 
 def _check_rows(

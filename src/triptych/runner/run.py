@@ -24,7 +24,7 @@ from triptych.grid.views import Ceiling
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import versions
 from triptych.likelihood.score import to_items
-from triptych.models import Adapter, adapter_is_on, load_profile, save_adapter, switched
+from triptych.models import Adapter, adapter_enabled, adapter_is_on, load_profile, save_adapter
 from triptych.progress import Silent, Watcher
 from triptych.prompts import Rendered
 from triptych.records import CellRecord, CurvePoint, RunRecord, TuneSummary, Versions
@@ -294,7 +294,7 @@ class _Run:
         if cell.select in BY_VECTORS:  # the checks before the first pass could not see these
             ceiling = Ceiling.of("max_tokens", self.config.max_tokens, loaded.max_tokens)
             begin(view_cell(cell, rendered.rows, self.data, self.templates, loaded.profile, ceiling), self.watcher)
-        with switched(adapter, on=adapter is not None):
+        with adapter_enabled(adapter, on=adapter is not None):
             if adapter_is_on(loaded.model) != (adapter is not None):
                 raise TriptychError(f"the adapter is {'off' if adapter else 'on'} for cell {cell.name}")
             if adapter and cell.training and adapter.sha256() != self.tuned[cell.training].adapter_sha256:

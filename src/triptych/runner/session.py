@@ -15,7 +15,15 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.data import Row
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer
-from triptych.models import Adapter, LoadedModel, check_targets, detach_adapter, load_adapter, load_model, switched
+from triptych.models import (
+    Adapter,
+    LoadedModel,
+    adapter_enabled,
+    check_targets,
+    detach_adapter,
+    load_adapter,
+    load_model,
+)
 from triptych.progress import Watcher
 from triptych.prompts.ranking import Vectors
 from triptych.records.copies import write_twice
@@ -106,7 +114,7 @@ class Session:
         if name != "model":
             return embed_texts(texts, model=name, watcher=self.watcher)
         loaded, _ = self.model()
-        with switched(self.adapter, on=False):
+        with adapter_enabled(self.adapter, on=False):
             return embed_texts(texts, model=loaded, watcher=self.watcher)
 
     def max_tokens(self) -> int:

@@ -25,7 +25,7 @@ from triptych.likelihood.cache import versions
 from triptych.likelihood.score import Scorer, check_rows
 from triptych.models import LoadedModel, attach_adapter
 from triptych.models.adapters import set_dropout
-from triptych.models.device import give_back
+from triptych.models.device import trim_malloc
 from triptych.progress import Silent, Watcher
 from triptych.prompts import Rendered
 from triptych.records.identity import MadeFrom, joined_versions, version_changes
@@ -197,7 +197,7 @@ class _Training:
             raise diverged_step(self.folder, config, state.step, self.total, nll / n_scored, norm, rows)
         self.optimizer.step()
         if self.loaded.device.type == "cpu" and state.step % _GIVE_BACK_EVERY == 0:
-            give_back()
+            trim_malloc()
         state.step += 1
         state.rows_seen += len(rows)
         state.n_tokens += n_tokens
