@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych.generate.plan import Limits, waves
+from triptych.generate.plan import Limits, decode_batches
 
 
 @given(
@@ -18,7 +18,7 @@ from triptych.generate.plan import Limits, waves
 )
 def test_waves_hold_every_row_once_and_keep_the_bounds(own: list[int], most: int, rows: int, kv_tokens: int) -> None:
     new = [most] * len(own)
-    found = list(waves(range(len(own)), own, new, Limits(rows, kv_tokens, 64)))
+    found = list(decode_batches(range(len(own)), own, new, Limits(rows, kv_tokens, 64)))
     assert sorted(row for wave in found for row in wave) == list(range(len(own)))
     lengths = [own[row] for wave in found for row in wave]
     assert lengths == sorted(lengths, reverse=True)

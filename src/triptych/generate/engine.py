@@ -15,14 +15,14 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from triptych.generate.attention import Continued
+from triptych.generate.attention import DecodeBatch
 from triptych.generate.choose import Chooser
-from triptych.generate.own import own_generate
-from triptych.generate.plan import Limits, choose_limits, plan_groups, waves
-from triptych.generate.probe import can_be_continued
+from triptych.generate.hf_generate import hf_generate
+from triptych.generate.plan import Limits, choose_limits, decode_batches, plan_groups
+from triptych.generate.probe import can_decode_together
 from triptych.generate.settings import Generated, GenerationSettings, Prompt
-from triptych.generate.stops import Writing
-from triptych.likelihood.attention import PrefixKV
+from triptych.generate.stops import DecodeState
+from triptych.likelihood.context import PrefixKV
 from triptych.likelihood.head import Head, head_of
 from triptych.likelihood.passes import prefix_kv
 from triptych.likelihood.plan import Branch, batches
@@ -125,7 +125,7 @@ class _Writer:
     def write(self) -> None:
         if self.settings.beams > 1:
             self._write_own(max(1, self.limits.rows // self.settings.beams))
-        elif self.alone or not _can_be_continued(self.loaded):  # the probe says why
+        elif self.alone or not _can_decode_together(self.loaded):  # the probe says why
             self._write_own(1)
         else:
             self._walk(plan_groups(self.prompts), None)
@@ -137,7 +137,7 @@ class _Writer:
         if branch.end > branch.start:
             past = prefix_kv(self.loaded, branch.ids[: branch.end], past)
         own = [len(prompt.ids) - branch.end for prompt in self.prompts]
-        for wave in waves(branch.rows, own, self.most, self.limits):
+        for wave in decode_batches(branch.rows, own, self.most, self.limits):
             if any(self.prompts[row].row_id not in self.known for row in wave):
                 self._write_or_halve(wave, past)
         for child in branch.children:
@@ -164,7 +164,7 @@ class _Writer:
 
     def _write_wave(self, wave: Sequence[int], past: PrefixKV | None) -> None:
         choose = Chooser(self.head, self.settings, self.chooser_ids)
-        batch = Continued(self.loaded.model, past, len(wave))
+        batch = DecodeBatch(self.loaded.model, past, len(wave))
         hidden = self._prompts_of(wave, batch)
         rows = list(wave)
         writing = [self._begin(row) for row in rows]
@@ -185,7 +185,7 @@ class _Writer:
             advance = [row.stopped_by is None for row in writing]
             hidden = batch.extend([[token] for token in tokens], advance=advance)
 
-    def _prompts_of(self, wave: Sequence[int], batch: Continued) -> Tensor:
+    def _prompts_of(self, wave: Sequence[int], batch: DecodeBatch) -> Tensor:
         """[B, C] hidden state of each row's last prompt token; the prompts' keys and values are held after."""
         own = [len(self.prompts[row].ids) - batch.n_prefix for row in wave]
         hidden = []
@@ -217,17 +217,17 @@ class _Writer:
         prompts = [self.prompts[row] for row in batch]
         if all(prompt.row_id in self.known for prompt in prompts):
             return
-        found = own_generate(self.loaded, prompts, self.most[batch[0]], self.settings)
+        found = hf_generate(self.loaded, prompts, self.most[batch[0]], self.settings)
         for row, tokens in zip(batch, found, strict=True):
             writing = self._begin(row)
             writing.take(tokens)
             self.done(writing.done())
 
-    def _begin(self, row: int) -> Writing:
-        return Writing(self.prompts[row], self.most[row], self.settings, self.loaded.profile.tokenizer)
+    def _begin(self, row: int) -> DecodeState:
+        return DecodeState(self.prompts[row], self.most[row], self.settings, self.loaded.profile.tokenizer)
 
 
-def _can_be_continued(loaded: LoadedModel) -> bool:
+def _can_decode_together(loaded: LoadedModel) -> bool:
     if loaded.model not in _tried:
-        _tried[loaded.model] = can_be_continued(loaded)
+        _tried[loaded.model] = can_decode_together(loaded)
     return _tried[loaded.model]

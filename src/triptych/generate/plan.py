@@ -20,7 +20,7 @@ from triptych.models.device import free_memory
 from triptych.models.shape import sizes_of
 from triptych.prompts import Rendered
 
-__all__ = ["Limits", "choose_limits", "plan_groups", "waves"]
+__all__ = ["Limits", "choose_limits", "decode_batches", "plan_groups"]
 
 _GROUP_SAVES = 4096
 """Tokens a longer shared prefix must save to be worth waves of its own: about what a wave of few rows wastes."""
@@ -56,7 +56,7 @@ def plan_groups(prompts: Sequence[Prompt]) -> Branch:
     return plan_branches([Rendered(p.row_id, p.ids, len(p.ids), 0) for p in prompts], saves=_GROUP_SAVES)
 
 
-def waves(rows: Sequence[int], own: Sequence[int], new: Sequence[int], limits: Limits) -> Iterator[list[int]]:
+def decode_batches(rows: Sequence[int], own: Sequence[int], new: Sequence[int], limits: Limits) -> Iterator[list[int]]:
     """Cut a group's rows into waves, longest prompts first: like lengths meet, and a long output is likely begun early.
 
     Args:

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from triptych.errors import ModelError, ScoringError
-from triptych.likelihood.attention import PrefixKV
 from triptych.likelihood.cache import ScoreCache
+from triptych.likelihood.context import PrefixKV
 from triptych.likelihood.head import Head, head_of
-from triptych.likelihood.passes import is_packable, own_forward_nll, pass_nll, prefix_kv
+from triptych.likelihood.passes import is_packable, pass_nll, prefix_kv, reference_nll
 from triptych.likelihood.plan import Branch, batches, plan_branches
 from triptych.likelihood.probe import can_be_packed
 from triptych.models import LoadedModel, active_adapter_sha256
@@ -128,7 +128,7 @@ class Scorer:
     def _compute(self, rows: Sequence[Rendered], done: Callable[[Sequence[int], Sequence[Tensor]], None]) -> None:
         alone = [i for i, row in enumerate(rows) if not self.packed or not is_packable(self.loaded, row)]
         for index in alone:
-            done([index], [own_forward_nll(self.loaded, rows[index]).cpu()])
+            done([index], [reference_nll(self.loaded, rows[index]).cpu()])
         together = sorted(set(range(len(rows))) - set(alone))
         if together:
             packed = [rows[index] for index in together]

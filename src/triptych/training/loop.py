@@ -225,7 +225,7 @@ class _Training:
             torch.manual_seed(world.seed("dropout", config.seed, self.state.step))
         set_dropout(self.adapter, on=True)
         with recomputed(self.loaded.model, on=self.chosen.recompute, random=config.dropout > 0):
-            result = accumulate_gradient(
+            nll = accumulate_gradient(
                 self.loaded,
                 self.scorer.head,
                 share_of(rows, world) if world.size > 1 else rows,
@@ -237,7 +237,7 @@ class _Training:
             )
         set_dropout(self.adapter, on=False)
         world.sum_gradients(self.adapter.parameters().values())
-        return world.sum(result.nll_nats)
+        return world.sum(nll)
 
     def _evaluate(self) -> bool:
         lr = learning_rate(self.config, max(0, self.state.step - 1), self.total)

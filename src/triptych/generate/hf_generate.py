@@ -1,4 +1,4 @@
-"""Writing through `model.generate`: beams, and everything for models that can't be continued together."""
+"""DecodeState through `model.generate`: beams, and everything for models that can't be continued together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from triptych.generate.settings import GenerationSettings, Prompt
 from triptych.models import LoadedModel
 from triptych.models.rope import reset_rope
 
-__all__ = ["own_generate"]
+__all__ = ["hf_generate"]
 
 
-def own_generate(
+def hf_generate(
     loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int, settings: GenerationSettings
 ) -> list[list[int]]:
     """New tokens of some prompts that end with the same stop tokens, padded on the left to one length.
