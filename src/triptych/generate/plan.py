@@ -14,7 +14,7 @@ import torch
 
 from triptych.generate.settings import Prompt
 from triptych.likelihood.plan import Branch, plan_branches
-from triptych.likelihood.score import default_budget
+from triptych.likelihood.sizes import default_budget, kv_bytes
 from triptych.models import LoadedModel
 from triptych.models.device import free_memory
 from triptych.models.shape import sizes_of
@@ -46,9 +46,8 @@ def choose_limits(loaded: LoadedModel, rows: int | None = None) -> Limits:
     """Limits from what memory is free now: a quarter of it holds keys and values."""
     sizes = sizes_of(loaded.model.config.get_text_config())
     width = torch.float32.itemsize if loaded.device.type == "cpu" else loaded.dtype.itemsize
-    each = 2 * sizes.n_layers * sizes.n_kv_heads * sizes.head_dim * width
     most = rows or (64 if loaded.device.type == "cpu" else 256)
-    return Limits(most, max(1024, free_memory(loaded.device) // 4 // each), default_budget(loaded))
+    return Limits(most, max(1024, free_memory(loaded.device) // 4 // kv_bytes(sizes, width)), default_budget(loaded))
 
 
 def plan_groups(prompts: Sequence[Prompt]) -> Branch:

@@ -34,7 +34,7 @@ from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_
 from triptych.models.weight_formats import PICKLED, refuse_pickles
 from triptych.records.run_files import ADAPTER_CONFIG
 
-__all__ = ["LoadedModel", "ModelSpec", "identify", "load_model", "load_profile"]
+__all__ = ["LoadedModel", "ModelSpec", "choose_hold", "identify", "load_model", "load_profile"]
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,9 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     dtype = DTYPES[dtype_name]
     threads, threads_why = choose_threads(spec.threads, dtype) if device.type == "cpu" else (0, "on a GPU")
     stored = stored_quantization(config)
-    hold = _choose_hold(spec, source, device, dtype) if stored is None else "packed"
+    # the file may be 2 or 4 bytes a parameter; as loaded it is the dtype's
+    as_loaded = _files(source, spec).bytes_of_weights() * dtype.itemsize / 2
+    hold = choose_hold(spec, as_loaded, device.type, free_memory(device)) if stored is None else "packed"
     _refuse_pickle(source, spec)
     options: dict[str, Any] = {"dtype": dtype, "revision": spec.revision, **NO_CODE}
     options["use_safetensors"] = None if spec.allow_pickle else True
@@ -299,18 +301,22 @@ def _refuse_pickle(source: Path | str, spec: ModelSpec) -> None:
         refuse_pickles(pickled, where=spec.name, allow_pickle=False)
 
 
-def _choose_hold(spec: ModelSpec, source: Path | str, device: torch.device, dtype: torch.dtype) -> str:
-    """How the weights will lie in memory: `plain`, `packed` or `dequantized`."""
+def choose_hold(spec: ModelSpec, as_loaded: float, device: str, free: int) -> str:
+    """How the weights will lie in memory: `plain`, `packed` or `dequantized`.
+
+    Args:
+        spec: what is asked for.
+        as_loaded: bytes of the weights in the compute dtype; `auto` leaves half of what is free for the work.
+        device: `cpu` or `cuda`.
+        free: bytes.
+    """
     if spec.quantize == "none":
         return "plain"
     if spec.quantize == "int8":
         return "packed"
     if spec.hold != "auto":
         return spec.hold
-    size = _files(source, spec).bytes_of_weights()
-    # the file may be 2 or 4 bytes a parameter; as loaded it is the dtype's. Half of what is free is left for the work.
-    fits = size * (dtype.itemsize / 2) * 2 < free_memory(device)
-    return "dequantized" if fits or device.type == "cpu" else "packed"
+    return "dequantized" if device == "cpu" or 2 * as_loaded < free else "packed"
 
 
 def _files(source: Path | str, spec: ModelSpec) -> ModelFiles:

@@ -60,6 +60,12 @@ class ModelShape:
     """Of layers that see so many tokens back only; None if all see everything."""
 
     @property
+    def sizes(self) -> Sizes:
+        """As `sizes_of` reads them off the configuration."""
+        widths = (self.hidden_size, self.intermediate_size, self.n_heads, self.n_kv_heads, self.head_dim)
+        return Sizes(self.n_layers, *widths)
+
+    @property
     def parameters(self) -> int:
         """All of them."""
         return self.linear_parameters + self.embedding_parameters + self.other_parameters

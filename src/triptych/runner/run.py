@@ -322,7 +322,7 @@ class _Run:
             adapter_sha256=adapter.sha256() if adapter else None,
             aggregate=aggregate(items),
             seconds=time.perf_counter() - began,
-            rows_cached=scorer.rows_cached,
+            rows_cached=sum(nll.cached for nll in nlls),
             rows_with_demos_dropped=sum(item.n_demos_dropped > 0 for item in items),
             demos_dropped=sum(item.n_demos_dropped for item in items),
             identity=made_from.sha256,

@@ -16,10 +16,9 @@ from triptych.training.config import TuneConfig
 from triptych.training.memory import Held, TrainingBytes, largest_pass, training_bytes
 from triptych.training.recompute import decoder_blocks
 
-__all__ = ["Chosen", "choose"]
+__all__ = ["Chosen", "choose", "fits_with_room"]
 
 _ROOM = 1.25
-"""The estimate is good to a fifth."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,11 @@ class Chosen:
     """For the records: the decision, why, and the memory of each way, in bytes."""
     said: str | None = None
     """Worth telling whoever watches."""
+
+
+def fits_with_room(needed: int, free: int) -> bool:
+    """Whether a training that is estimated to need so many bytes surely fits: the estimate is good to a fifth."""
+    return needed * _ROOM < free
 
 
 def choose(
@@ -57,7 +61,7 @@ def choose(
         return Chosen(on, {"activation_checkpointing": _word(on), "reason": "the model's sizes are unknown"})
     now = _held(loaded)
     needed, free = estimates[now, False].step, free_memory(loaded.device)
-    fits = needed * _ROOM < free
+    fits = fits_with_room(needed, free)
     on = config.activation_checkpointing == "on" or (config.activation_checkpointing == "auto" and not fits and can)
     asked = config.activation_checkpointing != "auto"
     reason = "asked for" if asked else "auto: activations fit" if fits else "auto: activations don't fit"

@@ -34,6 +34,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from triptych.likelihood.head import head_chunk
 from triptych.likelihood.passes import common_prefix
 from triptych.models.shape import ModelShape
 from triptych.prompts import Rendered
@@ -150,7 +151,7 @@ def training_bytes(
         gradients=4 * trained,
         optimizer=8 * trained,
         activations=round(kept + passing),
-        head=_head_bytes(shape, size.scored, item),
+        head=_head_bytes(shape, size.scored, item, device),
     )
 
 
@@ -233,7 +234,8 @@ def _normed(shape: ModelShape) -> int:
     return norms * shape.hidden_size + (shape.n_heads + shape.n_kv_heads) * shape.head_dim * of_heads
 
 
-def _head_bytes(shape: ModelShape, scored: int, item: int) -> int:
-    """The hidden states at scored positions, their float32 gradient, and a chunk of 256 rows x 4,096 columns."""
-    rows, columns = min(scored, 256), min(shape.vocab_size, 4096)
+def _head_bytes(shape: ModelShape, scored: int, item: int, device: str) -> int:
+    """The hidden states at scored positions, their float32 gradient, and one chunk of logits."""
+    most_rows, most_columns = head_chunk(device)
+    rows, columns = min(scored, most_rows), min(shape.vocab_size, most_columns)
     return shape.hidden_size * scored * (2 * item + 8) + rows * columns * (2 * item + 4) + rows * shape.hidden_size * 8
