@@ -1,4 +1,4 @@
-"""Attention of rows that are being continued: a shared prefix held once, each row's own tokens side by side.
+"""Attention of rows that are decoded together: a shared prefix stored once, each row's own tokens side by side.
 
 A pass gets new tokens in one line, [1, T], some of each row: at first what is left of its prompt, then one at a time.
 

@@ -1,7 +1,7 @@
-"""What is written together: rows that share a prefix, in waves of bounded size.
+"""What is written together: rows that share a prefix, in batches of bounded size.
 
-A wave is written from its first token to its last row's end; then the next begins. Which rows meet depends on the
-prompts and the limits alone, not on the order they came in nor on which of them are written already: a wave that was
+A batch is written from its first token to its last row's end; then the next begins. Which rows meet depends on the
+prompts and the limits alone, not on the order they came in nor on which of them are written already: a batch that was
 cut short is written again whole, and comes out bit by bit the same, 16-bit rounding included.
 """
 
@@ -23,12 +23,12 @@ from triptych.prompts import Rendered
 __all__ = ["Limits", "choose_limits", "decode_batches", "plan_groups"]
 
 _GROUP_SAVES = 4096
-"""Tokens a longer shared prefix must save to be worth waves of its own: about what a wave of few rows wastes."""
+"""Tokens a longer shared prefix must save to be worth batches of its own: about what a batch of few rows wastes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a wave. They bound memory and change no token beyond float rounding."""
+    """Bounds of a batch. They bound memory and change no token beyond float rounding."""
 
     rows: int
     """Rows written at a time."""
@@ -56,22 +56,22 @@ def plan_groups(prompts: Sequence[Prompt]) -> Branch:
 
 
 def decode_batches(rows: Sequence[int], own: Sequence[int], new: Sequence[int], limits: Limits) -> Iterator[list[int]]:
-    """Cut a group's rows into waves, longest prompts first: like lengths meet, and a long output is likely begun early.
+    """Cut a group's rows into batches, longest prompts first: like lengths meet, and long outputs likely begin early.
 
     Args:
         rows: indices into `own` and `new`, in an order that depends on their tokens alone.
         own: prompt tokens of each row beyond the shared prefix.
         new: most new tokens of each row.
-        limits: bounds; a wave has at least one row.
+        limits: bounds; a batch has at least one row.
     """
-    wave: list[int] = []
+    batch: list[int] = []
     longest = 0
     for row in sorted(rows, key=lambda i: -own[i]):
         longer = max(longest, own[row] + new[row])
-        if wave and (len(wave) == limits.rows or (len(wave) + 1) * longer > limits.kv_tokens):
-            yield wave
-            wave, longer = [], own[row] + new[row]
-        wave.append(row)
+        if batch and (len(batch) == limits.rows or (len(batch) + 1) * longer > limits.kv_tokens):
+            yield batch
+            batch, longer = [], own[row] + new[row]
+        batch.append(row)
         longest = longer
-    if wave:
-        yield wave
+    if batch:
+        yield batch

@@ -27,7 +27,7 @@ from triptych.likelihood.plan import Branch, batches, plan_branches
 from triptych.likelihood.probe import can_be_packed
 from triptych.likelihood.sizes import default_budget
 from triptych.models import LoadedModel, active_adapter_sha256
-from triptych.models.device import give_back, out_of_memory
+from triptych.models.device import out_of_memory, trim_malloc
 from triptych.prompts import Rendered
 from triptych.records import ItemScore
 
@@ -117,7 +117,7 @@ class Scorer:
 
         self._compute([rows[index] for index in missing], done)
         if missing and self.loaded.device.type == "cpu":
-            give_back()
+            trim_malloc()
         found = [result for result in results if result is not None]
         if self.cache and missing:
             # only when all are there: a cell that was cut short is computed whole, and comes out bit by bit the same

@@ -22,8 +22,8 @@ __all__ = [
     "choose_dtype",
     "choose_threads",
     "free_memory",
-    "give_back",
     "out_of_memory",
+    "trim_malloc",
 ]
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
@@ -132,12 +132,12 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def give_back() -> None:
+def trim_malloc() -> None:
     """Let the C library return freed memory to the system.
 
-    glibc keeps freed blocks below 32 MB on its heap; passes of ever other sizes leave holes there that the next pass
-    doesn't fit, and a process that computes for an hour grows to several times of what it uses (docs/experiments.md,
-    11). Takes a fraction of a second after a training step. Elsewhere than on glibc it does nothing.
+    glibc keeps freed blocks below 32 MB on its heap. Passes differ in size, so the gaps that one pass leaves are often
+    too small for the next one, and a process that computes for an hour grows to several times of what it uses
+    (docs/experiments.md, 11). Takes a fraction of a second after a training step. Does nothing without glibc.
     """
     if trim := _malloc_trim():
         trim(0)

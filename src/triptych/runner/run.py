@@ -40,7 +40,7 @@ from triptych.runner.resume import check_adapter_of_cell, finished_adapter, fini
 from triptych.runner.run_log import RunLog
 from triptych.runner.search import search_on_dev
 from triptych.trackers.trackers import Trackers, check_trackers
-from triptych.training import TuneRows, World, joined, select_rows, tune
+from triptych.training import TuneRows, World, process_group, select_rows, tune
 
 __all__ = ["run_experiment"]
 
@@ -74,8 +74,8 @@ def run_experiment(
         InputError: anything the user gave that can't be used; checked before any work, as far as it can be.
         Interrupted: stop was asked during training; everything is saved.
     """
-    with joined(config.model.device) as world, ExitStack() as stack:
-        log = RunLog((watcher or Silent()) if world.is_first else Silent())
+    with process_group(config.model.device) as world, ExitStack() as stack:
+        log = RunLog((watcher or Silent()) if world.is_rank0 else Silent())
         run = _Run(config, RunFolder(out), log, world, only)
 
         def enter() -> Manifest:
@@ -90,20 +90,20 @@ def run_experiment(
             run.write_texts(None)
 
         try:
-            world.on_first(first_of_all)
-            if not world.is_first:
+            world.on_rank0(first_of_all)
+            if not world.is_rank0:
                 run.prepare(enter=None, fresh=False, chosen=None, scores=scores)
             for training in run.trainings:
                 run.train(training)
-                world.on_first(partial(run.score_adapter_cells, training))
-                world.on_first(partial(run.write_texts, training))
-            record = world.on_first(run.write_results)
+                world.on_rank0(partial(run.score_adapter_cells, training))
+                world.on_rank0(partial(run.write_texts, training))
+            record = world.on_rank0(run.write_results)
         except BaseException as error:
             log.ended(error)
             raise
         finally:
             run.close()
-            if world.is_first:
+            if world.is_rank0:
                 run.folder.give_up_replacing()
         log.ended()
         return record
@@ -158,7 +158,7 @@ class _Run:
         )
         self.data, self.templates, self.finished = ready.data, ready.templates, ready.finished
         self.session, self.demonstrations, self.facts = ready.session, ready.demonstrations, ready.facts
-        if self.world.is_first:  # not sooner: `fresh` has set aside what was sent before
+        if self.world.is_rank0:  # not sooner: `fresh` has set aside what was sent before
             self.log.begin(self.folder.path)
             self.trackers = Trackers(
                 self.config.report.trackers, self.folder.path, title=self.config.name, watcher=self.watcher
@@ -203,7 +203,7 @@ class _Run:
         """One training, unless it is done already."""
         work, final = self.folder.tune_of(training), self.folder.adapter_of(training)
 
-        done = self.world.on_first(lambda: finished_adapter(training, self.folder, self.facts))
+        done = self.world.on_rank0(lambda: finished_adapter(training, self.folder, self.facts))
         if done is None:
             self.session.take_off()
             loaded, scorer = self.session.model()
@@ -221,7 +221,7 @@ class _Run:
                 on_curve=partial(self._on_curve, training),
                 world=self.world,
             )
-            self.world.on_first(partial(save_adapter, result.adapter, final, facts=facts))
+            self.world.on_rank0(partial(save_adapter, result.adapter, final, facts=facts))
             self.session.worn(result.adapter, final)
             done = result.summary
         told = {"name": training.name, "k": training.k, "seed": training.seed}

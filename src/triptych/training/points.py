@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from triptych.errors import ScoringError
@@ -34,24 +35,19 @@ OnCurve = Callable[[Sequence[CurvePoint]], None]
 _SPLITS: tuple[Split, ...] = ("test", "dev")
 
 
+@dataclass
 class Points:
     """The curve so far, in memory and in `curve.json`."""
 
-    def __init__(
-        self,
-        rows: TuneRows,
-        config: TuneConfig,
-        folder: Path,
-        scorer: Scorer,
-        watcher: Watcher,
-        on_curve: OnCurve | None,
-        made_from: MadeFrom | None = None,
-    ) -> None:
-        self.rows, self.config, self.folder, self.made_from = rows, config, folder, made_from
-        self.scorer, self.watcher, self.on_curve = scorer, watcher, on_curve
-        self.path = folder / "curve.json"
-        self.curve: list[CurvePoint] = []
-        self.curve_rows: Rows = {}
+    rows: TuneRows
+    config: TuneConfig
+    path: Path
+    scorer: Scorer
+    watcher: Watcher
+    on_curve: OnCurve | None
+    made_from: MadeFrom | None
+    curve: list[CurvePoint] = field(default_factory=list)
+    curve_rows: Rows = field(default_factory=dict)
 
     def read(self, *, up_to: int) -> None:
         """Take up what is written, as far as the checkpoint's step.
@@ -108,4 +104,4 @@ class Points:
             except (ScoringError, OverflowError) as error:  # OverflowError: a perplexity beyond any float
                 if state.step == 0:
                     raise
-                raise diverged_point(self.folder, self.config, state.step, total, split, error) from error
+                raise diverged_point(self.path.parent, self.config, state.step, total, split, error) from error

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from triptych.likelihood.head import Head
 from triptych.likelihood.passes import common_prefix, is_packable, pass_nll, reference_nll
@@ -51,14 +52,18 @@ def accumulate_gradient(
     total = 0.0
     with cast_once(loaded.model):
         together = [row for row in rows if packed and is_packable(loaded, row)]
-        alone = [[row] for row in rows if not packed or not is_packable(loaded, row)]
-        for batch in [*passes_of(together, max_rows=max_rows, max_tokens=max_tokens), *alone]:
+        for batch in passes_of(together, max_rows=max_rows, max_tokens=max_tokens):
+            n_prefix = common_prefix(batch) if share_prefix and len(batch) > 1 else 0
             with torch.enable_grad():
-                if packed and is_packable(loaded, batch[0]):
-                    nll = pass_nll(loaded, head, batch, common_prefix(batch) if share_prefix and len(batch) > 1 else 0)
-                else:
-                    nll = reference_nll(loaded, batch[0])
-                summed = nll.sum()
-                (summed / denominator).backward()  # type: ignore[no-untyped-call]
-            total += summed.item()
+                total += _backward(pass_nll(loaded, head, batch, n_prefix), denominator)
+        for row in rows:
+            if not packed or not is_packable(loaded, row):
+                with torch.enable_grad():
+                    total += _backward(reference_nll(loaded, row), denominator)
     return total
+
+
+def _backward(nll: Tensor, denominator: int) -> float:
+    summed = nll.sum()
+    (summed / denominator).backward()  # type: ignore[no-untyped-call]
+    return summed.item()
