@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,18 @@ from torch import Tensor
 from triptych.likelihood.context import BLOCK, PrefixKV, Scores, causal_mask, times_own, times_shared
 from triptych.likelihood.varlen import VarlenLayout, can_use_varlen, varlen_attention, varlen_layout
 
-__all__ = ["Pack"]
+__all__ = ["Pack", "attention_path"]
+
+
+def attention_path(device: str, itemsize: int) -> Literal["varlen", "fused", "blocks"]:
+    """How attention is computed on `cpu` or `cuda` in a dtype of so many bytes, as a rule; estimates of memory ask it.
+
+    `varlen`: nothing is padded. `fused`: rows side by side through torch's kernel, also where the varlen kernel doesn't
+    take the head size. `blocks`: rows side by side with scores written out, also where they are soft-capped.
+    """
+    if itemsize != 2:
+        return "fused"
+    return "varlen" if device == "cuda" else "blocks"
 
 
 @dataclass
@@ -147,7 +158,7 @@ def _attend(
 ) -> Tensor:
     """query [B, H, S, D], own key and value [B, K, S, D], shared prefix 2 x [1, K, P, D] -> [B*S, H, D]."""
     n_rows, heads, n_queries, _ = query.shape
-    fused = how.softcap is None and not (query.device.type == "cpu" and query.dtype != torch.float32)
+    fused = how.softcap is None and attention_path(query.device.type, query.itemsize) != "blocks"
     out = (_attend_fused if fused else _attend_in_blocks)(pack, query, key, value, prefix, how)
     return out.transpose(1, 2).reshape(n_rows * n_queries, heads, value.shape[-1])
 

@@ -236,13 +236,9 @@ def _on_small_copy(loaded: LoadedModel, trial: Trial) -> None:
         copy = small_copy(loaded.model)
         if copy is None:
             raise Unsupported("no small copy of it could be made to try it on")
-        as_loaded: dict[str, Any] = {
-            "dtype": torch.float32,
-            "device": torch.device("cpu"),
-            "max_tokens": None,
-            "info": {},
-        }
-        _off_by[key] = _difference(replace(loaded, model=copy, rope_limit=rope_limit(copy), **as_loaded), trial)
+        twin = replace(loaded, model=copy, dtype=torch.float32, device=torch.device("cpu"), max_tokens=None, info={})
+        twin.rope_limit = rope_limit(copy)
+        _off_by[key] = _difference(twin, trial)
     if not _off_by[key] <= _COPY:
         raise Unsupported(
             f"on a small copy, rows together differ from its own forward by {_off_by[key]:.3g} nats a token"

@@ -100,14 +100,27 @@ def memory_need(
     """
     itemsize = DTYPES[dtype].itemsize
     lying: Held = "int8" if quantize == "int8" else held
+    device, lora = "cuda" if gpu else "cpu", tune.lora()
+    trained = training and training_bytes(
+        shape,
+        training,
+        r=lora.r,
+        target_modules=lora.target_modules,
+        dtype=dtype,
+        held=lying,
+        recompute=recompute,
+        dropout=tune.dropout > 0,
+        use_dora=tune.use_dora,
+        device=device,
+    )
     # files are mapped; what is converted on the way (a 16-bit file to float32, or to 4 bits) is there twice meanwhile
     from_file = 2 * (shape.parameters if itemsize == 4 else shape.linear_parameters if held == "packed" else 0)
     return MemoryNeed(
         process=GPU_PROCESS if gpu else process + LIBRARIES,
         weights=weight_bytes(shape, dtype, lying, double_quant=double_quant),
         loading=0 if gpu else from_file,
-        scoring=_scoring_bytes(shape, scoring, budget, itemsize, "cuda" if gpu else "cpu"),
-        training=_training_bytes(shape, training, tune, lying, dtype, recompute=recompute, gpu=gpu) if training else 0,
+        scoring=_scoring_bytes(shape, scoring, budget, itemsize, device),
+        training=trained.adapter + trained.step if trained else 0,
     )
 
 
@@ -118,22 +131,3 @@ def _scoring_bytes(shape: ModelShape, work: Work, budget: int, itemsize: int, de
     # the scorer tries the model first: a row through its own forward, with logits at every position
     tried = probe_tokens(shape.sliding_window, shape.max_positions) * (shape.vocab_size * itemsize + each)
     return max(passes, tried)
-
-
-def _training_bytes(
-    shape: ModelShape, largest: PassSize, tune: TuneConfig, held: Held, dtype: str, *, recompute: bool, gpu: bool
-) -> int:
-    lora = tune.lora()
-    need = training_bytes(
-        shape,
-        largest,
-        r=lora.r,
-        target_modules=lora.target_modules,
-        dtype=dtype,
-        held=held,
-        recompute=recompute,
-        dropout=tune.dropout > 0,
-        use_dora=tune.use_dora,
-        device="cuda" if gpu else "cpu",
-    )
-    return need.adapter + need.step

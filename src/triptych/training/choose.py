@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from triptych.errors import ConfigError, ModelError
+from triptych.likelihood.attention import attention_path
 from triptych.models import LoadedModel
 from triptych.models.device import free_memory
 from triptych.models.quantize import computes_in_int8
@@ -77,7 +78,7 @@ def choose(
 def _estimates(
     loaded: LoadedModel, rows: Sequence[Rendered], config: TuneConfig, targets: tuple[str, ...], ranks: int
 ) -> dict[tuple[Held, bool], TrainingBytes]:
-    padded = loaded.device.type == "cpu" or loaded.dtype.itemsize > 2
+    padded = attention_path(loaded.device.type, loaded.dtype.itemsize) != "varlen"
     shape, size = shape_of(loaded.model.config), largest_pass(rows, config, ranks=ranks, padded=padded)
     now = _held(loaded)
     ways: tuple[Held, ...] = ("dequantized", "packed") if now in ("dequantized", "packed") else (now,)

@@ -22,8 +22,6 @@ from triptych.training.curve import (
     out_of_patience,
     point_key,
     read_curve,
-    read_rows,
-    require_same_curve,
     write_curve,
 )
 from triptych.training.diverged import diverged_point
@@ -55,10 +53,7 @@ class Points:
         Raises:
             RunChangedError: it is of a training that was made from something else.
         """
-        if self.made_from is not None:
-            require_same_curve(self.path, self.made_from)
-        self.curve = read_curve(self.path, up_to=up_to)
-        self.curve_rows = read_rows(self.path, self.curve)
+        self.curve, self.curve_rows = read_curve(self.path, up_to=up_to, made_from=self.made_from)
 
     def evaluate(self, state: TrainState, *, lr: float, total: int, keep_best: Callable[[], None]) -> bool:
         """Make the points of this step that are still missing.
