@@ -52,6 +52,7 @@ class Experiment:
         from triptych.experiment.cells import demo_pool, templates_of
         from triptych.experiment.showing import Demonstrations
         from triptych.experiment.views import longest_rendering, read_data
+
         from triptych.models import load_profile
 
         self.config = read_config(path, sets)
@@ -155,8 +156,9 @@ class Tiny:
 
     def gradient(self, rows: Sequence[Any], *, max_rows: int, share_prefix: bool) -> tuple[float, dict[str, Any]]:
         """Of one training step: the sum of NLL, and the gradient of every trainable parameter by name."""
-        from triptych.likelihood.head import head_of
         from triptych.tune.step import accumulate_gradient
+
+        from triptych.likelihood.head import head_of
 
         parameters = self.adapter.parameters()
         for parameter in parameters.values():

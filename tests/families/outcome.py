@@ -19,7 +19,7 @@ from torch import Tensor
 from triptych.errors import ModelError
 from triptych.generate.engine import generate_rows
 from triptych.generate.settings import GenerationSettings
-from triptych.likelihood.passes import own_forward_nll
+from triptych.likelihood.passes import reference_nll
 from triptych.likelihood.score import Scorer
 from triptych.models import LoadedModel, LoraSettings, ModelSpec, attach_adapter, load_adapter, load_model, save_adapter
 from triptych.models.lora import lora_layers
@@ -182,7 +182,7 @@ def _score(
     outcome.score = max(mean([a], [b]) for a, b in zip(ours, reference, strict=True))
     outcome.worst_token, outcome.score_mean = furthest(ours, reference), mean(ours, reference, routed=routed)
     with torch.no_grad():
-        outcome.own_mean = mean([own_forward_nll(loaded, row) for row in rows], reference, routed=routed)
+        outcome.own_mean = mean([reference_nll(loaded, row) for row in rows], reference, routed=routed)
     kept = range(0, len(rows), 3)
     others = [row if i in kept else _other_text(row) for i, row in enumerate(rows)]
     changed = _tokens(scorer, others)
@@ -232,7 +232,7 @@ def _train(
     for key, parameter in adapter.parameters().items():
         if "lora_B" in key:
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
-    step = accumulate_gradient(loaded, scorer.head, rows, max_rows=8, max_tokens=2048, packed=scorer.packed)
+    nll_nats = accumulate_gradient(loaded, scorer.head, rows, max_rows=8, max_tokens=2048, packed=scorer.packed)
     gradients = {key: p.grad for key, p in adapter.parameters().items()}
     for parameter in adapter.parameters().values():
         parameter.grad = None
@@ -241,7 +241,7 @@ def _train(
 
     theirs, expected = _plain_peft(folder, work, torch.float32, rows)
     n_scored = sum(row.n_scored for row in rows)
-    outcome.loss = abs(sum(float(nll.sum()) for nll in theirs) - step.nll_nats) / n_scored
+    outcome.loss = abs(sum(float(nll.sum()) for nll in theirs) - nll_nats) / n_scored
     outcome.gradient, outcome.own_gradient = _distance(gradients, expected), 0.0
     outcome.reloaded = furthest(trained, theirs)
     outcome.adapted_mean, outcome.own_adapted_mean = mean(trained, theirs, routed=outcome.routed), 0.0

@@ -12,7 +12,7 @@ from architectures import FAMILIES, config_of
 from outcome import furthest, probe_rows, said
 
 from triptych.errors import ModelError
-from triptych.generate.probe import can_be_continued
+from triptych.generate.probe import can_decode_together
 from triptych.likelihood import probe
 from triptych.likelihood.probe import can_be_packed
 from triptych.likelihood.score import Scorer
@@ -32,7 +32,7 @@ def test_rows_that_would_meet_are_computed_alone(name: str, dtype: str, load: Lo
     loaded = load(name, dtype=dtype)
     with said() as messages:
         assert not can_be_packed(loaded)
-        assert not can_be_continued(loaded)
+        assert not can_decode_together(loaded)
     assert len(messages) == 2
     assert all("one by one" in message for message in messages)
 
@@ -43,13 +43,13 @@ def test_a_leak_weaker_than_rounding_is_found(load: Load, monkeypatch: pytest.Mo
 
     loaded = load("llama", dtype="bfloat16")
     assert can_be_packed(loaded)
-    forward = passes.packed_forward
+    forward = passes.forward
 
     def leaks(model: Any, pack: Any) -> torch.Tensor:
         hidden = forward(model, pack)
         return hidden + 1e-2 * hidden.mean(0) if pack.lengths else hidden
 
-    monkeypatch.setattr(passes, "packed_forward", leaks)
+    monkeypatch.setattr(passes, "forward", leaks)
     with said() as messages:
         assert not can_be_packed(loaded)
     assert "with the text of the row beside it" in messages[0]

@@ -1,4 +1,4 @@
-"""Continued attention against whole forwards, with every way to feed the tokens."""
+"""Attention of decode batches against whole forwards, with every way to feed the tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.generate import attention
-from triptych.generate.attention import Continued
+from triptych.generate.attention import DecodeBatch
+from triptych.likelihood import context
 from triptych.likelihood.passes import prefix_kv
 
 
@@ -40,7 +41,7 @@ def test_any_way_to_feed_tokens_gives_the_models_own_states(
     generator = random.Random(data.draw(st.integers(0, 99), "ids"))
     prefix = [generator.randrange(256) for _ in range(n_prefix)]
     rows = [[generator.randrange(256) for _ in range(n + steps)] for n in lengths]
-    batch = Continued(loaded.model, prefix_kv(loaded, prefix, None) if prefix else None, len(rows))
+    batch = DecodeBatch(loaded.model, prefix_kv(loaded, prefix, None) if prefix else None, len(rows))
     cut = data.draw(st.integers(0, len(rows)), "first pass")
     parts = [range(cut), range(cut, len(rows))]
     hidden = torch.cat(
@@ -64,10 +65,10 @@ def test_any_way_to_feed_tokens_gives_the_models_own_states(
 def test_blocks_of_queries_change_nothing(
     architecture: str, block: int, writer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "_BLOCK", block)
+    monkeypatch.setattr(attention, "BLOCK", block)
     loaded = writer(architecture)
     rows = [[(i * 31 + at) % 256 for i in range(n)] for at, n in enumerate((25, 4, 13))]
-    hidden = Continued(loaded.model, None, 3).extend(rows)
+    hidden = DecodeBatch(loaded.model, None, 3).extend(rows)
     for ours, row in zip(hidden, rows, strict=True):
         assert near(ours, whole(loaded, row)[-1])
 
@@ -75,7 +76,7 @@ def test_blocks_of_queries_change_nothing(
 @torch.inference_mode()
 def test_a_row_that_is_not_advanced_keeps_its_place(writer: Callable[..., Any]) -> None:
     loaded = writer("llama")
-    batch = Continued(loaded.model, None, 2)
+    batch = DecodeBatch(loaded.model, None, 2)
     batch.extend([[1, 2, 3], [4, 5]])
     for token in (7, 8, 9):
         batch.extend([[token], [token]], advance=[True, False])
@@ -89,9 +90,9 @@ def test_the_models_own_attention_is_put_back(writer: Callable[..., Any]) -> Non
     loaded = writer("llama")
     config = loaded.model.get_decoder().config
     before = config._attn_implementation
-    Continued(loaded.model, None, 1).extend([[1, 2]])
+    DecodeBatch(loaded.model, None, 1).extend([[1, 2]])
     assert config._attn_implementation == before
     with pytest.raises(IndexError):
-        Continued(loaded.model, None, 1).extend([[100_000]])
+        DecodeBatch(loaded.model, None, 1).extend([[100_000]])
     assert config._attn_implementation == before
-    assert attention._current is None
+    assert context._current is None

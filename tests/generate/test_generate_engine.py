@@ -14,7 +14,7 @@ from plain_generate import PREAMBLE, Ids, made_prompts, one_by_one
 
 from triptych.errors import ModelError
 from triptych.generate import engine, plan
-from triptych.generate.attention import Continued
+from triptych.generate.attention import DecodeBatch
 from triptych.generate.engine import generate_rows
 from triptych.generate.plan import Limits
 from triptych.generate.settings import Generated, GenerationSettings
@@ -44,11 +44,11 @@ def test_tokens_are_those_of_generate_one_by_one(
     loaded = writer(architecture, adapter=adapter)
     prompts = made_prompts(loaded, 9)
     free = one_by_one(loaded, prompts[:3], max_new_tokens=MOST)
-    # rows that end at different lengths leave the wave: otherwise little is tested
+    # rows that end at different lengths leave the batch: otherwise little is tested
     prompts = [replace(prompt, stop_ids=(257, free[0][3], free[1][9], free[2][15])) for prompt in prompts]
     expected = one_by_one(loaded, prompts, max_new_tokens=MOST)
     assert len({len(row) for row in expected}) >= 4
-    monkeypatch.setattr(engine, "own_generate", lambda *_: pytest.fail("that would be comparing it with itself"))
+    monkeypatch.setattr(engine, "hf_generate", lambda *_: pytest.fail("that would be comparing it with itself"))
     for rows, pass_tokens in ((64, 64), (64, 4096), (4, 50), (1, 1)):
         assert tokens(written(loaded, prompts, limits=Limits(rows, 100_000, pass_tokens))) == expected, rows
     shuffled = random.Random(1).sample(prompts, len(prompts))
@@ -149,45 +149,45 @@ def test_the_ratio_bounds_new_tokens_by_the_prompt(writer: Writer) -> None:
 # --- rows that are known already
 
 
-def test_known_rows_are_returned_and_their_waves_left_out(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_rows_are_returned_and_their_batches_left_out(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = writer("llama")
     prompts = made_prompts(loaded, 9)
     limits = Limits(3, 100_000, 64)
     told: list[Generated] = []
     whole = written(loaded, prompts, limits=limits, on_row=told.append)
     assert sorted(row.row_id for row in told) == sorted(prompt.row_id for prompt in prompts)
-    waves: list[list[str]] = []
-    write_wave = engine._Writer._write_wave
+    seen: list[list[str]] = []
+    write_batch = engine._Writer._write_batch
     monkeypatch.setattr(
         engine._Writer,
-        "_write_wave",
-        lambda self, wave, past: (
-            waves.append([self.prompts[row].row_id for row in wave]) or write_wave(self, wave, past)
+        "_write_batch",
+        lambda self, batch, past: (
+            seen.append([self.prompts[row].row_id for row in batch]) or write_batch(self, batch, past)
         ),
     )
     for n_known in (0, 1, 4, 8, 9):
-        waves.clear()
+        seen.clear()
         known = {row.row_id: row for row in told[:n_known]}
         new: list[Generated] = []
         assert written(loaded, prompts, limits=limits, known=known, on_row=new.append) == whole
         assert sorted(row.row_id for row in new) == sorted(row.row_id for row in told[n_known:])
-        assert all(set(wave) - set(known) for wave in waves)
-    assert waves == []
+        assert all(set(batch) - set(known) for batch in seen)
+    assert seen == []
 
 
 def test_what_is_written_does_not_depend_on_which_rows_are_known(writer: Writer) -> None:
-    """Waves are cut from all rows, so a wave that was cut short is the same wave again, 16-bit rounding included."""
+    """Batches are cut from all rows, so one that was cut short is the same batch again, 16-bit rounding included."""
     loaded = writer("llama")
     prompts = made_prompts(loaded, 9)
     limits = Limits(4, 100_000, 64)
-    cut = [[row.row_id for row in group] for group in _waves(prompts, limits)]
-    assert cut == [[row.row_id for row in group] for group in _waves(prompts[::-1], limits)]
+    cut = [[row.row_id for row in group] for group in _batches(prompts, limits)]
+    assert cut == [[row.row_id for row in group] for group in _batches(prompts[::-1], limits)]
 
 
-def _waves(prompts: Sequence[Ids], limits: Limits) -> list[list[Ids]]:
+def _batches(prompts: Sequence[Ids], limits: Limits) -> list[list[Ids]]:
     tree = plan.plan_groups(prompts)
     own = [len(prompt.ids) - tree.end for prompt in prompts]
-    return [[prompts[row] for row in wave] for wave in plan.waves(tree.rows, own, [MOST] * len(own), limits)]
+    return [[prompts[row] for row in batch] for batch in plan.decode_batches(tree.rows, own, [MOST] * len(own), limits)]
 
 
 # --- other ways to write
@@ -199,8 +199,8 @@ def test_a_model_that_can_not_be_written_together_is_written_alone(
 ) -> None:
     loaded = writer(architecture)
     prompts = made_prompts(loaded, 4)
-    monkeypatch.setattr(engine, "_can_be_continued", lambda *_: False)
-    monkeypatch.setattr(Continued, "extend", lambda *_, **__: pytest.fail("it was continued after all"))
+    monkeypatch.setattr(engine, "_can_decode_together", lambda *_: False)
+    monkeypatch.setattr(DecodeBatch, "extend", lambda *_, **__: pytest.fail("it was continued after all"))
     said: list[str] = []
     watcher = Silent()
     monkeypatch.setattr(watcher, "say", said.append)
@@ -253,21 +253,21 @@ def test_drawing_the_likeliest_is_greedy(writer: Writer) -> None:
     assert tokens(written(loaded, prompts, temperature=0.7, top_k=1)) == tokens(written(loaded, prompts))
 
 
-def test_out_of_memory_halves_the_wave(
+def test_out_of_memory_halves_the_batch(
     writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     loaded = writer("llama")
     prompts = made_prompts(loaded, 7)
     whole = written(loaded, prompts)
-    extend, calls = Continued.extend, []
+    extend, calls = DecodeBatch.extend, []
 
-    def scarce(self: Continued, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def scarce(self: DecodeBatch, *args: Any, **kwargs: Any) -> torch.Tensor:
         calls.append(len(self.lengths))
         if len(self.lengths) > 3 and len(calls) > 5:  # some rows may be done by then
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return extend(self, *args, **kwargs)
 
-    monkeypatch.setattr(Continued, "extend", scarce)
+    monkeypatch.setattr(DecodeBatch, "extend", scarce)
     told: list[Generated] = []
     with caplog.at_level(logging.WARNING):
         assert written(loaded, prompts, on_row=told.append) == whole
@@ -277,6 +277,6 @@ def test_out_of_memory_halves_the_wave(
     def broken(*_: Any, **__: Any) -> torch.Tensor:
         raise RuntimeError("shapes don't match")
 
-    monkeypatch.setattr(Continued, "extend", broken)
+    monkeypatch.setattr(DecodeBatch, "extend", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         written(loaded, prompts)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych.generate.plan import Limits, waves
+from triptych.generate.plan import Limits, decode_batches
 
 
 @given(
@@ -16,16 +16,16 @@ from triptych.generate.plan import Limits, waves
     rows=st.integers(1, 8),
     kv_tokens=st.integers(1, 500),
 )
-def test_waves_hold_every_row_once_and_keep_the_bounds(own: list[int], most: int, rows: int, kv_tokens: int) -> None:
+def test_batches_hold_every_row_once_and_keep_the_bounds(own: list[int], most: int, rows: int, kv_tokens: int) -> None:
     new = [most] * len(own)
-    found = list(waves(range(len(own)), own, new, Limits(rows, kv_tokens, 64)))
-    assert sorted(row for wave in found for row in wave) == list(range(len(own)))
-    lengths = [own[row] for wave in found for row in wave]
+    found = list(decode_batches(range(len(own)), own, new, Limits(rows, kv_tokens, 64)))
+    assert sorted(row for batch in found for row in batch) == list(range(len(own)))
+    lengths = [own[row] for batch in found for row in batch]
     assert lengths == sorted(lengths, reverse=True)
-    for wave in found:
-        assert len(wave) <= rows
-        # a wave lays its rows out side by side, as long as the longest of them may become
-        assert len(wave) == 1 or len(wave) * max(own[row] + new[row] for row in wave) <= kv_tokens
-    for wave, after in pairwise(found):  # none is cut for nothing
-        longest = max(own[row] + new[row] for row in [*wave, after[0]])
-        assert len(wave) == rows or (len(wave) + 1) * longest > kv_tokens
+    for batch in found:
+        assert len(batch) <= rows
+        # a batch lays its rows out side by side, as long as the longest of them may become
+        assert len(batch) == 1 or len(batch) * max(own[row] + new[row] for row in batch) <= kv_tokens
+    for batch, after in pairwise(found):  # none is cut for nothing
+        longest = max(own[row] + new[row] for row in [*batch, after[0]])
+        assert len(batch) == rows or (len(batch) + 1) * longest > kv_tokens

@@ -20,8 +20,8 @@ import pytest
 from plain_generate import Ids, one_by_one
 
 from triptych.data import Row, read_rows
-from triptych.generate.part import part_of
 from triptych.generate.record import record_of
+from triptych.generate.resume_file import part_of
 from triptych.prompts import draw_demos, find_template, render_prompt
 from triptych.prompts.selection import Order, Select
 
@@ -235,7 +235,7 @@ def test_files_of_another_run_are_refused_and_the_difference_named(
 
 def stop_after(n: int, project: Project, monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
     """Run the command until n rows are written."""
-    from triptych.generate.part import PartFile
+    from triptych.generate.resume_file import PartFile
 
     add, rows = PartFile.add, []
 

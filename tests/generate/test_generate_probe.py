@@ -10,43 +10,38 @@ import pytest
 import torch
 
 from triptych.generate import attention
-from triptych.generate.attention import Continued
-from triptych.generate.probe import can_be_continued
-from triptych.likelihood.attention import Unsupported
+from triptych.generate.attention import DecodeBatch
+from triptych.generate.probe import can_decode_together
+from triptych.likelihood import context
+from triptych.likelihood.context import Unsupported
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3", "mistral", "gpt2"])
-def test_what_we_know_can_be_continued(architecture: str, dtype: str, load_fake: Callable[..., Any]) -> None:
+def test_what_we_know_can_decode_together(architecture: str, dtype: str, load_fake: Callable[..., Any]) -> None:
     loaded = load_fake(architecture, dtype=dtype)
-    assert can_be_continued(loaded)
+    assert can_decode_together(loaded)
 
 
 def wrong_window(monkeypatch: pytest.MonkeyPatch) -> None:
     attend = attention._attend
-    monkeypatch.setattr(
-        attention, "_attend", lambda s, q, p, o, scale, window, cap: attend(s, q, p, o, scale, None, cap)
-    )
+    monkeypatch.setattr(attention, "_attend", lambda s, q, p, o, how: attend(s, q, p, o, how._replace(window=None)))
 
 
 def wrong_position(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Late(attention._Pass):
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            self.positions = self.positions + 1
-
-    monkeypatch.setattr(attention, "_Pass", Late)
+    positions = attention._DecodePass.positions
+    monkeypatch.setattr(attention._DecodePass, "positions", lambda self: positions(self) + 1)
 
 
 def forgotten_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    extend = Continued.extend
+    extend = DecodeBatch.extend
 
-    def forgets(self: Continued, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def forgets(self: DecodeBatch, *args: Any, **kwargs: Any) -> torch.Tensor:
         out = extend(self, *args, **kwargs)
         self.lengths = [max(0, n - 1) if n > 9 else n for n in self.lengths]
         return out
 
-    monkeypatch.setattr(Continued, "extend", forgets)
+    monkeypatch.setattr(DecodeBatch, "extend", forgets)
 
 
 @pytest.mark.parametrize("mistake", [wrong_window, wrong_position, forgotten_slot])
@@ -59,7 +54,7 @@ def test_a_mistake_is_seen(
     loaded = load_fake("gemma3")
     mistake(monkeypatch)
     with caplog.at_level(logging.WARNING):
-        assert not can_be_continued(loaded)
+        assert not can_decode_together(loaded)
     assert "rows together differ from its own forward by" in caplog.text
 
 
@@ -70,9 +65,9 @@ def test_what_is_not_handled_is_a_no(
         raise Unsupported("Odd passes sinks")
 
     loaded = load_fake("llama")
-    monkeypatch.setattr(Continued, "extend", refuses)
+    monkeypatch.setattr(DecodeBatch, "extend", refuses)
     with caplog.at_level(logging.WARNING):
-        assert not can_be_continued(loaded)
+        assert not can_decode_together(loaded)
     assert "Odd passes sinks" in caplog.text
     assert "they are written one by one" in caplog.text
 
@@ -86,12 +81,12 @@ def test_unknown_requests_are_refused(extra: str, load_fake: Callable[..., Any])
     )
     if extra == "alibi":
         more = {"alibi": torch.ones(1)}
-    batch = Continued(loaded.model, None, 1)
-    attention._current = None if extra == "no pass" else attention._Pass(batch, 0, [0], [1], torch.device("cpu"))
+    step = attention._DecodePass(torch.tensor([5]), DecodeBatch(loaded.model, None, 1), 0, [0], [1])
+    context._current = None if extra == "no pass" else step
     try:
         with pytest.raises(Unsupported):
-            attention._continued_attention(
+            context.attention(
                 torch.nn.Identity(), tensor, tensor, tensor, torch.ones(1) if extra == "mask" else None, **more
             )
     finally:
-        attention._current = None
+        context._current = None

@@ -12,7 +12,7 @@ from plain_generate import Ids
 from triptych.data import Row
 from triptych.generate.record import prompt_texts
 from triptych.generate.settings import GenerationSettings
-from triptych.generate.stops import Writing, patterns_of
+from triptych.generate.stops import DecodeState, patterns_of
 from triptych.prompts import Template, find_template, template_from_mapping, template_from_text
 
 DEMOS = (Row("a", "問", "答"), Row("b", "問問", "答答"))
@@ -20,7 +20,7 @@ DEMOS = (Row("a", "問", "答"), Row("b", "問問", "答答"))
 
 def write(tokenizer: Any, tokens: list[int], *, limit: int = 100, patterns: tuple[str, ...] = ()) -> Any:
     settings = GenerationSettings(stop_patterns=patterns)
-    writing = Writing(Ids("a", (1,), (257,)), limit, settings, tokenizer)
+    writing = DecodeState(Ids("a", (1,), (257,)), limit, settings, tokenizer)
     writing.take(tokens)
     return writing.done()
 

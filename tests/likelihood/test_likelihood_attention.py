@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.likelihood import attention
-from triptych.likelihood.attention import Pack, PrefixKV, Unsupported, packed_attention
+from triptych.likelihood import attention, context
+from triptych.likelihood.attention import Pack
+from triptych.likelihood.context import PrefixKV, Scores, Unsupported
 
 SIZE = 8
 
@@ -50,11 +51,11 @@ def test_every_token_sees_its_own_sequence(
     past_k, past_v = randn(1, kv_heads, n_past, SIZE, seed=8), randn(1, kv_heads, n_past, SIZE, seed=9)
     past = PrefixKV(n_past, {module: (past_k, past_v)}) if n_past else None
     pack = Pack(torch.zeros(total, dtype=torch.long), n_prefix, lengths, past, keep_kv=True)
-    attention._current = pack
+    context._current = pack
     try:
-        out, _ = packed_attention(module, q, k, v, None, scaling=scale, sliding_window=window, softcap=softcap)
+        out, _ = context.attention(module, q, k, v, None, scaling=scale, sliding_window=window, softcap=softcap)
     finally:
-        attention._current = None
+        context._current = None
     assert out.shape == (1, total, heads, SIZE)
     prefix_k, prefix_v = (torch.cat([p, t[:, :, :n_prefix]], 2)[0] for p, t in ((past_k, k), (past_v, v)))
     expected = [plain(q[0, :, :n_prefix], prefix_k, prefix_v, scale, window, softcap)] if n_prefix else []
@@ -92,7 +93,7 @@ def test_blocks_equal_fused_attention(
     """The path taken in bfloat16 on a CPU, on float32 numbers, where it must agree to rounding."""
     if block == 1 and n_queries > 5:
         n_queries = 30
-    monkeypatch.setattr(attention, "_BLOCK", block)
+    monkeypatch.setattr(attention, "BLOCK", block)
     n_keys = n_before + n_queries
     q, k, v = (
         randn(2, heads, n_queries, SIZE),
@@ -102,8 +103,8 @@ def test_blocks_equal_fused_attention(
     pack = Pack(torch.zeros(1, dtype=torch.long), 0, [1])
     k[:, :, :n_before], v[:, :, :n_before] = k[:1, :, :n_before], v[:1, :, :n_before]  # rows share the prefix
     prefix, own = (k[:1, :, :n_before], v[:1, :, :n_before]), (k[:, :, n_before:], v[:, :, n_before:])
-    out = attention._attend_in_blocks(pack, q, *own, prefix, 0.3, window, None)
-    fused = attention._attend_fused(pack, q, *own, prefix, 0.3, window)
+    out = attention._attend_in_blocks(pack, q, *own, prefix, Scores(0.3, window))
+    fused = attention._attend_fused(pack, q, *own, prefix, Scores(0.3, window))
     at, key = torch.arange(n_before, n_keys)[:, None], torch.arange(n_keys)[None]
     allowed = (key <= at) & (at - key < (window or n_keys + 1))
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=0.3, enable_gqa=True)
@@ -115,7 +116,7 @@ def test_blocks_equal_fused_attention(
 @pytest.mark.parametrize("block", [4, 7])
 def test_gradients_go_through_blocks(monkeypatch: pytest.MonkeyPatch, block: int, window: int | None) -> None:
     """Training rows longer than a block."""
-    monkeypatch.setattr(attention, "_BLOCK", block)
+    monkeypatch.setattr(attention, "BLOCK", block)
     n_before, n_queries = 6, 17
     q, k, v = (
         randn(2, h, n, SIZE, seed=i) for i, (h, n) in enumerate([(4, n_queries), (2, n_queries), (2, n_queries)])
@@ -124,7 +125,7 @@ def test_gradients_go_through_blocks(monkeypatch: pytest.MonkeyPatch, block: int
     tensors = [t.requires_grad_() for t in (q, k, v, prefix_k, prefix_v)]
     weights = randn(2, 4, n_queries, SIZE, seed=7)
     pack = Pack(torch.zeros(1, dtype=torch.long), 0, [1])
-    out = attention._attend_fused(pack, q, k, v, (prefix_k, prefix_v), 0.3, window)
+    out = attention._attend_fused(pack, q, k, v, (prefix_k, prefix_v), Scores(0.3, window))
     ours = torch.autograd.grad((out * weights).sum(), tensors)
     keys, values = (torch.cat([p.expand(2, -1, -1, -1), t], 2) for p, t in ((prefix_k, k), (prefix_v, v)))
     at, key = torch.arange(n_before, n_before + n_queries)[:, None], torch.arange(n_before + n_queries)[None]
@@ -139,11 +140,11 @@ def test_bfloat16_takes_the_blocks_and_stays_near() -> None:
     q, k, v = randn(1, 4, 40, SIZE), randn(1, 2, 40, SIZE, seed=1), randn(1, 2, 40, SIZE, seed=2)
     outs = []
     for dtype in (torch.float32, torch.bfloat16):
-        attention._current = Pack(torch.zeros(40, dtype=torch.long), 10, [20, 10])
+        context._current = Pack(torch.zeros(40, dtype=torch.long), 10, [20, 10])
         try:
-            out, _ = packed_attention(module, q.to(dtype), k.to(dtype), v.to(dtype), None, sliding_window=6)
+            out, _ = context.attention(module, q.to(dtype), k.to(dtype), v.to(dtype), None, sliding_window=6)
         finally:
-            attention._current = None
+            context._current = None
         assert out.dtype == dtype
         outs.append(out.float())
     assert (outs[0] - outs[1]).abs().max() < 0.05
@@ -154,23 +155,23 @@ def test_bfloat16_takes_the_blocks_and_stays_near() -> None:
 def test_what_is_not_handled_is_refused(extra: str) -> None:
     tensor = torch.zeros(1, 2, 3, SIZE)
     more = {"dropout": 0.1} if extra == "dropout" else {} if extra == "mask" else {extra: torch.ones(1)}
-    attention._current = Pack(torch.zeros(3, dtype=torch.long), 0, [3])
+    context._current = Pack(torch.zeros(3, dtype=torch.long), 0, [3])
     try:
         mask = torch.ones(1) if extra == "mask" else None
         with pytest.raises(Unsupported):
-            packed_attention(Causal(), tensor, tensor, tensor, mask, **more)  # type: ignore[arg-type]
+            context.attention(Causal(), tensor, tensor, tensor, mask, **more)  # type: ignore[arg-type]
         three, two = torch.zeros(1, 3, 3, SIZE), torch.zeros(1, 2, 3, SIZE)
         with pytest.raises(Unsupported):
-            packed_attention(Causal(), three, two, two, None)
+            context.attention(Causal(), three, two, two, None)
         module = Causal()
         module.is_causal = False
         with pytest.raises(Unsupported):
-            packed_attention(module, tensor, tensor, tensor, None)
+            context.attention(module, tensor, tensor, tensor, None)
     finally:
-        attention._current = None
+        context._current = None
 
 
 def test_outside_of_a_pass_it_is_refused() -> None:
     tensor = torch.zeros(1, 2, 3, SIZE)
     with pytest.raises(Unsupported):
-        packed_attention(Causal(), tensor, tensor, tensor, None)
+        context.attention(Causal(), tensor, tensor, tensor, None)

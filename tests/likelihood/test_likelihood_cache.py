@@ -42,7 +42,7 @@ def test_only_what_is_new_is_computed(load_fake: Callable[..., Any], tmp_path: P
     seen: list[int] = []
     found = second.score(ROWS[::-1], seen.append)
     assert computed == [6, 3, 3]
-    assert second.rows_cached == 3
+    assert [nll.cached for nll in found] == [row in ROWS[1:4] for row in ROWS[::-1]]
     assert sum(seen) == 6
     for nll, expected in zip(found[::-1], plain, strict=True):
         torch.testing.assert_close(torch.tensor(nll.tokens), torch.tensor(expected), atol=1e-5, rtol=0)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.likelihood.head import Head, head_of
+from triptych.likelihood.head import Head, head_chunk, head_of
 
 C = 24
 # a vocabulary below, on and above the chunk of 4,096 columns, and no multiple of it
@@ -184,3 +184,17 @@ def test_a_target_far_below_the_maximum(softcap: float | None) -> None:
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-4)
     with torch.no_grad():
         torch.testing.assert_close(head.nll(hidden, targets), plain, rtol=1e-5, atol=1e-5)
+
+
+def test_products_are_of_the_size_that_estimates_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    above, seen = Head._above, set()
+
+    def counting(self: Head, hidden: torch.Tensor, base: torch.Tensor, columns: slice) -> torch.Tensor:
+        out = above(self, hidden, base, columns)
+        seen.add(tuple(out.shape))
+        return out
+
+    monkeypatch.setattr(Head, "_above", counting)
+    rows, columns = head_chunk("cpu")
+    Head(torch.randn(2 * columns, 4)).nll(torch.randn(2 * rows, 4), torch.zeros(2 * rows, dtype=torch.long))
+    assert seen == {(rows, columns)}

@@ -9,8 +9,9 @@ import torch
 from test_likelihood_attention import SIZE, Causal, plain, randn
 from torch import Tensor
 
-from triptych.likelihood import attention, varlen
-from triptych.likelihood.attention import Pack, PrefixKV, packed_attention
+from triptych.likelihood import attention, context, varlen
+from triptych.likelihood.attention import Pack
+from triptych.likelihood.context import PrefixKV
 
 ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernel needs a GPU")
 LAYOUTS = [(0, 0, [6, 3, 9]), (0, 7, [9, 2, 5]), (7, 0, [4, 4]), (9, 4, [1, 12, 3]), (3, 5, []), (0, 6, [])]
@@ -20,11 +21,11 @@ class PlainKernel(torch.nn.Module):
     """What the kernel is told to compute, sequence by sequence, in float64. [T, H, D]"""
 
     @staticmethod
-    def apply(q: Tensor, k: Tensor, v: Tensor, line: varlen.Line, scale: float, window: int | None) -> Tensor:
-        ends_q, ends_k, parts = line.cu_q.tolist(), line.cu_k.tolist(), []
+    def apply(q: Tensor, k: Tensor, v: Tensor, layout: varlen.VarlenLayout, scale: float, window: int | None) -> Tensor:
+        ends_q, ends_k, parts = layout.cu_q.tolist(), layout.cu_k.tolist(), []
         for i in range(len(ends_q) - 1):
             of_q, of_k = slice(ends_q[i], ends_q[i + 1]), slice(ends_k[i], ends_k[i + 1])
-            assert of_q.stop - of_q.start <= line.max_q and of_k.stop - of_k.start <= line.max_k
+            assert of_q.stop - of_q.start <= layout.max_q and of_k.stop - of_k.start <= layout.max_k
             each = (q[of_q].transpose(0, 1), k[of_k].transpose(0, 1), v[of_k].transpose(0, 1))
             parts.append(plain(*each, scale, window, None))
         return torch.cat(parts).to(q.dtype)
@@ -38,11 +39,11 @@ def attend(
     before = PrefixKV(n_past, {module: (past[0], past[1])}) if n_past else None
     ids = torch.zeros(q.shape[2], dtype=torch.long, device=q.device)
     pack = Pack(ids, n_prefix, lengths, before, keep_kv=True)
-    attention._current = pack
+    context._current = pack
     try:
-        out, _ = packed_attention(module, q, k, v, None, scaling=0.4, sliding_window=window)
+        out, _ = context.attention(module, q, k, v, None, scaling=0.4, sliding_window=window)
     finally:
-        attention._current = None
+        context._current = None
     return out, pack.kept[module]
 
 
@@ -58,8 +59,8 @@ def test_the_layout_says_what_rows_side_by_side_compute(
     n_past: int, n_prefix: int, lengths: list[int], window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = []
-    for in_line in (False, True):
-        monkeypatch.setattr(attention, "can_attend_line", lambda query, on=in_line: on)
+    for on in (False, True):
+        monkeypatch.setattr(attention, "can_use_varlen", lambda query, on=on: on)
         monkeypatch.setattr(varlen, "_Flash", PlainKernel)
         q, k, v, *past = [t.requires_grad_() for t in tensors(n_past, n_prefix, lengths)]
         out, kept = attend(q, k, v, past, n_prefix, lengths, window)
@@ -71,8 +72,8 @@ def test_the_layout_says_what_rows_side_by_side_compute(
 
 
 def test_only_16_bits_on_a_gpu_go_through_the_kernel() -> None:
-    assert not varlen.can_attend_line(torch.zeros(1, 8))
-    assert not varlen.can_attend_line(torch.zeros(1, 8, dtype=torch.bfloat16))
+    assert not varlen.can_use_varlen(torch.zeros(1, 8))
+    assert not varlen.can_use_varlen(torch.zeros(1, 8, dtype=torch.bfloat16))
 
 
 @pytest.mark.parametrize("before", [(False, False), (True, True), (True, False)])
@@ -99,7 +100,7 @@ def test_the_kernel_computes_it(
 ) -> None:
     """In bfloat16, against float64 of the same numbers; and its gradients against those in float32."""
     given = [t.to("cuda", torch.bfloat16) for t in tensors(n_past, n_prefix, lengths, size, kv_heads)]
-    assert varlen.can_attend_line(given[0])
+    assert varlen.can_use_varlen(given[0])
     results = []
     for dtype in (torch.bfloat16, torch.float32):
         q, k, v, *past = [t.to(dtype).requires_grad_() for t in given]

@@ -9,7 +9,6 @@ import torch
 
 from triptych.models.fake import fake_config
 from triptych.models.shape import shape_of
-from triptych.plan.memory import scoring_budget
 from triptych.plan.time import (
     Rates,
     assumed_rates,
@@ -81,9 +80,9 @@ def test_assumed_rates_say_so() -> None:
 
 
 def test_the_budget_is_the_scorers_own(load_fake: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    from triptych.likelihood import score
+    from triptych.likelihood import sizes
 
     loaded = load_fake("llama")  # type: ignore[operator]
     for free in (1 << 20, 1 << 25, 1 << 34):
-        monkeypatch.setattr(score, "free_memory", lambda _, free=free: free)
-        assert scoring_budget(SHAPE, free, gpu=False) == score.default_budget(loaded)
+        monkeypatch.setattr(sizes, "free_memory", lambda _, free=free: free)
+        assert sizes.pass_tokens(SHAPE.sizes, free, "cpu") == sizes.default_budget(loaded)

@@ -27,13 +27,13 @@ from conftest import made_rows
 from triptych.errors import DiskError, TriptychError
 from triptych.models import ModelSpec, load_model
 from triptych.prompts import render, template_from_text
-from triptych.training import TuneConfig, TuneRows, World, joined, loop, tune
+from triptych.training import TuneConfig, TuneRows, World, loop, process_group, tune
 
 
 def rank(folder: Path, model: str, config: dict[str, Any], what: str) -> None:
     """Train as one of the ranks, and write what came of it to `FOLDER.rankN`."""
     torch.set_num_threads(1)
-    with joined("cpu") as world:
+    with process_group("cpu") as world:
         loaded = load_model(ModelSpec(model, quantize="none", dtype="float32", device="cpu", threads=1))
         template = template_from_text("古文今譯。USER: {instruction} ASSISTANT:")
         every = [render(row, template, loaded.profile) for row in made_rows(25)]
@@ -63,7 +63,7 @@ def disturb(what: str, world: World, loaded: Any) -> None:
         return real(*arguments, **options)
 
     loop.accumulate_gradient = step  # type: ignore[assignment]
-    if what == "disk" and world.is_first:
+    if what == "disk" and world.is_rank0:
 
         def full(*arguments: Any, **options: Any) -> None:
             raise DiskError("the disk is full", where="checkpoints")

@@ -21,7 +21,7 @@ from triptych.likelihood.score import Scorer, to_items
 from triptych.models import load_adapter
 from triptych.prompts import Rendered
 from triptych.training import TuneResult, loop, read_summary
-from triptych.training.curve import read_curve, read_rows, write_curve
+from triptych.training.curve import read_curve, write_curve
 
 if TYPE_CHECKING:
     from triptych.models import LoadedModel
@@ -152,7 +152,7 @@ def test_going_on_is_as_if_nothing_had_happened(config: dict[str, Any], train: T
 def test_the_curve_keeps_the_perplexities_of_its_rows(train: Train, tmp_path: Path) -> None:
     result = train("whole", dev=3, eval_every=2)
     path = tmp_path / "whole" / "curve.json"
-    kept = read_rows(path, result.curve)
+    _, kept = read_curve(path)
     assert list(kept) == [f"{point.split}@{point.step}" for point in result.curve]
     for point, rows in zip(result.curve, kept.values(), strict=True):
         assert len(rows) == point.aggregate.n_rows
@@ -170,10 +170,11 @@ def test_the_curve_keeps_the_perplexities_of_its_rows(train: Train, tmp_path: Pa
 def test_rows_of_the_curve_are_trimmed_with_its_points(train: Train, tmp_path: Path) -> None:
     result = train(eval_every=2)
     path = tmp_path / "tune" / "curve.json"
-    points = read_curve(path, up_to=4)
-    assert list(read_rows(path, points)) == ["test@0", "test@2", "test@4"]
-    write_curve(path, points, read_rows(path, points))
-    assert list(read_rows(path, result.curve)) == ["test@0", "test@2", "test@4"]
+    points, rows = read_curve(path, up_to=4)
+    assert len(points) < len(result.curve)
+    assert list(rows) == ["test@0", "test@2", "test@4"]
+    write_curve(path, points, rows)
+    assert read_curve(path) == (points, rows)
 
 
 def test_a_curve_without_rows_is_read_and_gone_on_with(train: Train, tmp_path: Path) -> None:
@@ -182,21 +183,22 @@ def test_a_curve_without_rows_is_read_and_gone_on_with(train: Train, tmp_path: P
     path = tmp_path / "tune" / "curve.json"
     plain = json.loads(path.read_text())
     path.write_text(json.dumps({"points": plain["points"]}))  # as older versions wrote it
-    assert [point.step for point in read_curve(path, up_to=4)] == [0, 2, 4]
-    assert read_rows(path, read_curve(path, up_to=4)) == {}
+    points, rows = read_curve(path, up_to=4)
+    assert ([point.step for point in points], rows) == ([0, 2, 4], {})
     result = train(eval_every=2)
-    gone_on = [f"test@{point.step}" for point in result.curve][-len(read_rows(path, result.curve)) :]
-    assert list(read_rows(path, result.curve)) == gone_on
+    _, rows = read_curve(path)
+    gone_on = [f"test@{point.step}" for point in result.curve][-len(rows) :]
+    assert list(rows) == gone_on
     assert 0 < len(gone_on) < len(result.curve)
 
 
 @pytest.mark.parametrize("rows", ['{"test@0": ["x"]}', '{"test@0": 3}', "[1]"])
 def test_torn_rows_of_a_curve_are_a_data_error(rows: str, train: Train, tmp_path: Path) -> None:
-    result = train(epochs=1)
+    train(epochs=1)
     path = tmp_path / "tune" / "curve.json"
     path.write_text(f'{{"points": [], "rows": {rows}}}')
     with pytest.raises(DataError, match="torn"):
-        read_rows(path, result.curve)
+        read_curve(path)
 
 
 def test_going_on_from_the_checkpoint_before_a_torn_one(

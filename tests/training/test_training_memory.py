@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from triptych.likelihood.head import head_of
+from triptych.likelihood.head import head_chunk, head_of
 from triptych.models import LoraSettings, attach_adapter
 from triptych.models.shape import ModelShape, shape_of
 from triptych.prompts import Rendered
@@ -90,6 +91,15 @@ def test_what_a_gpu_took(held: Held, measured: float) -> None:
     """Allocated at the peak of nine steps on an H200 (docs/results/gpu.md); the largest pass of these steps."""
     largest = PassSize(tokens=2999, scored=1205, rows=16, longest=365, prefix=83)
     assert training_bytes(SEVEN, largest, r=16, held=held, device="cuda").total == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_chunk_of_logits_is_the_heads_own(device: str) -> None:
+    """On a GPU it was counted as small as a CPU's."""
+    rows, columns = head_chunk(device)
+    size = PassSize(tokens=4000, scored=2000)
+    heads = [training_bytes(replace(SEVEN, vocab_size=n), size, r=16, device=device).head for n in (64, columns)]
+    assert heads[1] - heads[0] == rows * (columns - 64) * (2 * 2 + 4)
 
 
 def test_packed_weights_and_activation_checkpointing_save_what_they_are_for() -> None:

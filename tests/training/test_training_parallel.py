@@ -20,7 +20,7 @@ from test_training_kill import log_of, numbers_of
 
 from triptych.errors import ConfigError
 from triptych.prompts import Rendered
-from triptych.training import World, current_world, joined
+from triptych.training import World, current_world, process_group
 from triptych.training.parallel import share_of
 
 if TYPE_CHECKING:
@@ -170,8 +170,8 @@ def test_who_we_are_stands_in_the_environment() -> None:
 
 def test_alone_nothing_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
-    with joined() as world:
+    with process_group() as world:
         assert not torch.distributed.is_initialized()
-        assert (world.agreed("x"), world.any(True), world.any(False), world.sum(1.5)) == ("x", True, False, 1.5)
+        assert (world.broadcast("x"), world.any(True), world.any(False), world.sum(1.5)) == ("x", True, False, 1.5)
         assert math.isnan(world.sum(math.nan))
-        assert world.on_first(lambda: 3) == 3
+        assert world.on_rank0(lambda: 3) == 3

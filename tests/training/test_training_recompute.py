@@ -40,12 +40,12 @@ def gradient(
     set_dropout(adapter, on=dropout)
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, recomputed(loaded.model, on=on, random=dropout):
-        result = accumulate_gradient(
+        nll = accumulate_gradient(
             loaded, head_of(loaded.model), rows, **{"max_rows": 4, "max_tokens": 10_000, **options}
         )
     set_dropout(adapter, on=False)
     flat = torch.cat([p.grad.flatten().double() for p in adapter.parameters().values() if p.grad is not None])
-    return flat, result.nll_nats, sum(kept.values())
+    return flat, nll, sum(kept.values())
 
 
 def apart(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Attention of rows that are being continued: a shared prefix held once, each row's own tokens side by side.
+"""Attention of rows that are decoded together: a shared prefix stored once, each row's own tokens side by side.
 
 A pass gets new tokens in one line, [1, T], some of each row: at first what is left of its prompt, then one at a time.
 
@@ -8,8 +8,7 @@ A pass gets new tokens in one line, [1, T], some of each row: at first what is l
                                  row 3 ──────── n3
 
 Nothing is padded in the linear layers. Keys and values lie in slots that are grown now and then; a mask hides what a
-row has not written. The model's own modules call `_continued_attention` through transformers' attention interface,
-after their projections, norms and rotary embedding.
+row has not written.
 
 Shape legend used below:
     T tokens of the pass   B rows   S most new tokens of a row   P prefix length   C slots   L keys
@@ -18,28 +17,23 @@ Shape legend used below:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from triptych.likelihood.attention import PrefixKV, Unsupported
+from triptych.likelihood.context import BLOCK, PrefixKV, Scores, causal_mask, forward, times_own, times_shared
 
-__all__ = ["Continued"]
+__all__ = ["DecodeBatch"]
 
-_NAME = "triptych_continued"
-_BLOCK = 256  # queries attended at a time
 _GROWTH = 64  # slots added at a time: growing copies all of them
-# What some architectures pass that changes the result and that is not handled here.
-_UNHANDLED = ("s_aux", "sinks", "position_bias", "alibi", "cu_seq_lens_q")
 
 _KV = tuple[Tensor, Tensor]
 
 
-class Continued:
+class DecodeBatch:
     """Rows behind one prefix, with the keys and values of all they hold so far.
 
     Args:
@@ -49,10 +43,10 @@ class Continued:
     """
 
     def __init__(self, model: Any, prefix: PrefixKV | None, n_rows: int) -> None:
-        self._decoder = model.get_decoder()
+        self._model, self._device = model, model.get_decoder().device
         self.n_prefix = prefix.length if prefix else 0
         # scores are computed in float32; where memory is slow to convert (a CPU), it is kept that way
-        self._prefix = {m: (_held(k[0]), _held(v[0])) for m, (k, v) in prefix.layers.items()} if prefix else {}
+        self._prefix = {m: (_stored(k[0]), _stored(v[0])) for m, (k, v) in prefix.layers.items()} if prefix else {}
         self._own: dict[Any, _KV] = {}
         self.lengths = [0] * n_rows
         """Own tokens held of each row."""
@@ -77,20 +71,16 @@ class Continued:
         counts = [len(part) for part in tokens]
         held = self.lengths[first : first + len(counts)]
         self._slots = max(self._slots, *(n + count for n, count in zip(held, counts, strict=True)))
-        line = torch.tensor([token for part in tokens for token in part], device=self._decoder.device)
-        step = _Pass(self, first, held, counts, line.device)
-        with _attention_of(self._decoder, step):
-            out = self._decoder(input_ids=line[None], position_ids=step.positions[None], use_cache=False)
+        ids = torch.tensor([token for part in tokens for token in part], device=self._device)
+        states = forward(self._model, _DecodePass(ids, self, first, held, counts))
         for i, count in enumerate(counts):
             if advance is None or advance[i]:
                 self.lengths[first + i] += count
-        ends = torch.tensor(counts, device=line.device).cumsum(0) - 1
-        hidden: Tensor = out.last_hidden_state[0].index_select(0, ends)
-        return hidden
+        return states.index_select(0, torch.tensor(counts, device=self._device).cumsum(0) - 1)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these."""
-        at = torch.tensor(rows, device=self._decoder.device)
+        at = torch.tensor(rows, device=self._device)
         self.lengths = [self.lengths[row] for row in rows]
         self._slots = max(self.lengths)
         for module, (keys, values) in self._own.items():
@@ -107,7 +97,7 @@ class Continued:
         if keys is None or values is None or keys.shape[2] < self._slots:
             n_slots = -(-self._slots // _GROWTH) * _GROWTH
             shape = (len(self.lengths), like.shape[1], n_slots, like.shape[3])
-            new = tuple(_held(like.new_zeros(shape)) for _ in range(2))
+            new = tuple(_stored(like.new_zeros(shape)) for _ in range(2))
             for old, fresh in zip((keys, values), new, strict=True):
                 if old is not None:
                     fresh[:, :, : old.shape[2]] = old
@@ -115,27 +105,26 @@ class Continued:
         return keys, values
 
 
-def _held(tensor: Tensor) -> Tensor:
+def _stored(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.device.type == "cpu" else tensor
 
 
 @dataclass
-class _Pass:
+class _DecodePass:
     """One forward pass: which rows, how many new tokens of each, where they stand."""
 
-    batch: Continued
+    ids: Tensor
+    """[T]"""
+    batch: DecodeBatch
     first: int
     held: Sequence[int]
     """Own tokens of each row before this pass."""
     counts: Sequence[int]
     """New tokens of each row."""
-    device: torch.device
     rows: Tensor = field(init=False)
     """[T] row of each token."""
     slots: Tensor = field(init=False)
     """[T] slot of each token in its row."""
-    positions: Tensor = field(init=False)
-    """[T]"""
     spread: Tensor | None = field(init=False, default=None)
     """[B*S] place in the line, a row's last token repeated where the row is shorter; None where none is."""
     gather: Tensor | None = field(init=False, default=None)
@@ -143,17 +132,21 @@ class _Pass:
     _masks: dict[Any, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        counts = torch.tensor(self.counts, device=self.device)
-        self._held = torch.tensor(self.held, device=self.device)
+        device = self.ids.device
+        counts = torch.tensor(self.counts, device=device)
+        self._held = torch.tensor(self.held, device=device)
         starts = counts.cumsum(0) - counts
-        steps = torch.arange(self.longest, device=self.device)[None]
+        steps = torch.arange(self.longest, device=device)[None]
         inside = steps < counts[:, None]
         row, step = inside.nonzero(as_tuple=True)
         self.rows, self.slots = row + self.first, self._held[row] + step
-        self.positions = self.slots + self.batch.n_prefix
         if min(self.counts) < self.longest:
             self.spread = (starts[:, None] + torch.minimum(steps, counts[:, None] - 1)).reshape(-1)
             self.gather = inside.reshape(-1).nonzero().squeeze(1)
+
+    def positions(self) -> Tensor:
+        """[T] position of each token in its own sequence."""
+        return self.slots + self.batch.n_prefix
 
     @property
     def longest(self) -> int:
@@ -169,123 +162,54 @@ class _Pass:
         """[B, 1, 1, end - begin, L] added to the scores: 0 where a query may look, -inf where not."""
         key = (begin, end, window)
         if key not in self._masks:
-            low, high = self.reach(begin, end, window)
-            query = self.batch.n_prefix + self._held[:, None] + torch.arange(begin, end, device=self.device)[None]
-            distance = query[:, :, None] - torch.arange(low, high, device=self.device)
-            allowed = distance >= 0
-            if window is not None:
-                allowed &= distance < window
-            mask = torch.zeros(allowed.shape, device=self.device).masked_fill_(~allowed, float("-inf"))
+            first = self.batch.n_prefix + self._held[:, None]
+            query = first + torch.arange(begin, end, device=self.ids.device)
+            mask = causal_mask(query, range(*self.reach(begin, end, window)), window, torch.float32)
             self._masks[key] = mask[:, None, None]
         return self._masks[key]
 
-
-_current: _Pass | None = None
-
-
-@contextmanager
-def _attention_of(decoder: Any, step: _Pass) -> Iterator[None]:
-    global _current
-    config = decoder.config
-    before, outer = config._attn_implementation, _current
-    config._attn_implementation, _current = _NAME, step
-    try:
-        yield
-    finally:
-        config._attn_implementation, _current = before, outer
-
-
-def _continued_attention(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Called by each attention module: query [1, H, T, D], key and value [1, K, T, D] -> [1, T, H, D]."""
-    step = _current
-    if step is None or attention_mask is not None or dropout or any(kwargs.get(n) is not None for n in _UNHANDLED):
-        raise Unsupported(f"{type(module).__name__} passes what continued attention doesn't handle")
-    heads, kv_heads = query.shape[1], key.shape[1]
-    if heads % kv_heads or not getattr(module, "is_causal", True):
-        raise Unsupported(f"{type(module).__name__} is not causal attention with grouped heads")
-    last = step.first + len(step.counts)
-    own = []
-    for slots, new in zip(step.batch.slots_of(module, key), (key, value), strict=True):
-        slots[step.rows, :, step.slots] = new[0].transpose(0, 1).to(slots.dtype)
-        own.append(slots[step.first : last])
-    line = query[0].transpose(0, 1)
-    if step.spread is not None:
-        line = line.index_select(0, step.spread)
-    side = line.reshape(len(step.counts), step.longest, heads, -1).transpose(1, 2)
-    grouped = side.reshape(len(step.counts), kv_heads, heads // kv_heads, step.longest, -1)
-    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    out = _attend(step, grouped, step.batch.prefix_of(module, key), own, scale, sliding_window, softcap)
-    out = out.view(side.shape).transpose(1, 2).reshape(line.shape)
-    if step.gather is not None:
-        out = out.index_select(0, step.gather)
-    return out.to(query.dtype)[None].contiguous(), None  # some modules take a view of it
+    def attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, how: Scores) -> Tensor:
+        """Write the new keys and values to their slots; query [1, H, T, D] -> [T, H, D]."""
+        heads, kv_heads = query.shape[1], key.shape[1]
+        own = []
+        for slots, new in zip(self.batch.slots_of(module, key), (key, value), strict=True):
+            slots[self.rows, :, self.slots] = new[0].transpose(0, 1).to(slots.dtype)
+            own.append(slots[self.first : self.first + len(self.counts)])
+        line = query[0].transpose(0, 1)
+        if self.spread is not None:
+            line = line.index_select(0, self.spread)
+        side = line.reshape(len(self.counts), self.longest, heads, -1).transpose(1, 2)
+        grouped = side.reshape(len(self.counts), kv_heads, heads // kv_heads, self.longest, -1)
+        out = _attend(self, grouped, self.batch.prefix_of(module, key), own, how)
+        out = out.view(side.shape).transpose(1, 2).reshape(line.shape)
+        if self.gather is not None:
+            out = out.index_select(0, self.gather)
+        return out.to(query.dtype).contiguous()  # some modules take a view of it
 
 
-def _attend(
-    step: _Pass,
-    query: Tensor,
-    prefix: _KV,
-    own: Sequence[Tensor],
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
+def _attend(step: _DecodePass, query: Tensor, prefix: _KV, own: Sequence[Tensor], how: Scores) -> Tensor:
     """query [B, K, G, S, D], prefix 2 x [K, P, D], own 2 x [B, K, C, D] -> [B, K, G, S, D] float32.
 
     The prefix's keys and values meet all rows' queries in one product, without a copy per row.
     """
+    scale, window, softcap = how
     n_prefix = prefix[0].shape[1]
     blocks = []
-    for begin in range(0, step.longest, _BLOCK):
-        end = min(begin + _BLOCK, step.longest)
+    for begin in range(0, step.longest, BLOCK):
+        end = min(begin + BLOCK, step.longest)
         low, high = step.reach(begin, end, window)
         seen = slice(min(low, n_prefix), n_prefix)
         slots = slice(max(0, low - n_prefix), high - n_prefix)
         block = query[:, :, :, begin:end].float() * scale
-        before = _times_shared(block, prefix[0][:, seen].float().transpose(1, 2))
-        beside = _times_own(block, own[0][:, :, slots].float().transpose(2, 3))
+        before = times_shared(block, prefix[0][:, seen].float().transpose(1, 2))
+        beside = times_own(block, own[0][:, :, slots].float().transpose(2, 3))
         scores = torch.cat([before, beside], -1)
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
-        shares = scores.add_(step.mask(begin, end, window)).softmax(-1)
+        probs = scores.add_(step.mask(begin, end, window)).softmax(-1)
         n_seen = seen.stop - seen.start
-        out = _times_own(shares[..., n_seen:], own[1][:, :, slots].float())
+        out = times_own(probs[..., n_seen:], own[1][:, :, slots].float())
         if n_seen:
-            out += _times_shared(shares[..., :n_seen], prefix[1][:, seen].float())
+            out += times_shared(probs[..., :n_seen], prefix[1][:, seen].float())
         blocks.append(out)
     return torch.cat(blocks, 3) if len(blocks) > 1 else blocks[0]
-
-
-def _times_shared(left: Tensor, right: Tensor) -> Tensor:
-    """[B, K, G, b, m] x [K, m, n], the same for all rows -> [B, K, G, b, n]."""
-    rows, kv_heads, groups, queries, inner = left.shape
-    flat = left.transpose(0, 1).reshape(kv_heads, rows * groups * queries, inner) @ right
-    return flat.view(kv_heads, rows, groups, queries, -1).transpose(0, 1)
-
-
-def _times_own(left: Tensor, right: Tensor) -> Tensor:
-    """[B, K, G, b, m] x [B, K, m, n], each row its own -> [B, K, G, b, n]."""
-    rows, kv_heads, groups, queries, inner = left.shape
-    out = left.reshape(rows, kv_heads, groups * queries, inner) @ right
-    return out.view(rows, kv_heads, groups, queries, -1)
-
-
-def _register() -> None:
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(_NAME, _continued_attention)
-
-
-_register()

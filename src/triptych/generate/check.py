@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.data import Row, normalise
@@ -53,14 +53,6 @@ class Check:
     def ok(self) -> bool:
         """Whether the file can be handed in."""
         return not any(finding.hard for finding in self.findings)
-
-
-@dataclass
-class _Found:
-    rows: dict[str, list[str]] = field(default_factory=dict)
-
-    def note(self, kind: str, row_id: str) -> None:
-        self.rows.setdefault(kind, []).append(row_id)
 
 
 _KINDS = {
@@ -126,49 +118,49 @@ def check_predictions(
         special: the tokenizer's special tokens; the usual ones are looked for in any case.
         prompt_texts: fixed texts of the prompt that no output should have.
     """
-    found = _Found()
+    found: defaultdict[str, list[str]] = defaultdict(list)
     _check_ids([row_id for row_id, _ in predictions], [row.id for row in rows], found)
     asked = {row.id: row.instruction for row in rows}
     usual = statistics.median(len(text) for _, text in predictions) if predictions else 0
     for row_id, text in predictions:
         if not text.strip():
-            found.note("empty", row_id)
+            found["empty"].append(row_id)
         if _SPECIAL.search(text) or any(token in text for token in special):
-            found.note("special", row_id)
+            found["special"].append(row_id)
         if "\ufffd" in text:
-            found.note("broken", row_id)
+            found["broken"].append(row_id)
         if any(pattern.search(text) for pattern in prompt_texts):
-            found.note("echo", row_id)
+            found["echo"].append(row_id)
         elif _echoes(text, asked.get(row_id, "")):
-            found.note("parrot", row_id)
+            found["parrot"].append(row_id)
         if (stopped_by or {}).get(row_id) == "length":
-            found.note("cut", row_id)
+            found["cut"].append(row_id)
         if len(text) > max(_LONG_CHARACTERS, _FAR_LONGER * usual):
-            found.note("long", row_id)
+            found["long"].append(row_id)
         if loops(text):
-            found.note("loop", row_id)
-    if 2 * len(found.rows.get("parrot", ())) > len(predictions):
-        found.rows["echo"] = [*found.rows.get("echo", ()), *found.rows.pop("parrot")]
-    findings = [Finding(k, *_KINDS[k], tuple(found.rows[k])) for k in _KINDS if k in found.rows]
+            found["loop"].append(row_id)
+    if 2 * len(found.get("parrot", ())) > len(predictions):
+        found["echo"] += found.pop("parrot")
+    findings = [Finding(k, *_KINDS[k], tuple(found[k])) for k in _KINDS if k in found]
     return Check(len(predictions), tuple(findings))
 
 
-def _check_ids(given: Sequence[str], wanted: Sequence[str], found: _Found) -> None:
+def _check_ids(given: Sequence[str], wanted: Sequence[str], found: defaultdict[str, list[str]]) -> None:
     counts = Counter(given)
     for row_id in wanted:
         if row_id not in counts:
-            found.note("missing", row_id)
+            found["missing"].append(row_id)
     known = set(wanted)
     for row_id, count in counts.items():
         if row_id not in known:
-            found.note("unknown", row_id)
+            found["unknown"].append(row_id)
         elif count > 1:
-            found.note("repeated", row_id)
+            found["repeated"].append(row_id)
     place = {row_id: at for at, row_id in enumerate(wanted)}
     there = list(dict.fromkeys(row_id for row_id in given if row_id in known))
     for row_id, right in zip(there, sorted(there, key=place.__getitem__), strict=True):
         if row_id != right:
-            found.note("order", row_id)
+            found["order"].append(row_id)
 
 
 def _echoes(text: str, instruction: str) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from triptych.generate.settings import GenerationSettings
 from triptych.likelihood.head import Head
 
-__all__ = ["Chooser", "generator_of"]
+__all__ = ["Chooser", "seed_of"]
 
 _CHUNK_COLUMNS = 8192  # of the vocabulary at a time, so that no [rows, vocabulary] tensor is made
 
@@ -42,13 +42,13 @@ class Chooser:
         logits = self._head.logits(hidden, slice(None))
         for at, token in pairs:
             logits[at, token] = float("-inf")
-        shares = self._warpers(torch.empty(len(rows), 0, dtype=torch.long), logits).softmax(-1).cpu()
-        return [self._draw(share, row) for share, row in zip(shares, rows, strict=True)]
+        probs = self._warpers(torch.empty(len(rows), 0, dtype=torch.long), logits).softmax(-1).cpu()
+        return [self._draw(one, row) for one, row in zip(probs, rows, strict=True)]
 
-    def _draw(self, shares: Tensor, row: int) -> int:
+    def _draw(self, probs: Tensor, row: int) -> int:
         if row not in self._generators:
-            self._generators[row] = generator_of(self._seed, self._row_ids[row])
-        return int(torch.multinomial(shares, 1, generator=self._generators[row]))
+            self._generators[row] = torch.Generator().manual_seed(seed_of(self._seed, self._row_ids[row]))
+        return int(torch.multinomial(probs, 1, generator=self._generators[row]))
 
     def _likeliest(self, hidden: Tensor, banned: Sequence[tuple[int, int]]) -> list[int]:
         """The first of the largest logits, as argmax over all of them at once would find it."""
@@ -66,10 +66,10 @@ class Chooser:
         return found
 
 
-def generator_of(seed: int, row_id: str) -> torch.Generator:
-    """A row's own random numbers: the same whatever else is written, and in whatever order."""
+def seed_of(seed: int, row_id: str) -> int:
+    """Seed of a row's own random numbers: the same whatever else is written, and in whatever order."""
     digest = hashlib.sha256(f"triptych-generate:{seed}:{row_id}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _warpers(settings: GenerationSettings) -> Any:

@@ -1,28 +1,29 @@
-"""Writing: prompts in, what the model wrote out, whatever else is written with it.
+"""Generation: prompts in, texts out. What a row gets does not depend on the rows that are decoded with it.
 
-    prompts ──► groups of a shared prefix ──► waves ──► prefix once, prompts packed, then a token a row at a time
+    prompts ──► groups of a shared prefix ──► batches ──► prefix once, prompts packed, then a token a row at a time
 
-Whether a model's rows can be written together is not assumed but tried (`probe`). If they can't, and for beams,
-`model.generate` writes them (`own`), and that is said.
+Whether a model's rows can be decoded together is not assumed but tried (`probe`). If they can't, and for beams,
+`model.generate` writes them (`hf_generate`), and that is said.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from triptych.generate.attention import Continued
+from triptych.generate.attention import DecodeBatch
 from triptych.generate.choose import Chooser
-from triptych.generate.own import own_generate
-from triptych.generate.plan import Limits, choose_limits, plan_groups, waves
-from triptych.generate.probe import can_be_continued
+from triptych.generate.hf_generate import hf_generate
+from triptych.generate.plan import Limits, choose_limits, decode_batches, plan_groups
+from triptych.generate.probe import can_decode_together
 from triptych.generate.settings import Generated, GenerationSettings, Prompt
-from triptych.generate.stops import Writing
-from triptych.likelihood.attention import PrefixKV
+from triptych.generate.stops import DecodeState
+from triptych.likelihood.context import PrefixKV
 from triptych.likelihood.head import Head, head_of
 from triptych.likelihood.passes import prefix_kv
 from triptych.likelihood.plan import Branch, batches
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 OnRow = Callable[[Generated], None]
 """Called with each row as it is finished."""
 
-_COMPACT = 0.75  # finished rows leave a wave when so few of it are left: taking them out copies the others
+_COMPACT = 0.75  # finished rows leave a batch when so few of it are left: taking them out copies the others
 _tried: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
@@ -60,7 +61,7 @@ def generate_rows(
         settings: how tokens are chosen and when a row ends.
         watcher: is told of rows done.
         on_row: called with each row as it is finished, in no order to rely on; not with known ones.
-        known: rows that are written already, by row id. A wave with any row missing is written whole.
+        known: rows that are written already, by row id. A batch with any row missing is written whole.
         limits: bounds of what is computed together; None finds them from free memory.
 
     Returns:
@@ -113,19 +114,17 @@ class _Writer:
         *,
         alone: bool = False,
     ) -> None:
-        self.alone = alone
         self.loaded, self.prompts, self.settings, self.limits = loaded, prompts, settings, limits
-        self.known, self.done = known, done
+        self.known, self.done, self.alone = known, done, alone
         self.head: Head = head_of(loaded.model)
         self.most = [settings.limit(prompt, loaded.max_tokens) for prompt in prompts]
         check_vocabulary(loaded, prompts)
-        self.chooser_ids = [prompt.row_id for prompt in prompts]
 
     @torch.inference_mode()
     def write(self) -> None:
         if self.settings.beams > 1:
             self._write_own(max(1, self.limits.rows // self.settings.beams))
-        elif self.alone or not _can_be_continued(self.loaded):  # the probe says why
+        elif self.alone or not _can_decode_together(self.loaded):  # the probe says why
             self._write_own(1)
         else:
             self._walk(plan_groups(self.prompts), None)
@@ -137,9 +136,9 @@ class _Writer:
         if branch.end > branch.start:
             past = prefix_kv(self.loaded, branch.ids[: branch.end], past)
         own = [len(prompt.ids) - branch.end for prompt in self.prompts]
-        for wave in waves(branch.rows, own, self.most, self.limits):
-            if any(self.prompts[row].row_id not in self.known for row in wave):
-                self._write_or_halve(wave, past)
+        for members in decode_batches(branch.rows, own, self.most, self.limits):
+            if any(self.prompts[row].row_id not in self.known for row in members):
+                self._write_or_halve(members, past)
         for child in branch.children:
             self._walk(child, past)
 
@@ -148,25 +147,25 @@ class _Writer:
             self._missing(child) for child in branch.children
         )
 
-    def _write_or_halve(self, wave: list[int], past: PrefixKV | None) -> None:
+    def _write_or_halve(self, members: list[int], past: PrefixKV | None) -> None:
         try:
-            self._write_wave(wave, past)
+            self._write_batch(members, past)
             return
         except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
-            if len(wave) == 1 or not out_of_memory(error):
+            if len(members) == 1 or not out_of_memory(error):
                 raise
         if self.loaded.device.type == "cuda":
             torch.cuda.empty_cache()
-        logger.warning("out of memory with %d rows written at a time: going on with half", len(wave))
-        half = len(wave) // 2
-        self._write_or_halve(wave[:half], past)
-        self._write_or_halve(wave[half:], past)
+        logger.warning("out of memory with %d rows written at a time: going on with half", len(members))
+        half = len(members) // 2
+        self._write_or_halve(members[:half], past)
+        self._write_or_halve(members[half:], past)
 
-    def _write_wave(self, wave: Sequence[int], past: PrefixKV | None) -> None:
-        choose = Chooser(self.head, self.settings, self.chooser_ids)
-        batch = Continued(self.loaded.model, past, len(wave))
-        hidden = self._prompts_of(wave, batch)
-        rows = list(wave)
+    def _write_batch(self, members: Sequence[int], past: PrefixKV | None) -> None:
+        choose = Chooser(self.head, self.settings, [prompt.row_id for prompt in self.prompts])
+        batch = DecodeBatch(self.loaded.model, past, len(members))
+        hidden = self._prompts_of(members, batch)
+        rows = list(members)
         writing = [self._begin(row) for row in rows]
         while True:
             banned = [row.banned() for row in writing] if self.settings.no_repeat_ngram else None
@@ -185,13 +184,13 @@ class _Writer:
             advance = [row.stopped_by is None for row in writing]
             hidden = batch.extend([[token] for token in tokens], advance=advance)
 
-    def _prompts_of(self, wave: Sequence[int], batch: Continued) -> Tensor:
+    def _prompts_of(self, members: Sequence[int], batch: DecodeBatch) -> Tensor:
         """[B, C] hidden state of each row's last prompt token; the prompts' keys and values are held after."""
-        own = [len(self.prompts[row].ids) - batch.n_prefix for row in wave]
+        own = [len(self.prompts[row].ids) - batch.n_prefix for row in members]
         hidden = []
-        # rows of a wave are sorted as `batches` sorts, so that each of its passes is a stretch of rows
-        for part in batches(range(len(wave)), own, batch.n_prefix, budget=self.limits.pass_tokens):
-            tokens = [self.prompts[wave[at]].ids[batch.n_prefix :] for at in part]
+        # rows of a batch are sorted as `batches` sorts, so that each of its passes is a stretch of rows
+        for part in batches(range(len(members)), own, batch.n_prefix, budget=self.limits.pass_tokens):
+            tokens = [self.prompts[members[at]].ids[batch.n_prefix :] for at in part]
             hidden.append(batch.extend(tokens, first=part[0]))
         return torch.cat(hidden)
 
@@ -201,33 +200,26 @@ class _Writer:
             range(len(self.prompts)),
             key=lambda i: (self.most[i], self.prompts[i].stop_ids, len(self.prompts[i].ids), self.prompts[i].ids),
         )
-        batch: list[int] = []
-        for row in [*order, None]:
-            alike = row is not None and (not batch or self._alike(row, batch[0]))
-            if batch and (not alike or len(batch) == at_once):
-                self._write_own_batch(batch)
-                batch = []
-            if row is not None:
-                batch.append(row)
-
-    def _alike(self, a: int, b: int) -> bool:
-        return self.most[a] == self.most[b] and self.prompts[a].stop_ids == self.prompts[b].stop_ids
+        for _, alike in groupby(order, key=lambda i: (self.most[i], self.prompts[i].stop_ids)):
+            rows = list(alike)
+            for at in range(0, len(rows), at_once):
+                self._write_own_batch(rows[at : at + at_once])
 
     def _write_own_batch(self, batch: Sequence[int]) -> None:
         prompts = [self.prompts[row] for row in batch]
         if all(prompt.row_id in self.known for prompt in prompts):
             return
-        found = own_generate(self.loaded, prompts, self.most[batch[0]], self.settings)
+        found = hf_generate(self.loaded, prompts, self.most[batch[0]], self.settings)
         for row, tokens in zip(batch, found, strict=True):
             writing = self._begin(row)
             writing.take(tokens)
             self.done(writing.done())
 
-    def _begin(self, row: int) -> Writing:
-        return Writing(self.prompts[row], self.most[row], self.settings, self.loaded.profile.tokenizer)
+    def _begin(self, row: int) -> DecodeState:
+        return DecodeState(self.prompts[row], self.most[row], self.settings, self.loaded.profile.tokenizer)
 
 
-def _can_be_continued(loaded: LoadedModel) -> bool:
+def _can_decode_together(loaded: LoadedModel) -> bool:
     if loaded.model not in _tried:
-        _tried[loaded.model] = can_be_continued(loaded)
+        _tried[loaded.model] = can_decode_together(loaded)
     return _tried[loaded.model]

@@ -1,7 +1,7 @@
-"""What is written together: rows that share a prefix, in waves of bounded size.
+"""What is written together: rows that share a prefix, in batches of bounded size.
 
-A wave is written from its first token to its last row's end; then the next begins. Which rows meet depends on the
-prompts and the limits alone, not on the order they came in nor on which of them are written already: a wave that was
+A batch is written from its first token to its last row's end; then the next begins. Which rows meet depends on the
+prompts and the limits alone, not on the order they came in nor on which of them are written already: a batch that was
 cut short is written again whole, and comes out bit by bit the same, 16-bit rounding included.
 """
 
@@ -14,21 +14,21 @@ import torch
 
 from triptych.generate.settings import Prompt
 from triptych.likelihood.plan import Branch, plan_branches
-from triptych.likelihood.score import default_budget
+from triptych.likelihood.sizes import default_budget, kv_bytes
 from triptych.models import LoadedModel
 from triptych.models.device import free_memory
 from triptych.models.shape import sizes_of
 from triptych.prompts import Rendered
 
-__all__ = ["Limits", "choose_limits", "plan_groups", "waves"]
+__all__ = ["Limits", "choose_limits", "decode_batches", "plan_groups"]
 
 _GROUP_SAVES = 4096
-"""Tokens a longer shared prefix must save to be worth waves of its own: about what a wave of few rows wastes."""
+"""Tokens a longer shared prefix must save to be worth batches of its own: about what a batch of few rows wastes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a wave. They bound memory and change no token beyond float rounding."""
+    """Bounds of a batch. They bound memory and change no token beyond float rounding."""
 
     rows: int
     """Rows written at a time."""
@@ -46,9 +46,8 @@ def choose_limits(loaded: LoadedModel, rows: int | None = None) -> Limits:
     """Limits from what memory is free now: a quarter of it holds keys and values."""
     sizes = sizes_of(loaded.model.config.get_text_config())
     width = torch.float32.itemsize if loaded.device.type == "cpu" else loaded.dtype.itemsize
-    each = 2 * sizes.n_layers * sizes.n_kv_heads * sizes.head_dim * width
     most = rows or (64 if loaded.device.type == "cpu" else 256)
-    return Limits(most, max(1024, free_memory(loaded.device) // 4 // each), default_budget(loaded))
+    return Limits(most, max(1024, free_memory(loaded.device) // 4 // kv_bytes(sizes, width)), default_budget(loaded))
 
 
 def plan_groups(prompts: Sequence[Prompt]) -> Branch:
@@ -56,23 +55,23 @@ def plan_groups(prompts: Sequence[Prompt]) -> Branch:
     return plan_branches([Rendered(p.row_id, p.ids, len(p.ids), 0) for p in prompts], saves=_GROUP_SAVES)
 
 
-def waves(rows: Sequence[int], own: Sequence[int], new: Sequence[int], limits: Limits) -> Iterator[list[int]]:
-    """Cut a group's rows into waves, longest prompts first: like lengths meet, and a long output is likely begun early.
+def decode_batches(rows: Sequence[int], own: Sequence[int], new: Sequence[int], limits: Limits) -> Iterator[list[int]]:
+    """Cut a group's rows into batches, longest prompts first: like lengths meet, and long outputs likely begin early.
 
     Args:
         rows: indices into `own` and `new`, in an order that depends on their tokens alone.
         own: prompt tokens of each row beyond the shared prefix.
         new: most new tokens of each row.
-        limits: bounds; a wave has at least one row.
+        limits: bounds; a batch has at least one row.
     """
-    wave: list[int] = []
+    batch: list[int] = []
     longest = 0
     for row in sorted(rows, key=lambda i: -own[i]):
         longer = max(longest, own[row] + new[row])
-        if wave and (len(wave) == limits.rows or (len(wave) + 1) * longer > limits.kv_tokens):
-            yield wave
-            wave, longer = [], own[row] + new[row]
-        wave.append(row)
+        if batch and (len(batch) == limits.rows or (len(batch) + 1) * longer > limits.kv_tokens):
+            yield batch
+            batch, longer = [], own[row] + new[row]
+        batch.append(row)
         longest = longer
-    if wave:
-        yield wave
+    if batch:
+        yield batch

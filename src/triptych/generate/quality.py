@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 __all__ = ["Quality", "measure_quality", "tokenize_for"]
 
-Tokenize = Literal["zh", "13a", "char", "intl", "none"]
+Tokenize = Literal["zh", "13a"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,12 @@ class Quality:
         return {**asdict(self), "row_chrf": list(self.row_chrf), "n_rows": self.n_rows}
 
 
-def measure_quality(
-    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: Tokenize | None = None
-) -> Quality:
+def measure_quality(hypotheses: Sequence[str], references: Sequence[str]) -> Quality:
     """Compare texts with one reference each.
 
     Args:
         hypotheses: what a model wrote.
         references: what was wanted, in the same order.
-        tokenize: sacrebleu's tokenizer for BLEU; None chooses by the references (`tokenize_for`).
 
     Raises:
         ValueError: the lists are of unlike lengths or empty.
@@ -57,7 +54,7 @@ def measure_quality(
 
     if len(hypotheses) != len(references) or not hypotheses:
         raise ValueError(f"{len(hypotheses)} texts and {len(references)} references can't be compared")
-    chrf, bleu = CHRF(word_order=2), BLEU(tokenize=tokenize or tokenize_for(references))
+    chrf, bleu = CHRF(word_order=2), BLEU(tokenize=tokenize_for(references))
     texts, wanted = list(hypotheses), [list(references)]
     rows = tuple(
         float(chrf.sentence_score(text, [reference]).score)

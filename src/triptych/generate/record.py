@@ -11,7 +11,7 @@ from typing import Any
 from triptych.data import read_rows
 from triptych.errors import DataError, RunChangedError, TemplateError
 from triptych.generate.check import Check, check_predictions, read_predictions
-from triptych.generate.part import refuse_changed
+from triptych.generate.resume_file import refuse_changed
 from triptych.generate.settings import Generated
 from triptych.generate.stops import patterns_of
 from triptych.prompts import Template, template_from_mapping

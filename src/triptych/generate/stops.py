@@ -14,7 +14,7 @@ from triptych.generate.repeats import Repeats
 from triptych.generate.settings import Generated, GenerationSettings, Prompt, StoppedBy
 from triptych.prompts import Template, pieces_of
 
-__all__ = ["Writing", "patterns_of"]
+__all__ = ["DecodeState", "patterns_of"]
 
 _NUMBERS = ("i", "k")
 _TELLING = 4  # characters that are needed to tell a template's text from an output's
@@ -66,7 +66,7 @@ def _pattern(piece: Sequence[str | None]) -> str:
     return "".join(r"\d+" if part is None else re.escape(part) for part in parts)
 
 
-class Writing:
+class DecodeState:
     """A row while it is written.
 
     Args:

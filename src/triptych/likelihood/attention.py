@@ -15,42 +15,33 @@ given explicitly, so a row stands where it would stand in its own sequence: at P
 Shape legend used below:
     T tokens of the pass   B rows   S longest row   P = P0 + P1 prefix length   L keys
     H query heads   K key/value heads   G = H / K   D head size (values may have one of their own: MLA)
-
-The model's own attention modules call `packed_attention` through transformers' attention interface, after their
-projections, norms and rotary embedding: those stay the model's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.likelihood.varlen import Line, attend_line, can_attend_line, line_of
+from triptych.likelihood.context import BLOCK, PrefixKV, Scores, causal_mask, times_own, times_shared
+from triptych.likelihood.varlen import VarlenLayout, can_use_varlen, varlen_attention, varlen_layout
 
-__all__ = ["Pack", "PrefixKV", "Unsupported", "packed_forward"]
-
-_NAME = "triptych_packed"
-_BLOCK = 256  # queries attended at a time on a CPU
-# What some architectures pass that changes the result and that is not handled here.
-_UNHANDLED = ("s_aux", "sinks", "position_bias", "alibi", "cu_seq_lens_q")
+__all__ = ["Pack", "attention_path"]
 
 
-class Unsupported(Exception):
-    """This architecture's attention can't be computed here; the caller falls back to whole forwards."""
+def attention_path(device: str, itemsize: int) -> Literal["varlen", "fused", "blocks"]:
+    """How attention is computed on `cpu` or `cuda` in a dtype of so many bytes, as a rule; estimates of memory ask it.
 
-
-@dataclass
-class PrefixKV:
-    """Keys and values of a prefix, per attention module: each [1, K, P, D]."""
-
-    length: int
-    layers: dict[Any, tuple[Tensor, Tensor]]
+    `varlen`: nothing is padded. `fused`: rows side by side through torch's kernel, also where the varlen kernel doesn't
+    take the head size. `blocks`: rows side by side with scores written out, also where they are soft-capped.
+    """
+    if itemsize != 2:
+        return "fused"
+    return "varlen" if device == "cuda" else "blocks"
 
 
 @dataclass
@@ -69,7 +60,7 @@ class Pack:
     kept: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _masks: dict[Any, Tensor] = field(default_factory=dict)
     _layout: Tensor | None = None
-    _line: Line | None = None
+    _varlen: VarlenLayout | None = None
 
     @property
     def n_past(self) -> int:
@@ -93,11 +84,11 @@ class Pack:
             self._layout = inside.reshape(-1).nonzero().squeeze(1)
         return self._layout
 
-    def line(self) -> Line:
-        """Where the sequences lie for the kernel that takes them in a line."""
-        if self._line is None:
-            self._line = line_of(self)
-        return self._line
+    def varlen(self) -> VarlenLayout:
+        """Where the sequences begin and end, for the kernel that takes rows of unlike lengths."""
+        if self._varlen is None:
+            self._varlen = varlen_layout(self.lengths, self.n_past, self.n_prefix, self.ids.device)
+        return self._varlen
 
     def mask(self, n_queries: int, n_before: int, window: int | None, groups: int, dtype: torch.dtype) -> Tensor:
         """[G*S, n_before + S] added to the scores: 0 where a query may look, -inf where not.
@@ -106,96 +97,33 @@ class Pack:
         """
         key = (n_queries, n_before, window, groups)
         if key not in self._masks:
-            device = self.ids.device
-            query = torch.arange(n_queries, device=device)[:, None] + n_before
-            position = torch.arange(n_before + n_queries, device=device)[None]
-            allowed = position <= query
-            if window is not None:
-                allowed &= query - position < window
-            mask = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill_(~allowed, float("-inf"))
-            self._masks[key] = mask.repeat(groups, 1)
+            query = torch.arange(n_queries, device=self.ids.device) + n_before
+            self._masks[key] = causal_mask(query, range(n_before + n_queries), window, dtype).repeat(groups, 1)
         return self._masks[key]
 
-
-_current: Pack | None = None
-
-
-def packed_forward(model: Any, pack: Pack) -> Tensor:
-    """Last hidden states of a pass, [T, C], through the model's own decoder.
-
-    Raises:
-        Unsupported: the architecture asks of attention what isn't implemented here.
-    """
-    decoder = model.get_decoder()
-    with _attention_of(decoder, pack):
-        out = decoder(input_ids=pack.ids[None], position_ids=pack.positions()[None], use_cache=False)
-    hidden: Tensor = out.last_hidden_state[0]
-    return hidden
-
-
-@contextmanager
-def _attention_of(decoder: Any, pack: Pack) -> Iterator[None]:
-    global _current
-    config = decoder.config
-    before, outer = config._attn_implementation, _current
-    config._attn_implementation, _current = _NAME, pack
-    try:
-        yield
-    finally:
-        config._attn_implementation, _current = before, outer
+    def attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, how: Scores) -> Tensor:
+        """Attention of one module: query [1, H, T, D], key and value [1, K, T, D] -> [T, H, D]."""
+        p1 = self.n_prefix
+        past = self.past.layers[module] if self.past else (key[:, :, :0], value[:, :, :0])
+        prefix = past
+        if p1:
+            prefix = (torch.cat([past[0], key[:, :, :p1]], 2), torch.cat([past[1], value[:, :, :p1]], 2))
+        if self.keep_kv:
+            self.kept[module] = (prefix[0].contiguous(), prefix[1].contiguous())
+        if how.softcap is None and can_use_varlen(query) and value.shape[-1] == query.shape[-1]:
+            own = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+            before = (past[0][0].transpose(0, 1), past[1][0].transpose(0, 1))
+            return varlen_attention(self.varlen(), own[0], own[1], own[2], before, how)
+        parts = []
+        if p1:
+            parts.append(_attend(self, query[:, :, :p1], key[:, :, :p1], value[:, :, :p1], past, how))
+        if self.lengths:
+            rows = [tensor[0, :, p1:].transpose(0, 1) for tensor in (query, key, value)]
+            parts.append(_attend_rows(self, rows, prefix, how))
+        return torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()  # some modules take a view of it
 
 
-def packed_attention(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Called by each attention module: query [1, H, T, D], key and value [1, K, T, D] -> [1, T, H, D]."""
-    pack = _current
-    if pack is None or attention_mask is not None or dropout or any(kwargs.get(n) is not None for n in _UNHANDLED):
-        raise Unsupported(f"{type(module).__name__} passes what packed attention doesn't handle")
-    if query.shape[1] % key.shape[1] or not getattr(module, "is_causal", True):
-        raise Unsupported(f"{type(module).__name__} is not causal attention with grouped heads")
-    p1 = pack.n_prefix
-    past = pack.past.layers[module] if pack.past else (key[:, :, :0], value[:, :, :0])
-    prefix = past
-    if p1:
-        prefix = (torch.cat([past[0], key[:, :, :p1]], 2), torch.cat([past[1], value[:, :, :p1]], 2))
-    if pack.keep_kv:
-        pack.kept[module] = (prefix[0].contiguous(), prefix[1].contiguous())
-    if softcap is None and can_attend_line(query) and value.shape[-1] == query.shape[-1]:
-        scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-        own = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
-        before = (past[0][0].transpose(0, 1), past[1][0].transpose(0, 1))
-        return attend_line(pack.line(), own[0], own[1], own[2], before, scale, sliding_window)[None], None
-    parts = []
-    if p1:
-        parts.append(
-            _attend(pack, query[:, :, :p1], key[:, :, :p1], value[:, :, :p1], past, scaling, sliding_window, softcap)
-        )
-    if pack.lengths:
-        rows = [tensor[0, :, p1:].transpose(0, 1) for tensor in (query, key, value)]
-        parts.append(_attend_rows(pack, rows, prefix, scaling, sliding_window, softcap))
-    out = torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()  # some modules take a view of it
-    return out[None], None
-
-
-def _attend_rows(
-    pack: Pack,
-    rows: list[Tensor],
-    prefix: tuple[Tensor, Tensor],
-    scaling: float | None,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
+def _attend_rows(pack: Pack, rows: list[Tensor], prefix: tuple[Tensor, Tensor], how: Scores) -> Tensor:
     """Rows in a line, each [R, heads, D] -> their outputs [R, H, D]."""
     n_rows, longest = len(pack.lengths), max(pack.lengths)
     ragged = min(pack.lengths) < longest
@@ -203,7 +131,7 @@ def _attend_rows(
         places = pack.layout()
         rows = [_Spread.apply(t, places, n_rows * longest) for t in rows]  # type: ignore[no-untyped-call]
     query, key, value = (t.reshape(n_rows, longest, *t.shape[1:]).transpose(1, 2) for t in rows)
-    out = _attend(pack, query, key, value, prefix, scaling, window, softcap)
+    out = _attend(pack, query, key, value, prefix, how)
     return out.index_select(0, places) if ragged else out
 
 
@@ -226,35 +154,20 @@ class _Spread(torch.autograd.Function):
 
 
 def _attend(
-    pack: Pack,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prefix: tuple[Tensor, Tensor],
-    scaling: float | None,
-    window: int | None,
-    softcap: float | None,
+    pack: Pack, query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor], how: Scores
 ) -> Tensor:
     """query [B, H, S, D], own key and value [B, K, S, D], shared prefix 2 x [1, K, P, D] -> [B*S, H, D]."""
-    n_rows, heads, n_queries, size = query.shape
-    scale = scaling if scaling is not None else size**-0.5
-    if softcap is None and not (query.device.type == "cpu" and query.dtype != torch.float32):
-        out = _attend_fused(pack, query, key, value, prefix, scale, window)
-    else:
-        out = _attend_in_blocks(pack, query, key, value, prefix, scale, window, softcap)
+    n_rows, heads, n_queries, _ = query.shape
+    fused = how.softcap is None and attention_path(query.device.type, query.itemsize) != "blocks"
+    out = (_attend_fused if fused else _attend_in_blocks)(pack, query, key, value, prefix, how)
     return out.transpose(1, 2).reshape(n_rows * n_queries, heads, value.shape[-1])
 
 
 def _attend_fused(
-    pack: Pack,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prefix: tuple[Tensor, Tensor],
-    scale: float,
-    window: int | None,
+    pack: Pack, query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor], how: Scores
 ) -> Tensor:
     """torch's fused kernel over prefix and own keys laid side by side. [B, H, S, D]"""
+    window = how.window
     n_rows, heads, n_queries, size = query.shape
     kv_heads, n_prefix = key.shape[1], prefix[0].shape[2]
     # a query of a window of w sees at most the w - 1 keys before its row
@@ -265,7 +178,7 @@ def _attend_fused(
     groups = heads // kv_heads
     grouped = query.reshape(n_rows, kv_heads, groups, n_queries, size)
     # with a mask the kernel computes every pair; a block of queries at a time, it gets only keys that one of them sees
-    step = _BLOCK if query.device.type == "cpu" else n_queries
+    step = BLOCK if query.device.type == "cpu" else n_queries
     blocks = []
     for first in range(0, n_queries, step):
         last = min(first + step, n_queries)
@@ -274,21 +187,14 @@ def _attend_fused(
         folded = grouped[:, :, :, first:last].reshape(n_rows, kv_heads, groups * (last - first), size)
         keys, values = (t[:, :, low : reach + last] for t in (key, value))
         mask = pack.mask(last - first, reach + first - low, window, groups, query.dtype)
-        out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
+        out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=how.scale)
         blocks.append(out.reshape(n_rows, kv_heads, groups, last - first, -1))
     out = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 3)
     return out.reshape(n_rows, heads, n_queries, -1)
 
 
 def _attend_in_blocks(
-    pack: Pack,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prefix: tuple[Tensor, Tensor],
-    scale: float,
-    window: int | None,
-    softcap: float | None,
+    pack: Pack, query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor], how: Scores
 ) -> Tensor:
     """Plain attention, a block of queries at a time with only the keys it can see; scores and softmax in float32.
 
@@ -297,6 +203,7 @@ def _attend_in_blocks(
     against float32 by half (measured). On a CPU in bfloat16 all this is faster than torch's fused kernel
     (docs/experiments.md), and it is where soft-capped scores (Gemma 2) are computed on every device. [B, H, S, D]
     """
+    scale, window, softcap = how
     n_rows, heads, n_queries, size = query.shape
     kv_heads, n_prefix = key.shape[1], prefix[0].shape[2]
     groups = heads // kv_heads
@@ -305,39 +212,16 @@ def _attend_in_blocks(
     values = torch.cat([prefix[1].expand(n_rows, -1, -1, -1), value], 2) if n_prefix else value
     mask = pack.mask(n_queries, n_prefix, window, 1, torch.float32)
     blocks = []
-    for first in range(0, n_queries, _BLOCK):
-        last = min(first + _BLOCK, n_queries)
+    for first in range(0, n_queries, BLOCK):
+        last = min(first + BLOCK, n_queries)
         low = 0 if window is None else max(0, n_prefix + first - window + 1)
         from_prefix, from_own = min(low, n_prefix), max(0, low - n_prefix)
         block = grouped[:, :, :, first:last].float()  # [B, K, G, b, D]
-        before = _times_shared(block, prefix_k[:, from_prefix:].transpose(1, 2))
-        own = _times_own(block, own_k[:, :, from_own:last].transpose(2, 3))
+        before = times_shared(block, prefix_k[:, from_prefix:].transpose(1, 2))
+        own = times_own(block, own_k[:, :, from_own:last].transpose(2, 3))
         scores = torch.cat([before, own], -1).mul_(scale)
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
-        shares = (scores + mask[first:last, low : n_prefix + last]).softmax(-1).to(value.dtype)
-        blocks.append(_times_own(shares, values[:, :, low : n_prefix + last]))
+        probs = (scores + mask[first:last, low : n_prefix + last]).softmax(-1).to(value.dtype)
+        blocks.append(times_own(probs, values[:, :, low : n_prefix + last]))
     return torch.cat(blocks, 3).view(n_rows, heads, n_queries, -1)
-
-
-def _times_shared(left: Tensor, right: Tensor) -> Tensor:
-    """[B, K, G, b, m] x [K, m, n], the same for all rows -> [B, K, G, b, n]."""
-    rows, kv_heads, groups, queries, inner = left.shape
-    flat = left.transpose(0, 1).reshape(kv_heads, rows * groups * queries, inner) @ right
-    return flat.view(kv_heads, rows, groups, queries, -1).transpose(0, 1)
-
-
-def _times_own(left: Tensor, right: Tensor) -> Tensor:
-    """[B, K, G, b, m] x [B, K, m, n], each row its own -> [B, K, G, b, n]."""
-    rows, kv_heads, groups, queries, inner = left.shape
-    out = left.reshape(rows, kv_heads, groups * queries, inner) @ right
-    return out.view(rows, kv_heads, groups, queries, -1)
-
-
-def _register() -> None:
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(_NAME, packed_attention)
-
-
-_register()

@@ -24,10 +24,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Head", "head_of"]
+__all__ = ["Head", "head_chunk", "head_of"]
 
-_CHUNK_COLUMNS, _BLOCK_ROWS = 4096, 256
-"""On a GPU four times as many of each: launching, not memory, is what is short there."""
+
+def head_chunk(device: str) -> tuple[int, int]:
+    """Rows and vocabulary columns of one product with the head, on `cpu` or `cuda`.
+
+    On a GPU four times as many of each: launching, not memory, is what is short there.
+    """
+    return (1024, 16_384) if device == "cuda" else (256, 4096)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Head:
                 raise NotImplementedError("no gradient is computed through an adapter on the output head")
             out: Tensor = _NLL.apply(hidden, targets, self)  # type: ignore[no-untyped-call]
             return out
-        n = self._block_rows()
+        n, _ = head_chunk(self.weight.device.type)
         blocks = zip(torch.split(hidden, n), torch.split(targets, n), strict=True)
         return torch.cat([self._forward(h, y, None) for h, y in blocks])
 
@@ -108,11 +113,8 @@ class Head:
         return total
 
     def _chunks(self) -> list[slice]:
-        size, step = self.weight.shape[0], _CHUNK_COLUMNS * (4 if self.weight.device.type == "cuda" else 1)
+        size, (_, step) = self.weight.shape[0], head_chunk(self.weight.device.type)
         return [slice(at, min(at + step, size)) for at in range(0, size, step)]
-
-    def _block_rows(self) -> int:
-        return _BLOCK_ROWS * (4 if self.weight.device.type == "cuda" else 1)
 
     def _forward(self, hidden: Tensor, targets: Tensor, gradient: Tensor | None) -> Tensor:
         """nll [n]; with `gradient` [n, C] float32 given (zeros), d nll / d hidden is left in it."""
@@ -136,7 +138,7 @@ class _NLL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
         gradient = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
-        n = head._block_rows()
+        n, _ = head_chunk(head.weight.device.type)
         blocks = zip(torch.split(hidden, n), torch.split(targets, n), torch.split(gradient, n), strict=True)
         out = torch.cat([head._forward(h, y, g) for h, y, g in blocks])
         ctx.save_for_backward(gradient)

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from triptych.likelihood.attention import Pack, PrefixKV, packed_forward
+from triptych.likelihood.attention import Pack
+from triptych.likelihood.context import PrefixKV, forward
 from triptych.likelihood.head import Head
 from triptych.models import LoadedModel
 from triptych.models.rope import reset_rope
 from triptych.prompts import Rendered
 
-__all__ = ["common_prefix", "is_packable", "own_forward_nll", "own_states", "pass_nll", "prefix_kv"]
+__all__ = ["common_prefix", "is_packable", "own_states", "pass_nll", "prefix_kv", "reference_nll"]
 
 
 def is_packable(loaded: LoadedModel, row: Rendered) -> bool:
@@ -50,7 +51,7 @@ def pass_nll(
     targets = [token for row in rows for token in row.ids[row.n_prompt :]]
     # all that a GPU is sent, before it is asked to compute: sending waits for what is queued
     ids, at, expected = _tensor(line, loaded), _tensor(where, loaded), _tensor(targets, loaded)
-    hidden = packed_forward(loaded.model, Pack(ids, n_prefix - start, lengths, past))
+    hidden = forward(loaded.model, Pack(ids, n_prefix - start, lengths, past))
     return head.nll(hidden.index_select(0, at), expected)
 
 
@@ -58,11 +59,11 @@ def prefix_kv(loaded: LoadedModel, ids: Sequence[int], past: PrefixKV | None) ->
     """Keys and values of a prefix `ids` that continues what `past` holds."""
     start = past.length if past else 0
     pack = Pack(_tensor(ids[start:], loaded), len(ids) - start, (), past, keep_kv=True)
-    packed_forward(loaded.model, pack)
+    forward(loaded.model, pack)
     return PrefixKV(len(ids), pack.kept)
 
 
-def own_forward_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
+def reference_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
     """NLL by the model's own forward and whole logits: the slow way that works for every model. [n_scored]"""
     if not is_packable(loaded, row):
         reset_rope(loaded.model)

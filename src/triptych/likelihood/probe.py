@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from triptych.errors import ModelError
-from triptych.likelihood.attention import Unsupported
+from triptych.likelihood.context import PrefixKV, Unsupported
 from triptych.likelihood.head import head_of
 from triptych.likelihood.passes import own_states, pass_nll, prefix_kv
 from triptych.models import LoadedModel
@@ -32,14 +32,7 @@ from triptych.models.shape import largest
 from triptych.models.small_copy import small_copy
 from triptych.prompts import Rendered
 
-__all__ = [
-    "can_be_packed",
-    "own_nll",
-    "probe_rows",
-    "require_close",
-    "require_independent",
-    "why_not",
-]
+__all__ = ["Trial", "can_be_packed", "probe_tokens", "why_not"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,36 +45,70 @@ _SIXTEEN_BITS = 0.05
 """Share of the NLL that they may differ by in 16 bits: rounding moves these random tokens by about 1 %."""
 _COPY = 1e-4
 """Nats a token, at most, on the small copy."""
+_LONGEST = 2048
+"""Positions that are in reach of the probe's rows."""
 _LAST = 8
 """Positions whose logits are compared."""
 
 _off_by: dict[str, float] = {}
 
 
-@torch.inference_mode()
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A way to compute two rows together, and the rows on which it is tried."""
+
+    name: str
+    run: Callable[[LoadedModel, list[Rendered], int, PrefixKV], list[Tensor]]
+    """(model, rows, length of their prefix, keys and values of some of it) -> NLL of each row's scored tokens."""
+    prompts: tuple[int, int]
+    """Prompt tokens of each row beyond the prefix."""
+    scored: tuple[int, int]
+    compared: int
+    """Rows that are compared with the model's own forward, the first ones."""
+
+    def rows(self, loaded: LoadedModel, change: int | None = None) -> tuple[int, list[Rendered]]:
+        """The length of a prefix and two rows behind it; the row `change` has another text of the same length."""
+        config: Any = loaded.model.config.get_text_config()
+        limit = min(loaded.max_tokens or _LONGEST, loaded.rope_limit or _LONGEST)
+        n_prefix = _prefix_tokens(largest(config, "sliding_window", default=0), limit)
+        usable = min(largest(config, "vocab_size", default=300), 50_000)
+
+        def ids(n: int, step: int) -> tuple[int, ...]:
+            return tuple((i * step + 17) % usable for i in range(n))
+
+        prefix = ids(n_prefix, 7919)
+        return n_prefix, [
+            Rendered(f"probe {at}", prefix + ids(n + m, 31 + 26 * at + 100 * (at == change)), n_prefix + n, 1)
+            for at, (n, m) in enumerate(zip(self.prompts, self.scored, strict=True))
+        ]
+
+
+def _prefix_tokens(window: int, limit: int) -> int:
+    """Length of the rows' prefix: longer than the sliding window if there is one in reach."""
+    return window + 8 if window + 64 < min(limit, _LONGEST) else 24
+
+
+def probe_tokens(window: int | None, limit: int | None) -> int:
+    """Most tokens of a row that the scorer tries a model with, whole logits included: for estimates of memory."""
+    rows = zip(_PACKED.prompts, _PACKED.scored, strict=True)
+    return _prefix_tokens(window or 0, limit or _LONGEST) + max(map(sum, rows))
+
+
 def can_be_packed(loaded: LoadedModel) -> bool:
     """Try whether rows can be computed side by side behind a shared prefix; a no is said, with the reason.
 
     Raises:
         ModelError: the model's own forward fails, or it is not causal: then no likelihood of a text can be had from it.
     """
-    reason = why_not(loaded, _meeting, _on_small_copy)
+    reason = why_not(loaded, _PACKED)
     if reason:
         logger.warning("this model can't be computed packed (%s): rows are scored one by one", reason)
     return not reason
 
 
-def why_not(
-    loaded: LoadedModel,
-    together: Callable[[LoadedModel], None],
-    on_small_copy: Callable[[LoadedModel], float],
-) -> str | None:
+@torch.inference_mode()
+def why_not(loaded: LoadedModel, trial: Trial) -> str | None:
     """Why rows of this model can't be computed together; None if they can.
-
-    Args:
-        loaded: the model.
-        together: tries it on the model itself, and raises what is wrong.
-        on_small_copy: tries it on the model's small float32 copy, and returns by how many nats a token it differs.
 
     Raises:
         ModelError: see `can_be_packed`.
@@ -90,41 +117,33 @@ def why_not(
     if computes_in_int8(loaded.model):
         return "int8 products depend on all rows of a pass"
     try:
-        together(loaded)
-        _prove_on_small_copy(loaded, on_small_copy)
+        _on_itself(loaded, trial)
+        _on_small_copy(loaded, trial)
     except _CANNOT as error:
         return reason_of(error)
     return None
 
 
-def probe_rows(
-    loaded: LoadedModel,
-    prompts: tuple[int, int] = (2, 2),
-    scored: tuple[int, int] = (16, 29),
-    change: int | None = None,
-) -> tuple[int, list[Rendered]]:
-    """The length of a prefix, longer than the sliding window if there is one in reach, and two rows behind it.
+def _on_itself(loaded: LoadedModel, trial: Trial) -> None:
+    """Two rows together, and again with the other's text changed."""
+    n_prefix, rows = trial.rows(loaded)
+    theirs = torch.cat([own_nll(loaded, row) for row in rows[: trial.compared]])
+    past = prefix_kv(loaded, rows[0].ids[:n_prefix], None)
+    ours = trial.run(loaded, rows, n_prefix, past)
+    moved = 0.0
+    for changed in (0, 1):
+        others = trial.run(loaded, trial.rows(loaded, changed)[1], n_prefix, past)
+        moved = max(moved, (others[1 - changed] - ours[1 - changed]).abs().max().item())
+    require_independent(loaded, moved, theirs)
+    require_close(loaded, torch.cat(ours[: trial.compared]), theirs)
 
-    Args:
-        loaded: the model.
-        prompts: prompt tokens of each row beyond the prefix.
-        scored: scored tokens of each row.
-        change: this row gets another text of the same length.
-    """
-    config: Any = loaded.model.config.get_text_config()
-    window = largest(config, "sliding_window", default=0)
-    limit = min(loaded.max_tokens or 2048, loaded.rope_limit or 2048, 2048)
-    n_prefix = window + 8 if window + 64 < limit else 24
-    usable = min(largest(config, "vocab_size", default=300), 50_000)
 
-    def ids(n: int, step: int) -> tuple[int, ...]:
-        return tuple((i * step + 17) % usable for i in range(n))
+def _packed(loaded: LoadedModel, rows: list[Rendered], n_prefix: int, past: PrefixKV) -> list[Tensor]:
+    nll = pass_nll(loaded, head_of(loaded.model), rows, n_prefix, past)
+    return list(torch.split(nll, [row.n_scored for row in rows]))
 
-    prefix = ids(n_prefix, 7919)
-    return n_prefix, [
-        Rendered(f"probe {at}", prefix + ids(n + m, 31 + 26 * at + 100 * (at == change)), n_prefix + n, 1)
-        for at, (n, m) in enumerate(zip(prompts, scored, strict=True))
-    ]
+
+_PACKED = Trial("packed", _packed, prompts=(2, 2), scored=(16, 29), compared=1)
 
 
 def own_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
@@ -178,7 +197,7 @@ def require_causal(loaded: LoadedModel) -> None:
         ModelError: its own forward fails, or a token's likelihood changes with the tokens after it.
     """
     where = str(loaded.info.get("name", type(loaded.model).__name__))
-    ids = probe_rows(loaded)[1][0].ids
+    ids = _PACKED.rows(loaded)[1][0].ids
     half = _LAST // 2
     other = (*ids[:-half], *ids[: -half - 1 : -1])  # the last tokens the other way round
     try:
@@ -201,58 +220,35 @@ def require_causal(loaded: LoadedModel) -> None:
         )
 
 
-def _meeting(loaded: LoadedModel) -> None:
-    """Two rows in one pass, and again with the other's text changed."""
-    n_prefix, rows = probe_rows(loaded)
-    theirs = own_nll(loaded, rows[0])
-    past = prefix_kv(loaded, rows[0].ids[:n_prefix], None)
-    ours = _packed(loaded, rows, n_prefix, past)
-    moved = 0.0
-    for changed in (0, 1):
-        others = _packed(loaded, probe_rows(loaded, change=changed)[1], n_prefix, past)
-        moved = max(moved, (others[1 - changed] - ours[1 - changed]).abs().max().item())
-    require_independent(loaded, moved, theirs)
-    require_close(loaded, ours[0], theirs)
-
-
-def _packed(loaded: LoadedModel, rows: Sequence[Rendered], n_prefix: int, past: Any) -> list[Tensor]:
-    nll = pass_nll(loaded, head_of(loaded.model), rows, n_prefix, past)
-    return list(torch.split(nll, [row.n_scored for row in rows]))
-
-
 def _allowed(loaded: LoadedModel, theirs: Tensor) -> float:
     return _FLOAT32 if loaded.dtype == torch.float32 else _SIXTEEN_BITS * theirs.mean().item()
 
 
-def _prove_on_small_copy(loaded: LoadedModel, prove: Callable[[LoadedModel], float]) -> None:
+def _on_small_copy(loaded: LoadedModel, trial: Trial) -> None:
     """Compare with the small copy's own forward; once for each configuration in a process.
 
     Raises:
         Unsupported: no copy can be made, or it differs.
     """
     config = loaded.model.config.get_text_config()
-    key = json.dumps([prove.__qualname__, str(type(loaded.model)), config.to_dict()], sort_keys=True, default=str)
+    key = json.dumps([trial.name, str(type(loaded.model)), config.to_dict()], sort_keys=True, default=str)
     if key not in _off_by:
         copy = small_copy(loaded.model)
         if copy is None:
             raise Unsupported("no small copy of it could be made to try it on")
-        as_loaded: dict[str, Any] = {
-            "dtype": torch.float32,
-            "device": torch.device("cpu"),
-            "max_tokens": None,
-            "info": {},
-        }
-        _off_by[key] = prove(replace(loaded, model=copy, rope_limit=rope_limit(copy), **as_loaded))
+        twin = replace(loaded, model=copy, dtype=torch.float32, device=torch.device("cpu"), max_tokens=None, info={})
+        twin.rope_limit = rope_limit(copy)
+        _off_by[key] = _difference(twin, trial)
     if not _off_by[key] <= _COPY:
         raise Unsupported(
             f"on a small copy, rows together differ from its own forward by {_off_by[key]:.3g} nats a token"
         )
 
 
-def _on_small_copy(twin: LoadedModel) -> float:
-    """Nats a token, at most, between packed rows and the model's own forward."""
-    n_prefix, rows = probe_rows(twin)
+def _difference(twin: LoadedModel, trial: Trial) -> float:
+    """Nats a token, at most, between rows computed together and the model's own forward."""
+    n_prefix, rows = trial.rows(twin)
     first, second = n_prefix // 3, 2 * n_prefix // 3  # a prefix behind a prefix, and the rest of it beside the rows
     past = prefix_kv(twin, rows[0].ids[:second], prefix_kv(twin, rows[0].ids[:first], None))
-    ours = _packed(twin, rows, n_prefix, past)
+    ours = trial.run(twin, rows, n_prefix, past)
     return max((nll - own_nll(twin, row)).abs().max().item() for row, nll in zip(rows, ours, strict=True))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,19 +19,19 @@ import torch
 from torch import Tensor
 
 from triptych.errors import ModelError, ScoringError
-from triptych.likelihood.attention import PrefixKV
 from triptych.likelihood.cache import ScoreCache
+from triptych.likelihood.context import PrefixKV
 from triptych.likelihood.head import Head, head_of
-from triptych.likelihood.passes import is_packable, own_forward_nll, pass_nll, prefix_kv
+from triptych.likelihood.passes import is_packable, pass_nll, prefix_kv, reference_nll
 from triptych.likelihood.plan import Branch, batches, plan_branches
 from triptych.likelihood.probe import can_be_packed
+from triptych.likelihood.sizes import default_budget
 from triptych.models import LoadedModel, active_adapter_sha256
-from triptych.models.device import free_memory, out_of_memory, trim_malloc
-from triptych.models.shape import sizes_of
+from triptych.models.device import out_of_memory, trim_malloc
 from triptych.prompts import Rendered
 from triptych.records import ItemScore
 
-__all__ = ["RowNLL", "Scorer", "check_rows", "check_vocabulary", "default_budget", "to_items"]
+__all__ = ["RowNLL", "Scorer", "check_rows", "check_vocabulary", "to_items"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class RowNLL:
     """NLL of each scored token of a row, in nats."""
 
     tokens: np.ndarray[Any, np.dtype[np.float32]]
+    cached: bool = False
+    """Whether it was known already."""
 
     @property
     def nll_nats(self) -> float:
@@ -85,8 +87,6 @@ class Scorer:
         self.cache = cache
         self.budget = budget_tokens or default_budget(loaded)
         self.packed = can_be_packed(loaded) if packed is None else packed
-        self.rows_cached = 0
-        """Rows of the last call that were known already."""
 
     @property
     def head(self) -> Head:
@@ -106,9 +106,8 @@ class Scorer:
         known = self.cache.get(rows, adapter) if self.cache else [None] * len(rows)
         results = [None if nll is None else _known(row, nll) for row, nll in zip(rows, known, strict=True)]
         missing = [index for index, result in enumerate(results) if result is None]
-        self.rows_cached = len(rows) - len(missing)
-        if progress is not None and self.rows_cached:
-            progress(self.rows_cached)
+        if progress is not None and len(missing) < len(rows):
+            progress(len(rows) - len(missing))
 
         def done(indices: Sequence[int], nlls: Sequence[Tensor]) -> None:
             for index, nll in zip(indices, nlls, strict=True):
@@ -128,7 +127,7 @@ class Scorer:
     def _compute(self, rows: Sequence[Rendered], done: Callable[[Sequence[int], Sequence[Tensor]], None]) -> None:
         alone = [i for i, row in enumerate(rows) if not self.packed or not is_packable(self.loaded, row)]
         for index in alone:
-            done([index], [own_forward_nll(self.loaded, rows[index]).cpu()])
+            done([index], [reference_nll(self.loaded, rows[index]).cpu()])
         together = sorted(set(range(len(rows))) - set(alone))
         if together:
             packed = [rows[index] for index in together]
@@ -205,18 +204,6 @@ def check_vocabulary(loaded: LoadedModel, rows: Sequence[_Tokens]) -> None:
             )
 
 
-def default_budget(loaded: LoadedModel) -> int:
-    """Tokens of a pass: as many as a quarter of the free memory holds, up to what still makes a pass faster.
-
-    A token of a pass holds about eight hidden states, four of the feed-forward's and its keys and values, and
-    reserves eightfold keys and values for the prefix laid beside it (`plan.batches`).
-    """
-    sizes = sizes_of(loaded.model.config.get_text_config())
-    each = (8 * sizes.hidden + 4 * sizes.inner + 9 * 2 * sizes.n_kv_heads * sizes.head_dim) * 4
-    most = 16_384 if loaded.device.type == "cuda" else 2048
-    return max(256, min(most, free_memory(loaded.device) // 4 // each))
-
-
 def _checked(row: Rendered, nll: Tensor) -> RowNLL:
     if not bool(torch.isfinite(nll).all()):
         bad = int((~torch.isfinite(nll)).nonzero()[0])
@@ -236,7 +223,7 @@ def _checked(row: Rendered, nll: Tensor) -> RowNLL:
 def _known(row: Rendered, tokens: np.ndarray[Any, np.dtype[np.float32]]) -> RowNLL | None:
     """What the cache has of a row, held to what is asked of computed numbers; None where it fails: it is computed."""
     try:
-        return _checked(row, torch.from_numpy(tokens))
+        return replace(_checked(row, torch.from_numpy(tokens)), cached=True)
     except ScoringError:
         return None
 

@@ -15,25 +15,24 @@ heads, D head size
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from triptych.likelihood.attention import Pack
+from triptych.likelihood.context import Scores
 
-__all__ = ["Line", "attend_line", "can_attend_line", "line_of"]
+__all__ = ["VarlenLayout", "can_use_varlen", "varlen_attention", "varlen_layout"]
 
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
-class Line:
+class VarlenLayout:
     """Where the sequences of a pass lie."""
 
     cu_q: Tensor
@@ -52,7 +51,7 @@ class Line:
     """[R] where the rows' own keys lie."""
 
 
-def can_attend_line(query: Tensor) -> bool:
+def can_use_varlen(query: Tensor) -> bool:
     """Whether the kernel takes such queries, [..., D]."""
     return (
         query.device.type == "cuda"
@@ -64,11 +63,11 @@ def can_attend_line(query: Tensor) -> bool:
     )
 
 
-def line_of(pack: Pack) -> Line:
-    """The layout of a pass."""
-    prefix, computed = pack.n_past + pack.n_prefix, bool(pack.n_prefix)
-    lengths = torch.tensor(pack.lengths, dtype=torch.int64)
-    queries = torch.cat([torch.tensor([pack.n_prefix] * computed, dtype=torch.int64), lengths])
+def varlen_layout(row_lengths: Sequence[int], n_past: int, n_prefix: int, device: torch.device) -> VarlenLayout:
+    """The layout of a pass of rows of these lengths, behind P0 tokens of an earlier pass and P1 of its own."""
+    prefix, computed = n_past + n_prefix, bool(n_prefix)
+    lengths = torch.tensor(row_lengths, dtype=torch.int64)
+    queries = torch.cat([torch.tensor([n_prefix] * computed, dtype=torch.int64), lengths])
     keys = torch.cat([torch.tensor([prefix] * computed, dtype=torch.int64), lengths + prefix])
     begin = keys.cumsum(0) - keys
     prefix_at = (begin[:, None] + torch.arange(prefix)).reshape(-1)
@@ -78,8 +77,7 @@ def line_of(pack: Pack) -> Line:
     source = torch.empty(len(prefix_at) + n_own, dtype=torch.int64)
     source[prefix_at] = torch.arange(prefix).repeat(len(keys))
     source[own_at] = prefix + torch.arange(n_own)
-    device = pack.ids.device
-    return Line(
+    return VarlenLayout(
         F.pad(queries.cumsum(0), (1, 0)).to(device, torch.int32),
         F.pad(keys.cumsum(0), (1, 0)).to(device, torch.int32),
         int(queries.max()),
@@ -91,27 +89,26 @@ def line_of(pack: Pack) -> Line:
     )
 
 
-def attend_line(
-    line: Line, query: Tensor, key: Tensor, value: Tensor, past: tuple[Tensor, Tensor], scale: float, window: int | None
+def varlen_attention(
+    layout: VarlenLayout, query: Tensor, key: Tensor, value: Tensor, past: tuple[Tensor, Tensor], how: Scores
 ) -> Tensor:
     """Attention of a whole pass.
 
     Args:
-        line: the layout.
+        layout: of the pass.
         query: [T, H, D].
         key: [T, K, D], as `value`.
         value: the pass's own, prefix first.
         past: keys and values from an earlier pass, each [P0, K, D].
-        scale: of the scores.
-        window: keys a query sees, itself included; None: all before it.
+        how: scale and window; the kernel knows no soft cap.
 
     Returns:
         [T, H, D]
     """
     if past[0].shape[0]:
         key, value = (torch.cat(pair) for pair in zip(past, (key, value), strict=True))
-    keys, values = (_BeforeEachRow.apply(t, line) for t in (key, value))  # type: ignore[no-untyped-call]
-    out: Tensor = _Flash.apply(query, keys, values, line, scale, window)  # type: ignore[no-untyped-call]
+    keys, values = (_BeforeEachRow.apply(t, layout) for t in (key, value))  # type: ignore[no-untyped-call]
+    out: Tensor = _Flash.apply(query, keys, values, layout, how.scale, how.window)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -119,17 +116,17 @@ class _BeforeEachRow(torch.autograd.Function):
     """Past, prefix and rows in a line [P + R, K, D] -> [L, K, D]: the prefix (if computed), prefix and row, ..."""
 
     @staticmethod
-    def forward(ctx: Any, line_of_keys: Tensor, line: Line) -> Tensor:
-        ctx.line = line
-        return line_of_keys.index_select(0, line.at)
+    def forward(ctx: Any, keys: Tensor, layout: VarlenLayout) -> Tensor:
+        ctx.layout = layout
+        return keys.index_select(0, layout.at)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
-        gradient, line = upstream[0], ctx.line
-        own = gradient.index_select(0, line.own_at)
-        if not line.prefix:
+        gradient, layout = upstream[0], ctx.layout
+        own = gradient.index_select(0, layout.own_at)
+        if not layout.prefix:
             return own, None
-        shared = gradient.index_select(0, line.prefix_at).view(-1, line.prefix, *gradient.shape[1:])
+        shared = gradient.index_select(0, layout.prefix_at).view(-1, layout.prefix, *gradient.shape[1:])
         return torch.cat([shared.sum(0, dtype=torch.float32).to(gradient.dtype), own]), None
 
 
@@ -138,11 +135,11 @@ class _Flash(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, line: Line, scale: float, window: int | None
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: VarlenLayout, scale: float, window: int | None
     ) -> Tensor:
-        ctx.line, ctx.options = line, _options(scale, window)
+        ctx.layout, ctx.options = layout, _options(scale, window)
         out, lse, rng, unused, _ = torch.ops.aten._flash_attention_forward(
-            query, key, value, line.cu_q, line.cu_k, line.max_q, line.max_k, 0.0, True, False, **ctx.options
+            query, key, value, layout.cu_q, layout.cu_k, layout.max_q, layout.max_k, 0.0, True, False, **ctx.options
         )
         ctx.save_for_backward(query, key, value, out, lse, rng, unused)
         return out  # type: ignore[no-any-return]
@@ -150,8 +147,8 @@ class _Flash(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         query, key, value, out, lse, rng, unused = ctx.saved_tensors
-        line, given = ctx.line, upstream[0].contiguous()
-        of_seqs = (line.cu_q, line.cu_k, line.max_q, line.max_k)
+        layout, given = ctx.layout, upstream[0].contiguous()
+        of_seqs = (layout.cu_q, layout.cu_k, layout.max_q, layout.max_k)
         with _in_one_order():
             gradients = torch.ops.aten._flash_attention_backward(
                 given, query, key, value, out, lse, *of_seqs, 0.0, True, rng, unused, **ctx.options

@@ -131,9 +131,9 @@ def out_of_memory(error: RuntimeError) -> bool:
 def trim_malloc() -> None:
     """Let the C library return freed memory to the system.
 
-    glibc keeps freed blocks below 32 MB on its heap. Passes of varying sizes fragment it, and after an hour a process
-    takes several times the memory that it uses (docs/experiments.md, 11). Takes a fraction of a second after a
-    training step; without glibc it does nothing.
+    glibc keeps freed blocks below 32 MB on its heap. Passes differ in size, so the gaps that one pass leaves are often
+    too small for the next one, and a process that computes for an hour grows to several times of what it uses
+    (docs/experiments.md, 11). Takes a fraction of a second after a training step. Does nothing without glibc.
     """
     if trim := _malloc_trim():
         trim(0)

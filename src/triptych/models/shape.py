@@ -58,6 +58,12 @@ class ModelShape:
     """Tokens that the layers with a window see back; None if all layers see everything."""
 
     @property
+    def sizes(self) -> Sizes:
+        """As `sizes_of` reads them off the configuration."""
+        widths = (self.hidden_size, self.intermediate_size, self.n_heads, self.n_kv_heads, self.head_dim)
+        return Sizes(self.n_layers, *widths)
+
+    @property
     def parameters(self) -> int:
         """All of them."""
         return self.linear_parameters + self.embedding_parameters + self.other_parameters

@@ -5,7 +5,7 @@
     loading     what is held only while the weights are read
     scoring     keys and values of shared prefixes and the activations of one pass of the scorer's budget; or, where
                 that is more, the whole logits of the rows on which the scorer tries the model first
-    training    `tune.memory` (adapter, gradients, AdamW's moments, activations of one pass)
+    training    `training.memory` (adapter, gradients, AdamW's moments, activations of one pass)
 
 Weights stay; of loading, scoring and training only one happens at a time.
 """
@@ -13,24 +13,22 @@ Weights stay; of loading, scoring and training only one happens at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from triptych.likelihood.head import head_chunk
+from triptych.likelihood.probe import probe_tokens
+from triptych.likelihood.sizes import kv_bytes, token_bytes
 from triptych.models.device import DTYPES, DtypeName
 from triptych.models.shape import ModelShape
 from triptych.plan.tokens import Work
 from triptych.training import TuneConfig
-from triptych.training.memory import Held as HeldAs
-from triptych.training.memory import PassSize, training_bytes, weight_bytes
+from triptych.training.memory import Held, PassSize, training_bytes, weight_bytes
 
-__all__ = ["Held", "MemoryNeed", "MemoryVerdict", "memory_need", "scoring_budget"]
-
-Held = Literal["plain", "dequantized", "packed"]
+__all__ = ["Held", "MemoryNeed", "MemoryVerdict", "memory_need"]
 
 LIBRARIES = 120 << 20
 """What is imported after planning: peft, bitsandbytes, figures (measured: 95 MB)."""
 GPU_PROCESS = 600 << 20
 """CUDA context and kernels of a process on a GPU."""
-_HEAD_ROWS, _HEAD_COLUMNS = 256, 4096  # likelihood.head: rows and columns of a product, float32 and the model's dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +67,6 @@ class MemoryVerdict:
         return self.need.peak <= self.available
 
 
-def scoring_budget(shape: ModelShape, free: int, *, gpu: bool) -> int:
-    """Tokens of a pass that the scorer would allow itself: `likelihood.score.default_budget` on a shape."""
-    return max(256, min(16_384 if gpu else 2048, free // 4 // _pass_token(shape, 4)))
-
-
 def memory_need(
     shape: ModelShape,
     held: Held,
@@ -106,57 +99,35 @@ def memory_need(
         gpu: whether the model lies on a GPU.
     """
     itemsize = DTYPES[dtype].itemsize
-    lying: HeldAs = "int8" if quantize == "int8" else held
+    lying: Held = "int8" if quantize == "int8" else held
+    device, lora = "cuda" if gpu else "cpu", tune.lora()
+    trained = training and training_bytes(
+        shape,
+        training,
+        r=lora.r,
+        target_modules=lora.target_modules,
+        dtype=dtype,
+        held=lying,
+        recompute=recompute,
+        dropout=tune.dropout > 0,
+        use_dora=tune.use_dora,
+        device=device,
+    )
     # files are mapped; what is converted on the way (a 16-bit file to float32, or to 4 bits) is there twice meanwhile
     from_file = 2 * (shape.parameters if itemsize == 4 else shape.linear_parameters if held == "packed" else 0)
     return MemoryNeed(
         process=GPU_PROCESS if gpu else process + LIBRARIES,
         weights=weight_bytes(shape, dtype, lying, double_quant=double_quant),
         loading=0 if gpu else from_file,
-        scoring=_scoring_bytes(shape, scoring, budget, itemsize),
-        training=_training_bytes(shape, training, tune, lying, dtype, recompute=recompute, gpu=gpu) if training else 0,
+        scoring=_scoring_bytes(shape, scoring, budget, itemsize, device),
+        training=trained.adapter + trained.step if trained else 0,
     )
 
 
-def _scoring_bytes(shape: ModelShape, work: Work, budget: int, itemsize: int) -> int:
-    kv = 2 * shape.n_layers * shape.n_kv_heads * shape.head_dim * itemsize
-    tokens = min(budget, work.forward)
-    passes = work.kept * kv + tokens * _pass_token(shape, itemsize) + _head_bytes(shape, itemsize)
-    return max(passes, _probe_bytes(shape, itemsize))
-
-
-def _probe_bytes(shape: ModelShape, itemsize: int) -> int:
-    """`likelihood.probe`: one row through the model's own forward, with logits at every position."""
-    window, limit = shape.sliding_window or 0, min(shape.max_positions or 2048, 2048)
-    tokens = (window + 8 if window + 64 < limit else 24) + 31
-    return tokens * (shape.vocab_size * itemsize + _pass_token(shape, itemsize))
-
-
-def _head_bytes(shape: ModelShape, itemsize: int) -> int:
-    columns = min(_HEAD_COLUMNS, shape.vocab_size)
-    return _HEAD_ROWS * columns * (itemsize + 4)
-
-
-def _pass_token(shape: ModelShape, itemsize: int) -> int:
-    """Bytes of a token of a pass without a gradient, as `likelihood.score.default_budget` counts them."""
-    kv = 2 * shape.n_kv_heads * shape.head_dim
-    return (8 * shape.hidden_size + 4 * shape.intermediate_size + 9 * kv) * itemsize
-
-
-def _training_bytes(
-    shape: ModelShape, largest: PassSize, tune: TuneConfig, held: HeldAs, dtype: str, *, recompute: bool, gpu: bool
-) -> int:
-    lora = tune.lora()
-    need = training_bytes(
-        shape,
-        largest,
-        r=lora.r,
-        target_modules=lora.target_modules,
-        dtype=dtype,
-        held=held,
-        recompute=recompute,
-        dropout=tune.dropout > 0,
-        use_dora=tune.use_dora,
-        device="cuda" if gpu else "cpu",
-    )
-    return need.adapter + need.step
+def _scoring_bytes(shape: ModelShape, work: Work, budget: int, itemsize: int, device: str) -> int:
+    each, (rows, columns) = token_bytes(shape.sizes, itemsize), head_chunk(device)
+    head = rows * min(columns, shape.vocab_size) * (itemsize + 4)  # in the model's dtype and in float32
+    passes = work.kept * kv_bytes(shape.sizes, itemsize) + min(budget, work.forward) * each + head
+    # the scorer tries the model first: a row through its own forward, with logits at every position
+    tried = probe_tokens(shape.sliding_window, shape.max_positions) * (shape.vocab_size * itemsize + each)
+    return max(passes, tried)

@@ -15,12 +15,14 @@ from typing import Any
 import torch
 
 from triptych.config.experiment import ExperimentConfig
+from triptych.likelihood.sizes import pass_tokens
 from triptych.models.device import DTYPES, DtypeName, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.header import ModelHeader, read_header
+from triptych.models.load import choose_weight_storage
 from triptych.models.shape import ModelShape, shape_of
 from triptych.plan.calibrate import calibrated_rates
 from triptych.plan.disk import DiskNeed, disk_needs, is_trained, steps_done
-from triptych.plan.memory import Held, MemoryVerdict, memory_need, scoring_budget
+from triptych.plan.memory import Held, MemoryVerdict, memory_need
 from triptych.plan.rows import CellRows, Gathered, TrainingRows, gather
 from triptych.plan.time import (
     Rates,
@@ -34,6 +36,7 @@ from triptych.plan.time import (
 from triptych.plan.tokens import Work
 from triptych.progress import Silent, Watcher
 from triptych.runner.folder import RunFolder
+from triptych.training.choose import fits_with_room
 
 __all__ = ["Plan", "PlannedCell", "PlannedTraining", "plan_experiment"]
 
@@ -217,10 +220,8 @@ def _memory(config: ExperimentConfig, shape: ModelShape, work: Gathered, machine
     scoring = sum((cell.work for cell in work.cells), sum((t.curve_work for t in work.trainings), Work()))
     training = max((t.largest for t in work.trainings), key=lambda size: size.tokens + size.places, default=None)
     held_ways: list[Held] = {"none": ["plain"], "int8": ["packed"]}.get(spec.quantize, ["dequantized", "packed"])  # type: ignore[assignment]
-    # as load_model decides: half of what is free is left for the work
-    fits = shape.parameters * itemsize * 2 < machine.free
-    auto: Held = held_ways[0] if len(held_ways) == 1 or fits or not machine.gpu else "packed"
-    chosen = auto if spec.hold == "auto" or spec.quantize != "nf4" else spec.hold
+    device = "cuda" if machine.gpu else "cpu"
+    chosen = choose_weight_storage(spec, shape.parameters * itemsize, device, machine.free)
     lines = []
     for held in held_ways:
         for recompute in (False, True) if training else (False,):
@@ -232,7 +233,7 @@ def _memory(config: ExperimentConfig, shape: ModelShape, work: Gathered, machine
                 dtype=machine.dtype,
                 process=process,
                 scoring=scoring,
-                budget=scoring_budget(shape, machine.free, gpu=machine.gpu),
+                budget=pass_tokens(shape.sizes, machine.free, device),
                 training=training,
                 tune=config.tune,
                 recompute=recompute,
@@ -246,7 +247,7 @@ def _with_chosen(lines: list[MemoryVerdict], held: str, recompute: str) -> list[
     mine = [line for line in lines if line.held == held]
     wanted = mine[0]
     free = wanted.available - wanted.need.process - wanted.need.weights
-    too_little = wanted.need.training * 1.25 > free  # `tune.choose`
+    too_little = not fits_with_room(wanted.need.training, free)
     if wanted.recompute is not None and (recompute == "on" or (recompute == "auto" and too_little)):
         wanted = mine[-1]
     return [dataclasses.replace(line, chosen=line is wanted) for line in lines]

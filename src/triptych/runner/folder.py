@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from triptych.errors import DataError
-from triptych.generate.part import part_of
 from triptych.generate.record import record_of
+from triptych.generate.resume_file import part_of
 from triptych.grid.cells import TrainingSpec
 from triptych.records import CellRecord, ItemScore
 from triptych.records.manifest import Manifest, keep

@@ -20,10 +20,10 @@ from triptych.data import Row
 from triptych.errors import ConfigError, TriptychError
 from triptych.generate.check import check_predictions
 from triptych.generate.engine import generate_rows
-from triptych.generate.part import PartFile, part_of
 from triptych.generate.plan import Limits, choose_limits
 from triptych.generate.quality import measure_quality
 from triptych.generate.record import finished_rows, prompt_texts, record_of, write_predictions
+from triptych.generate.resume_file import PartFile, part_of
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
 from triptych.grid.cells import CellSpec

@@ -20,7 +20,6 @@ from triptych.data import Row, read_rows
 from triptych.errors import ConfigError
 from triptych.generate.check import Check, check_predictions
 from triptych.generate.engine import generate_rows
-from triptych.generate.part import PartFile, is_part, part_of, peek, refuse_changed
 from triptych.generate.plan import Limits, choose_limits
 from triptych.generate.quality import Quality, measure_quality
 from triptych.generate.record import (
@@ -31,6 +30,7 @@ from triptych.generate.record import (
     record_of,
     write_predictions,
 )
+from triptych.generate.resume_file import PartFile, is_part, part_of, peek, refuse_changed
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
 from triptych.grid.demo_options import Shots

@@ -19,7 +19,7 @@ from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, interval, summarise_few_shot, text_comparisons
 from triptych.report.versions import mixed_versions
 from triptych.runner.folder import FinishedCell, RunFolder
-from triptych.training.curve import point_key, read_curve, read_rows
+from triptych.training.curve import point_key, read_curve
 
 __all__ = ["deciding", "write_results"]
 
@@ -116,8 +116,8 @@ def _seeds(config: ExperimentConfig) -> dict[str, Any]:
 
 def _with_intervals(path: Path) -> tuple[CurvePoint, ...]:
     """The curve, each point with the interval of its mean where its rows were kept."""
-    points = read_curve(path, up_to=1 << 60)
-    bounds = {name: interval(rows) for name, rows in read_rows(path, points).items()}
+    points, kept = read_curve(path)
+    bounds = {name: interval(rows) for name, rows in kept.items()}
     none = (None, None)
     return tuple(
         point.model_copy(update=dict(zip(("ci_low", "ci_high"), bounds.get(point_key(point), none), strict=True)))

@@ -41,7 +41,7 @@ from triptych.runner.resume import check_adapter_of_cell, finished_adapter, fini
 from triptych.runner.run_log import RunLog
 from triptych.runner.search import search_on_dev
 from triptych.trackers.trackers import Trackers, check_trackers
-from triptych.training import TuneRows, World, joined, select_rows, tune
+from triptych.training import TuneRows, World, process_group, select_rows, tune
 
 __all__ = ["run_experiment"]
 
@@ -75,8 +75,8 @@ def run_experiment(
         InputError: anything the user gave that can't be used; checked before any work, as far as it can be.
         Interrupted: stop was asked during training; everything is saved.
     """
-    with joined(config.model.device) as world, ExitStack() as stack:
-        log = RunLog((watcher or Silent()) if world.is_first else Silent())
+    with process_group(config.model.device) as world, ExitStack() as stack:
+        log = RunLog((watcher or Silent()) if world.is_rank0 else Silent())
         run = _Run(config, RunFolder(out), log, world, only)
 
         def enter() -> Manifest:
@@ -91,20 +91,20 @@ def run_experiment(
             run.write_texts(None)
 
         try:
-            world.on_first(first_of_all)
-            if not world.is_first:
+            world.on_rank0(first_of_all)
+            if not world.is_rank0:
                 run.prepare(enter=None, fresh=False, chosen=None, scores=scores)
             for training in run.trainings:
                 run.train(training)
-                world.on_first(partial(run.score_adapter_cells, training))
-                world.on_first(partial(run.write_texts, training))
-            record = world.on_first(run.write_results)
+                world.on_rank0(partial(run.score_adapter_cells, training))
+                world.on_rank0(partial(run.write_texts, training))
+            record = world.on_rank0(run.write_results)
         except BaseException as error:
             log.ended(error)
             raise
         finally:
             run.close()
-            if world.is_first:
+            if world.is_rank0:
                 run.folder.give_up_replacing()
         log.ended()
         return record
@@ -159,7 +159,7 @@ class _Run:
         )
         self.data, self.templates, self.finished = ready.data, ready.templates, ready.finished
         self.session, self.demonstrations, self.facts = ready.session, ready.demonstrations, ready.facts
-        if self.world.is_first:  # not sooner: `fresh` has set aside what was sent before
+        if self.world.is_rank0:  # not sooner: `fresh` has set aside what was sent before
             self.log.begin(self.folder.path)
             self.trackers = Trackers(
                 self.config.report.trackers, self.folder.path, title=self.config.name, watcher=self.watcher
@@ -204,7 +204,7 @@ class _Run:
         """One training, unless it is done already."""
         work, final = self.folder.tune_of(training), self.folder.adapter_of(training)
 
-        done = self.world.on_first(lambda: finished_adapter(training, self.folder, self.facts))
+        done = self.world.on_rank0(lambda: finished_adapter(training, self.folder, self.facts))
         if done is None:
             self.session.take_off()
             loaded, scorer = self.session.model()
@@ -222,7 +222,7 @@ class _Run:
                 on_curve=partial(self._on_curve, training),
                 world=self.world,
             )
-            self.world.on_first(partial(save_adapter, result.adapter, final, facts=facts))
+            self.world.on_rank0(partial(save_adapter, result.adapter, final, facts=facts))
             self.session.worn(result.adapter, final)
             done = result.summary
         told = {"name": training.name, "k": training.k, "seed": training.seed}
@@ -323,7 +323,7 @@ class _Run:
             adapter_sha256=adapter.sha256() if adapter else None,
             aggregate=aggregate(items),
             seconds=time.perf_counter() - began,
-            rows_cached=scorer.rows_cached,
+            rows_cached=sum(nll.cached for nll in nlls),
             rows_with_demos_dropped=sum(item.n_demos_dropped > 0 for item in items),
             demos_dropped=sum(item.n_demos_dropped for item in items),
             identity=made_from.sha256,

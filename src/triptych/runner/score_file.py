@@ -76,7 +76,8 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
     rendered = views.views[0].rendered
     scorer = Scorer(loaded, cache=score_cache(loaded) if request.cache else None)
     with watcher.phase("scoring", len(rendered)) as advance:
-        items = to_items(rendered, scorer.score(rendered, advance))
+        nlls = scorer.score(rendered, advance)
+    items = to_items(rendered, nlls)
     if dropped := sum(item.n_demos_dropped for item in items):
         watcher.say(f"warning: {dropped} demonstrations did not fit {limit} tokens and were dropped")
     total = aggregate(items)
@@ -95,7 +96,7 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
             "draw": None,
             **shots.record(),
             "max_tokens": limit,
-            "rows_cached": scorer.rows_cached,
+            "rows_cached": sum(nll.cached for nll in nlls),
             "data": {role: _file(path) for role, path in (("data", request.data), ("pool", shots.pool)) if path},
         },
     }

@@ -4,7 +4,7 @@ from triptych.training.config import TuneConfig, learning_rate
 from triptych.training.loop import tune
 from triptych.training.memory import TrainingBytes, training_bytes
 from triptych.training.outcome import TuneResult, read_summary
-from triptych.training.parallel import World, current_world, joined
+from triptych.training.parallel import World, current_world, process_group
 from triptych.training.rows import DroppedRows, TuneRows, select_rows
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "TuneRows",
     "World",
     "current_world",
-    "joined",
     "learning_rate",
+    "process_group",
     "read_summary",
     "select_rows",
     "training_bytes",

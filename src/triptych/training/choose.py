@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from triptych.errors import ConfigError, ModelError
+from triptych.likelihood.attention import attention_path
 from triptych.models import LoadedModel
 from triptych.models.device import free_memory
 from triptych.models.quantize import computes_in_int8
@@ -16,10 +17,9 @@ from triptych.training.config import TuneConfig
 from triptych.training.memory import Held, TrainingBytes, largest_pass, training_bytes
 from triptych.training.recompute import decoder_blocks
 
-__all__ = ["Chosen", "choose"]
+__all__ = ["Chosen", "choose", "fits_with_room"]
 
 _ROOM = 1.25
-"""The estimate is good to a fifth."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Chosen:
     """For the records: the decision, why, and the memory of each way, in bytes."""
     said: str | None = None
     """Worth telling whoever watches."""
+
+
+def fits_with_room(needed: int, free: int) -> bool:
+    """Whether a training that is estimated to need so many bytes surely fits: the estimate is good to a fifth."""
+    return needed * _ROOM < free
 
 
 def choose(
@@ -57,7 +62,7 @@ def choose(
         return Chosen(on, {"activation_checkpointing": _word(on), "reason": "the model's sizes are unknown"})
     now = _held(loaded)
     needed, free = estimates[now, False].step, free_memory(loaded.device)
-    fits = needed * _ROOM < free
+    fits = fits_with_room(needed, free)
     on = config.activation_checkpointing == "on" or (config.activation_checkpointing == "auto" and not fits and can)
     asked = config.activation_checkpointing != "auto"
     reason = "asked for" if asked else "auto: activations fit" if fits else "auto: activations don't fit"
@@ -73,7 +78,7 @@ def choose(
 def _estimates(
     loaded: LoadedModel, rows: Sequence[Rendered], config: TuneConfig, targets: tuple[str, ...], ranks: int
 ) -> dict[tuple[Held, bool], TrainingBytes]:
-    padded = loaded.device.type == "cpu" or loaded.dtype.itemsize > 2
+    padded = attention_path(loaded.device.type, loaded.dtype.itemsize) != "varlen"
     shape, size = shape_of(loaded.model.config), largest_pass(rows, config, ranks=ranks, padded=padded)
     now = _held(loaded)
     ways: tuple[Held, ...] = ("dequantized", "packed") if now in ("dequantized", "packed") else (now,)

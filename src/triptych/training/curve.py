@@ -25,8 +25,6 @@ __all__ = [
     "out_of_patience",
     "point_key",
     "read_curve",
-    "read_rows",
-    "require_same_curve",
     "write_curve",
 ]
 
@@ -79,58 +77,45 @@ def out_of_patience(curve: Sequence[CurvePoint], patience: int | None) -> bool:
     return sum(point.split == "dev" and point.step > best for point in curve) >= patience
 
 
-def read_curve(path: Path, *, up_to: int) -> list[CurvePoint]:
-    """Points written so far, those beyond step `up_to` left out: they are computed again from the checkpoint."""
-    put_back(path)
-    if not path.exists():
-        return []
-    try:
-        points = [CurvePoint.model_validate(value) for value in read_json(path)["points"]]
-    except (DataError, KeyError, TypeError, ValueError) as error:
-        raise _torn(path) from error
-    return [point for point in points if point.step <= up_to]
+def read_curve(
+    path: Path, *, up_to: int | None = None, made_from: MadeFrom | None = None
+) -> tuple[list[CurvePoint], Rows]:
+    """Points written so far and the perplexities of their rows, as far as these were kept: older versions kept none.
 
-
-def read_rows(path: Path, points: Sequence[CurvePoint]) -> Rows:
-    """The rows' perplexities of these points, as far as they were kept: older versions kept none."""
-    if not path.exists():
-        return {}
-    try:
-        kept = {name: [float(ppl) for ppl in rows] for name, rows in read_json(path).get("rows", {}).items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise _torn(path) from error
-    found = {point_key(point): kept.get(point_key(point), []) for point in points}
-    return {point_key(p): found[point_key(p)] for p in points if len(found[point_key(p)]) == p.aggregate.n_rows}
-
-
-def _torn(path: Path) -> DataError:
-    return DataError(
-        "the curve's record is torn",
-        where=str(path),
-        fix=f"put {copy_of(path).name} or a copy of your own in its place; where there is none, delete {path.parent}: "
-        "the same command then trains again, and keeps the cells that need no training",
-    )
-
-
-def require_same_curve(path: Path, made_from: MadeFrom) -> None:
-    """See that the points written so far are of this training.
+    Args:
+        path: `curve.json`; it need not exist.
+        up_to: points beyond this step are left out: they are computed again from the checkpoint.
+        made_from: what decides the training.
 
     Raises:
-        RunChangedError: they are of one that was made from something else.
+        RunChangedError: they are of a training that was made from something else.
+        DataError: the file is torn, and so is its copy.
     """
     put_back(path)
-    if path.exists():
-        try:
-            stored = read_json(path)
-        except DataError as error:
-            raise _torn(path) from error
-        require_same(
-            stored,
-            made_from,
+    if not path.exists():
+        return [], {}
+    try:
+        stored = read_json(path)
+        if made_from is not None:
+            require_same(
+                stored,
+                made_from,
+                where=str(path),
+                what="this learning curve",
+                fix=f"to train anew, delete {path.parent}; or give another folder with --out",
+            )
+        points = [CurvePoint.model_validate(value) for value in stored["points"]]
+        kept = {name: [float(ppl) for ppl in rows] for name, rows in stored.get("rows", {}).items()}
+    except (DataError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            "the curve's record is torn",
             where=str(path),
-            what="this learning curve",
-            fix=f"to train anew, delete {path.parent}; or give another folder with --out",
-        )
+            fix=f"put {copy_of(path).name} or a copy of your own in its place; where there is none, delete "
+            f"{path.parent}: the same command then trains again, and keeps the cells that need no training",
+        ) from error
+    points = [point for point in points if up_to is None or point.step <= up_to]
+    whole = (p for p in points if len(kept.get(point_key(p), ())) == p.aggregate.n_rows)
+    return points, {point_key(p): kept[point_key(p)] for p in whole}
 
 
 def write_curve(

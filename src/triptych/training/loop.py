@@ -46,7 +46,7 @@ from triptych.training.stop import stop_requested
 
 __all__ = ["tune"]
 
-_GIVE_BACK_EVERY = 8  # steps; each costs about a tenth of one
+_TRIM_EVERY = 8  # steps; each costs about a tenth of one
 
 
 def tune(
@@ -76,8 +76,8 @@ def tune(
         scorer: the scorer of the final table, so that curve and table can't differ.
         watcher: told of progress.
         on_curve: called with the whole curve after every point, on the first rank.
-        world: the processes that share the work (`parallel.joined`); None for this one alone. All call this with the
-            same arguments and get the same result.
+        world: the processes that share the work (`parallel.process_group`); None for this one alone. All call this
+            with the same arguments and get the same result.
 
     Raises:
         DataError: no rows, one without a scored token, or a split to select by that has none.
@@ -97,7 +97,7 @@ def tune(
             fix="set data.dev_rows, or use `select: last`",
         )
     world = world or World()
-    watcher = (watcher or Silent()) if world.is_first else Silent()
+    watcher = (watcher or Silent()) if world.is_rank0 else Silent()
     training = _Training(loaded, rows, config, folder, scorer or Scorer(loaded), watcher, on_curve, world, made_from)
     training.begin()
     with stop_requested() as asked:
@@ -119,12 +119,12 @@ class _Training:
         made_from: MadeFrom | None,
     ) -> None:
         self.loaded, self.rows, self.config, self.folder = loaded, rows, config, folder
-        self.scorer, self.watcher, self.on_curve, self.world = scorer, watcher, on_curve, world
+        self.scorer, self.watcher, self.world = scorer, watcher, world
         self.total = config.total_steps(len(rows.train))
         self.eval_steps = set(config.eval_steps(self.total))
         self.state = TrainState()
         self.made_from, self.versions = made_from, versions()
-        self.points = Points(rows, config, folder, self.scorer, watcher, on_curve, made_from)
+        self.points = Points(rows, config, folder / "curve.json", scorer, watcher, on_curve, made_from)
         self.stopped_early = False
 
     def begin(self) -> None:
@@ -132,17 +132,17 @@ class _Training:
         self.adapter = attach_adapter(self.loaded, self.config.lora(), seed=self.config.seed)
         torch.manual_seed(self.config.seed)  # dropout; its state is in the checkpoints
         self.optimizer = adamw(self.adapter, self.config)
-        self.chosen: Chosen = self.world.agreed(
+        self.chosen: Chosen = self.world.broadcast(
             choose(self.loaded, self.rows.train, self.config, self.adapter.target_modules, self.world.size)
         )
         if self.chosen.said:
             self.watcher.say(self.chosen.said)
-        if found := self.world.on_first(lambda: latest_checkpoint(self.folder / "checkpoints", self.made_from)):
+        if found := self.world.on_rank0(lambda: latest_checkpoint(self.folder / "checkpoints", self.made_from)):
             path, self.state = found
             restore(path, self.adapter, self.optimizer)
             self.watcher.say(f"training goes on from step {self.state.step} of {self.total}")
             self._take_up_versions(versions_of(path))
-        if self.world.is_first:
+        if self.world.is_rank0:
             self.points.read(up_to=self.state.step)
             trim_log(self.folder / "log.jsonl", up_to=self.state.step)
 
@@ -160,7 +160,7 @@ class _Training:
         with self.watcher.phase("training", self.total, done=self.state.step, unit="steps") as advance:
             while True:
                 if self.state.step in self.eval_steps:
-                    patient = self.world.on_first(self._evaluate)
+                    patient = self.world.on_rank0(self._evaluate)
                     self.stopped_early = not patient and self.state.step < self.total
                     self.state.nll_since_point, self.state.scored_since_point = 0.0, 0
                 if self.state.step == self.total or self.stopped_early:
@@ -169,7 +169,7 @@ class _Training:
                 advance(1)
                 stopping = self.world.any(asked())
                 if stopping or self.config.is_checkpoint(self.state.step, self.total):
-                    self.world.on_first(self._save)
+                    self.world.on_rank0(lambda: self._save("checkpoints", keep=self.config.keep))
                 if stopping:
                     raise Interrupted(
                         f"stopped after step {self.state.step} of {self.total}, which is saved.\n"
@@ -196,7 +196,7 @@ class _Training:
         if not math.isfinite(nll) or not math.isfinite(norm):
             raise diverged_step(self.folder, config, state.step, self.total, nll / n_scored, norm, rows)
         self.optimizer.step()
-        if self.loaded.device.type == "cpu" and state.step % _GIVE_BACK_EVERY == 0:
+        if self.loaded.device.type == "cpu" and state.step % _TRIM_EVERY == 0:
             trim_malloc()
         state.step += 1
         state.rows_seen += len(rows)
@@ -205,7 +205,7 @@ class _Training:
         state.nll_since_point += nll
         state.scored_since_point += n_scored
         state.seconds += time.perf_counter() - began
-        if self.world.is_first:
+        if self.world.is_rank0:
             line = {
                 "step": state.step,
                 "loss": nll / n_scored,
@@ -225,7 +225,7 @@ class _Training:
             torch.manual_seed(world.seed("dropout", config.seed, self.state.step))
         set_dropout(self.adapter, on=True)
         with recomputed(self.loaded.model, on=self.chosen.recompute, random=config.dropout > 0):
-            result = accumulate_gradient(
+            nll = accumulate_gradient(
                 self.loaded,
                 self.scorer.head,
                 share_of(rows, world) if world.size > 1 else rows,
@@ -237,19 +237,13 @@ class _Training:
             )
         set_dropout(self.adapter, on=False)
         world.sum_gradients(self.adapter.parameters().values())
-        return world.sum(result.nll_nats)
+        return world.sum(nll)
 
     def _evaluate(self) -> bool:
         lr = learning_rate(self.config, max(0, self.state.step - 1), self.total)
-        return self.points.evaluate(self.state, lr=lr, total=self.total, keep_best=self._keep_best)
+        return self.points.evaluate(self.state, lr=lr, total=self.total, keep_best=lambda: self._save("best", keep=1))
 
-    def _keep_best(self) -> None:
-        self._write_checkpoint("best", keep=1)
-
-    def _save(self) -> None:
-        self._write_checkpoint("checkpoints", keep=self.config.keep)
-
-    def _write_checkpoint(self, name: str, *, keep: int) -> None:
+    def _save(self, name: str, *, keep: int) -> None:
         save_checkpoint(
             self.folder / name,
             self.state,
@@ -262,11 +256,11 @@ class _Training:
 
     def finish(self, prompt: str, facts: dict[str, Any]) -> TuneResult:
         """Choose the adapter, write it, and say what was done."""
-        curve = tuple(self.world.agreed(self.points.curve))
+        curve = tuple(self.world.broadcast(self.points.curve))
         selected = choose_weights(
             self.folder, curve, self.state, self.config, self.adapter, self.optimizer, self.made_from
         )
-        summary = self.world.on_first(
+        summary = self.world.on_rank0(
             lambda: write_outcome(
                 self.folder,
                 self.rows,

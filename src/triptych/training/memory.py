@@ -34,6 +34,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from triptych.likelihood.attention import attention_path
+from triptych.likelihood.head import head_chunk
 from triptych.likelihood.passes import common_prefix
 from triptych.models.shape import ModelShape
 from triptych.prompts import Rendered
@@ -44,10 +46,10 @@ from triptych.training.parallel import World, share_of
 __all__ = ["Held", "PassSize", "TrainingBytes", "largest_pass", "training_bytes", "weight_bytes"]
 
 Held = Literal["plain", "dequantized", "packed", "int8"]
-"""How the base's weights lie in memory."""
+"""How the base's weights are stored: as loaded, dequantized from NF4 once, packed in 4 bits, or in int8."""
 
 _ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
-_PASSING = {"blocks": 4.25, "fused": 8.0, "cuda": 2.0, "line": 1.0}
+_PASSING = {("cpu", "blocks"): 4.25, ("cpu", "fused"): 8.0, ("cuda", "fused"): 2.0, ("cuda", "varlen"): 1.0}
 """Short-lived tensors at the peak, in units of what a block keeps, by how attention is computed. The first two are
 measured (glibc 2.36, whose heap hardly reuses aligned pieces), as is the last (an H200, docs/results/gpu.md); the third
 is reasoned: a block and its gradients."""
@@ -127,7 +129,7 @@ def training_bytes(
         r: rank of the adapter.
         target_modules: last parts of the adapted layers' names; None: all linear ones but the output head.
         dtype: compute dtype: float32, bfloat16 or float16.
-        held: how the base's weights lie in memory.
+        held: how the base's weights are stored.
         recompute: with activation checkpointing.
         dropout: whether the adapter has dropout, which gives each adapted layer an input of its own.
         use_dora: whether it is DoRA, which peft computes in float32.
@@ -138,10 +140,10 @@ def training_bytes(
     trained = shape.lora_parameters(r, names)
     if use_dora:
         trained += sum(n_out for name in names for _, n_out in shape.targets.get(name, []))
-    way = ("line" if item == 2 else "cuda") if device == "cuda" else "blocks" if item == 2 else "fused"
+    way = attention_path(device, item)
     block = _block_bytes(shape, size, r, names, item, dropout, use_dora, way)
     kept = shape.n_layers * (item * shape.hidden_size * size.tokens if recompute else block) + item * trained
-    passing = block * (_PASSING[way] + (recompute and way == "line"))  # the block that is computed again
+    passing = block * (_PASSING[device, way] + (recompute and way == "varlen"))  # the block that is computed again
     if held in ("packed", "int8"):  # a layer's weights are dequantized while it is computed
         passing += item * max((n_in * n_out for sizes in shape.targets.values() for n_in, n_out in sizes), default=0)
     return TrainingBytes(
@@ -150,7 +152,7 @@ def training_bytes(
         gradients=4 * trained,
         optimizer=8 * trained,
         activations=round(kept + passing),
-        head=_head_bytes(shape, size.scored, item),
+        head=_head_bytes(shape, size.scored, item, device),
     )
 
 
@@ -206,12 +208,12 @@ def _block_bytes(
             inputs[group, name] = inputs.get((group, name), 0) + n_in * item
     if not dropout:
         inputs = {group: max(n for (other, _), n in inputs.items() if other == group) for group, _ in inputs}
-    per_token = (item if way == "line" else 4) * _normed(shape) + 3 * item * shape.intermediate_size
+    per_token = (item if way == "varlen" else 4) * _normed(shape) + 3 * item * shape.intermediate_size
     per_token += sum(inputs.values()) // shape.n_layers + item * r * len(adapted) // shape.n_layers
     if use_dora:  # x, the base's output and the adapter's, in float32
         per_token += sum(4 * (n_in + 2 * n_out) for _, (n_in, n_out) in adapted) // shape.n_layers
     seen = size.prefix + size.places // size.rows
-    if way == "line":
+    if way == "varlen":
         per_token += item * heads * (1 if "o_proj" in names else 2)
         laid = size.tokens + size.rows * size.prefix
         return per_token * size.tokens + 2 * item * keys * laid
@@ -233,7 +235,8 @@ def _normed(shape: ModelShape) -> int:
     return norms * shape.hidden_size + (shape.n_heads + shape.n_kv_heads) * shape.head_dim * of_heads
 
 
-def _head_bytes(shape: ModelShape, scored: int, item: int) -> int:
-    """The hidden states at scored positions, their float32 gradient, and a chunk of 256 rows x 4,096 columns."""
-    rows, columns = min(scored, 256), min(shape.vocab_size, 4096)
+def _head_bytes(shape: ModelShape, scored: int, item: int, device: str) -> int:
+    """The hidden states at scored positions, their float32 gradient, and one chunk of logits."""
+    most_rows, most_columns = head_chunk(device)
+    rows, columns = min(scored, most_rows), min(shape.vocab_size, most_columns)
     return shape.hidden_size * scored * (2 * item + 8) + rows * columns * (2 * item + 4) + rows * shape.hidden_size * 8

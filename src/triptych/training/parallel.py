@@ -4,8 +4,8 @@
                                                        ─► summed over the ranks: the gradient one process would have
 
 Every rank holds the whole model, adapter and optimizer, and does the same update. Rank 0 alone evaluates, logs and
-writes; the others take what it decided (`agreed`, `on_first`). A checkpoint is read by all ranks, so the run's folder
-must be one that all of them see.
+writes; the others take what it decided (`broadcast`, `on_rank0`). A checkpoint is read by all ranks, so all of them
+must see the run's folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from triptych.errors import ConfigError, TriptychError
 from triptych.models.device import choose_device
 from triptych.prompts import Rendered
 
-__all__ = ["World", "current_world", "joined", "share_of"]
+__all__ = ["World", "current_world", "process_group", "share_of"]
 
 T = TypeVar("T")
 _PATIENCE = timedelta(days=2)
@@ -34,13 +34,13 @@ _PATIENCE = timedelta(days=2)
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this is. Alone, everything here does nothing."""
+    """This process's rank and how many there are. With one process, every method is a plain call."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this is the rank that evaluates and writes."""
         return self.rank == 0
 
@@ -49,17 +49,17 @@ class World:
         name = ":".join(map(str, ("triptych", *parts, self.rank)))
         return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
 
-    def agreed(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Rank 0's value, on every rank. Anything that can be pickled."""
         if self.size == 1:
             return value
         import torch.distributed as dist
 
-        box = [value if self.is_first else None]
+        box = [value if self.is_rank0 else None]
         dist.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[return-value]
 
-    def on_first(self, work: Callable[[], T]) -> T:
+    def on_rank0(self, work: Callable[[], T]) -> T:
         """Do something on rank 0 alone; all wait for it and get what it returned.
 
         Raises:
@@ -70,12 +70,12 @@ class World:
         result: T | None = None
         failed: str | None = None
         error: BaseException | None = None
-        if self.is_first:
+        if self.is_rank0:
             try:
                 result = work()
             except BaseException as caught:
                 error, failed = caught, str(caught) or type(caught).__name__
-        result, failed = self.agreed((result, failed))
+        result, failed = self.broadcast((result, failed))
         if error is not None:
             raise error
         if failed is not None:
@@ -136,8 +136,8 @@ def current_world(environment: Mapping[str, str] | None = None) -> World:
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[World]:
-    """Join the group that `torchrun` started, and leave it after. Alone, there is nothing to join.
+def process_group(device: str = "auto") -> Iterator[World]:
+    """Join the process group that `torchrun` started, and leave it after; nothing to join for a process alone.
 
     gloo carries what lies in memory, NCCL what lies on GPUs; each rank of a machine gets its own GPU.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from triptych.errors import ScoringError
@@ -21,8 +22,6 @@ from triptych.training.curve import (
     out_of_patience,
     point_key,
     read_curve,
-    read_rows,
-    require_same_curve,
     write_curve,
 )
 from triptych.training.diverged import diverged_point
@@ -34,24 +33,19 @@ OnCurve = Callable[[Sequence[CurvePoint]], None]
 _SPLITS: tuple[Split, ...] = ("test", "dev")
 
 
+@dataclass
 class Points:
     """The curve so far, in memory and in `curve.json`."""
 
-    def __init__(
-        self,
-        rows: TuneRows,
-        config: TuneConfig,
-        folder: Path,
-        scorer: Scorer,
-        watcher: Watcher,
-        on_curve: OnCurve | None,
-        made_from: MadeFrom | None = None,
-    ) -> None:
-        self.rows, self.config, self.folder, self.made_from = rows, config, folder, made_from
-        self.scorer, self.watcher, self.on_curve = scorer, watcher, on_curve
-        self.path = folder / "curve.json"
-        self.curve: list[CurvePoint] = []
-        self.curve_rows: Rows = {}
+    rows: TuneRows
+    config: TuneConfig
+    path: Path
+    scorer: Scorer
+    watcher: Watcher
+    on_curve: OnCurve | None
+    made_from: MadeFrom | None
+    curve: list[CurvePoint] = field(default_factory=list)
+    curve_rows: Rows = field(default_factory=dict)
 
     def read(self, *, up_to: int) -> None:
         """Take up what is written, as far as the checkpoint's step.
@@ -59,10 +53,7 @@ class Points:
         Raises:
             RunChangedError: it is of a training that was made from something else.
         """
-        if self.made_from is not None:
-            require_same_curve(self.path, self.made_from)
-        self.curve = read_curve(self.path, up_to=up_to)
-        self.curve_rows = read_rows(self.path, self.curve)
+        self.curve, self.curve_rows = read_curve(self.path, up_to=up_to, made_from=self.made_from)
 
     def evaluate(self, state: TrainState, *, lr: float, total: int, keep_best: Callable[[], None]) -> bool:
         """Make the points of this step that are still missing.
@@ -108,4 +99,4 @@ class Points:
             except (ScoringError, OverflowError) as error:  # OverflowError: a perplexity beyond any float
                 if state.step == 0:
                     raise
-                raise diverged_point(self.folder, self.config, state.step, total, split, error) from error
+                raise diverged_point(self.path.parent, self.config, state.step, total, split, error) from error

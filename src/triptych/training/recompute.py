@@ -1,7 +1,8 @@
 """Activation checkpointing: keep each decoder block's input only, and compute the block again in the backward.
 
-The blocks' attention is told by `likelihood.attention` which rows lie where in the pass. That is over when the backward
-begins, so it is said again for each block that is computed again; random numbers (dropout) are those of the first time.
+The blocks' attention computes between the rows of the pass that is installed (`likelihood.context`). The pass is over
+when the backward begins, so it is installed again for each block that is computed again; random numbers (dropout) are
+those of the first time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from triptych.likelihood import attention
+from triptych.likelihood.context import resumable
 
 __all__ = ["decoder_blocks", "recomputed"]
 
@@ -53,11 +54,10 @@ def _checkpointed(model: Any, forward: Callable[..., Any], random: bool) -> Call
     def again(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        pack = attention._current
-        decoder = model.get_decoder()
+        resumed = resumable(model)
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), nullcontext() if pack is None else attention._attention_of(decoder, pack)
+            return nullcontext(), resumed()
 
         return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=random, context_fn=contexts, **kwargs)
 

@@ -11,32 +11,18 @@ not shared, since each row draws its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from triptych.likelihood.head import Head
-from triptych.likelihood.passes import common_prefix, is_packable, own_forward_nll, pass_nll
+from triptych.likelihood.passes import common_prefix, is_packable, pass_nll, reference_nll
 from triptych.models import LoadedModel
 from triptych.models.lora import cast_once
 from triptych.prompts import Rendered
 from triptych.training.batches import passes_of
 
-__all__ = ["StepResult", "accumulate_gradient"]
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """Sums of one step."""
-
-    nll_nats: float
-    n_scored: int
-    n_tokens: int
-
-    @property
-    def loss(self) -> float:
-        """Mean nats per scored token."""
-        return self.nll_nats / self.n_scored
+__all__ = ["accumulate_gradient"]
 
 
 def accumulate_gradient(
@@ -49,8 +35,8 @@ def accumulate_gradient(
     n_scored: int | None = None,
     share_prefix: bool = True,
     packed: bool = True,
-) -> StepResult:
-    """Add the step's gradient to the trainable parameters' `.grad`.
+) -> float:
+    """Add the step's gradient to the trainable parameters' `.grad`; returns the rows' NLL in nats, summed.
 
     Args:
         loaded: the model, with an adapter on it.
@@ -62,19 +48,22 @@ def accumulate_gradient(
         share_prefix: compute a common beginning once.
         packed: whether the model can compute rows side by side (`Scorer.packed`); else one row at a time.
     """
-    of_these = sum(row.n_scored for row in rows)
-    denominator = n_scored or of_these
+    denominator = n_scored or sum(row.n_scored for row in rows)
     total = 0.0
     with cast_once(loaded.model):
         together = [row for row in rows if packed and is_packable(loaded, row)]
-        alone = [[row] for row in rows if not packed or not is_packable(loaded, row)]
-        for batch in [*passes_of(together, max_rows=max_rows, max_tokens=max_tokens), *alone]:
+        for batch in passes_of(together, max_rows=max_rows, max_tokens=max_tokens):
+            n_prefix = common_prefix(batch) if share_prefix and len(batch) > 1 else 0
             with torch.enable_grad():
-                if packed and is_packable(loaded, batch[0]):
-                    nll = pass_nll(loaded, head, batch, common_prefix(batch) if share_prefix and len(batch) > 1 else 0)
-                else:
-                    nll = own_forward_nll(loaded, batch[0])
-                summed = nll.sum()
-                (summed / denominator).backward()  # type: ignore[no-untyped-call]
-            total += summed.item()
-    return StepResult(total, of_these, sum(len(row.ids) for row in rows))
+                total += _backward(pass_nll(loaded, head, batch, n_prefix), denominator)
+        for row in rows:
+            if not packed or not is_packable(loaded, row):
+                with torch.enable_grad():
+                    total += _backward(reference_nll(loaded, row), denominator)
+    return total
+
+
+def _backward(nll: Tensor, denominator: int) -> float:
+    summed = nll.sum()
+    (summed / denominator).backward()  # type: ignore[no-untyped-call]
+    return summed.item()

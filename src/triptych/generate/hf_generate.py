@@ -1,22 +1,22 @@
-"""Writing through `model.generate`: beams, and everything for models that can't be continued together."""
+"""Generation through `model.generate`: beams, and everything for models that can't be decoded together."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from triptych.generate.choose import seed_of
 from triptych.generate.settings import GenerationSettings, Prompt
 from triptych.models import LoadedModel
 from triptych.models.rope import reset_rope
 
-__all__ = ["own_generate"]
+__all__ = ["hf_generate"]
 
 
-def own_generate(
+def hf_generate(
     loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int, settings: GenerationSettings
 ) -> list[list[int]]:
     """New tokens of some prompts that end with the same stop tokens, padded on the left to one length.
@@ -44,8 +44,7 @@ def own_generate(
     reset_rope(loaded.model)
     with _no_defaults(loaded.model), torch.random.fork_rng(devices=_cuda(loaded)):
         if settings.temperature:  # one row at a time: its draws are its own
-            digest = hashlib.sha256(f"triptych-generate:{settings.seed}:{prompts[0].row_id}".encode()).digest()
-            torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+            torch.manual_seed(seed_of(settings.seed, prompts[0].row_id))
         out = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
     return [_until_stop(row, frozenset(stop_ids)) for row in out[:, longest:].tolist()]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from triptych.errors import RunChangedError
-from triptych.generate.part import PartFile, peek
+from triptych.generate.resume_file import PartFile, peek
 from triptych.generate.settings import Generated
 
 FACTS = {"model": {"dtype": "float32"}, "generation": {"beams": 1, "stop_patterns": ["a"]}}
