@@ -26,6 +26,7 @@ from triptych.cli.options import (
     TemplateText,
     Threads,
 )
+from triptych.config.choices import MAX_TOKENS
 from triptych.terminal import new_console, shown
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def predict(
     threads: Threads = None,
     allow_pickle: AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Predict the first so many rows.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = 2048,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = MAX_TOKENS,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="Rows written at a time.  [default: by memory]")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace what is there, whatever made it.")] = False,
 ) -> None:

@@ -80,6 +80,7 @@ def _check_some(value: tuple[T, ...]) -> tuple[T, ...]:
     return value
 
 
+# lists in the YAML: one value stands for a list of one, and none stands there twice
 Listed = Annotated[tuple[T, ...], BeforeValidator(_listed), AfterValidator(_check_once)]
 OneOrMore = Annotated[Listed[T], AfterValidator(_check_some)]
 Ks = Annotated[OneOrMore[int], AfterValidator(_check_ks)]

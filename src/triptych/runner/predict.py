@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.checks.rows import begin
+from triptych.config.choices import MAX_TOKENS
 from triptych.config.model import ModelConfig
 from triptych.data import Row, read_rows, sha256_of_file
 from triptych.errors import ConfigError
@@ -63,7 +64,7 @@ class PredictRequest:
     shots: Shots = field(default_factory=Shots)
     adapter: Path | None = None
     limit: int | None = None
-    max_tokens: int = 2048
+    max_tokens: int = MAX_TOKENS
     """Longest prompt with its output; demonstrations that don't fit are dropped."""
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     stop_texts: bool = True

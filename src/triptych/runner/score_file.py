@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from triptych.checks.rows import begin
+from triptych.config.choices import MAX_TOKENS
 from triptych.config.model import ModelConfig
 from triptych.config.sources import split_sample
 from triptych.data import empty_outputs, read_rows, sha256_of_file
@@ -39,7 +40,7 @@ class ScoreRequest:
     shots: Shots = field(default_factory=Shots)
     adapter: Path | None = None
     limit: int | None = None
-    max_tokens: int = 2048
+    max_tokens: int = MAX_TOKENS
     cache: bool = True
     force: bool = False
     """Replace a file that is there and holds no scores."""
