@@ -13,10 +13,10 @@ import pytest
 import torch
 from tiny_gguf import write_tiny_gguf
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models import (
     LoraSettings,
-    ModelSpec,
     attach_adapter,
     cache,
     detach_adapter,
@@ -29,8 +29,8 @@ from triptych.models.header import read_header
 from triptych.models.shape import shape_of
 
 
-def spec(name: str | Path, **more: Any) -> ModelSpec:
-    return ModelSpec(str(name), quantize="none", dtype="float32", device="cpu", threads=1, **more)
+def spec(name: str | Path, **more: Any) -> ModelConfig:
+    return ModelConfig(name=str(name), quantize="none", dtype="float32", device="cpu", threads=1, **more)
 
 
 # --- GGUF files

@@ -26,6 +26,7 @@ from triptych.cli.options import (
     TemplateText,
     Threads,
 )
+from triptych.config.choices import MAX_TOKENS
 from triptych.terminal import new_console, shown
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def predict(
     threads: Threads = None,
     allow_pickle: AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Predict the first so many rows.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = 2048,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = MAX_TOKENS,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="Rows written at a time.  [default: by memory]")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace what is there, whatever made it.")] = False,
 ) -> None:
@@ -86,11 +87,13 @@ def predict(
     if check is not None:
         _check_file(console, check, data, limit)
         return
+    from triptych.config.model import ModelConfig
+    from triptych.config.read import from_options
+    from triptych.config.strategies import DemosConfig
     from triptych.console import ConsoleWatcher
     from triptych.errors import ConfigError
     from triptych.generate.settings import GenerationSettings
     from triptych.grid.demo_options import Shots
-    from triptych.models import ModelSpec
     from triptych.runner.predict import PredictRequest, predict_file
 
     for option, value in (("--model", model), ("--out", out)):
@@ -98,8 +101,14 @@ def predict(
             raise ConfigError("an option is missing", where=option, fix="give it, or look at a file with --check")
     assert model is not None and out is not None
     request = PredictRequest(
-        model=ModelSpec(
-            model, quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
+        model=from_options(
+            ModelConfig,
+            name=model,
+            quantize=quantize,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            allow_pickle=allow_pickle,
         ),
         data=data,
         prompt=prompt,
@@ -111,14 +120,13 @@ def predict(
             seed=seed,
             draw=draw,
             order=order,
-            column=column,
-            max_similarity=max_similarity,
-            embedding=embedding,
+            demos=from_options(DemosConfig, column=column, max_similarity=max_similarity, embedding=embedding),
         ),
         adapter=adapter,
         limit=limit,
         max_tokens=max_tokens,
-        generation=GenerationSettings(
+        generation=from_options(
+            GenerationSettings,
             max_new_tokens=max_new_tokens,
             max_new_ratio=max_new_ratio,
             temperature=temperature,

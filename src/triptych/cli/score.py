@@ -24,6 +24,7 @@ from triptych.cli.options import (
     TemplateText,
     Threads,
 )
+from triptych.config.choices import MAX_TOKENS
 from triptych.terminal import new_console
 
 __all__ = ["score"]
@@ -51,20 +52,28 @@ def score(
     threads: Threads = None,
     allow_pickle: AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many rows.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=16, help="Longest rendering.")] = 2048,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Longest rendering.")] = MAX_TOKENS,
     cache: Annotated[bool, typer.Option(help="Look up scores of the same tokens and weights first.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there and holds no scores.")] = False,
 ) -> None:
     """Score rows: NLL of output and EOS, four averages, one JSON."""
+    from triptych.config.model import ModelConfig
+    from triptych.config.read import from_options
+    from triptych.config.strategies import DemosConfig
     from triptych.console import ConsoleWatcher
     from triptych.grid.demo_options import Shots
-    from triptych.models import ModelSpec
     from triptych.runner.score_file import ScoreRequest, score_file
 
     console = new_console()
     request = ScoreRequest(
-        model=ModelSpec(
-            model, quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
+        model=from_options(
+            ModelConfig,
+            name=model,
+            quantize=quantize,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            allow_pickle=allow_pickle,
         ),
         data=data,
         prompt=prompt,
@@ -76,9 +85,7 @@ def score(
             seed=seed,
             draw=draw,
             order=order,
-            column=column,
-            max_similarity=max_similarity,
-            embedding=embedding,
+            demos=from_options(DemosConfig, column=column, max_similarity=max_similarity, embedding=embedding),
         ),
         adapter=adapter,
         limit=limit,

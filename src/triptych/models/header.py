@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from triptych.config.model import ModelConfig
 from triptych.models.config_limits import check_config_file
 from triptych.models.files import model_files
 from triptych.models.gguf import DEMO, demo_is_unpacked
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE
 from triptych.models.source import header_folder, is_gguf, is_hub_id, unreadable
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
-
-if TYPE_CHECKING:
-    from triptych.models.load import ModelSpec
 
 __all__ = ["ModelHeader", "load_profile", "model_config", "profile_in", "read_header"]
 
@@ -32,7 +30,7 @@ class ModelHeader:
     """A GGUF file that was not dequantized into the cache yet."""
 
 
-def read_header(spec: ModelSpec) -> ModelHeader:
+def read_header(spec: ModelConfig) -> ModelHeader:
     """Configuration and tokenizer of a hub id, folder, `.gguf` file or `demo`.
 
     Raises:
@@ -47,7 +45,7 @@ def read_header(spec: ModelSpec) -> ModelHeader:
     return ModelHeader(model_config(folder, name=spec.name), profile_in(folder, name=spec.name), to_download, to_unpack)
 
 
-def load_profile(spec: ModelSpec) -> TokenizerProfile:
+def load_profile(spec: ModelConfig) -> TokenizerProfile:
     """The tokenizer profile alone: no weights are downloaded, unpacked or read.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.files import ModelFiles, model_files
@@ -17,8 +18,6 @@ from triptych.models.header import load_profile, model_config, profile_in
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE
 from triptych.models.norms import fuse_norms
 from triptych.models.quantize import (
-    Hold,
-    Quantize,
     dequantized_once,
     is_quantized_linear,
     keep_differentiable,
@@ -33,29 +32,9 @@ from triptych.models.source import header_folder, is_hub_id, model_folder, unrea
 from triptych.models.tokenizer import TokenizerProfile
 from triptych.models.weight_formats import PICKLED, refuse_pickles
 
-__all__ = ["LoadedModel", "ModelSpec", "choose_weight_storage", "identify", "load_model"]
+__all__ = ["LoadedModel", "choose_weight_storage", "identify", "load_model"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """What to load and how to store it."""
-
-    name: str
-    """Hub id, folder, `.gguf` file, or `demo`."""
-    revision: str | None = None
-    quantize: Quantize = "nf4"
-    double_quant: bool = True
-    dtype: str = "auto"
-    """Compute dtype: float32, bfloat16, float16, or `auto`."""
-    device: str = "auto"
-    hold: Hold = "auto"
-    """How NF4 weights are kept: `dequantized` (bit-equal, faster, 2 bytes a parameter), `packed`, or `auto`."""
-    threads: int | None = None
-    """CPU threads; None measures."""
-    allow_pickle: bool = False
-    """Read `pytorch_model*.bin` where there are no safetensors."""
 
 
 @dataclass
@@ -95,7 +74,7 @@ class LoadedModel:
 _LOADED = ("weights_sha256", "config_sha256", "tokenizer_sha256", "chat_template_sha256")
 
 
-def identify(spec: ModelSpec) -> dict[str, str]:
+def identify(spec: ModelConfig) -> dict[str, str]:
     """Hashes of all of a model that can decide a number or a text. Downloads, or dequantizes, and reads its weights.
 
     `weights_sha256`, `config_sha256` and `tokenizer_sha256`; `chat_template_sha256` and `generation_config_sha256`
@@ -117,7 +96,7 @@ def identify(spec: ModelSpec) -> dict[str, str]:
     return {name: sha256 for name, sha256 in hashes.items() if sha256 is not None}
 
 
-def load_model(spec: ModelSpec) -> LoadedModel:
+def load_model(spec: ModelConfig) -> LoadedModel:
     """Load weights and tokenizer, quantize, and put the model into evaluation mode.
 
     Raises:
@@ -193,7 +172,9 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     )
 
 
-def _read_weights(files: ModelFiles, config: Any, spec: ModelSpec, options: Mapping[str, Any]) -> tuple[Any, list[str]]:
+def _read_weights(
+    files: ModelFiles, config: Any, spec: ModelConfig, options: Mapping[str, Any]
+) -> tuple[Any, list[str]]:
     """The model as transformers loads it, without gradients, and the keys of its files that it has no place for."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as hf_logging
@@ -218,7 +199,7 @@ def _read_weights(files: ModelFiles, config: Any, spec: ModelSpec, options: Mapp
     return model.requires_grad_(False), sorted(report["unexpected_keys"])
 
 
-def _require_quantized(model: Any, spec: ModelSpec) -> None:
+def _require_quantized(model: Any, spec: ModelConfig) -> None:
     """Refuse a model that would be called quantized and isn't: transformers passes over linear layers' subclasses."""
     linear = [module for _, module in linear_layers(model)]
     if linear and not any(is_quantized_linear(module) for module in linear):
@@ -230,11 +211,11 @@ def _require_quantized(model: Any, spec: ModelSpec) -> None:
         )
 
 
-def _files(folder: Path, spec: ModelSpec) -> ModelFiles:
+def _files(folder: Path, spec: ModelConfig) -> ModelFiles:
     return model_files(folder, name=spec.name, allow_pickle=spec.allow_pickle)
 
 
-def _refuse_pickle(files: ModelFiles, spec: ModelSpec) -> None:
+def _refuse_pickle(files: ModelFiles, spec: ModelConfig) -> None:
     """Only safetensors are read, recognized by their content (`weight_formats`)."""
     refuse_pickles(files.weights, where=spec.name, allow_pickle=spec.allow_pickle)
     if not files.weights and not spec.allow_pickle:  # there may be pickles and nothing else
@@ -242,7 +223,7 @@ def _refuse_pickle(files: ModelFiles, spec: ModelSpec) -> None:
         refuse_pickles(pickled, where=spec.name, allow_pickle=False)
 
 
-def choose_weight_storage(spec: ModelSpec, as_loaded: float, device: str, free: int) -> str:
+def choose_weight_storage(spec: ModelConfig, as_loaded: float, device: str, free: int) -> str:
     """How the weights are stored in memory: `plain`, `packed` or `dequantized`.
 
     Args:
@@ -261,7 +242,7 @@ def choose_weight_storage(spec: ModelSpec, as_loaded: float, device: str, free: 
 
 
 def _refuse_changed(
-    before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]], spec: ModelSpec
+    before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]], spec: ModelConfig
 ) -> None:
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     if changed:

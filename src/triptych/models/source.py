@@ -8,15 +8,12 @@ model_folder    holds the weights too; they are downloaded, or dequantized once 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models.gguf import DEMO, demo_gguf, gguf_header, unpack_gguf
 from triptych.models.library_errors import LIBRARY_ERRORS, explained
 from triptych.records.run_files import ADAPTER_CONFIG
-
-if TYPE_CHECKING:
-    from triptych.models.load import ModelSpec
 
 __all__ = ["header_folder", "is_gguf", "is_hub_id", "model_folder", "unreadable"]
 
@@ -28,7 +25,7 @@ _PICKLED = ("pytorch_model*.bin",)
 _EXPECTED = "config.json, *.safetensors and tokenizer files"
 
 
-def header_folder(spec: ModelSpec) -> Path:
+def header_folder(spec: ModelConfig) -> Path:
     """The folder to read a model's configuration and tokenizer from.
 
     Raises:
@@ -40,7 +37,7 @@ def header_folder(spec: ModelSpec) -> Path:
     return gguf_header(place) if place.suffix == ".gguf" else place
 
 
-def model_folder(spec: ModelSpec) -> Path:
+def model_folder(spec: ModelConfig) -> Path:
     """The folder to load a model from.
 
     Raises:
@@ -118,7 +115,7 @@ def _check_folder(path: Path, name: str) -> None:
     )
 
 
-def _download(spec: ModelSpec, patterns: tuple[str, ...]) -> Path:
+def _download(spec: ModelConfig, patterns: tuple[str, ...]) -> Path:
     """The hub's cache folder of one revision, with the files of these names in it."""
     from huggingface_hub import snapshot_download
 

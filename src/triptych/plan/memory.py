@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from triptych.config.choices import DtypeName
+from triptych.config.tune import TuneConfig
 from triptych.likelihood.head import head_chunk
 from triptych.likelihood.probe import probe_tokens
 from triptych.likelihood.sizes import kv_bytes, token_bytes
-from triptych.models.device import DTYPES, DtypeName
+from triptych.models import LoraSettings
+from triptych.models.device import DTYPES
 from triptych.models.shape import ModelShape
 from triptych.plan.tokens import Work
-from triptych.training import TuneConfig
 from triptych.training.memory import Held, PassSize, training_bytes, weight_bytes
 
 __all__ = ["Held", "MemoryNeed", "MemoryVerdict", "memory_need"]
@@ -100,7 +102,7 @@ def memory_need(
     """
     itemsize = DTYPES[dtype].itemsize
     lying: Held = "int8" if quantize == "int8" else held
-    device, lora = "cuda" if gpu else "cpu", tune.lora()
+    device, lora = "cuda" if gpu else "cpu", LoraSettings.of(tune)
     trained = training and training_bytes(
         shape,
         training,

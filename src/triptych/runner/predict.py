@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from triptych.checks.rows import begin
+from triptych.config.choices import MAX_TOKENS
+from triptych.config.model import ModelConfig
 from triptych.data import Row, read_rows
 from triptych.errors import ConfigError
 from triptych.generate.check import Check, check_predictions
@@ -37,7 +39,7 @@ from triptych.grid.demo_options import Shots
 from triptych.grid.file_views import view_prompts
 from triptych.grid.views import Ceiling
 from triptych.likelihood.cache import versions
-from triptych.models import Adapter, LoadedModel, ModelSpec, identify, load_adapter, load_model
+from triptych.models import Adapter, LoadedModel, identify, load_adapter, load_model
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt, Template, find_template, template_from_text
@@ -56,14 +58,14 @@ __all__ = ["PredictRequest", "Predictions", "predict_file"]
 class PredictRequest:
     """What to write, as the command line says it."""
 
-    model: ModelSpec
+    model: ModelConfig
     data: str
     prompt: str = "default"
     template: str | None = None
     shots: Shots = field(default_factory=Shots)
     adapter: Path | None = None
     limit: int | None = None
-    max_tokens: int = 2048
+    max_tokens: int = MAX_TOKENS
     """Longest prompt with its output; demonstrations that don't fit are dropped."""
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     stop_texts: bool = True
@@ -123,7 +125,8 @@ def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: Process
         template = find_template(request.prompt, where="--prompt")
     if request.stop_texts:
         patterns = (*request.generation.stop_patterns, *patterns_of(template, shots=request.shots.k))
-        request = replace(request, generation=replace(request.generation, stop_patterns=patterns))
+        generation = request.generation.model_copy(update={"stop_patterns": patterns})
+        request = replace(request, generation=generation)
     rows = read_rows(request.data, need_output=False, watcher=watcher)[: request.limit]
     pool = request.shots.read_pool(rows, request.data, watcher)
     facts = _facts(request, template, rows, pool)
@@ -161,11 +164,11 @@ def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: Process
     return result
 
 
-def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelSpec:
+def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelConfig:
     """The model as asked for, with the threads of the process that began: 16-bit sums depend on them."""
     if begun is None or request.model.threads is not None:
         return request.model
-    return replace(request.model, threads=begun["chosen"]["threads"] or None)
+    return request.model.model_copy(update={"threads": begun["chosen"]["threads"] or None})
 
 
 def _part(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: LoadedModel) -> PartFile:
