@@ -218,7 +218,7 @@ def test_literal_text_without_instruction() -> None:
 
 def test_yaml_file(tmp_path: Path) -> None:
     (tmp_path / "polite.yaml").write_text("preamble: 請。\nzero_shot: '{preamble}{instruction}='\n", encoding="utf-8")
-    template = template_from_text("polite.yaml", folder=tmp_path)
+    template = template_from_text(str(tmp_path / "polite.yaml"))
     assert template.name == "polite"
     assert template.prompt("x") == "請。x="
     assert template_from_text(str(tmp_path / "polite.yaml"), name="other").name == "other"
@@ -246,15 +246,16 @@ def test_txt_file_is_the_text_itself(tmp_path: Path, mark: bytes) -> None:
 def test_broken_files(tmp_path: Path, name: str, content: bytes, part: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TemplateError) as caught:
-        template_from_text(name, folder=tmp_path)
+        template_from_text(str(tmp_path / name))
     assert part in str(caught.value)
     assert name in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["nowhere.yaml", "nowhere.txt", "just words", ""])
-def test_missing_file(tmp_path: Path, text: str) -> None:
+def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(TemplateError, match="neither a readable file nor a text with"):
-        template_from_text(text, folder=tmp_path)
+        template_from_text(text)
 
 
 def test_prompts_leave_torch_unloaded() -> None:

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triptych.api.advice import settings_of
 from triptych.progress import Advance
 from triptych.terminal import shown, write_text
 
 if TYPE_CHECKING:
     from triptych.config.experiment import ExperimentConfig
+    from triptych.data import GivenRows
+    from triptych.generate.settings import GenerationSettings
 
-__all__ = ["Printer", "config_of", "file_of"]
+__all__ = ["Printer", "cell_settings", "config_of", "generation_settings", "model_settings", "source_of"]
+
+_OF_MODEL = ("revision", "quantize", "double_quant", "dtype", "device", "hold", "threads", "allow_pickle")
+_OF_CELL = ("prompt", "template", "limit", "max_tokens")
+_OF_DEMONSTRATIONS = (
+    *("select", "seed", "draw", "order", "column"),
+    *("max_similarity", "mmr_lambda", "embedding"),
+)
+_OF_GENERATION = ("max_new_tokens", "max_new_ratio", "temperature", "top_p", "top_k", "beams", "no_repeat_ngram")
 
 
 def config_of(
-    config: str | Path | Mapping[str, Any] | ExperimentConfig, overrides: Mapping[str, Any]
+    config: str | Path | Mapping[str, Any] | ExperimentConfig, overrides: Mapping[str, Any], *, call: str = "run"
 ) -> ExperimentConfig:
     """The settings that a call means.
 
     Args:
         config: a file, its content, or a config.
         overrides: sections with keys to change, or single keys with `__` for the dot.
+        call: the call they were given to, for messages.
 
     Raises:
         ConfigError: anything unreadable, unknown or out of range.
@@ -48,7 +61,7 @@ def config_of(
                 at[parent] = {}
             at = at[parent]
         at[last] = change
-    return validated(value, "the settings given to triptych.run")
+    return validated(value, settings_of(call))
 
 
 def _plain(value: Any) -> Any:
@@ -72,15 +85,51 @@ def _as_yaml(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def file_of(rows: Any, folder: Path, name: str) -> str:
-    """The file of these rows; those that are no file yet are written to one."""
+def source_of(rows: Any, name: str) -> str | GivenRows:
+    """What rows are read from: a file's name, or the rows themselves. `name`: of the parameter."""
+    from triptych.data import GivenRows
+
     if isinstance(rows, str | Path):
         return str(rows)
-    lines = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else list(rows)
-    path = folder / f"{name}.jsonl"
-    text = "".join(json.dumps(line, ensure_ascii=False, default=_plain) + "\n" for line in lines)
-    path.write_text(text, encoding="utf-8")
-    return str(path)
+    lines = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else rows
+    return GivenRows(
+        tuple(json.loads(json.dumps(line, default=_plain)) for line in lines), f"the rows given as `{name}`"
+    )
+
+
+def model_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `model` of an experiment, from the parameters of a call."""
+    return {"name": str(given["model"]), **{name: given[name] for name in _OF_MODEL}}
+
+
+def cell_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `score` and `predict` ask for alike, as a `CellRequest` takes it, from the parameters of either."""
+    from triptych.grid.demo_options import Shots
+    from triptych.models import ModelSpec
+
+    pool, adapter = given["pool"], given["adapter"]
+    return {
+        **{name: given[name] for name in _OF_CELL},
+        "model": ModelSpec(**model_settings(given)),
+        "data": source_of(given["data"], "data"),
+        "shots": Shots(
+            k=given["shots"],
+            pool=None if pool is None else source_of(pool, "pool"),
+            **{name: given[name] for name in _OF_DEMONSTRATIONS},
+        ),
+        "adapter": None if adapter is None else Path(adapter),
+    }
+
+
+def generation_settings(given: Mapping[str, Any]) -> GenerationSettings:
+    """How to write, from the parameters of `predict`."""
+    from triptych.generate.settings import GenerationSettings
+
+    return GenerationSettings(
+        **{name: given[name] for name in _OF_GENERATION},
+        seed=given["seed"] if given["temperature"] else 0,
+        stop_patterns=tuple(re.escape(text) for text in given["stop"] or ()),
+    )
 
 
 class Printer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,14 +12,18 @@ from triptych.cli.options import (
     AllowPickle,
     Column,
     Device,
+    DoubleQuant,
     Draw,
     Dtype,
     Embedding,
+    Hold,
     MaxSimilarity,
+    MmrLambda,
     Order,
     Pool,
     PromptName,
     Quantize,
+    Revision,
     Select,
     ShotCount,
     TemplateText,
@@ -56,6 +59,7 @@ def predict(
     order: Order = None,
     column: Column = None,
     max_similarity: MaxSimilarity = None,
+    mmr_lambda: MmrLambda = 0.5,
     embedding: Embedding = "model",
     adapter: Annotated[Path | None, typer.Option(help="Write with this adapter on.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most new tokens of a row.")] = 256,
@@ -71,9 +75,12 @@ def predict(
     ] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End a row where this text begins; may be repeated.")] = None,
     stop_texts: Annotated[bool, typer.Option(help="End a row where the prompt's own fixed texts begin again.")] = True,
+    revision: Revision = None,
     quantize: Quantize = "nf4",
+    double_quant: DoubleQuant = True,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    hold: Hold = "auto",
     threads: Threads = None,
     allow_pickle: AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Predict the first so many rows.")] = None,
@@ -82,58 +89,22 @@ def predict(
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace what is there, whatever made it.")] = False,
 ) -> None:
     """Write each row's output: JSON list of id and output, in the data's order. The same command resumes it."""
+    options = dict(locals())
     console = new_console()
+    del options["check"]
     if check is not None:
         _check_file(console, check, data, limit)
         return
+    from triptych.api import calls
     from triptych.cli.watch import ConsoleWatcher
     from triptych.errors import ConfigError
-    from triptych.generate.settings import GenerationSettings
-    from triptych.grid.demo_options import Shots
-    from triptych.models import ModelSpec
-    from triptych.runner.predict import PredictRequest, predict_file
 
-    for option, value in (("--model", model), ("--out", out)):
-        if value is None:
-            raise ConfigError("an option is missing", where=option, fix="give it, or look at a file with --check")
-    assert model is not None and out is not None
-    request = PredictRequest(
-        model=ModelSpec(
-            model, quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
-        ),
-        data=data,
-        prompt=prompt,
-        template=template,
-        shots=Shots(
-            shots,
-            pool=pool,
-            select=select,
-            seed=seed,
-            draw=draw,
-            order=order,
-            column=column,
-            max_similarity=max_similarity,
-            embedding=embedding,
-        ),
-        adapter=adapter,
-        limit=limit,
-        max_tokens=max_tokens,
-        generation=GenerationSettings(
-            max_new_tokens=max_new_tokens,
-            max_new_ratio=max_new_ratio,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            beams=beams,
-            no_repeat_ngram=no_repeat_ngram,
-            seed=seed if temperature else 0,
-            stop_patterns=tuple(re.escape(text) for text in stop or ()),
-        ),
-        stop_texts=stop_texts,
-        batch_rows=batch_rows,
-        fresh=fresh,
-    )
-    result = predict_file(request, out, ConsoleWatcher(console))
+    for option in ("model", "out"):
+        if options[option] is None:
+            raise ConfigError(
+                "an option is missing", where=f"--{option}", fix="give it, or look at a file with --check"
+            )
+    result = calls.predict(**options, watcher=ConsoleWatcher(console)).written
     _say(console, result)
     console.print(f"predictions: {out}", soft_wrap=True)
 

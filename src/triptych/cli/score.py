@@ -11,14 +11,19 @@ from triptych.cli.options import (
     AllowPickle,
     Column,
     Device,
+    DoubleQuant,
     Draw,
     Dtype,
     Embedding,
+    Hold,
     MaxSimilarity,
+    MmrLambda,
+    ModelName,
     Order,
     Pool,
     PromptName,
     Quantize,
+    Revision,
     Select,
     ShotCount,
     TemplateText,
@@ -30,7 +35,7 @@ __all__ = ["score"]
 
 
 def score(
-    model: Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or `demo`.", show_default=False)],
+    model: ModelName,
     data: Annotated[str, typer.Option(help="Rows to score.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where to write the scores.", show_default=False)],
     prompt: PromptName = "default",
@@ -43,11 +48,15 @@ def score(
     order: Order = None,
     column: Column = None,
     max_similarity: MaxSimilarity = None,
+    mmr_lambda: MmrLambda = 0.5,
     embedding: Embedding = "model",
     adapter: Annotated[Path | None, typer.Option(help="Score with this adapter on.")] = None,
+    revision: Revision = None,
     quantize: Quantize = "nf4",
+    double_quant: DoubleQuant = True,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    hold: Hold = "auto",
     threads: Threads = None,
     allow_pickle: AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many rows.")] = None,
@@ -56,37 +65,12 @@ def score(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there and holds no scores.")] = False,
 ) -> None:
     """Score rows: NLL of output and EOS, four averages, one JSON."""
+    options = dict(locals())
+    from triptych.api import calls
     from triptych.cli.watch import ConsoleWatcher
-    from triptych.grid.demo_options import Shots
-    from triptych.models import ModelSpec
-    from triptych.runner.score_file import ScoreRequest, score_file
 
     console = new_console()
-    request = ScoreRequest(
-        model=ModelSpec(
-            model, quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
-        ),
-        data=data,
-        prompt=prompt,
-        template=template,
-        shots=Shots(
-            shots,
-            pool=pool,
-            select=select,
-            seed=seed,
-            draw=draw,
-            order=order,
-            column=column,
-            max_similarity=max_similarity,
-            embedding=embedding,
-        ),
-        adapter=adapter,
-        limit=limit,
-        max_tokens=max_tokens,
-        cache=cache,
-        force=force,
-    )
-    aggregate = score_file(request, out, ConsoleWatcher(console))
+    aggregate = calls.score(**options, watcher=ConsoleWatcher(console)).aggregate
     bits = "none" if aggregate.bits_per_char is None else f"{aggregate.bits_per_char:.4f}"
     console.print(
         f"ppl_mean {aggregate.ppl_mean:.4f}   ppl_corpus {aggregate.ppl_corpus:.4f}   "

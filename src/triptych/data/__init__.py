@@ -3,7 +3,7 @@
 from triptych.data.bundled import SAMPLE, sample_folder
 from triptych.data.checks import Overlap, empty_outputs, find_overlap, normalise
 from triptych.data.dataset import Dataset, load_dataset, sha256_of_file
-from triptych.data.readers import RowsRead, read_rows, read_source
+from triptych.data.readers import GivenRows, RowsRead, read_rows, read_source
 from triptych.data.row import Row
 from triptych.data.sampling import is_there, split_sample
 from triptych.data.splits import split_dev, take
@@ -11,6 +11,7 @@ from triptych.data.splits import split_dev, take
 __all__ = [
     "SAMPLE",
     "Dataset",
+    "GivenRows",
     "Overlap",
     "Row",
     "RowsRead",

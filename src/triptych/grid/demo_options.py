@@ -1,38 +1,37 @@
 """Demonstrations for one file of rows: what `triptych score` and `triptych predict` show in each prompt.
 
-The rows are chosen as an experiment chooses them (`showing.Demonstrations`), so a file scored by hand and the cell of a
-run that has the same settings show the same rows.
+The settings become a cell and the rules of an experiment (`strategies.demos`), and the rows are chosen as an experiment
+chooses them. So a file scored by hand and the cell of a run that has the same settings show the same rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from triptych.config.strategies import DemosConfig
-from triptych.data import Row, find_overlap, read_rows
+from triptych.data import GivenRows, Row, find_overlap, read_rows
 from triptych.errors import ConfigError
-from triptych.grid.cells import DRAWN, NEAREST
+from triptych.grid.cells import DRAWN, NEAREST, CellSpec
 from triptych.grid.rendering import BY_VECTORS, Demonstrations
 from triptych.models import Adapter, LoadedModel, switched
 from triptych.models.embed import embed_texts
 from triptych.progress import Watcher
 from triptych.prompts import Draw
 from triptych.prompts.ranking import Vectors
-from triptych.prompts.selection import Chosen, Order, Select
+from triptych.prompts.selection import Order, Select
 
 __all__ = ["Shots"]
 
 
 @dataclass(frozen=True, slots=True)
 class Shots:
-    """Which demonstrations a command shows, as its options say it."""
+    """Which demonstrations are shown, as the options of a command or the parameters of a call say it."""
 
     k: int = 0
-    pool: str | None = None
-    """File of the rows that may be shown."""
+    pool: str | GivenRows | None = None
+    """The rows that may be shown."""
     select: Select = "random"
     seed: int = 0
     """Of draws; what is ranked has none."""
@@ -42,31 +41,35 @@ class Shots:
     column: str | None = None
     """For `same`."""
     max_similarity: float | None = None
+    mmr_lambda: float = 0.5
+    """For `mmr`: 1 is similarity to the query alone, 0 diversity alone."""
     embedding: str = "model"
     """For `embedding` and `mmr`: the model's own hidden states, or a sentence-transformers model."""
 
-    def shown_order(self) -> Order | None:
-        """The order the demonstrations come in."""
-        return self.order or ("nearest-last" if self.select in NEAREST else None)
+    def cell(self, prompt: str) -> CellSpec:
+        """The cell of an experiment that shows the same."""
+        if not self.k:
+            return CellSpec("zero_shot", prompt)
+        order = self.order or ("nearest-last" if self.select in NEAREST else None)
+        seed = self.seed if self.select in DRAWN or order == "random" else None
+        return CellSpec("few_shot", prompt, self.k, seed, self.draw, self.select, order)
 
     def record(self) -> dict[str, Any]:
         """What decides which rows of a pool are shown, in which order; nothing without demonstrations."""
         if not self.k:
             return {}
-        facts: dict[str, Any] = {"select": self.select}
-        if self.select in DRAWN or self.shown_order() == "random":
-            facts["seed"] = self.seed
-        if self.select in DRAWN:
-            facts["draw"] = self.draw
-        if self.shown_order():
-            facts["order"] = self.shown_order()
-        if self.select == "same":
-            facts["column"] = self.column
-        if self.select in BY_VECTORS:
-            facts["embedding"] = self.embedding
-        if self.max_similarity is not None:
-            facts["max_similarity"] = self.max_similarity
-        return facts
+        cell = self.cell("")
+        decides = {
+            "seed": cell.seed is not None,
+            "draw": self.select in DRAWN,
+            "order": cell.order is not None,
+            "column": self.select == "same",
+            "embedding": self.select in BY_VECTORS,
+            "max_similarity": self.max_similarity is not None,
+            "mmr_lambda": self.select == "mmr" and self.mmr_lambda != DemosConfig().mmr_lambda,
+        }
+        facts = {name: getattr(cell if name == "order" else self, name) for name, does in decides.items() if does}
+        return {"select": self.select, **facts}
 
     def check(self) -> None:
         """Find what can be wrong before anything is read.
@@ -102,8 +105,10 @@ class Shots:
                 found=str(self.max_similarity),
                 expected="more than 0, at most 1",
             )
+        if not 0 <= self.mmr_lambda <= 1:
+            raise ConfigError("not a share", where="--mmr-lambda", found=str(self.mmr_lambda), expected="0 to 1")
 
-    def read_pool(self, rows: Sequence[Row], data: str, watcher: Watcher) -> list[Row]:
+    def read_pool(self, rows: Sequence[Row], data: str | GivenRows, watcher: Watcher) -> list[Row]:
         """Rows that may be shown: those of the pool that are not among `rows`, which come from `data`.
 
         Raises:
@@ -125,7 +130,7 @@ class Shots:
             )
         return pool
 
-    def choose(
+    def demonstrations(
         self,
         rows: Sequence[Row],
         pool: Sequence[Row],
@@ -133,15 +138,12 @@ class Shots:
         watcher: Watcher,
         *,
         adapter: Adapter | None = None,
-    ) -> list[Chosen]:
-        """The demonstrations of each row, in the order of `rows`. Vectors are the base model's, adapter off.
+    ) -> Demonstrations:
+        """What chooses from the pool for each of `rows`. Vectors are the base model's, adapter off.
 
         Raises:
-            ConfigError: a row has fewer than k that may be shown to it.
-            DataError: a row lacks the column.
-            ModelError: the embedding model isn't there.
+            ModelError: when the first vector is needed, and the embedding model isn't there.
         """
-        config = DemosConfig(column=self.column, max_similarity=self.max_similarity, embedding=self.embedding)
 
         def vectors() -> Vectors:
             texts = [row.instruction for row in (*pool, *rows)]
@@ -149,6 +151,5 @@ class Shots:
             with switched(adapter, on=False):
                 return embed_texts(texts, model=named, watcher=watcher)
 
-        demonstrations = Demonstrations(pool, config, vectors=vectors)
-        choose = partial(demonstrations.choose, select=self.select, draw=self.draw, order=self.shown_order())
-        return [choose(row, self.k, seed=self.seed) for row in rows]
+        rules = {name: getattr(self, name) for name in ("column", "max_similarity", "mmr_lambda", "embedding")}
+        return Demonstrations(pool, DemosConfig(**rules), vectors=vectors)

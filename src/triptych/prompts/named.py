@@ -60,18 +60,17 @@ def find_template(name: str, extra: Mapping[str, Template] | None = None, *, whe
     )
 
 
-def template_from_text(text: str, *, name: str | None = None, folder: Path | None = None) -> Template:
+def template_from_text(text: str, *, name: str | None = None) -> Template:
     """A template from a `.yaml` file, a `.txt` file, or the text itself (which must hold `{instruction}`).
 
     Args:
         text: path or literal text.
         name: the template's name; else the file's stem, else `custom`.
-        folder: what a relative path is relative to.
     """
     looks_like_path = "{" not in text and "\n" not in text
-    path = (folder or Path()) / (at_home(text) if looks_like_path else text)
     if not looks_like_path:
         return template_from_mapping({"zero_shot": text}, name=name or "custom", where="the template's text")
+    path = Path(at_home(text))
     try:
         content = read_small(path, encoding="utf-8-sig").replace("\r\n", "\n")
     except (OSError, ValueError) as error:  # not UTF-8, too large, a NUL in the name
