@@ -8,27 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from triptych.cli.options import (
-    AllowPickle,
-    Column,
-    Device,
-    DoubleQuant,
-    Draw,
-    Dtype,
-    Embedding,
-    Hold,
-    MaxSimilarity,
-    MmrLambda,
-    Order,
-    Pool,
-    PromptName,
-    Quantize,
-    Revision,
-    Select,
-    ShotCount,
-    TemplateText,
-    Threads,
-)
+from triptych.cli import options
 from triptych.terminal import new_console, shown
 
 if TYPE_CHECKING:
@@ -49,18 +29,18 @@ def predict(
     check: Annotated[
         Path | None, typer.Option(help="Write nothing: look at this file of predictions for --data.")
     ] = None,
-    prompt: PromptName = "default",
-    template: TemplateText = None,
-    shots: ShotCount = 0,
+    prompt: options.PromptName = "default",
+    template: options.TemplateText = None,
+    shots: options.ShotCount = 0,
     seed: Annotated[int, typer.Option(help="Seed of the demonstrations' draw, and of drawn tokens.")] = 0,
-    draw: Draw = "item",
-    pool: Pool = None,
-    select: Select = "random",
-    order: Order = None,
-    column: Column = None,
-    max_similarity: MaxSimilarity = None,
-    mmr_lambda: MmrLambda = 0.5,
-    embedding: Embedding = "model",
+    draw: options.Draw = "item",
+    pool: options.Pool = None,
+    select: options.Select = "random",
+    order: options.Order = None,
+    column: options.Column = None,
+    max_similarity: options.MaxSimilarity = None,
+    mmr_lambda: options.MmrLambda = 0.5,
+    embedding: options.Embedding = "model",
     adapter: Annotated[Path | None, typer.Option(help="Write with this adapter on.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most new tokens of a row.")] = 256,
     max_new_ratio: Annotated[
@@ -75,23 +55,23 @@ def predict(
     ] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End a row where this text begins; may be repeated.")] = None,
     stop_texts: Annotated[bool, typer.Option(help="End a row where the prompt's own fixed texts begin again.")] = True,
-    revision: Revision = None,
-    quantize: Quantize = "nf4",
-    double_quant: DoubleQuant = True,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    hold: Hold = "auto",
-    threads: Threads = None,
-    allow_pickle: AllowPickle = False,
+    revision: options.Revision = None,
+    quantize: options.Quantize = "nf4",
+    double_quant: options.DoubleQuant = True,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    hold: options.Hold = "auto",
+    threads: options.Threads = None,
+    allow_pickle: options.AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Predict the first so many rows.")] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = 2048,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="Rows written at a time.  [default: by memory]")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace what is there, whatever made it.")] = False,
 ) -> None:
     """Write each row's output: JSON list of id and output, in the data's order. The same command resumes it."""
-    options = dict(locals())
+    given = dict(locals())
     console = new_console()
-    del options["check"]
+    del given["check"]
     if check is not None:
         _check_file(console, check, data, limit)
         return
@@ -100,11 +80,11 @@ def predict(
     from triptych.errors import ConfigError
 
     for option in ("model", "out"):
-        if options[option] is None:
+        if given[option] is None:
             raise ConfigError(
                 "an option is missing", where=f"--{option}", fix="give it, or look at a file with --check"
             )
-    result = calls.predict(**options, watcher=ConsoleWatcher(console)).written
+    result = calls.predict(**given, watcher=ConsoleWatcher(console)).written
     _say(console, result)
     console.print(f"predictions: {out}", soft_wrap=True)
 

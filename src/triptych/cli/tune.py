@@ -7,25 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from triptych.cli.options import (
-    AllowPickle,
-    Device,
-    DoubleQuant,
-    Dtype,
-    Hold,
-    ModelName,
-    PromptName,
-    Quantize,
-    Revision,
-    Threads,
-)
+from triptych.cli import options
 from triptych.terminal import new_console
 
 __all__ = ["tune"]
 
 
 def tune(
-    model: ModelName,
+    model: options.ModelName,
     data: Annotated[str, typer.Option(help="Training rows.", show_default=False)],
     test: Annotated[str, typer.Option(help="Rows of the learning curve.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the training.", show_default=False)],
@@ -67,15 +56,15 @@ def tune(
     ] = None,
     dev_rows: Annotated[int, typer.Option(min=0, help="Rows held out of the training rows.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Train on a sample of so many rows.")] = None,
-    prompt: PromptName = "default",
-    revision: Revision = None,
-    quantize: Quantize = "nf4",
-    double_quant: DoubleQuant = True,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    hold: Hold = "auto",
-    threads: Threads = None,
-    allow_pickle: AllowPickle = False,
+    prompt: options.PromptName = "default",
+    revision: options.Revision = None,
+    quantize: options.Quantize = "nf4",
+    double_quant: options.DoubleQuant = True,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    hold: options.Hold = "auto",
+    threads: options.Threads = None,
+    allow_pickle: options.AllowPickle = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier training left there.")] = False,
 ) -> None:
     """Train a LoRA adapter on a quantized base; the same command goes on with an interrupted training.
@@ -83,12 +72,12 @@ def tune(
     Hyper-parameters left out take the preset's values, or the defaults that `triptych run` has. On several GPUs:
     torchrun --no-python --nproc-per-node N triptych tune …
     """
-    options = {name: value for name, value in locals().items() if value is not None}
+    given = {name: value for name, value in locals().items() if value is not None}
     from triptych.api import calls
     from triptych.cli.watch import ConsoleWatcher
 
     console = new_console()
-    record = calls.tune(**options, watcher=ConsoleWatcher(console)).record
+    record = calls.tune(**given, watcher=ConsoleWatcher(console)).record
     for point in record.curve:
         console.print(
             f"step {point.step:5d}  {point.split}  ppl_mean {point.aggregate.ppl_mean:.4f}  "
