@@ -42,7 +42,7 @@ def failed(checks: Sequence[Check]) -> list[str]:
 
 def views_of(path: Path, *sets: str, max_tokens: int = 2048) -> Views:
     config = read_config(path, sets)
-    profile = load_profile(config.model.spec())
+    profile = load_profile(config.model)
     return view_experiment(config, read_data(config), templates_of(config), profile, max_tokens=max_tokens)
 
 
@@ -70,9 +70,9 @@ def with_first(views: Views, at: int, change: Callable[[Rendered], dict[str, Any
 
 @pytest.fixture(scope="module")
 def profile(model_folder: Path) -> TokenizerProfile:
-    from triptych.models import ModelSpec
+    from triptych.config.model import ModelConfig
 
-    return load_profile(ModelSpec(str(model_folder)))
+    return load_profile(ModelConfig(name=str(model_folder)))
 
 
 def tokenizer_with(
@@ -352,9 +352,9 @@ CHAT = (
 @pytest.fixture(scope="module")
 def chatting(model_folder: Path) -> TokenizerProfile:
     """The same tokenizer with a chat template, which ends turns and trims what stands in them."""
-    from triptych.models import ModelSpec
+    from triptych.config.model import ModelConfig
 
-    found = load_profile(ModelSpec(str(model_folder)))
+    found = load_profile(ModelConfig(name=str(model_folder)))
     found.tokenizer.chat_template = CHAT
     return found
 

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import pytest
 from plain_generate import Ids, one_by_one
 
+from triptych.config.choices import Order, Select
 from triptych.data import Row, read_rows
 from triptych.generate.part import part_of
 from triptych.generate.record import record_of
 from triptych.prompts import draw_demos, find_template, render_prompt
-from triptych.prompts.selection import Order, Select
 
 PIECES = ["春眠", "不覺曉", "處處", "聞啼鳥", "夜來", "風雨", "花落", "知多少"]
 ZYGOTE = Path(__file__).parents[1] / "cli" / "zygote.py"
@@ -291,7 +291,7 @@ def test_stopped_by_hand_it_goes_on(n: int, project: Project, monkeypatch: pytes
         (["--shots", 1, "--pool", "{}/pool.json", "--select", "same"], "same, without --column"),
         (["--shots", 1, "--pool", "{}/pool.json", "--select", "same", "--column", "kind"], "found: column: kind"),
         (["--shots", 1, "--pool", "{}/pool.json", "--select", "bm25", "--draw", "seed"], "found: draw: seed"),
-        (["--shots", 1, "--pool", "{}/pool.json", "--max-similarity", 0], "more than 0, at most 1"),
+        (["--shots", 1, "--pool", "{}/pool.json", "--max-similarity", 0], "greater than 0"),
         (["--shots", 1, "--pool", "{}/pool.json", "--select", "mmr", "--embedding", "./no"], "embedding model './no'"),
         (["--prompt", "emotinal"], "did you mean `emotional`?"),
         (["--template", "no field"], "neither a readable file nor a text with {instruction}"),

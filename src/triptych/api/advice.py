@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from triptych.errors import InputError
 
-__all__ = ["KEY_OF_OPTION", "for_the_command_line", "names_parameters", "settings_of"]
+__all__ = ["KEY_OF_OPTION", "for_the_command_line", "names_parameters"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,11 +52,6 @@ def for_the_command_line() -> Iterator[None]:
         _speaks_options.reset(token)
 
 
-def settings_of(call: str) -> str:
-    """Where settings come from that are in no file, for messages."""
-    return "the command line" if _speaks_options.get() else f"the settings given to triptych.{call}"
-
-
 def names_parameters(call: Callable[P, R]) -> Callable[P, R]:
     """Let a call's errors name its parameters where their texts name options, or YAML keys that it has no YAML for."""
     parameters = inspect.signature(call).parameters
@@ -69,14 +64,14 @@ def names_parameters(call: Callable[P, R]) -> Callable[P, R]:
             if _speaks_options.get():
                 raise
             parts = (error.what, error.where, error.found, error.expected, error.fix)
-            what, where, found, expected, fix = (part and _in_python(part, parameters) for part in parts)
+            what, where, found, expected, fix = (part and _in_python(part, call.__name__, parameters) for part in parts)
             named = type(error)(what or "", where=where, found=found, expected=expected, fix=fix)
             raise named.with_traceback(error.__traceback__) from error.__cause__
 
     return called
 
 
-def _in_python(text: str, parameters: Mapping[str, inspect.Parameter]) -> str:
+def _in_python(text: str, call: str, parameters: Mapping[str, inspect.Parameter]) -> str:
     def option(match: re.Match[str]) -> str:
         no, name = match[2], match[3].replace("-", "_")
         if no and name not in parameters:
@@ -91,5 +86,6 @@ def _in_python(text: str, parameters: Mapping[str, inspect.Parameter]) -> str:
         name = _SECTIONS.get(match[1], match[1])
         return name if name in parameters or ("settings" in parameters and match[0].startswith("tune.")) else match[0]
 
+    text = text.replace("the command line", f"the settings given to triptych.{call}")
     text = _OPTION.sub(option, _SET.sub(lambda match: match[1].replace(".", "__"), text))
     return text if "config" in parameters else _KEY.sub(key, text)

@@ -8,24 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from triptych.api.advice import names_parameters
 from triptych.api.given import Printer, cell_settings, config_of, generation_settings, model_settings
 from triptych.api.objects import Predictions, Run, Scores
+from triptych.config.choices import MAX_TOKENS, Draw, Dtype, Hold, Order, Quantize, Select
 from triptych.progress import Watcher
 
 if TYPE_CHECKING:
     from triptych.config.experiment import ExperimentConfig
 
 __all__ = ["predict", "run", "score", "tune"]
-
-Quantize = Literal["nf4", "int8", "none"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Draw = Literal["item", "seed"]
-Select = Literal["random", "same", "bm25", "embedding", "mmr", "longest", "shortest", "similar-length"]
-Order = Literal["random", "nearest-last", "nearest-first"]
-Hold = Literal["auto", "dequantized", "packed"]
 
 
 @names_parameters
@@ -89,7 +83,7 @@ def score(
     threads: int | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
-    max_tokens: int = 2048,
+    max_tokens: int = MAX_TOKENS,
     cache: bool = True,
     out: str | Path | None = None,
     force: bool = False,
@@ -212,7 +206,7 @@ def tune(
         "strategies": {"qlora": {"prompt": prompt}},
         "tune": settings,
     }
-    return run(config_of(config, {}, call="tune"), out=out, fresh=fresh, watcher=watcher)
+    return run(config_of(config, {}), out=out, fresh=fresh, watcher=watcher)
 
 
 @names_parameters
@@ -252,7 +246,7 @@ def predict(
     threads: int | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
-    max_tokens: int = 2048,
+    max_tokens: int = MAX_TOKENS,
     batch_rows: int | None = None,
     fresh: bool = False,
     watcher: Watcher | None = None,

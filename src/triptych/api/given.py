@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triptych.api.advice import settings_of
 from triptych.progress import Advance
 from triptych.terminal import shown, write_text
 
@@ -22,22 +21,18 @@ __all__ = ["Printer", "cell_settings", "config_of", "generation_settings", "mode
 
 _OF_MODEL = ("revision", "quantize", "double_quant", "dtype", "device", "hold", "threads", "allow_pickle")
 _OF_CELL = ("prompt", "template", "limit", "max_tokens")
-_OF_DEMONSTRATIONS = (
-    *("select", "seed", "draw", "order", "column"),
-    *("max_similarity", "mmr_lambda", "embedding"),
-)
+_OF_DEMONSTRATIONS = ("select", "seed", "draw", "order")
 _OF_GENERATION = ("max_new_tokens", "max_new_ratio", "temperature", "top_p", "top_k", "beams", "no_repeat_ngram")
 
 
 def config_of(
-    config: str | Path | Mapping[str, Any] | ExperimentConfig, overrides: Mapping[str, Any], *, call: str = "run"
+    config: str | Path | Mapping[str, Any] | ExperimentConfig, overrides: Mapping[str, Any]
 ) -> ExperimentConfig:
     """The settings that a call means.
 
     Args:
         config: a file, its content, or a config.
         overrides: sections with keys to change, or single keys with `__` for the dot.
-        call: the call they were given to, for messages.
 
     Raises:
         ConfigError: anything unreadable, unknown or out of range.
@@ -61,7 +56,7 @@ def config_of(
                 at[parent] = {}
             at = at[parent]
         at[last] = change
-    return validated(value, settings_of(call))
+    return validated(value, "the command line")
 
 
 def _plain(value: Any) -> Any:
@@ -104,18 +99,21 @@ def model_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def cell_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """What `score` and `predict` ask for alike, as a `CellRequest` takes it, from the parameters of either."""
+    from triptych.config.model import ModelConfig
+    from triptych.config.read import from_options
+    from triptych.config.strategies import DemosConfig
     from triptych.grid.demo_options import Shots
-    from triptych.models import ModelSpec
 
     pool, adapter = given["pool"], given["adapter"]
     return {
         **{name: given[name] for name in _OF_CELL},
-        "model": ModelSpec(**model_settings(given)),
+        "model": from_options(ModelConfig, **model_settings(given)),
         "data": source_of(given["data"], "data"),
         "shots": Shots(
             k=given["shots"],
             pool=None if pool is None else source_of(pool, "pool"),
             **{name: given[name] for name in _OF_DEMONSTRATIONS},
+            demos=from_options(DemosConfig, **{name: given[name] for name in DemosConfig.model_fields}),
         ),
         "adapter": None if adapter is None else Path(adapter),
     }
@@ -123,9 +121,11 @@ def cell_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def generation_settings(given: Mapping[str, Any]) -> GenerationSettings:
     """How to write, from the parameters of `predict`."""
+    from triptych.config.read import from_options
     from triptych.generate.settings import GenerationSettings
 
-    return GenerationSettings(
+    return from_options(
+        GenerationSettings,
         **{name: given[name] for name in _OF_GENERATION},
         seed=given["seed"] if given["temperature"] else 0,
         stop_patterns=tuple(re.escape(text) for text in given["stop"] or ()),

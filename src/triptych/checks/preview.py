@@ -101,7 +101,7 @@ def preview(
     """
     templates, data = templates_of(config), read_data(config)
     check_pool(config, data)
-    profile = load_profile(config.model.spec())
+    profile = load_profile(config.model)
     limit = longest_rendering(config, profile)
     views = view_experiment(config, data, templates, profile, max_tokens=limit)
     chosen = [_named(cell, views)] if cell is not None else _kinds(views)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from triptych.cli import options
+from triptych.config.choices import MAX_TOKENS
 from triptych.terminal import new_console, shown
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def predict(
     threads: options.Threads = None,
     allow_pickle: options.AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Predict the first so many rows.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = 2048,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = MAX_TOKENS,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="Rows written at a time.  [default: by memory]")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace what is there, whatever made it.")] = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from triptych.cli import options
+from triptych.config.choices import MAX_TOKENS
 from triptych.terminal import new_console
 
 __all__ = ["score"]
@@ -39,7 +40,7 @@ def score(
     threads: options.Threads = None,
     allow_pickle: options.AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many rows.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=16, help="Longest rendering.")] = 2048,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Longest rendering.")] = MAX_TOKENS,
     cache: Annotated[bool, typer.Option(help="Look up scores of the same tokens and weights first.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there and holds no scores.")] = False,
 ) -> None:

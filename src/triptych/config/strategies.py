@@ -8,31 +8,38 @@ search      prompt and demonstrations chosen on dev rows; the winner is scored o
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from triptych.prompts import Draw
-from triptych.prompts.selection import Order, Select
-from triptych.training.config import LARGEST_SEED
+from triptych.config.choices import LARGEST_SEED, Draw, Order, Select
+from triptych.config.section import Section, refused
 
 __all__ = [
     "DemosConfig",
     "FewShotConfig",
+    "PromptName",
     "QloraConfig",
     "ScoredUnder",
     "SearchConfig",
-    "Section",
     "ShownConfig",
     "StrategiesConfig",
     "ZeroShotConfig",
 ]
 
+_MOST_CELLS = 100_000
+_LONGEST_NAME = 100
+"""Bytes of a prompt's name."""
 
-class Section(BaseModel):
-    """A part of the YAML: unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+def _check_name(value: str) -> str:
+    if (length := len(value.encode())) > _LONGEST_NAME:
+        raise ValueError(f"at most {_LONGEST_NAME} bytes, and these are {length}: it stands in cells' names and tables")
+    return value
+
+
+PromptName = Annotated[str, AfterValidator(_check_name)]
 
 
 def _listed(value: Any) -> Any:
@@ -47,27 +54,31 @@ def _listed_seeds(value: Any) -> Any:
     return value
 
 
-def _sound_seeds(value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def _check_seeds(value: tuple[int, ...] | None) -> tuple[int, ...] | None:
     if any(not 0 <= seed <= LARGEST_SEED for seed in value or ()):
         raise ValueError(f"numbers from 0 to {LARGEST_SEED}")
     return value
 
 
-def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(value)) < len(value):
-        raise ValueError("each value once")
+def _check_distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
     if not value:
         raise ValueError("at least one value")
+    return _check_once(value)
+
+
+def _check_once(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("each value once")
     return value
 
 
 class ZeroShotConfig(Section):
     """A cell for each prompt."""
 
-    prompts: tuple[str, ...] = ("default", "emotional")
+    prompts: tuple[PromptName, ...] = ("default", "emotional")
 
     _lists = field_validator("prompts", mode="before")(_listed)
-    _once_each = field_validator("prompts")(_distinct)
+    _once_each = field_validator("prompts")(_check_distinct)
 
 
 class DemosConfig(Section):
@@ -98,14 +109,26 @@ class ShownConfig(Section):
 
     _lists = field_validator("k", "draw", "select", "order", mode="before")(_listed)
     _seeds = field_validator("seeds", mode="before")(_listed_seeds)
-    _seeds_sound = field_validator("seeds")(_sound_seeds)
-    _once = field_validator("k", "seeds", "draw", "select", "order")(_distinct)
+    _seeds_in_range = field_validator("seeds")(_check_seeds)
+    _once = field_validator("k", "seeds", "draw", "select", "order")(_check_distinct)
+
+    @field_validator("k")
+    @classmethod
+    def _check_k(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(k < 0 for k in value):
+            raise ValueError("0 or more")
+        return value
+
+    def cells_of_a_prompt(self) -> int:
+        """A bound on their number, without making them."""
+        drawn, ranked = len(self.draw) * len(self.seeds), len(self.order)
+        return len(self.select) * len(self.k) * max(drawn, ranked)
 
 
 class FewShotConfig(ShownConfig):
     """Cells with demonstrations in the prompt."""
 
-    prompts: tuple[str, ...] = ("default",)
+    prompts: tuple[PromptName, ...] = ("default",)
     """`prompt: NAME` is the same as one of them."""
 
     @model_validator(mode="before")
@@ -118,11 +141,11 @@ class FewShotConfig(ShownConfig):
         return value
 
     _list = field_validator("prompts", mode="before")(_listed)
-    _once_each = field_validator("prompts")(_distinct)
+    _once_each = field_validator("prompts")(_check_distinct)
 
     @field_validator("k")
     @classmethod
-    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_k(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(k < 1 for k in value):
             raise ValueError("1 or more; no demonstrations at all is the zero_shot strategy")
         return value
@@ -131,25 +154,19 @@ class FewShotConfig(ShownConfig):
 class ScoredUnder(ShownConfig):
     """Further prompts and demonstrations under which a trained adapter is scored."""
 
-    prompts: tuple[str, ...] = ()
+    prompts: tuple[PromptName, ...] = ()
     """None: the prompt it was trained with."""
     k: tuple[int, ...] = (0,)
     seeds: tuple[int, ...] = (0,)
 
     _list = field_validator("prompts", mode="before")(_listed)
-
-    @field_validator("k")
-    @classmethod
-    def _not_negative(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if any(k < 0 for k in value):
-            raise ValueError("0 or more")
-        return value
+    _once_each = field_validator("prompts")(_check_once)
 
 
 class QloraConfig(Section):
     """Trainings, each scored on the test rows with its adapter on."""
 
-    prompt: str = "default"
+    prompt: PromptName = "default"
     """Trained with, and scored with."""
     seeds: tuple[int, ...] | None = None
     """A training for each; null for one, of `tune.seed`. With several the spread over trainings is shown."""
@@ -162,16 +179,16 @@ class QloraConfig(Section):
 
     _lists = field_validator("trained_k", mode="before")(_listed)
     _seeds = field_validator("seeds", mode="before")(_listed_seeds)
-    _seeds_sound = field_validator("seeds")(_sound_seeds)
+    _seeds_in_range = field_validator("seeds")(_check_seeds)
 
     @field_validator("seeds", "trained_k")
     @classmethod
-    def _sound(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def _check_numbers(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if value is None:
             return None
         if any(number < 0 for number in value):
             raise ValueError("0 or more")
-        return _distinct(value)
+        return _check_distinct(value)
 
 
 class SearchConfig(ShownConfig):
@@ -179,14 +196,14 @@ class SearchConfig(ShownConfig):
     winner once on test. Needs `data.dev_rows`.
     """
 
-    prompts: tuple[str, ...] = ("default", "emotional")
+    prompts: tuple[PromptName, ...] = ("default", "emotional")
     k: tuple[int, ...] = (0, 1, 3)
     seeds: tuple[int, ...] = (0,)
     start_rows: int = Field(16, ge=2)
     """Dev rows of the first round; each further round has twice as many and half of the candidates."""
 
     _list = field_validator("prompts", mode="before")(_listed)
-    _once_each = field_validator("prompts")(_distinct)
+    _once_each = field_validator("prompts")(_check_distinct)
 
 
 class StrategiesConfig(Section):
@@ -207,7 +224,43 @@ class StrategiesConfig(Section):
         return {key: {} if item is True else None if item is False else item for key, item in value.items()}
 
     @model_validator(mode="after")
-    def _something(self) -> StrategiesConfig:
+    def _require_strategy(self) -> StrategiesConfig:
         if not any((self.zero_shot, self.few_shot, self.qlora, self.search)):
             raise ValueError("at least one of zero_shot, few_shot, qlora and search")
         return self
+
+    @model_validator(mode="after")
+    def _check_size(self) -> StrategiesConfig:
+        """The numbers of prompts, k, seeds, draws, selections and orders are multiplied."""
+        most = len(self.zero_shot.prompts) if self.zero_shot else 0
+        if self.few_shot:
+            most += len(self.few_shot.prompts) * self.few_shot.cells_of_a_prompt()
+        if self.search:
+            most += len(self.search.prompts) * (1 + self.search.cells_of_a_prompt())
+        if self.qlora:
+            scored = sum(max(1, len(under.prompts)) * under.cells_of_a_prompt() for under in self.qlora.score)
+            most += len(self.qlora.trained_k) * len(self.qlora.seeds or (0,)) * (1 + scored)
+        if most > _MOST_CELLS:
+            raise ValueError(f"at most {_MOST_CELLS:,} cells, and these are up to {most:,}: no run is as large as that")
+        return self
+
+    @model_validator(mode="after")
+    def _check_column(self) -> StrategiesConfig:
+        for key, ks, selects in self.shown():
+            if "same" in selects and max(ks) and self.demos.column is None:
+                raise refused(
+                    f"{key}select",
+                    "same",
+                    "a column in `strategies.demos.column` whose value query and demonstration share",
+                )
+        return self
+
+    def shown(self) -> Iterator[tuple[str, tuple[int, ...], tuple[Select, ...]]]:
+        """(what the keys begin with, k, select) of everything that shows demonstrations."""
+        for name, section in (("few_shot", self.few_shot), ("search", self.search)):
+            if section:
+                yield f"{name}.", section.k, section.select
+        if self.qlora:
+            yield "qlora.trained_", self.qlora.trained_k, (self.qlora.trained_select,)
+            for number, under in enumerate(self.qlora.score):
+                yield f"qlora.score.{number}.", under.k, under.select

@@ -7,9 +7,10 @@ chooses them. So a file scored by hand and the cell of a run that has the same s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from triptych.config.choices import Draw, Order, Select
 from triptych.config.strategies import DemosConfig
 from triptych.data import GivenRows, Row, find_overlap, read_rows
 from triptych.errors import ConfigError
@@ -18,9 +19,7 @@ from triptych.grid.rendering import BY_VECTORS, Demonstrations
 from triptych.models import Adapter, LoadedModel, switched
 from triptych.models.embed import embed_texts
 from triptych.progress import Watcher
-from triptych.prompts import Draw
 from triptych.prompts.ranking import Vectors
-from triptych.prompts.selection import Order, Select
 
 __all__ = ["Shots"]
 
@@ -38,13 +37,8 @@ class Shots:
     draw: Draw = "item"
     order: Order | None = None
     """None: nearest last where they are ranked by nearness, else as drawn."""
-    column: str | None = None
-    """For `same`."""
-    max_similarity: float | None = None
-    mmr_lambda: float = 0.5
-    """For `mmr`: 1 is similarity to the query alone, 0 diversity alone."""
-    embedding: str = "model"
-    """For `embedding` and `mmr`: the model's own hidden states, or a sentence-transformers model."""
+    demos: DemosConfig = field(default_factory=DemosConfig)
+    """Further settings of some selections."""
 
     def cell(self, prompt: str) -> CellSpec:
         """The cell of an experiment that shows the same."""
@@ -65,11 +59,11 @@ class Shots:
             "order": cell.order is not None,
             "column": self.select == "same",
             "embedding": self.select in BY_VECTORS,
-            "max_similarity": self.max_similarity is not None,
-            "mmr_lambda": self.select == "mmr" and self.mmr_lambda != DemosConfig().mmr_lambda,
+            "max_similarity": self.demos.max_similarity is not None,
+            "mmr_lambda": self.select == "mmr" and self.demos.mmr_lambda != DemosConfig().mmr_lambda,
         }
-        facts = {name: getattr(cell if name == "order" else self, name) for name, does in decides.items() if does}
-        return {"select": self.select, **facts}
+        known = {"seed": cell.seed, "draw": self.draw, "order": cell.order, **self.demos.model_dump()}
+        return {"select": self.select, **{name: known[name] for name, does in decides.items() if does}}
 
     def check(self) -> None:
         """Find what can be wrong before anything is read.
@@ -91,22 +85,13 @@ class Shots:
                 found=f"--shots {self.k}",
                 fix="say how many with --shots",
             )
-        if self.select == "same" and not self.column:
+        if self.select == "same" and not self.demos.column:
             raise ConfigError(
                 "demonstrations with the query's value are asked for, and no column is named",
                 where="--select",
                 found="same, without --column",
                 fix="name a column of the data with --column; one made by a rule needs an experiment (`data.derive`)",
             )
-        if self.max_similarity is not None and not 0 < self.max_similarity <= 1:
-            raise ConfigError(
-                "not a similarity",
-                where="--max-similarity",
-                found=str(self.max_similarity),
-                expected="more than 0, at most 1",
-            )
-        if not 0 <= self.mmr_lambda <= 1:
-            raise ConfigError("not a share", where="--mmr-lambda", found=str(self.mmr_lambda), expected="0 to 1")
 
     def read_pool(self, rows: Sequence[Row], data: str | GivenRows, watcher: Watcher) -> list[Row]:
         """Rows that may be shown: those of the pool that are not among `rows`, which come from `data`.
@@ -147,9 +132,8 @@ class Shots:
 
         def vectors() -> Vectors:
             texts = [row.instruction for row in (*pool, *rows)]
-            named = loaded if self.embedding == "model" else self.embedding
+            named = loaded if self.demos.embedding == "model" else self.demos.embedding
             with switched(adapter, on=False):
                 return embed_texts(texts, model=named, watcher=watcher)
 
-        rules = {name: getattr(self, name) for name in ("column", "max_similarity", "mmr_lambda", "embedding")}
-        return Demonstrations(pool, DemosConfig(**rules), vectors=vectors)
+        return Demonstrations(pool, self.demos, vectors=vectors)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from triptych.config.choices import Draw, Order, Select
 from triptych.config.strategies import DemosConfig
 from triptych.data import Row
 from triptych.grid.cells import NEAREST, CellSpec, TrainingSpec
-from triptych.prompts import Draw, Rendered, RenderedPrompt, Template, Tokenizes, render, render_prompt
+from triptych.prompts import Rendered, RenderedPrompt, Template, Tokenizes, render, render_prompt
 from triptych.prompts.ranking import Vectors
-from triptych.prompts.selection import Chosen, Order, Select, Selector
+from triptych.prompts.selection import Chosen, Selector
 
 __all__ = [
     "Demonstrations",

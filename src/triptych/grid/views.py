@@ -16,8 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from triptych.config.choices import Order
 from triptych.config.experiment import ExperimentConfig
-from triptych.data import SAMPLE, Dataset, Row, is_there, load_dataset, split_sample
+from triptych.config.sources import SAMPLE, is_there, split_sample
+from triptych.data import Dataset, Row, load_dataset
 from triptych.errors import DataError
 from triptych.grid.cells import (
     NEAREST,
@@ -33,7 +35,7 @@ from triptych.grid.rendering import BY_VECTORS, Demonstrations, render_cell, ren
 from triptych.models import TokenizerProfile
 from triptych.models.header import model_config
 from triptych.progress import Advance, Silent, Watcher
-from triptych.prompts import Order, Rendered, RenderedPrompt, Template
+from triptych.prompts import Rendered, RenderedPrompt, Template
 
 __all__ = [
     "Ceiling",

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from triptych.checks.rows import begin
-from triptych.data import GivenRows, read_rows, sha256_of_file, split_sample
+from triptych.config.choices import MAX_TOKENS
+from triptych.config.model import ModelConfig
+from triptych.config.sources import split_sample
+from triptych.data import GivenRows, read_rows, sha256_of_file
 from triptych.errors import ConfigError
 from triptych.grid.demo_options import Shots
 from triptych.grid.file_views import view_prompts, view_scored
 from triptych.grid.views import Ceiling
-from triptych.models import Adapter, LoadedModel, ModelSpec, load_adapter, load_model
+from triptych.models import Adapter, LoadedModel, load_adapter, load_model
 from triptych.progress import Watcher
 from triptych.prompts import Rendered, RenderedPrompt, Template, find_template, template_from_text
 from triptych.records.provenance import provenance
@@ -28,7 +31,7 @@ __all__ = ["CellRequest", "OneCell", "source_record"]
 class CellRequest:
     """A model, a prompt with its demonstrations, and the rows."""
 
-    model: ModelSpec
+    model: ModelConfig
     data: str | GivenRows
     prompt: str = "default"
     template: str | None = None
@@ -37,7 +40,7 @@ class CellRequest:
     adapter: Path | None = None
     limit: int | None = None
     """The first so many rows; None for all."""
-    max_tokens: int = 2048
+    max_tokens: int = MAX_TOKENS
     """Longest rendering, with its answer; demonstrations that don't fit are dropped."""
 
     def check(self) -> None:
@@ -60,7 +63,7 @@ class CellRequest:
             "--adapter": self.adapter,
             "--template": self.template,
             "--prompt": self.prompt,
-            "--embedding": self.shots.embedding,
+            "--embedding": self.shots.demos.embedding,
         }
 
 
@@ -90,7 +93,7 @@ class OneCell:
         self.rows = read_rows(request.data, need_output=need_output, watcher=watcher)[: request.limit]
         self.pool = request.shots.read_pool(self.rows, request.data, watcher)
 
-    def load(self, spec: ModelSpec | None = None, identity: Mapping[str, Any] | None = None) -> LoadedModel:
+    def load(self, spec: ModelConfig | None = None, identity: Mapping[str, Any] | None = None) -> LoadedModel:
         """Load the model, and the adapter onto it.
 
         Args:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from triptych.config.model import ModelConfig
 from triptych.data import sha256_of_file
 from triptych.generate.check import Check, check_predictions
 from triptych.generate.engine import generate_rows
@@ -34,7 +35,7 @@ from triptych.generate.record import (
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
 from triptych.likelihood.cache import versions
-from triptych.models import LoadedModel, ModelSpec, identify
+from triptych.models import LoadedModel, identify
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt
@@ -168,7 +169,7 @@ def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: Process
 def _settings(request: PredictRequest, cell: OneCell) -> GenerationSettings:
     """How to write, with the stop patterns that the template brings."""
     own = patterns_of(cell.template, shots=request.shots.k) if request.stop_texts else ()
-    return replace(request.generation, stop_patterns=(*request.generation.stop_patterns, *own))
+    return request.generation.model_copy(update={"stop_patterns": (*request.generation.stop_patterns, *own)})
 
 
 def _prompts(cell: OneCell, settings: GenerationSettings) -> list[RenderedPrompt]:
@@ -184,11 +185,11 @@ def _ends_of(loaded: LoadedModel) -> list[int]:
     return [token for end in ends if end is not None for token in (end if isinstance(end, list) else [end])]
 
 
-def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelSpec:
+def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelConfig:
     """The model as asked for, with the threads of the process that began: 16-bit sums depend on them."""
     if begun is None or request.model.threads is not None:
         return request.model
-    return replace(request.model, threads=begun["chosen"]["threads"] or None)
+    return request.model.model_copy(update={"threads": begun["chosen"]["threads"] or None})
 
 
 def _begin(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: LoadedModel) -> PartFile:

@@ -13,7 +13,7 @@ from typing import Any
 from triptych.checks.rows import adapter_facts, begin
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset
-from triptych.errors import DataError, InputError
+from triptych.errors import InputError
 from triptych.grid.cells import CellSpec, check_pool, demo_pool, templates_of, trainings
 from triptych.grid.rendering import Demonstrations
 from triptych.grid.views import longest_rendering, read_data, view_experiment
@@ -81,13 +81,12 @@ def prepare(
     templates = templates_of(config)
     data = read_data(config, watcher)
     check_pool(config, data)
-    _check_dev(config, data)
     if config.generate:
         check_names(config.generate, cells)
     for warning in data.warnings:
         watcher.say(f"warning: {warning}")
     writes = enter is not None
-    identity = identify(config.model.spec())
+    identity = identify(config.model)
     if enter is not None:
         _open(config, cells, folder, data, enter(), fresh=fresh)
     locked = {
@@ -154,7 +153,7 @@ def _check_rows(
     folder: RunFolder | None,
     watcher: Watcher,
 ) -> None:
-    profile = load_profile(config.model.spec())
+    profile = load_profile(config.model)
     views = view_experiment(
         config,
         data,
@@ -165,19 +164,3 @@ def _check_rows(
         watcher=watcher,
     )
     begin(views, watcher, adapters=adapter_facts(config, folder.adapter_of if folder else None))
-
-
-def _check_dev(config: ExperimentConfig, data: Dataset) -> None:
-    given = config.strategies
-    for section, wanted, what in (
-        ("tune.select", given.qlora and config.tune.select == "dev", "the best checkpoint is"),
-        ("strategies.search", given.search, "prompt and demonstrations are"),
-    ):
-        if wanted and not data.dev:
-            raise DataError(
-                f"{what} to be chosen on dev rows, and there are none",
-                where=section,
-                found="data.dev_rows: 0",
-                fix="set data.dev_rows to a few hundred"
-                + (", or use `select: last`" if section == "tune.select" else ""),
-            )

@@ -267,7 +267,7 @@ class _Run:
     def write_results(self) -> RunRecord:
         """Records and report."""
         self.folder.drop_replaced()
-        profile = self.session.loaded.profile if self.session.loaded else load_profile(self.config.model.spec())
+        profile = self.session.loaded.profile if self.session.loaded else load_profile(self.config.model)
         record = write_results(
             self.folder,
             self.config,
