@@ -290,7 +290,7 @@ def test_data_that_can_not_be_used(name: str, score: Any, project: Any) -> None:
         (["--template", "no field"], "neither a readable file nor a text with {instruction}"),
         (["--template", "{instructoin}"], "did you mean {instruction}?"),
         (["--adapter", "{folder}"], "holds no adapter"),
-        (["--device", "gpux"], "unknown device"),
+        (["--device", "gpux"], "auto, cpu, cuda or cuda:N"),
         (["--max-tokens", 50], "6 rows test-0, test-1,"),
         (["--data", "{folder}/tset.json"], "test.json"),
         (["--model", "{folder}"], "config.json"),
