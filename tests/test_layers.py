@@ -25,7 +25,7 @@ PACKAGES = [*OFFERING, "triptych.api", "triptych.models", "triptych.training"]
 HEAVY = ["torch", "transformers", "peft", "bitsandbytes"]
 
 
-def test_rows_prompts_records_and_reports_load_no_torch() -> None:
+def test_packages_that_load_no_torch() -> None:
     program = (
         "import importlib, json, sys\n"
         f"for name in {LIGHT!r}:\n"

@@ -61,10 +61,7 @@ TemplateText = Annotated[str | None, typer.Option(help="A template of your own: 
 ShotCount = Annotated[int, typer.Option(min=0, help="Demonstrations in each prompt (k).")]
 Pool = Annotated[str | None, typer.Option(help="Rows to choose demonstrations from (training data).")]
 Draw = Annotated[choices.Draw, typer.Option(help="Draw demonstrations anew for each row, or once.")]
-Select = Annotated[
-    choices.Select,
-    typer.Option(help="How demonstrations are chosen."),
-]
+Select = Annotated[choices.Select, typer.Option(help="How demonstrations are chosen.")]
 Order = Annotated[
     choices.Order | None,
     typer.Option(help="How they are shown.  [default: as drawn; nearest last, where ranked by nearness]"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from triptych.cli import options
+from triptych.config import choices
 from triptych.terminal import new_console
 
 __all__ = ["tune"]
@@ -18,9 +19,7 @@ def tune(
     data: Annotated[str, typer.Option(help="Training rows.", show_default=False)],
     test: Annotated[str, typer.Option(help="Rows of the learning curve.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the training.", show_default=False)],
-    preset: Annotated[
-        Literal["qlora-short", "study"] | None, typer.Option(help="Defaults by name; options given win.")
-    ] = None,
+    preset: Annotated[choices.Preset | None, typer.Option(help="Defaults by name; options given win.")] = None,
     r: Annotated[int | None, typer.Option(help="Rank.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Scale: alpha / r.")] = None,
     dropout: Annotated[float | None, typer.Option(help="On the adapter's input.")] = None,
@@ -33,7 +32,7 @@ def tune(
     epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop sooner.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    schedule: Annotated[Literal["cosine", "linear", "constant"] | None, typer.Option(help="Decay.")] = None,
+    schedule: Annotated[choices.Schedule | None, typer.Option(help="Decay.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Fraction of the steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Most rows of one pass.")] = None,
     accumulation: Annotated[int | None, typer.Option(help="Passes of one optimizer step.")] = None,
@@ -44,15 +43,15 @@ def tune(
     seed: Annotated[int | None, typer.Option(help="Of adapter, order and dropout.")] = None,
     eval_every: Annotated[int | None, typer.Option(help="Steps between points of the curve.")] = None,
     eval_rows: Annotated[int | None, typer.Option(help="Test rows of a point.")] = None,
-    select: Annotated[Literal["last", "dev", "test"] | None, typer.Option(help="Which point's adapter.")] = None,
+    select: Annotated[choices.SelectPoint | None, typer.Option(help="Which point's adapter.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many points no better on dev.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest training row.")] = None,
-    long_rows: Annotated[Literal["drop", "error"] | None, typer.Option(help="What becomes of longer ones.")] = None,
+    long_rows: Annotated[choices.LongRows | None, typer.Option(help="What becomes of longer ones.")] = None,
     tokens_per_pass: Annotated[int | None, typer.Option(help="Most tokens of one pass; bounds memory.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
     keep: Annotated[int | None, typer.Option(help="Checkpoints kept.")] = None,
     activation_checkpointing: Annotated[
-        Literal["auto", "on", "off"] | None, typer.Option(help="Less memory, a third more work.")
+        choices.Recompute | None, typer.Option(help="Less memory, a third more work.")
     ] = None,
     dev_rows: Annotated[int, typer.Option(min=0, help="Rows held out of the training rows.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Train on a sample of so many rows.")] = None,

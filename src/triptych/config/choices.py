@@ -14,8 +14,12 @@ __all__ = [
     "Hold",
     "LongRows",
     "Order",
+    "Preset",
     "Quantize",
+    "Recompute",
+    "Schedule",
     "Select",
+    "SelectPoint",
 ]
 
 Quantize = Literal["nf4", "int8", "none"]
@@ -28,7 +32,11 @@ Draw = Literal["item", "seed"]
 Select = Literal["random", "same", "bm25", "embedding", "mmr", "longest", "shortest", "similar-length"]
 Order = Literal["random", "nearest-last", "nearest-first"]
 
+Preset = Literal["qlora-short", "study"]
+Schedule = Literal["cosine", "linear", "constant"]
+SelectPoint = Literal["last", "dev", "test"]
 LongRows = Literal["drop", "error"]
+Recompute = Literal["auto", "on", "off"]
 
 MAX_TOKENS = 2048
 """The protocol's limit for BOS + prompt + output + EOS, unless a setting says otherwise."""

@@ -55,7 +55,7 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
 def validated(
     value: dict[str, Any], source: str, node: yaml.Node | None = None, origins: Mapping[str, str] | None = None
 ) -> ExperimentConfig:
-    """Check settings that were read. A section with nothing below it has its defaults.
+    """Check settings that were read.
 
     Args:
         value: the settings.
@@ -64,7 +64,7 @@ def validated(
         origins: dotted key -> the `--set` that gave it.
     """
     try:
-        return ExperimentConfig.model_validate(_with_empty_sections(value, ExperimentConfig))
+        return ExperimentConfig.model_validate(value)
     except ValidationError as error:
         raise all_mistakes(error, source, node, origins or {}) from error
 
@@ -80,18 +80,6 @@ def from_options(section: type[S], **values: Any) -> S:
     except ValidationError as error:
         options = {key: f"--{key.replace('_', '-')}" for key in values}
         raise all_mistakes(error, "the command line", None, options) from error
-
-
-def _with_empty_sections(value: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """A section whose keys are all commented out is null in YAML; where null means nothing else, it is all defaults."""
-    filled = dict(value)
-    for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if name in filled and isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            inner = filled[name]
-            if inner is None or isinstance(inner, dict):
-                filled[name] = _with_empty_sections(inner or {}, annotation)
-    return filled
 
 
 def _expand_home(value: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 __all__ = ["Section", "refused"]
@@ -12,6 +14,12 @@ class Section(BaseModel):
     """A part of the settings: unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any) -> Any:
+        """A section whose keys are all commented out is null in YAML: all defaults, where null means nothing else."""
+        return {} if value is None else value
 
 
 def refused(key: str, found: object, expected: str) -> ValidationError:

@@ -9,9 +9,9 @@ search      prompt and demonstrations chosen on dev rows; the winner is scored o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from triptych.config.choices import LARGEST_SEED, Draw, Order, Select
 from triptych.config.section import Section, refused
@@ -27,6 +27,8 @@ __all__ = [
     "StrategiesConfig",
     "ZeroShotConfig",
 ]
+
+T = TypeVar("T")
 
 _MOST_CELLS = 100_000
 _LONGEST_NAME = 100
@@ -54,31 +56,41 @@ def _listed_seeds(value: Any) -> Any:
     return value
 
 
-def _check_seeds(value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    if any(not 0 <= seed <= LARGEST_SEED for seed in value or ()):
+def _check_seeds(value: tuple[int, ...]) -> tuple[int, ...]:
+    if any(not 0 <= seed <= LARGEST_SEED for seed in value):
         raise ValueError(f"numbers from 0 to {LARGEST_SEED}")
     return value
 
 
-def _check_distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not value:
-        raise ValueError("at least one value")
-    return _check_once(value)
+def _check_ks(value: tuple[int, ...]) -> tuple[int, ...]:
+    if any(k < 0 for k in value):
+        raise ValueError("0 or more")
+    return value
 
 
-def _check_once(value: tuple[Any, ...]) -> tuple[Any, ...]:
+def _check_once(value: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(value)) < len(value):
         raise ValueError("each value once")
     return value
 
 
+def _check_some(value: tuple[T, ...]) -> tuple[T, ...]:
+    if not value:
+        raise ValueError("at least one value")
+    return value
+
+
+# lists in the YAML: one value stands for a list of one, and none stands there twice
+Listed = Annotated[tuple[T, ...], BeforeValidator(_listed), AfterValidator(_check_once)]
+OneOrMore = Annotated[Listed[T], AfterValidator(_check_some)]
+Ks = Annotated[OneOrMore[int], AfterValidator(_check_ks)]
+Seeds = Annotated[OneOrMore[int], BeforeValidator(_listed_seeds), AfterValidator(_check_seeds)]
+
+
 class ZeroShotConfig(Section):
     """A cell for each prompt."""
 
-    prompts: tuple[PromptName, ...] = ("default", "emotional")
-
-    _lists = field_validator("prompts", mode="before")(_listed)
-    _once_each = field_validator("prompts")(_check_distinct)
+    prompts: OneOrMore[PromptName] = ("default", "emotional")
 
 
 class DemosConfig(Section):
@@ -98,26 +110,14 @@ class DemosConfig(Section):
 class ShownConfig(Section):
     """Which demonstrations are shown, in how many cells."""
 
-    k: tuple[int, ...] = (1, 2, 3, 10)
+    k: Ks = (1, 2, 3, 10)
     """Demonstrations shown."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
     """Of the draws; what is ranked and not drawn has one cell."""
-    draw: tuple[Draw, ...] = ("item",)
-    select: tuple[Select, ...] = ("random",)
-    order: tuple[Order, ...] = ("nearest-last",)
+    draw: OneOrMore[Draw] = ("item",)
+    select: OneOrMore[Select] = ("random",)
+    order: OneOrMore[Order] = ("nearest-last",)
     """Of the demonstrations that were ranked by similarity."""
-
-    _lists = field_validator("k", "draw", "select", "order", mode="before")(_listed)
-    _seeds = field_validator("seeds", mode="before")(_listed_seeds)
-    _seeds_in_range = field_validator("seeds")(_check_seeds)
-    _once = field_validator("k", "seeds", "draw", "select", "order")(_check_distinct)
-
-    @field_validator("k")
-    @classmethod
-    def _check_k(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if any(k < 0 for k in value):
-            raise ValueError("0 or more")
-        return value
 
     def cells_of_a_prompt(self) -> int:
         """A bound on their number, without making them."""
@@ -128,7 +128,7 @@ class ShownConfig(Section):
 class FewShotConfig(ShownConfig):
     """Cells with demonstrations in the prompt."""
 
-    prompts: tuple[PromptName, ...] = ("default",)
+    prompts: OneOrMore[PromptName] = ("default",)
     """`prompt: NAME` is the same as one of them."""
 
     @model_validator(mode="before")
@@ -139,9 +139,6 @@ class FewShotConfig(ShownConfig):
                 raise ValueError("`prompt` and `prompts` say the same: give one of them")
             return {**{k: v for k, v in value.items() if k != "prompt"}, "prompts": value["prompt"]}
         return value
-
-    _list = field_validator("prompts", mode="before")(_listed)
-    _once_each = field_validator("prompts")(_check_distinct)
 
     @field_validator("k")
     @classmethod
@@ -154,13 +151,10 @@ class FewShotConfig(ShownConfig):
 class ScoredUnder(ShownConfig):
     """Further prompts and demonstrations under which a trained adapter is scored."""
 
-    prompts: tuple[PromptName, ...] = ()
+    prompts: Listed[PromptName] = ()
     """None: the prompt it was trained with."""
-    k: tuple[int, ...] = (0,)
-    seeds: tuple[int, ...] = (0,)
-
-    _list = field_validator("prompts", mode="before")(_listed)
-    _once_each = field_validator("prompts")(_check_once)
+    k: Ks = (0,)
+    seeds: Seeds = (0,)
 
 
 class QloraConfig(Section):
@@ -168,27 +162,14 @@ class QloraConfig(Section):
 
     prompt: PromptName = "default"
     """Trained with, and scored with."""
-    seeds: tuple[int, ...] | None = None
+    seeds: Seeds | None = None
     """A training for each; null for one, of `tune.seed`. With several the spread over trainings is shown."""
-    trained_k: tuple[int, ...] = (0,)
+    trained_k: Ks = (0,)
     """A training for each number of demonstrations in the training prompts."""
     trained_select: Select = "random"
     """How those are chosen, from the other training rows."""
     score: tuple[ScoredUnder, ...] = ()
     """Compositions: also score each adapter under these prompts and demonstrations."""
-
-    _lists = field_validator("trained_k", mode="before")(_listed)
-    _seeds = field_validator("seeds", mode="before")(_listed_seeds)
-    _seeds_in_range = field_validator("seeds")(_check_seeds)
-
-    @field_validator("seeds", "trained_k")
-    @classmethod
-    def _check_numbers(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is None:
-            return None
-        if any(number < 0 for number in value):
-            raise ValueError("0 or more")
-        return _check_distinct(value)
 
 
 class SearchConfig(ShownConfig):
@@ -196,14 +177,11 @@ class SearchConfig(ShownConfig):
     winner once on test. Needs `data.dev_rows`.
     """
 
-    prompts: tuple[PromptName, ...] = ("default", "emotional")
-    k: tuple[int, ...] = (0, 1, 3)
-    seeds: tuple[int, ...] = (0,)
+    prompts: OneOrMore[PromptName] = ("default", "emotional")
+    k: Ks = (0, 1, 3)
+    seeds: Seeds = (0,)
     start_rows: int = Field(16, ge=2)
     """Dev rows of the first round; each further round has twice as many and half of the candidates."""
-
-    _list = field_validator("prompts", mode="before")(_listed)
-    _once_each = field_validator("prompts")(_check_distinct)
 
 
 class StrategiesConfig(Section):
@@ -232,14 +210,13 @@ class StrategiesConfig(Section):
     @model_validator(mode="after")
     def _check_size(self) -> StrategiesConfig:
         """The numbers of prompts, k, seeds, draws, selections and orders are multiplied."""
-        most = len(self.zero_shot.prompts) if self.zero_shot else 0
-        if self.few_shot:
-            most += len(self.few_shot.prompts) * self.few_shot.cells_of_a_prompt()
-        if self.search:
-            most += len(self.search.prompts) * (1 + self.search.cells_of_a_prompt())
-        if self.qlora:
-            scored = sum(max(1, len(under.prompts)) * under.cells_of_a_prompt() for under in self.qlora.score)
-            most += len(self.qlora.trained_k) * len(self.qlora.seeds or (0,)) * (1 + scored)
+        zero, few, qlora, search = self.zero_shot, self.few_shot, self.qlora, self.search
+        most = len(zero.prompts) if zero else 0
+        most += len(few.prompts) * few.cells_of_a_prompt() if few else 0
+        most += len(search.prompts) * (1 + search.cells_of_a_prompt()) if search else 0
+        if qlora:
+            scored = sum(max(1, len(under.prompts)) * under.cells_of_a_prompt() for under in qlora.score)
+            most += len(qlora.trained_k) * len(qlora.seeds or (0,)) * (1 + scored)
         if most > _MOST_CELLS:
             raise ValueError(f"at most {_MOST_CELLS:,} cells, and these are up to {most:,}: no run is as large as that")
         return self
@@ -248,11 +225,8 @@ class StrategiesConfig(Section):
     def _check_column(self) -> StrategiesConfig:
         for key, ks, selects in self.shown():
             if "same" in selects and max(ks) and self.demos.column is None:
-                raise refused(
-                    f"{key}select",
-                    "same",
-                    "a column in `strategies.demos.column` whose value query and demonstration share",
-                )
+                expected = "a column in `strategies.demos.column` whose value query and demonstration share"
+                raise refused(f"{key}select", "same", expected)
         return self
 
     def shown(self) -> Iterator[tuple[str, tuple[int, ...], tuple[Select, ...]]]:

@@ -7,14 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from triptych.config.choices import LARGEST_SEED, MANY, MAX_TOKENS, LongRows
+from triptych.config.choices import LARGEST_SEED, MANY, MAX_TOKENS, LongRows, Preset, Recompute, Schedule, SelectPoint
 from triptych.config.section import Section
 
-__all__ = ["PRESETS", "Preset", "Recompute", "Schedule", "TuneConfig"]
-
-Schedule = Literal["cosine", "linear", "constant"]
-Recompute = Literal["auto", "on", "off"]
-Preset = Literal["qlora-short", "study"]
+__all__ = ["PRESETS", "TuneConfig"]
 
 PRESETS: dict[Preset, dict[str, Any]] = {
     "qlora-short": {},  # the defaults below
@@ -94,7 +90,7 @@ class TuneConfig(Section):
     """Optimizer steps between checkpoints; null for as often as the curve, and at least every 50."""
     keep: int = Field(2, ge=1, le=MANY)
     """Checkpoints kept."""
-    select: Literal["last", "dev", "test"] = "last"
+    select: SelectPoint = "last"
     """Which point of the curve gives the final adapter. `test` selects on the rows that are reported, and the report
     says so."""
     patience: int | None = Field(None, ge=1, le=MANY)
