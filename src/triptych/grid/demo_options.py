@@ -1,6 +1,6 @@
 """Demonstrations for one file of rows: what `triptych score` and `triptych predict` show in each prompt.
 
-The rows are chosen as an experiment chooses them (`showing.Demonstrations`), so a file scored by hand and the cell of a
+The rows are chosen as an experiment chooses them (`Demonstrations`), so a file scored by hand and the cell of a
 run that has the same settings show the same rows.
 """
 
@@ -14,14 +14,13 @@ from typing import Any
 from triptych.config.strategies import DemosConfig
 from triptych.data import Row, find_overlap, read_rows
 from triptych.errors import ConfigError
-from triptych.grid.cells import DRAWN, NEAREST
-from triptych.grid.rendering import BY_VECTORS, Demonstrations
+from triptych.grid.demonstrations import Demonstrations
 from triptych.models import Adapter, LoadedModel, switched
 from triptych.models.embed import embed_texts
 from triptych.progress import Watcher
 from triptych.prompts import Draw
 from triptych.prompts.ranking import Vectors
-from triptych.prompts.selection import Chosen, Order, Select
+from triptych.prompts.selection import BY_VECTORS, DRAWN, Chosen, Order, Select, default_order
 
 __all__ = ["Shots"]
 
@@ -47,7 +46,7 @@ class Shots:
 
     def shown_order(self) -> Order | None:
         """The order the demonstrations come in."""
-        return self.order or ("nearest-last" if self.select in NEAREST else None)
+        return self.order or default_order(self.select)
 
     def record(self) -> dict[str, Any]:
         """What decides which rows of a pool are shown, in which order; nothing without demonstrations."""

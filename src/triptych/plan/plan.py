@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from triptych.config.experiment import ExperimentConfig
+from triptych.grid.rows import ExperimentRows
 from triptych.models.device import DTYPES, DtypeName, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.header import ModelHeader, read_header
 from triptych.models.shape import ModelShape, shape_of
@@ -135,7 +136,7 @@ def plan_experiment(
     spec = config.model.spec()
     header = read_header(spec)
     shape = shape_of(header.config)
-    work = gather(config, header.profile, shape.max_positions, watcher)
+    work = gather(ExperimentRows.read(config, header, watcher), watcher)
     machine = _Machine.of(config, memory)
     memory_lines = _memory(config, shape, work, machine)
     rates = _rates(config, shape, work, machine, memory_lines, watcher, calibrate=calibrate)

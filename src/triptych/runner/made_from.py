@@ -20,13 +20,13 @@ from typing import Any
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.strategies import SearchConfig
 from triptych.data import Dataset, Row
-from triptych.grid.cells import CellSpec, TrainingSpec, candidates, demo_pool
-from triptych.grid.rendering import BY_VECTORS
+from triptych.grid.cells import CellSpec, TrainingSpec, candidates
+from triptych.grid.inputs import demo_pool
 from triptych.likelihood.cache import ENGINE
 from triptych.models.cache import sha256_of_large_file
 from triptych.models.device import choose_device
 from triptych.prompts import Template
-from triptych.prompts.selection import Select
+from triptych.prompts.selection import BY_VECTORS, Select
 from triptych.records.identity import MadeFrom, sha256_of
 
 __all__ = ["RunFacts", "model_of_lock"]

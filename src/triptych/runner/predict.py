@@ -33,9 +33,9 @@ from triptych.generate.record import (
 )
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
+from triptych.grid.context_limit import ContextLimit
 from triptych.grid.demo_options import Shots
 from triptych.grid.file_views import view_prompts
-from triptych.grid.views import Ceiling
 from triptych.likelihood.cache import versions
 from triptych.models import Adapter, LoadedModel, ModelSpec, identify, load_adapter, load_model
 from triptych.models.device import choose_device, choose_dtype
@@ -235,18 +235,18 @@ def _prompts(
     adapter: Adapter | None,
     watcher: Watcher,
 ) -> list[RenderedPrompt]:
-    ceiling = Ceiling.of("--max-tokens", request.max_tokens, loaded.max_tokens, kept_by="--max-new-tokens")
-    limit, new = ceiling.tokens, request.generation.max_new_tokens
+    context_limit = ContextLimit.of("--max-tokens", request.max_tokens, loaded.max_tokens, kept_by="--max-new-tokens")
+    limit, new = context_limit.tokens, request.generation.max_new_tokens
     if new >= limit:
         raise ConfigError(
             "the new tokens leave no room for a prompt",
             where="--max-new-tokens",
             found=str(new),
             expected=f"less than {limit}, the longest prompt with its output",
-            fix="lower --max-new-tokens" + ("" if limit == ceiling.context else ", or raise --max-tokens"),
+            fix="lower --max-new-tokens" + ("" if limit == context_limit.context else ", or raise --max-tokens"),
         )
     chosen = request.shots.choose(rows, pool, loaded, watcher, adapter=adapter)
-    views, prompts = view_prompts(rows, pool, chosen, template, loaded.profile, ceiling, reserve=new)
+    views, prompts = view_prompts(rows, pool, chosen, template, loaded.profile, context_limit, reserve=new)
     begin(views, watcher)
     ends = _ends_of(loaded)
     prompts = [replace(prompt, stop_ids=tuple(dict.fromkeys([*prompt.stop_ids, *ends]))) for prompt in prompts]

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from triptych.checks.rows import begin
 from triptych.data import empty_outputs, read_rows, sha256_of_file, split_sample
+from triptych.grid.context_limit import ContextLimit
 from triptych.grid.demo_options import Shots
 from triptych.grid.file_views import view_scored
-from triptych.grid.views import Ceiling
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer, to_items
@@ -67,12 +67,12 @@ def score_file(request: ScoreRequest, out: Path, watcher: Watcher) -> Aggregate:
     if request.adapter is not None:
         adapter, facts = load_adapter(loaded, request.adapter)
         say_other_base_or_prompt(facts, loaded, template, watcher)
-    ceiling = Ceiling.of("--max-tokens", request.max_tokens, loaded.max_tokens)
-    limit = ceiling.tokens
+    context_limit = ContextLimit.of("--max-tokens", request.max_tokens, loaded.max_tokens)
+    limit = context_limit.tokens
     chosen = shots.choose(rows, pool, loaded, watcher, adapter=adapter)
-    views = view_scored(rows, pool, chosen, template, loaded.profile, ceiling)
+    views = view_scored(rows, pool, chosen, template, loaded.profile, context_limit)
     begin(views, watcher)
-    rendered = views.views[0].rendered
+    rendered = views.parts[0].rendered
     scorer = Scorer(loaded, cache=score_cache(loaded) if request.cache else None)
     with watcher.phase("scoring", len(rendered)) as advance:
         items = to_items(rendered, scorer.score(rendered, advance))

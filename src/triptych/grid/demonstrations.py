@@ -1,4 +1,4 @@
-"""Demonstrations of an experiment's cells, and the cells' rows as the model will see them.
+"""Which demonstrations a row is shown.
 
 Rows are chosen from one pool by one set of rules (`strategies.demos`), so a selection is built once and asked for every
 cell that uses it. What ranks by vectors asks for them when it is first needed: they may need the model.
@@ -6,45 +6,21 @@ cell that uses it. What ranks by vectors asks for them when it is first needed: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from triptych.config.strategies import DemosConfig
 from triptych.data import Row
-from triptych.grid.cells import NEAREST, CellSpec, TrainingSpec
+from triptych.grid.cells import CellSpec
 from triptych.prompts import Draw, Rendered, RenderedPrompt, Template, Tokenizes, render, render_prompt
 from triptych.prompts.ranking import Vectors
-from triptych.prompts.selection import Chosen, Order, Select, Selector
+from triptych.prompts.selection import BY_VECTORS, Chosen, Order, Select, Selector
 
 __all__ = [
     "Demonstrations",
-    "RenderedCell",
-    "prompts_of_cell",
     "prompts_of_rows",
-    "render_cell",
-    "render_training",
     "rows_of_choice",
 ]
-
-BY_VECTORS: frozenset[Select] = frozenset({"embedding", "mmr"})
-
-
-@dataclass(frozen=True)
-class RenderedCell:
-    """A cell's rows, and how close each one's demonstrations came to it."""
-
-    rows: list[Rendered]
-    similarity: list[tuple[float, ...]]
-
-    def closest(self) -> float | None:
-        """The closest any demonstration came to its query; None without demonstrations."""
-        return max((value for row in self.similarity for value in row), default=None)
-
-    def mean_similarity(self) -> float | None:
-        """Mean over all demonstrations shown."""
-        values = [value for row in self.similarity for value in row]
-        return sum(values) / len(values) if values else None
 
 
 class Demonstrations:
@@ -103,77 +79,6 @@ class Demonstrations:
         if not cell.k or not cell.select:
             return Chosen()
         return self.choose(row, cell.k, select=cell.select, draw=cell.draw, order=cell.order, seed=cell.seed)
-
-
-def render_cell(
-    cell: CellSpec,
-    rows: Sequence[Row],
-    demonstrations: Demonstrations,
-    templates: Mapping[str, Template],
-    tokenizer: Tokenizes,
-    *,
-    max_tokens: int,
-) -> RenderedCell:
-    """The cell's rows as the model will see them, in the order of `rows`."""
-    rendered, similarity = [], []
-    for row in rows:
-        chosen = demonstrations.of_cell(cell, row)
-        template = templates[cell.prompt]
-        one = render(row, template, tokenizer, demos=chosen.demos, max_tokens=max_tokens, drop=chosen.drop)
-        near = dict(zip((demo.id for demo in chosen.demos), chosen.similarity, strict=True))
-        rendered.append(one)
-        similarity.append(tuple(near[demo] for demo in one.demo_ids))
-    return RenderedCell(rendered, similarity)
-
-
-def prompts_of_cell(
-    cell: CellSpec,
-    rows: Sequence[Row],
-    demonstrations: Demonstrations,
-    templates: Mapping[str, Template],
-    tokenizer: Tokenizes,
-    *,
-    max_tokens: int,
-    reserve: int,
-) -> list[RenderedPrompt]:
-    """The cell's prompts without the outputs, with room for `reserve` new tokens: what the model goes on from."""
-    prompts = []
-    for row in rows:
-        chosen = demonstrations.of_cell(cell, row)
-        prompts.append(
-            render_prompt(
-                row,
-                templates[cell.prompt],
-                tokenizer,
-                demos=chosen.demos,
-                max_tokens=max_tokens,
-                reserve=reserve,
-                drop=chosen.drop,
-            )
-        )
-    return prompts
-
-
-def render_training(
-    training: TrainingSpec,
-    rows: Sequence[Row],
-    demonstrations: Demonstrations,
-    template: Template,
-    tokenizer: Tokenizes,
-    *,
-    max_tokens: int,
-) -> list[Rendered]:
-    """Rows as an adapter is trained on them: with other training rows as demonstrations where it is asked for."""
-    rendered = []
-    for row in rows:
-        chosen = Chosen()
-        if training.k:
-            order: Order | None = "nearest-last" if training.select in NEAREST else None
-            chosen = demonstrations.choose(
-                row, training.k, select=training.select, draw="item", order=order, seed=training.seed
-            )
-        rendered.append(render(row, template, tokenizer, demos=chosen.demos, max_tokens=max_tokens, drop=chosen.drop))
-    return rendered
 
 
 def rows_of_choice(
