@@ -27,7 +27,8 @@ from triptych.grid.cells import (
     trainings,
 )
 from triptych.grid.context_limit import ContextLimit
-from triptych.grid.rows import NO_LIMIT, ExperimentRows
+from triptych.grid.renderer import NO_LIMIT
+from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile
 from triptych.progress import Advance, Silent, Watcher
 from triptych.prompts import Rendered, RenderedPrompt, Template

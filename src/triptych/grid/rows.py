@@ -1,4 +1,4 @@
-"""An experiment's rows as the model will see them: the one place that renders a cell, a candidate or a training.
+"""The rows of each cell, candidate and training of an experiment as the model will see them.
 
     test rows             ─► cell      ─► a cell of the grid
     dev rows, as needed   ─► cell      ─► a candidate of a search
@@ -12,44 +12,25 @@ computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset, Row
-from triptych.grid.cells import CellSpec, TrainingSpec, cell_as_trained
+from triptych.grid.cells import CellSpec, TrainingSpec
 from triptych.grid.context_limit import ContextLimit
 from triptych.grid.demonstrations import Demonstrations
 from triptych.grid.inputs import check_pool, demo_pool, read_data, templates_of
+from triptych.grid.renderer import NO_LIMIT, RenderedCell, Renderer
 from triptych.models import TokenizerProfile
 from triptych.models.header import ModelHeader, read_header
 from triptych.progress import Watcher
-from triptych.prompts import Rendered, RenderedPrompt, Template, render, render_prompt
+from triptych.prompts import RenderedPrompt, Template
 from triptych.prompts.ranking import Vectors
 from triptych.training import TuneRows, select_rows
 
-__all__ = ["NO_LIMIT", "ExperimentRows", "RenderedCell"]
-
-NO_LIMIT = 1 << 30
+__all__ = ["ExperimentRows"]
 
 
-@dataclass(frozen=True)
-class RenderedCell:
-    """A cell's rows, and how close each one's demonstrations came to it."""
-
-    rows: list[Rendered]
-    similarity: list[tuple[float, ...]]
-
-    def closest(self) -> float | None:
-        """The closest any demonstration came to its query; None without demonstrations."""
-        return max((value for row in self.similarity for value in row), default=None)
-
-    def mean_similarity(self) -> float | None:
-        """Mean over all demonstrations shown."""
-        values = [value for row in self.similarity for value in row]
-        return sum(values) / len(values) if values else None
-
-
-class ExperimentRows:
+class ExperimentRows(Renderer):
     """Renders an experiment's rows with its templates, its demonstrations and the model's tokenizer.
 
     Args:
@@ -72,10 +53,10 @@ class ExperimentRows:
         *,
         vectors: Callable[[], Vectors] | None = None,
     ) -> None:
-        self.config, self.data, self.templates, self.profile, self.limit = config, data, templates, profile, limit
+        super().__init__(Demonstrations(demo_pool(data), config.strategies.demos, vectors=vectors), templates, profile)
+        self.config, self.data, self.limit = config, data, limit
         self.training_limit = min(limit.tokens, config.tune.max_tokens)
         """The longest row to train on."""
-        self._demonstrations = Demonstrations(demo_pool(data), config.strategies.demos, vectors=vectors)
 
     @classmethod
     def read(
@@ -96,32 +77,15 @@ class ExperimentRows:
         header = header or read_header(config.model.spec())
         return cls(config, data, templates, header.profile, ContextLimit.of_experiment(config, header.config))
 
-    def row(self, spec: CellSpec | TrainingSpec, row: Row, limit: int) -> Rendered:
-        """One row of a cell or a training; demonstrations that are beyond the limit are dropped whole."""
-        return self._row(spec, row, limit)[0]
-
     def cell(self, cell: CellSpec, rows: Sequence[Row] | None = None) -> RenderedCell:
         """A cell's rows, in the order of `rows`: the test rows, unless others are given."""
-        both = [self._row(cell, row, self.limit.tokens) for row in (self.data.test if rows is None else rows)]
+        given = self.data.test if rows is None else rows
+        both = [self.row_and_similarity(cell, row, self.limit.tokens) for row in given]
         return RenderedCell([rendered for rendered, _ in both], [similarity for _, similarity in both])
 
     def prompts(self, cell: CellSpec, rows: Sequence[Row], *, reserve: int) -> list[RenderedPrompt]:
         """A cell's prompts without the outputs, with room for `reserve` new tokens."""
-        prompts = []
-        for row in rows:
-            chosen = self._demonstrations.of_cell(cell, row)
-            prompts.append(
-                render_prompt(
-                    row,
-                    self.templates[cell.prompt],
-                    self.profile,
-                    demos=chosen.demos,
-                    max_tokens=self.limit.tokens,
-                    reserve=reserve,
-                    drop=chosen.drop,
-                )
-            )
-        return prompts
+        return [self.prompt(cell, row, self.limit.tokens, reserve=reserve) for row in rows]
 
     def training(self, training: TrainingSpec) -> TuneRows:
         """A training's rows, those that are too long left out whole, and the test and dev rows of its learning curve.
@@ -135,12 +99,3 @@ class ExperimentRows:
             [self.row(training, row, self.limit.tokens) for row in rows] for rows in (self.data.test, self.data.dev)
         )
         return TuneRows(train, test, dev, dropped)
-
-    def _row(self, spec: CellSpec | TrainingSpec, row: Row, limit: int) -> tuple[Rendered, tuple[float, ...]]:
-        """A row, and the similarity to it of each demonstration that is shown."""
-        cell = cell_as_trained(spec) if isinstance(spec, TrainingSpec) else spec
-        chosen = self._demonstrations.of_cell(cell, row)
-        template = self.templates[spec.prompt]
-        rendered = render(row, template, self.profile, demos=chosen.demos, max_tokens=limit, drop=chosen.drop)
-        near = dict(zip((demo.id for demo in chosen.demos), chosen.similarity, strict=True))
-        return rendered, tuple(near[demo] for demo in rendered.demo_ids)

@@ -14,7 +14,7 @@ from triptych.checks.adapters import adapter_facts
 from triptych.checks.rows import begin
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset
-from triptych.errors import DataError
+from triptych.errors import DataError, ModelError
 from triptych.grid.cells import CellSpec, trainings
 from triptych.grid.context_limit import ContextLimit
 from triptych.grid.inputs import check_pool, read_data, templates_of
@@ -93,6 +93,7 @@ def prepare(
     if checked:
         _check_rows(rows, None if fresh else folder, watcher)
     identity = identify(config.model.spec())  # after all checks that need no weights: it may download them
+    _check_tokenizer(rows, identity)
     if enter is not None and is_new:
         _open(config, cells, folder, data, enter(), fresh=fresh)
     facts_of_lock["model"] = model_of_lock(templates, identity)
@@ -141,6 +142,18 @@ def _open(
 def _check_rows(rows: ExperimentRows, folder: RunFolder | None, watcher: Watcher) -> None:
     adapters = adapter_facts(rows.config, folder.adapter_of if folder else None)
     begin(render_experiment(rows, watcher), watcher, adapters=adapters)
+
+
+def _check_tokenizer(rows: ExperimentRows, identity: Mapping[str, str]) -> None:
+    """See that the rows are rendered with the tokenizer that the model is identified by."""
+    read = rows.profile.record()
+    if changed := [key for key in ("tokenizer_sha256", "chat_template_sha256") if read.get(key) != identity.get(key)]:
+        raise ModelError(
+            "the model's tokenizer was changed while the rows were checked",
+            where=rows.config.model.name,
+            found=f"another {' and '.join(changed)}",
+            fix="run the same command again when nothing writes to the model's files",
+        )
 
 
 def _check_dev(config: ExperimentConfig, data: Dataset) -> None:
