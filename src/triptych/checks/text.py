@@ -43,9 +43,8 @@ def special_text(experiment: RenderedExperiment) -> Check:
     if not found:
         return Check(name, True, f"{len(texts)} special tokens looked for")
     said = []
-    plain = any(
-        experiment.templates[part.prompt].style == "plain" for part in experiment.parts
-    )  # chat styles keep data data
+    # chat styles keep data data
+    plain = any(experiment.templates[part.prompt].style == "plain" for part in experiment.parts)
     for text, ids in found.items():
         became = profile.encode(f"a{text}a") if plain else []
         how = f"became the special token {texts[text]}" if texts[text] in became else "was split into plain tokens"

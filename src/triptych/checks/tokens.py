@@ -21,9 +21,8 @@ def one_bos(experiment: RenderedExperiment) -> Check:
     if bos is None:
         return Check(name, True, "the model has no BOS, and none is put")
     text = text_of(experiment.profile, bos)
-    shared = (
-        bos == experiment.profile.eos_id
-    )  # then one at the end is the EOS, and between demonstrations it may be meant
+    # shared: then one at the end is the EOS, and between demonstrations it may be meant
+    shared = bos == experiment.profile.eos_id
     train = {row.id: row for row in experiment.data.train}
     missing: list[str] = []
     doubled: list[str] = []
@@ -39,7 +38,7 @@ def one_bos(experiment: RenderedExperiment) -> Check:
             if not again:
                 continue
             sources = [row, *(train[demo] for demo in rendered.demo_ids if demo in train)]
-            from_data = any(text in part for source in sources for part in (source.instruction, source.target()))
+            from_data = any(text in words for source in sources for words in (source.instruction, source.target()))
             if from_template or not from_data:  # not from the data either: the tokenizer puts one of its own
                 doubled.append(row.id)
             else:
@@ -89,11 +88,9 @@ def prompt_masked(experiment: RenderedExperiment, outputs: Outputs) -> Check:
     if bad[False]:
         detail = f"the model's chat template does not leave the whole output: {some(bad[False])}"
         return Check(name, False, detail, tuple(bad[False]), _CHAT_TEMPLATE)
-    scored, all_of_them = (
-        sum(r.n_scored for r in rendered_rows(experiment)),
-        sum(len(r.ids) for r in rendered_rows(experiment)),
-    )
-    return Check(name, True, f"{scored:,} of {all_of_them:,} tokens scored in {count(n, 'rendering')}")
+    sizes = [(r.n_scored, len(r.ids)) for r in rendered_rows(experiment)]
+    scored, tokens = map(sum, zip(*sizes, strict=True)) if sizes else (0, 0)
+    return Check(name, True, f"{scored:,} of {tokens:,} tokens scored in {count(n, 'rendering')}")
 
 
 def _fault_of(experiment: RenderedExperiment) -> str:
