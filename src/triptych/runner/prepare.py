@@ -101,8 +101,8 @@ def prepare(
     if chosen and "chosen" not in held:
         held["chosen"] = dict(chosen)
     session = Session(config, folder, watcher, held, scores=scores, writes=writes, locked=not fresh)
-    facts = RunFacts(config, data, templates, identity, session.compute)
-    finished = take_up(cells, folder, facts, data, watcher) if writes and not fresh else {}
+    facts = RunFacts(rows, identity, session.compute)
+    finished = take_up(cells, folder, facts, watcher) if writes and not fresh else {}
     if finished:
         watcher.say(f"{len(finished)} of {len(cells)} cells are already scored")
     if writes and not checked and len(finished) < len(cells):  # a cell's file is there, and torn

@@ -15,7 +15,7 @@ from typing import Any
 from triptych.config.experiment import ExperimentConfig
 from triptych.errors import TriptychError
 from triptych.grid.cells import CellSpec, TrainingSpec, grid, trainings
-from triptych.models import LoadedModel, save_adapter
+from triptych.models import save_adapter
 from triptych.progress import Silent, Watcher
 from triptych.records import CurvePoint, RunRecord, TuneSummary
 from triptych.records.manifest import Manifest
@@ -157,7 +157,7 @@ class _Run:
             first_trained = sum(cell.training is None for cell in self.cells)
             self.cells.insert(first_trained, winner)
         if winner.name not in self.finished:
-            self.finished |= finished_cells([winner], self.folder, self.facts, self.context.rows.data)
+            self.finished |= finished_cells([winner], self.folder, self.facts)
         if winner.name not in self.finished:
             self._score(winner)
         cell, tried = self.finished[winner.name], len(self.searched.candidates)
@@ -170,7 +170,7 @@ class _Run:
         if done is None:
             self.session.detach()
             loaded, scorer = self.session.load()
-            facts = self._adapter_facts(training, loaded)
+            facts = self.facts.adapter(training, loaded.info)
             result = tune(
                 loaded,
                 self._tune_rows(training),
@@ -238,15 +238,3 @@ class _Run:
                 f"{', '.join(dropped.ids[:8])}{' …' if len(dropped) > 8 else ''}"
             )
         return rows
-
-    def _adapter_facts(self, training: TrainingSpec, loaded: LoadedModel) -> dict[str, Any]:
-        return {
-            "base_model": self.config.model.name,
-            "base_weights_sha256": loaded.weights_sha256,
-            "base_config_sha256": loaded.info["config_sha256"],
-            "quantize": self.config.model.quantize,
-            "prompt": training.prompt,
-            "prompt_sha256": self.context.rows.templates[training.prompt].sha256,
-            "trained_k": training.k,
-            **self.facts.training(training).record(),
-        }
