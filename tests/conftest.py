@@ -102,11 +102,12 @@ def fake_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 @pytest.fixture(scope="session")
 def load_fake(fake_folder: Callable[..., Path]) -> Callable[..., LoadedModel]:
     """`load_fake(architecture_or_folder, **spec)`: a fresh load, float32 and unquantized unless told."""
-    from triptych.models import ModelSpec, load_model
+    from triptych.config.model import ModelConfig
+    from triptych.models import load_model
 
     def load(source: str | Path = "llama", *, uniform: bool = False, **spec: Any) -> LoadedModel:
         folder = source if isinstance(source, Path) else fake_folder(source, uniform=uniform)
         options = {"quantize": "none", "dtype": "float32", "device": "cpu", "threads": 1, **spec}
-        return load_model(ModelSpec(str(folder), **options))
+        return load_model(ModelConfig(name=str(folder), **options))
 
     return load

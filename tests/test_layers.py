@@ -7,11 +7,21 @@ import json
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
-LIGHT = ["triptych", "triptych.errors", "triptych.data", "triptych.prompts", "triptych.records", "triptych.report"]
-PACKAGES = [*LIGHT[1:], "triptych.api", "triptych.models", "triptych.training"]
+LIGHT = [
+    "triptych",
+    "triptych.errors",
+    "triptych.config.starter",
+    "triptych.data",
+    "triptych.prompts",
+    "triptych.records",
+    "triptych.report",
+]
+OFFERING = [name for name in LIGHT[1:] if "config" not in name]
+PACKAGES = [*OFFERING, "triptych.api", "triptych.models", "triptych.training"]
 HEAVY = ["torch", "transformers", "peft", "bitsandbytes"]
 
 
@@ -27,10 +37,13 @@ def test_rows_prompts_records_and_reports_load_no_torch() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_command_lines_help_loads_no_torch() -> None:
+@pytest.mark.parametrize(
+    "command", ["run --help", "config schema", "config init --model demo --train sample --out OUT"]
+)
+def test_commands_that_load_no_torch(command: str, tmp_path: Path) -> None:
     program = (
         "import json, sys\n"
-        "sys.argv = ['triptych', 'run', '--help']\n"
+        f"sys.argv = ['triptych', *{command.replace('OUT', str(tmp_path / 'experiment.yaml')).split()!r}]\n"
         "from triptych.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as error: assert not error.code, error.code\n"

@@ -24,11 +24,12 @@ from rich.console import Console
 from tabulate import tabulate
 from transformers import GenerationConfig
 
+from triptych.config.model import ModelConfig
 from triptych.data import read_rows
 from triptych.generate.engine import generate_rows
 from triptych.generate.plan import choose_limits
 from triptych.generate.settings import GenerationSettings
-from triptych.models import LoadedModel, ModelSpec, load_model
+from triptych.models import LoadedModel, load_model
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Silent
 from triptych.prompts import RenderedPrompt, draw_demos, find_template, render_prompt
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def load(options: argparse.Namespace, dtype: str) -> LoadedModel:
-    return load_model(ModelSpec(options.model, quantize="nf4", dtype=dtype, threads=options.threads))
+    return load_model(ModelConfig(name=options.model, quantize="nf4", dtype=dtype, threads=options.threads))
 
 
 def prompts_of(loaded: LoadedModel, draw: Any, options: argparse.Namespace) -> list[RenderedPrompt]:

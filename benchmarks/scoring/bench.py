@@ -26,10 +26,12 @@ from typing import Any
 from rich.console import Console
 from tabulate import tabulate
 
+from triptych.config.choices import Draw
+from triptych.config.model import ModelConfig
 from triptych.data import Row, read_rows
-from triptych.models import ModelSpec, TokenizerProfile, load_model
+from triptych.models import TokenizerProfile, load_model
 from triptych.models.device import choose_device, choose_dtype
-from triptych.prompts import Draw, draw_demos, find_template, render
+from triptych.prompts import draw_demos, find_template, render
 
 HERE = Path(__file__).parent
 CONTESTANTS = ("reference", "lmeval", "ours")
@@ -132,7 +134,7 @@ def main() -> None:
 
 def save_weights(folder: Path, dtype: str) -> TokenizerProfile:
     """The NF4 model's values as a plain folder that everyone can load."""
-    loaded = load_model(ModelSpec("demo", quantize="nf4", dtype=dtype, threads=2))
+    loaded = load_model(ModelConfig(name="demo", quantize="nf4", dtype=dtype, threads=2))
     loaded.model.save_pretrained(folder)
     loaded.profile.tokenizer.save_pretrained(folder)
     return loaded.profile

@@ -74,12 +74,13 @@ def lmeval(folder: str, dtype: str) -> Score:
 
 def ours(folder: str, dtype: str) -> Score:
     """(c) Triptych's scorer."""
+    from triptych.config.model import ModelConfig
     from triptych.likelihood.score import Scorer
-    from triptych.models import ModelSpec, load_model
+    from triptych.models import load_model
     from triptych.prompts import Rendered
 
     threads = int(os.environ["OMP_NUM_THREADS"])
-    scorer = Scorer(load_model(ModelSpec(folder, quantize="none", dtype=dtype, threads=threads)))
+    scorer = Scorer(load_model(ModelConfig(name=folder, quantize="none", dtype=dtype, threads=threads)))
 
     def score(requests: list[Request]) -> list[float]:
         rows = [Rendered(str(i), tuple(r["ids"]), r["n_prompt"], 1) for i, r in enumerate(requests)]

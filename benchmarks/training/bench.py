@@ -25,8 +25,8 @@ from typing import Any
 from job import ROOT, prepare_bases, read_training_rows, run_worker, save_start, write_job
 from tabulate import tabulate
 
+from triptych.config.tune import TuneConfig
 from triptych.records.store import write_json
-from triptych.training import TuneConfig
 
 CONTESTANTS = ("plain", "trl-default", "trl-best", "trl-patched", "ours-packed", "ours")
 LABELS = dict(zip(CONTESTANTS, ("(a)", "(b)", "(c)", "(c')", "(d) packed", "(d) once"), strict=True))

@@ -299,10 +299,11 @@ def ours(name: str, rows: Rows, steps: list[list[int]], options: argparse.Namesp
     """(d): Triptych's own training."""
     import torch
 
+    from triptych.config.tune import TuneConfig
     from triptych.models import LoadedModel
     from triptych.models.norms import fuse_norms
     from triptych.prompts import Rendered
-    from triptych.training import TuneConfig, TuneRows, tune
+    from triptych.training import TuneRows, tune
 
     hold = "packed" if name == "ours-packed" else "dequantized"
     model = base(options.layers, hold)

@@ -16,12 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from triptych.config.model import ModelConfig
+from triptych.config.tune import TuneConfig
 from triptych.data import read_rows, take
-from triptych.models import ModelSpec, attach_adapter, load_model, load_profile, save_adapter
+from triptych.models import LoraSettings, attach_adapter, load_model, load_profile, save_adapter
 from triptych.models.device import choose_device, choose_dtype
 from triptych.models.gguf import demo_gguf, unpack_gguf
 from triptych.prompts import Rendered, find_template, render
-from triptych.training import TuneConfig, learning_rate
+from triptych.training import learning_rate
 from triptych.training.batches import rows_of_step
 
 __all__ = ["Bases", "prepare_bases", "read_training_rows", "run_worker", "save_start", "write_job"]
@@ -47,7 +49,7 @@ def prepare_bases(folder: Path, dtype: str = "auto") -> Bases:
     dtype, _ = choose_dtype(dtype, choose_device("cpu"))
     dequantized = folder / f"base-dequantized-{dtype}"
     if not (dequantized / "config.json").is_file():
-        loaded = load_model(ModelSpec("demo", quantize="nf4", dtype=dtype, hold="dequantized", threads=1))
+        loaded = load_model(ModelConfig(name="demo", quantize="nf4", dtype=dtype, hold="dequantized", threads=1))
         loaded.model.save_pretrained(dequantized)
         loaded.profile.tokenizer.save_pretrained(dequantized)
     return Bases(str(unpack_gguf(demo_gguf())), str(dequantized), dtype)
@@ -55,15 +57,15 @@ def prepare_bases(folder: Path, dtype: str = "auto") -> Bases:
 
 def read_training_rows(data: Path, n: int | None) -> list[Rendered]:
     """`n` of the study's training rows (the same ones every time), rendered once, with the default prompt."""
-    profile = load_profile(ModelSpec("demo"))
+    profile = load_profile(ModelConfig(name="demo"))
     template = find_template("default")
     return [render(row, template, profile) for row in take(read_rows(data / "train.json"), n, seed=0)]
 
 
 def save_start(folder: Path, config: TuneConfig) -> Path:
     """The adapter that Triptych draws from the configuration's seed, in PEFT's format."""
-    loaded = load_model(ModelSpec("demo", quantize="none", dtype="bfloat16", threads=1))
-    save_adapter(attach_adapter(loaded, config.lora(), seed=config.seed), folder, facts={})
+    loaded = load_model(ModelConfig(name="demo", quantize="none", dtype="bfloat16", threads=1))
+    save_adapter(attach_adapter(loaded, LoraSettings.of(config), seed=config.seed), folder, facts={})
     return folder
 
 

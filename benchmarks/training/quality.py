@@ -28,11 +28,13 @@ from typing import Any
 from job import ROOT, Bases, prepare_bases, read_training_rows, run_worker, save_start, write_job
 from tabulate import tabulate
 
-from triptych.models import ModelSpec, load_model
+from triptych.config.model import ModelConfig
+from triptych.config.tune import TuneConfig
+from triptych.models import load_model
 from triptych.models.device import choose_device
 from triptych.prompts import Rendered, find_template
 from triptych.records.store import write_json
-from triptych.training import TuneConfig, TuneRows, tune
+from triptych.training import TuneRows, tune
 
 FRAMEWORKS = ("ours", "trl")
 TRL_SETTINGS: dict[str, dict[str, Any]] = {
@@ -170,7 +172,7 @@ def train_ours(
     rows: list[Rendered], config: TuneConfig, bases: Bases, folder: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Triptych's own loop, on the base it would choose itself."""
-    loaded = load_model(ModelSpec("demo", quantize="nf4", dtype=bases.dtype, threads=options.threads))
+    loaded = load_model(ModelConfig(name="demo", quantize="nf4", dtype=bases.dtype, threads=options.threads))
     say(f"ours seed {config.seed}: {config.total_steps(len(rows))} steps, log in {folder / 'log.jsonl'}")
     template = find_template("default")
     about = {"base_weights_sha256": loaded.weights_sha256, "base_model": "demo", "prompt_sha256": template.sha256}

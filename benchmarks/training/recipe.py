@@ -23,13 +23,15 @@ from typing import Any
 from job import ROOT
 from tabulate import tabulate
 
+from triptych.config.model import ModelConfig
+from triptych.config.tune import TuneConfig
 from triptych.data import read_rows, split_dev, take
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.score import Scorer, to_items
-from triptych.models import ModelSpec, detach_adapter, load_model
+from triptych.models import detach_adapter, load_model
 from triptych.prompts import Rendered, find_template, render
 from triptych.records.store import write_json
-from triptych.training import TuneConfig, TuneRows, tune
+from triptych.training import TuneRows, tune
 
 Settings = dict[str, Any]
 START: Settings = {"r": 16, "alpha": 16.0, "lr": 1e-3, "schedule": "linear"}
@@ -68,7 +70,7 @@ class Search:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.loaded = load_model(ModelSpec("demo", quantize="nf4", dtype="auto", threads=options.threads))
+        self.loaded = load_model(ModelConfig(name="demo", quantize="nf4", dtype="auto", threads=options.threads))
         self.scorer = Scorer(self.loaded)
         rest, dev = split_dev(read_rows(options.data / "train.json"), options.dev_rows, seed=0)
         self.train, self.dev = self.rendered(take(rest, options.rows, seed=0)), self.rendered(dev)

@@ -244,10 +244,12 @@ def ours(job: Job, settings: dict[str, Any], report: Report) -> dict[str, Any]:
     from collections.abc import Iterator
     from contextlib import contextmanager
 
-    from triptych.models import ModelSpec, load_model
+    from triptych.config.model import ModelConfig
+    from triptych.config.tune import TuneConfig
+    from triptych.models import load_model
     from triptych.progress import Advance, Silent
     from triptych.prompts import Rendered
-    from triptych.training import TuneConfig, TuneRows, tune
+    from triptych.training import TuneRows, tune
     from triptych.training.batches import rows_of_step
 
     rows = [Rendered(str(i), tuple(row["ids"]), row["n_prompt"], 1) for i, row in enumerate(job["rows"])]
@@ -256,7 +258,7 @@ def ours(job: Job, settings: dict[str, Any], report: Report) -> dict[str, Any]:
         assert rows_of_step(step, len(rows), config.rows_per_step, config.seed) == indices
     threads = int(os.environ["OMP_NUM_THREADS"])
     base, dtype = job["bases"]["plain"], job["bases"]["dtype"]
-    loaded = load_model(ModelSpec(base, quantize="nf4", dtype=dtype, hold=settings["hold"], threads=threads))
+    loaded = load_model(ModelConfig(name=base, quantize="nf4", dtype=dtype, hold=settings["hold"], threads=threads))
     folder = Path(tempfile.mkdtemp(prefix="ours-"))
 
     class FromLog(Silent):

@@ -45,7 +45,7 @@ def failed(checks: Sequence[Check]) -> list[str]:
 
 def rendered_of(path: Path, *sets: str, max_tokens: int = 2048) -> RenderedExperiment:
     config = read_config(path, sets)
-    profile = load_profile(config.model.spec())
+    profile = load_profile(config.model)
     limit = ContextLimit(max_tokens)
     return render_experiment(ExperimentRows(config, read_data(config), templates_of(config), profile, limit))
 
@@ -78,9 +78,9 @@ def with_first(
 
 @pytest.fixture(scope="module")
 def profile(model_folder: Path) -> TokenizerProfile:
-    from triptych.models import ModelSpec
+    from triptych.config.model import ModelConfig
 
-    return load_profile(ModelSpec(str(model_folder)))
+    return load_profile(ModelConfig(name=str(model_folder)))
 
 
 def tokenizer_with(
@@ -362,9 +362,9 @@ CHAT = (
 @pytest.fixture(scope="module")
 def chatting(model_folder: Path) -> TokenizerProfile:
     """The same tokenizer with a chat template, which ends turns and trims what stands in them."""
-    from triptych.models import ModelSpec
+    from triptych.config.model import ModelConfig
 
-    found = load_profile(ModelSpec(str(model_folder)))
+    found = load_profile(ModelConfig(name=str(model_folder)))
     found.tokenizer.chat_template = CHAT
     return found
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from triptych.checks.adapters import adapter_facts
 from triptych.checks.preview import ShownRow, lines_of, preview, visible
+from triptych.config.model import ModelConfig
 from triptych.config.read import read_config
 from triptych.data import Row
 from triptych.errors import ConfigError, ModelError
-from triptych.models import ModelSpec, TokenizerProfile, load_profile
+from triptych.models import TokenizerProfile, load_profile
 from triptych.prompts import render, template_from_text
 from triptych.runner.folder import RunFolder
 
@@ -24,7 +25,7 @@ Project = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def profile(model_folder: Path) -> TokenizerProfile:
-    return load_profile(ModelSpec(str(model_folder)))
+    return load_profile(ModelConfig(name=str(model_folder)))
 
 
 def shown(instruction: str, output: str, profile: TokenizerProfile) -> ShownRow:

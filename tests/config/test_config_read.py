@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.read import read_config, validated
+from triptych.config.generate import GenerateConfig
+from triptych.config.model import ModelConfig
+from triptych.config.read import from_options, read_config, validated
 from triptych.errors import ConfigError
 
 GOOD = """\
@@ -438,21 +440,34 @@ LATE = {
     "tune: {lr: 1, weight_decay: 2}": ("tune", "weight_decay"),
     "tune: {target_modules: []}": ("tune.target_modules", "at least one"),
     f"tune: {{batch_size: {10**30}}}": ("tune.batch_size", "1000000000"),
-    "generate: {top_p: 0.5}": ("generate", "top_p"),
-    "generate: {top_k: 5}": ("generate", "top_k"),
-    "generate: {beams: 2, temperature: 1}": ("generate", "beams"),
-    "generate: {no_repeat_ngram: 1}": ("generate", "2 or more"),
+    "generate: {top_p: 0.5}": ("generate.top_p", "greedy"),
+    "generate: {top_k: 5}": ("generate.top_k", "greedy"),
+    "generate: {beams: 2, temperature: 1}": ("generate.beams", "one of the two"),
+    "generate: {no_repeat_ngram: 1}": ("generate.no_repeat_ngram", "2 or more"),
     "generate: {temperature: .nan}": ("generate.temperature", "finite"),
-    "generate: {temperature: 1000}": ("generate", "100"),
+    "generate: {temperature: 1000}": ("generate.temperature", "100"),
     f"generate: {{seed: {2**64}}}": ("generate.seed", "9223372036854775807"),
     "strategies: {zero_shot: {prompts: [default, default]}}": ("strategies.zero_shot.prompts", "once"),
+    "strategies: {few_shot: {prompts: [default, default]}}": ("strategies.few_shot.prompts", "once"),
+    "strategies: {qlora: {score: [{prompts: [default, default]}]}}": ("strategies.qlora.score.0.prompts", "once"),
+    "strategies: {search: {prompts: [default, default]}}": ("strategies.search.prompts", "once"),
+    "strategies: {search: {k: [-1]}}": ("strategies.search.k", "0 or more"),
+    "strategies: {qlora: {score: [{k: [-1]}]}}": ("strategies.qlora.score.0.k", "0 or more"),
+    "strategies: {few_shot: {select: same}}": ("strategies.few_shot.select", "demos.column"),
+    "strategies: {qlora: {trained_k: 1, trained_select: same}}": ("strategies.qlora.trained_select", "demos.column"),
+    "strategies: {qlora: {score: [{k: 1, select: same}]}}": ("strategies.qlora.score.0.select", "demos.column"),
+    "strategies: {search: {}}": ("data.dev_rows", "search"),
+    "tune: {select: dev}": ("tune.select", "data.dev_rows"),
+    f"prompts: {{{NAMED}: '{{instruction}}'}}": ("prompts.", "100 bytes"),
+    f"strategies: {{qlora: {{prompt: {NAMED}}}}}": ("strategies.qlora.prompt", "100 bytes"),
     "strategies: {few_shot: {seeds: [-1]}}": ("strategies.few_shot.seeds", "from 0"),
     f"strategies: {{few_shot: {{seeds: [{2**63}]}}}}": ("strategies.few_shot.seeds", "from 0"),
     "data: {derive: {a: {b: '('}}}": ("data.derive", "not a regular expression"),
     "data: {columns: {answer: a}}": ("data.columns", "no part of a row"),
     "model: {device: gpu}": ("model.device", "cuda"),
+    "model: {dtype: bf16}": ("model.dtype", "'bfloat16'"),
     f"model: {{threads: {10**20}}}": ("model.threads", "4096"),
-    f"strategies: {{zero_shot: {{prompts: [{NAMED}]}}}}": ("strategies", "100 bytes"),
+    f"strategies: {{zero_shot: {{prompts: [{NAMED}]}}}}": ("strategies.zero_shot.prompts.0", "100 bytes"),
     f"strategies: {{few_shot: {{k: {KS}, seeds: {SEEDS}}}}}": ("strategies", "100,000"),
 }
 
@@ -464,6 +479,25 @@ def test_what_would_fail_late_is_found_on_reading(write: Any, text: str) -> None
     assert key in (error.where or "")
     assert expected in f"{error.found} {error.expected} {error.fix}"
     assert len(str(error)) < 1500
+
+
+def test_what_goes_together_is_read(write: Any) -> None:
+    drawn = "generate: {temperature: 0.7, top_p: 0.5, top_k: 5}\n"
+    assert read_config(write(drawn)).generate == GenerateConfig(temperature=0.7, top_p=0.5, top_k=5)
+    read_config(write("strategies: {few_shot: {select: same}, demos: {column: kind}}\n"))
+    read_config(write("strategies: {zero_shot: true}\ntune: {select: dev}\n"))  # nothing is trained
+    dev = read_config(write("strategies: {search: {}, qlora: {}}\ntune: {select: dev}\ndata: {dev_rows: 4}\n"))
+    assert (dev.tune.select, dev.data.dev_rows) == ("dev", 4)
+
+
+def test_options_name_themselves() -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_options(ModelConfig, name="demo", device="gpu")
+    assert (caught.value.where, caught.value.expected) == ("--device", "auto, cpu, cuda or cuda:N")
+    with pytest.raises(ConfigError) as caught:
+        from_options(GenerateConfig, top_p=2.0, max_new_tokens=0)
+    assert "--max-new-tokens, key `max_new_tokens`: 0" in str(caught.value.found)
+    assert "--top-p, key `top_p`: 2.0" in str(caught.value.found)
 
 
 def test_a_configuration_that_is_too_large_is_not_parsed(write: Any) -> None:

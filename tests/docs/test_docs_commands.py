@@ -7,7 +7,6 @@ A tiny random model stands in for `demo` and for hub ids, few short rows for the
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import json
 import shutil
@@ -72,7 +71,7 @@ def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
     )
 
     def standing_in(spec: Any) -> Any:
-        return dataclasses.replace(spec, name=str(model)) if spec.name in STANDS_FOR else spec
+        return spec.model_copy(update={"name": str(model)}) if spec.name in STANDS_FOR else spec
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triptych.models.load, "_resolve", lambda spec: resolve(standing_in(spec)))

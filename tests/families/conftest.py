@@ -30,11 +30,12 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture
 def load(family: Callable[..., Path]) -> Callable[..., Any]:
     """`load(name_or_folder, **spec)`: a fresh load, float32 and unquantized unless told."""
-    from triptych.models import ModelSpec, load_model
+    from triptych.config.model import ModelConfig
+    from triptych.models import load_model
 
     def load(source: str | Path, **spec: Any) -> Any:
         folder = source if isinstance(source, Path) else family(source)
         options = {"quantize": "none", "dtype": "float32", "device": "cpu", "threads": 1, **spec}
-        return load_model(ModelSpec(str(folder), **options))
+        return load_model(ModelConfig(name=str(folder), **options))
 
     return load

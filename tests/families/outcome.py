@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.generate.engine import generate_rows
 from triptych.generate.settings import GenerationSettings
 from triptych.likelihood.passes import own_forward_nll
 from triptych.likelihood.score import Scorer
-from triptych.models import LoadedModel, LoraSettings, ModelSpec, attach_adapter, load_adapter, load_model, save_adapter
+from triptych.models import LoadedModel, LoraSettings, attach_adapter, load_adapter, load_model, save_adapter
 from triptych.models.lora import lora_layers
 from triptych.models.quantize import routed_experts
 from triptych.progress import Silent
@@ -147,7 +148,7 @@ def examine(name: str, folder: Path, dtype: str, work: Path) -> Outcome:
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with said() as outcome.said:
         try:
-            loaded = load_model(ModelSpec(str(folder), quantize="none", dtype=dtype, threads=1, device="cpu"))
+            loaded = load_model(ModelConfig(name=str(folder), quantize="none", dtype=dtype, threads=1, device="cpu"))
             limit = loaded.max_tokens or 1 << 30
             rows = [row for row in probe_rows(loaded.profile.tokenizer) if len(row.ids) <= limit]
             scorer = Scorer(loaded)
@@ -164,7 +165,7 @@ def examine(name: str, folder: Path, dtype: str, work: Path) -> Outcome:
 
 def scored_alone(folder: Path, dtype: str) -> float:
     """How far a model's rows move when they are computed alone instead of beside others."""
-    loaded = load_model(ModelSpec(str(folder), quantize="none", dtype=dtype, threads=1, device="cpu"))
+    loaded = load_model(ModelConfig(name=str(folder), quantize="none", dtype=dtype, threads=1, device="cpu"))
     scorer, rows = Scorer(loaded), probe_rows(loaded.profile.tokenizer)
     return furthest([_tokens(scorer, [row])[0] for row in rows], _tokens(scorer, rows))
 
@@ -250,7 +251,7 @@ def _train(
         outcome.own_gradient = _distance(own_gradients, expected)
         outcome.own_adapted_mean = mean(own, theirs, routed=outcome.routed)
 
-    again = load_model(ModelSpec(str(folder), quantize="none", dtype=outcome.dtype, threads=1, device="cpu"))
+    again = load_model(ModelConfig(name=str(folder), quantize="none", dtype=outcome.dtype, threads=1, device="cpu"))
     load_adapter(again, work)
     outcome.loaded = furthest(_tokens(Scorer(again, packed=scorer.packed), rows), trained)
 

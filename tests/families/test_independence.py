@@ -108,8 +108,8 @@ def test_a_mistake_that_only_the_small_copy_shows(load: Load, monkeypatch: pytes
 
 
 def test_unknown_token_ids_are_refused_before_training(load: Load, tmp_path: Path) -> None:
+    from triptych.config.tune import TuneConfig
     from triptych.prompts import Rendered
-    from triptych.training.config import TuneConfig
     from triptych.training.rows import TuneRows
 
     rows = [Rendered("fine", (5, 6, 7, 8), 2, 1), Rendered("beyond", (5, 6, 384, 8), 2, 1)]
@@ -126,7 +126,7 @@ def test_weights_of_another_library_are_refused_by_its_name(
     import json
     import shutil
 
-    from triptych.models import ModelSpec
+    from triptych.config.model import ModelConfig
 
     folder = shutil.copytree(family("llama"), tmp_path / "m")
     config = json.loads((folder / "config.json").read_text())
@@ -134,7 +134,7 @@ def test_weights_of_another_library_are_refused_by_its_name(
         json.dumps({**config, "quantization_config": {"quant_method": name, "bits": 4, "group_size": 128}})
     )
     with pytest.raises(ModelError, match="quantized by a library that isn't installed"):
-        load_model(ModelSpec(str(folder), dtype="float32", device="cpu", threads=1))
+        load_model(ModelConfig(name=str(folder), dtype="float32", device="cpu", threads=1))
 
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])

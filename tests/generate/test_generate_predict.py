@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import pytest
 from plain_generate import Ids, one_by_one
 
+from triptych.config.choices import Order, Select
 from triptych.data import Row, read_rows
 from triptych.generate.part import part_of
 from triptych.generate.record import record_of
 from triptych.prompts import draw_demos, find_template, render_prompt
-from triptych.prompts.selection import Order, Select
 
 PIECES = ["春眠", "不覺曉", "處處", "聞啼鳥", "夜來", "風雨", "花落", "知多少"]
 ZYGOTE = Path(__file__).parents[1] / "cli" / "zygote.py"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from triptych.config.read import from_options
 from triptych.errors import ConfigError
 from triptych.generate.settings import GenerationSettings
 
@@ -26,13 +27,13 @@ from triptych.generate.settings import GenerationSettings
         ({"no_repeat_ngram": 1}, "--no-repeat-ngram"),
         ({"top_p": 0.5}, "--top-p"),
         ({"top_k": 5}, "--top-k"),
-        ({"beams": 2, "temperature": 1.0}, "--beams, --temperature"),
-        ({"stop_patterns": ("(",)}, "stop_patterns"),
+        ({"beams": 2, "temperature": 1.0}, "--beams"),
+        ({"stop_patterns": ("(",)}, "--stop-patterns"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: dict[str, Any], where: str) -> None:
     with pytest.raises(ConfigError) as error:
-        GenerationSettings(**options)
+        from_options(GenerationSettings, **options)
     assert f"where: {where}" in str(error.value)
 
 

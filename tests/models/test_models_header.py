@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
-from triptych.models import ModelSpec, load_profile
+from triptych.models import load_profile
 from triptych.models.cache import cache_folder
 from triptych.models.header import read_header
 from triptych.models.shape import shape_of
@@ -25,15 +26,15 @@ def without_weights(fake_folder: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def test_a_folder_needs_no_weights(without_weights: Path, fake_folder: Callable[..., Path]) -> None:
-    header = read_header(ModelSpec(str(without_weights)))
-    assert header.profile.sha256 == load_profile(ModelSpec(str(fake_folder("llama")))).sha256
+    header = read_header(ModelConfig(name=str(without_weights)))
+    assert header.profile.sha256 == load_profile(ModelConfig(name=str(fake_folder("llama")))).sha256
     assert shape_of(header.config).hidden_size == 32
     assert (header.to_download, header.to_unpack) == (False, False)
 
 
 def test_a_hub_id_without_network_says_so() -> None:
     with pytest.raises(ModelError) as caught:
-        read_header(ModelSpec("nobody/no-such-model"))
+        read_header(ModelConfig(name="nobody/no-such-model"))
     message = str(caught.value)
     assert "the hub can't be reached" in message
     assert "nobody/no-such-model" in message
@@ -43,26 +44,26 @@ def test_a_hub_id_without_network_says_so() -> None:
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "~/nowhere", "a/b/c"])
 def test_no_such_folder(name: str) -> None:
     with pytest.raises(ModelError, match="no such model folder"):
-        read_header(ModelSpec(name))
+        read_header(ModelConfig(name=name))
 
 
 def test_no_such_gguf() -> None:
     with pytest.raises(ModelError, match="no such GGUF file"):
-        read_header(ModelSpec("/no/such/model.gguf"))
+        read_header(ModelConfig(name="/no/such/model.gguf"))
 
 
 def test_a_gguf_file_that_is_none_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"not a model" * 10)
     before = set(cache_folder().glob("*")) if cache_folder().exists() else set()
     with pytest.raises(ModelError, match="this GGUF file can't be read"):
-        read_header(ModelSpec(str(tmp_path / "model.gguf")))
+        read_header(ModelConfig(name=str(tmp_path / "model.gguf")))
     assert {p for p in cache_folder().glob("*") if p.name.startswith("header-")} <= before
 
 
 def test_folder_without_config(without_weights: Path) -> None:
     (without_weights / "config.json").unlink()
     with pytest.raises(ModelError, match="this folder is not a model"):
-        read_header(ModelSpec(str(without_weights)))
+        read_header(ModelConfig(name=str(without_weights)))
 
 
 @pytest.mark.slow
@@ -79,13 +80,13 @@ def test_the_demo_models_header_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp_
         for module in (gguf, load):
             patch.setattr(module, "unpack_gguf", refused)
             patch.setattr(module, "demo_gguf", refused)
-        header = read_header(ModelSpec("demo"))
+        header = read_header(ModelConfig(name="demo"))
         assert header.to_unpack
-        assert read_header(ModelSpec("demo")).profile.sha256 == header.profile.sha256  # from the cache
+        assert read_header(ModelConfig(name="demo")).profile.sha256 == header.profile.sha256  # from the cache
     folder = gguf.unpack_gguf(gguf.demo_gguf())
-    whole = load_profile(ModelSpec(str(folder)))
+    whole = load_profile(ModelConfig(name=str(folder)))
     assert header.profile.sha256 == whole.sha256
     assert header.profile.encode("USER: 古文 ASSISTANT:") == whole.encode("USER: 古文 ASSISTANT:")
-    assert shape_of(header.config) == shape_of(read_header(ModelSpec(str(folder))).config)
+    assert shape_of(header.config) == shape_of(read_header(ModelConfig(name=str(folder))).config)
     assert shape_of(header.config).parameters == 268_098_176
-    assert not read_header(ModelSpec("demo")).to_unpack
+    assert not read_header(ModelConfig(name="demo")).to_unpack

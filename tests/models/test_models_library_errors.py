@@ -17,8 +17,9 @@ import torch
 from huggingface_hub import errors as hub
 from safetensors import SafetensorError
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
-from triptych.models import ModelSpec, load_model
+from triptych.models import load_model
 from triptych.models.header import read_header
 from triptych.models.library_errors import explained, reason_of
 
@@ -125,7 +126,7 @@ def model(fake_folder: Callable[..., Path], tmp_path: Path) -> Callable[..., Pat
 
 def message_of(folder: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        load_model(ModelSpec(str(folder), quantize="none", dtype="float32", device="cpu", threads=1))
+        load_model(ModelConfig(name=str(folder), quantize="none", dtype="float32", device="cpu", threads=1))
     return str(caught.value)
 
 
@@ -139,7 +140,7 @@ def test_a_models_own_code_is_never_run_nor_asked_about(
     assert "Python code of its own" in message_of(folder)
     assert "stays off" in message_of(folder)
     with pytest.raises(ModelError, match="Python code of its own"):
-        read_header(ModelSpec(str(folder)))
+        read_header(ModelConfig(name=str(folder)))
     assert not (tmp_path / "ran").exists()
     assert not any("own" in name.split(".") for name in sys.modules if name.startswith("transformers_modules"))
 

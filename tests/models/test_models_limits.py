@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
-from triptych.models import ModelSpec, load_profile
+from triptych.models import load_profile
 from triptych.models.adapter_checks import check_adapter_config
 from triptych.models.adapter_patterns import check_patterns
 from triptych.models.config_limits import check_config_sizes
@@ -42,7 +43,7 @@ def test_a_million_layers_of_a_folder(fake_folder: Any, tmp_path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_layers": 10**6}))
     begin = time.monotonic()
     with pytest.raises(ModelError, match="larger than any there is") as caught:
-        load_profile(ModelSpec(str(path.parent)))
+        load_profile(ModelConfig(name=str(path.parent)))
     assert time.monotonic() - begin < 5
     assert caught.value.where == str(path)
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ConfigError, InputError, ModelError
-from triptych.models import ModelSpec, load_profile
+from triptych.models import load_profile
 from triptych.models.load import identify
 
 ARCHITECTURES = ["llama", "qwen3", "gemma3", "mistral", "gpt2"]
@@ -102,7 +103,7 @@ def test_no_such_folder(load_fake: Any, name: str) -> None:
     from triptych.models import load_model
 
     with pytest.raises(ModelError, match="no such model folder") as caught:
-        load_model(ModelSpec(name, threads=1))
+        load_model(ModelConfig(name=name, threads=1))
     assert name in str(caught.value)
 
 
@@ -162,7 +163,7 @@ def test_pickled_weights_are_refused(load_fake: Any, broken: Any) -> None:
     assert "a pickle can run code when it is read" in message
     assert "found: pytorch_model.bin" in message
     with pytest.raises(ModelError, match="pickled"):  # a run says so before anything else
-        identify(ModelSpec(str(folder)))
+        identify(ModelConfig(name=str(folder)))
     assert "--allow-pickle" in message
 
 
@@ -218,19 +219,6 @@ def test_weights_of_another_shape(load_fake: Any, broken: Any) -> None:
     assert "the model can't be loaded" in message_of(load_fake, file.parent)
 
 
-@pytest.mark.parametrize(
-    ("spec", "part"),
-    [
-        ({"device": "toaster"}, "unknown device"),
-        ({"dtype": "float64"}, "unknown dtype"),
-        ({"dtype": "bf16"}, "auto, float32, bfloat16, float16"),
-    ],
-)
-def test_bad_settings(load_fake: Any, spec: dict[str, Any], part: str) -> None:
-    with pytest.raises(ConfigError, match=part):
-        load_fake("llama", **spec)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_cuda_without_cuda(load_fake: Any) -> None:
     with pytest.raises(ConfigError, match="none is available"):
@@ -240,6 +228,6 @@ def test_cuda_without_cuda(load_fake: Any) -> None:
 def test_profile_without_weights(fake_folder: Any, broken: Any) -> None:
     folder = broken()
     (folder / "model.safetensors").unlink()
-    profile = load_profile(ModelSpec(str(folder)))
+    profile = load_profile(ModelConfig(name=str(folder)))
     assert (profile.bos_id, profile.eos_id) == (256, 257)
-    assert profile.sha256 == load_profile(ModelSpec(str(fake_folder("gpt2")))).sha256
+    assert profile.sha256 == load_profile(ModelConfig(name=str(fake_folder("gpt2")))).sha256

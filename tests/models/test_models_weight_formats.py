@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
-from triptych.models import ModelSpec, load_model
+from triptych.models import load_model
 from triptych.models.adapter_files import check_adapter_files
 from triptych.models.adapters import LoraSettings, attach_adapter, load_adapter, save_adapter
 from triptych.models.embed import embed_texts
@@ -39,8 +40,8 @@ def model(fake_folder: Callable[..., Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(fake_folder("llama"), tmp_path / "model"))
 
 
-def spec(folder: Path, **more: Any) -> ModelSpec:
-    return ModelSpec(str(folder), quantize="none", dtype="float32", device="cpu", threads=1, **more)
+def spec(folder: Path, **more: Any) -> ModelConfig:
+    return ModelConfig(name=str(folder), quantize="none", dtype="float32", device="cpu", threads=1, **more)
 
 
 def refused(folder: Path) -> str:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triptych.config.tune import TuneConfig
 from triptych.likelihood import passes
 from triptych.likelihood.score import Scorer
+from triptych.models import LoraSettings
 from triptych.plan.tokens import Work, scoring_work, training_work
 from triptych.prompts import Rendered
-from triptych.training import TuneConfig
 from triptych.training.batches import rows_of_step
 from triptych.training.step import accumulate_gradient
 
@@ -73,7 +74,7 @@ def test_training_computes_what_was_planned(
     config = TuneConfig(r=2, epochs=1.5, batch_size=4, dropout=dropout, tokens_per_pass=tokens_per_pass, seed=3)
     loaded = load_fake("llama")
     scorer = Scorer(loaded, packed=True)
-    attach_adapter(loaded, config.lora(), seed=0)
+    attach_adapter(loaded, LoraSettings.of(config), seed=0)
     rows = some_rows(10, shared=60)
     work = training_work(rows, config)
     plain = scored = steps = 0

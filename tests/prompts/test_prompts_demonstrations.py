@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triptych.config.choices import Draw
 from triptych.data import Row
 from triptych.errors import ConfigError
-from triptych.prompts import Draw, draw_demos
+from triptych.prompts import draw_demos
 
 POOL = [Row(f"p{i}", f"question {i}", f"answer {i}") for i in range(20)]
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triptych.config.choices import MAX_TOKENS
 from triptych.data import Row
 from triptych.errors import DataError, ModelError
-from triptych.prompts import MAX_TOKENS, find_template, render, template_from_mapping
+from triptych.prompts import find_template, render, template_from_mapping
 
 BOS, EOS = 1, 2
 

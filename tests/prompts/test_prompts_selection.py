@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triptych.config.choices import Order, Select
 from triptych.data import Row
 from triptych.errors import ConfigError, DataError
-from triptych.prompts import Order, Select, Selector, Vectors, draw_demos
+from triptych.prompts import Selector, Vectors, draw_demos
 from triptych.prompts.ngrams import GramIndex, grams, jaccard
 
 TEXTS = [

@@ -12,7 +12,7 @@ import pytest
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config
 from triptych.data import Dataset, Row
-from triptych.errors import ConfigError, DataError
+from triptych.errors import ConfigError
 from triptych.grid.cells import TrainingSpec
 from triptych.grid.context_limit import ContextLimit
 from triptych.grid.rows import ExperimentRows
@@ -68,7 +68,7 @@ def test_trainings_and_compositions_are_cells_of_one_run(project: Project, tmp_p
         if cell.strategy == "qlora":
             assert cell.adapter_sha256 == (second if cell.trained_k else first).adapter_sha256
     # every cell with an adapter is what that adapter, loaded alone, gives
-    loaded = load_model(read_config(project(strategies=QLORA)).model.spec())
+    loaded = load_model(read_config(project(strategies=QLORA)).model)
     adapter, _ = load_adapter(loaded, tmp_path / "run" / "trainings" / "default__k=2__train_seed=0" / "final")
     assert adapter.sha256() == second.adapter_sha256
     items = read_items(tmp_path / "run" / "items.parquet")
@@ -171,7 +171,7 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(
 
 
 def test_a_search_without_dev_rows_is_refused(project: Project, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"chosen on dev rows, and there are none[\s\S]*data\.dev_rows"):
+    with pytest.raises(ConfigError, match=r"key `data\.dev_rows`[\s\S]*to choose on"):
         run(project(strategies=SEARCH), tmp_path / "run")
     assert not (tmp_path / "run" / "run.lock.json").exists()
 

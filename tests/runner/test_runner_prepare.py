@@ -49,7 +49,6 @@ def finished(undisturbed: Path, tmp_path: Path) -> tuple[Path, Path]:
         ("tune.max_tokens=50", "nothing is left to train on"),
         ("prompts.default=<bos>{instruction}", "occurs again after the start"),
         ("strategies.few_shot.k=[99]", "more demonstrations are asked for"),
-        ("tune.select=dev", "there are none"),
     ],
 )
 @pytest.mark.parametrize("folder_is_there", [False, True])
@@ -104,7 +103,7 @@ def test_preview_plan_and_the_checks_of_a_run_read_a_models_header_alone(
 ) -> None:
     """A GGUF file, say, which is dequantized as a whole when anything but its header is asked for."""
     config = read_config(project(), ["model.name=/no/such/model.gguf"])
-    header = read_header(read_config(project()).model.spec())
+    header = read_header(read_config(project()).model)
     for module in (rows, plan, prepare):
         monkeypatch.setattr(module, "read_header", lambda _: header)
     assert preview(config).as_json()["passed"]

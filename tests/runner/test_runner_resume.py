@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from safetensors.torch import load_file, save_file
 
+from triptych.config.model import ModelConfig
 from triptych.config.read import read_config
 from triptych.errors import InputError, ModelError, RunChangedError
 from triptych.models import load
@@ -144,7 +145,7 @@ def test_a_model_that_changes_while_it_is_read(here: Here, monkeypatch: pytest.M
 
     monkeypatch.setattr(load, "load_tokenizer", changed)
     with pytest.raises(ModelError, match=r"changed while they were read[\s\S]*found: config\.json"):
-        load.load_model(load.ModelSpec(str(here.model), quantize="none", dtype="float32", threads=1))
+        load.load_model(ModelConfig(name=str(here.model), quantize="none", dtype="float32", threads=1))
 
 
 def test_a_config_of_names_that_transformers_does_not_know(here: Here) -> None:

@@ -73,7 +73,8 @@ def train(
     load_fake: Callable[..., LoadedModel], rendered: Callable[..., list[Rendered]], tmp_path: Path
 ) -> Callable[..., TuneResult]:
     """`train(folder, rows=, test=, dev=, on_curve=, dropped=, extra=, **config)`: a training on a fresh tiny model."""
-    from triptych.training import DroppedRows, TuneConfig, TuneRows, tune
+    from triptych.config.tune import TuneConfig
+    from triptych.training import DroppedRows, TuneRows, tune
 
     def run(
         folder: Path | str = "tune",

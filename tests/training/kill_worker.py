@@ -20,14 +20,16 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
 from conftest import made_rows
-from triptych.models import ModelSpec, load_model
+from triptych.config.model import ModelConfig
+from triptych.config.tune import TuneConfig
+from triptych.models import load_model
 from triptych.prompts import render, template_from_text
-from triptych.training import TuneConfig, TuneRows, tune
+from triptych.training import TuneRows, tune
 
 
 def train(folder: Path, model: str) -> None:
     """60 steps with dropout, a checkpoint at every second, a point at every third, the best of dev kept."""
-    loaded = load_model(ModelSpec(model, quantize="none", dtype="float32", device="cpu", threads=1))
+    loaded = load_model(ModelConfig(name=model, quantize="none", dtype="float32", device="cpu", threads=1))
     template = template_from_text("古文今譯。USER: {instruction} ASSISTANT:")
     rows = [render(row, template, loaded.profile) for row in made_rows(28)]
     config = TuneConfig(

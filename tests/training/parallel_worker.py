@@ -24,17 +24,19 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
 from conftest import made_rows
+from triptych.config.model import ModelConfig
+from triptych.config.tune import TuneConfig
 from triptych.errors import DiskError, TriptychError
-from triptych.models import ModelSpec, load_model
+from triptych.models import load_model
 from triptych.prompts import render, template_from_text
-from triptych.training import TuneConfig, TuneRows, World, joined, loop, tune
+from triptych.training import TuneRows, World, joined, loop, tune
 
 
 def rank(folder: Path, model: str, config: dict[str, Any], what: str) -> None:
     """Train as one of the ranks, and write what came of it to `FOLDER.rankN`."""
     torch.set_num_threads(1)
     with joined("cpu") as world:
-        loaded = load_model(ModelSpec(model, quantize="none", dtype="float32", device="cpu", threads=1))
+        loaded = load_model(ModelConfig(name=model, quantize="none", dtype="float32", device="cpu", threads=1))
         template = template_from_text("古文今譯。USER: {instruction} ASSISTANT:")
         every = [render(row, template, loaded.profile) for row in made_rows(25)]
         rows = TuneRows(every[:17], every[17:21], every[21:])  # steps of 4, the last of an epoch has one row

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from triptych.training import TuneConfig, learning_rate
-from triptych.training.presets import PRESETS
+from triptych.config.tune import PRESETS, TuneConfig
+from triptych.models import LoraSettings
+from triptych.training import learning_rate
 
 TOTALS = (1, 2, 7, 30, 100, 187)
 
@@ -143,8 +144,8 @@ def test_patience_needs_dev() -> None:
 
 
 def test_target_modules_from_the_command_line() -> None:
-    assert TuneConfig(target_modules="q_proj, v_proj").lora().target_modules == ("q_proj", "v_proj")
-    assert TuneConfig().lora().target_modules is None
+    assert LoraSettings.of(TuneConfig(target_modules="q_proj, v_proj")).target_modules == ("q_proj", "v_proj")
+    assert LoraSettings.of(TuneConfig()).target_modules is None
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from triptych.config.tune import TuneConfig
 from triptych.likelihood.head import head_of
 from triptych.models import LoraSettings, attach_adapter
 from triptych.models.shape import ModelShape, shape_of
 from triptych.prompts import Rendered
-from triptych.training import TuneConfig, training_bytes
+from triptych.training import training_bytes
 from triptych.training.memory import Held, PassSize, _block_bytes, largest_pass, weight_bytes
 from triptych.training.step import accumulate_gradient
 
@@ -133,7 +134,8 @@ import ctypes, json, random, sys
 import torch
 from transformers import AutoConfig
 from triptych.likelihood.head import head_of
-from triptych.models import LoraSettings, ModelSpec, attach_adapter, load_model
+from triptych.config.model import ModelConfig
+from triptych.models import LoraSettings, attach_adapter, load_model
 from triptych.models.shape import shape_of
 from triptych.prompts import Rendered
 from triptych.training.memory import PassSize, training_bytes
@@ -144,7 +146,7 @@ def status(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) * 1024
 
 tokens, on = int(sys.argv[1]), sys.argv[2] == "on"
-loaded = load_model(ModelSpec("demo", dtype="bfloat16", threads=1))
+loaded = load_model(ModelConfig(name="demo", dtype="bfloat16", threads=1))
 adapter = attach_adapter(loaded, LoraSettings(r=16), seed=0)
 optimizer = torch.optim.AdamW(adapter.parameters().values(), fused=True)
 head, draw, rows, left = head_of(loaded.model), random.Random(0), [], tokens

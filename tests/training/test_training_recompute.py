@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from triptych.config.tune import TuneConfig
 from triptych.errors import ConfigError
 from triptych.likelihood.head import head_of
 from triptych.likelihood.score import Scorer
 from triptych.models.adapters import set_dropout
 from triptych.prompts import Rendered
-from triptych.training import TuneConfig, TuneResult, choose
+from triptych.training import TuneResult, choose
 from triptych.training.choose import choose as decide
 from triptych.training.recompute import decoder_blocks, recomputed
 from triptych.training.step import accumulate_gradient

@@ -11,11 +11,12 @@ import pytest
 import torch
 from test_training_kill import log_of, numbers_of
 
+from triptych.config.tune import TuneConfig
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.score import Scorer, to_items
 from triptych.models import LoraSettings, attach_adapter, load_adapter
 from triptych.prompts import Rendered
-from triptych.training import TuneConfig, TuneResult
+from triptych.training import TuneResult
 from triptych.training.optimizer import adamw, set_rate
 
 if TYPE_CHECKING:

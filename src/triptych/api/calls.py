@@ -7,22 +7,17 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from triptych.api.given import Printer, config_of, file_of
 from triptych.api.objects import Predictions, Run, Scores
+from triptych.config.choices import MAX_TOKENS, Draw, Dtype, Order, Quantize, Select
 from triptych.progress import Watcher
 
 if TYPE_CHECKING:
     from triptych.config.experiment import ExperimentConfig
 
 __all__ = ["predict", "run", "score", "tune"]
-
-Quantize = Literal["nf4", "int8", "none"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Draw = Literal["item", "seed"]
-Select = Literal["random", "same", "bm25", "embedding", "mmr", "longest", "shortest", "similar-length"]
-Order = Literal["random", "nearest-last", "nearest-first"]
 
 
 def run(
@@ -80,7 +75,7 @@ def score(
     threads: int | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
-    max_tokens: int = 2048,
+    max_tokens: int = MAX_TOKENS,
     cache: bool = True,
     out: str | Path | None = None,
     watcher: Watcher | None = None,
@@ -121,15 +116,23 @@ def score(
     Raises:
         InputError: something given can't be used; the message says how to mend it.
     """
+    from triptych.config.model import ModelConfig
+    from triptych.config.read import from_options
+    from triptych.config.strategies import DemosConfig
     from triptych.grid.demo_options import Shots
-    from triptych.models import ModelSpec
     from triptych.records import Aggregate
     from triptych.runner.score_file import ScoreRequest, score_file
 
     with tempfile.TemporaryDirectory() as folder:
         request = ScoreRequest(
-            model=ModelSpec(
-                str(model), quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
+            model=from_options(
+                ModelConfig,
+                name=str(model),
+                quantize=quantize,
+                dtype=dtype,
+                device=device,
+                threads=threads,
+                allow_pickle=allow_pickle,
             ),
             data=file_of(data, Path(folder), "data"),
             prompt=prompt,
@@ -141,9 +144,7 @@ def score(
                 seed=seed,
                 draw=draw,
                 order=order,
-                column=column,
-                max_similarity=max_similarity,
-                embedding=embedding,
+                demos=from_options(DemosConfig, column=column, max_similarity=max_similarity, embedding=embedding),
             ),
             adapter=None if adapter is None else Path(adapter),
             limit=limit,
@@ -249,7 +250,7 @@ def predict(
     threads: int | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
-    max_tokens: int = 2048,
+    max_tokens: int = MAX_TOKENS,
     fresh: bool = False,
     watcher: Watcher | None = None,
 ) -> Predictions:
@@ -296,15 +297,23 @@ def predict(
     Raises:
         InputError: something given can't be used; the message says how to mend it.
     """
+    from triptych.config.model import ModelConfig
+    from triptych.config.read import from_options
+    from triptych.config.strategies import DemosConfig
     from triptych.generate.settings import GenerationSettings
     from triptych.grid.demo_options import Shots
-    from triptych.models import ModelSpec
     from triptych.runner.predict import PredictRequest, predict_file
 
     with tempfile.TemporaryDirectory() as folder:
         request = PredictRequest(
-            model=ModelSpec(
-                str(model), quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
+            model=from_options(
+                ModelConfig,
+                name=str(model),
+                quantize=quantize,
+                dtype=dtype,
+                device=device,
+                threads=threads,
+                allow_pickle=allow_pickle,
             ),
             data=file_of(data, Path(folder), "data"),
             prompt=prompt,
@@ -316,14 +325,13 @@ def predict(
                 seed=seed,
                 draw=draw,
                 order=order,
-                column=column,
-                max_similarity=max_similarity,
-                embedding=embedding,
+                demos=from_options(DemosConfig, column=column, max_similarity=max_similarity, embedding=embedding),
             ),
             adapter=None if adapter is None else Path(adapter),
             limit=limit,
             max_tokens=max_tokens,
-            generation=GenerationSettings(
+            generation=from_options(
+                GenerationSettings,
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 top_p=top_p,

@@ -70,7 +70,8 @@ def check(
 
 def _place(source: str) -> str | Path:
     """The bundled sample's files may be named `sample/train.json`."""
-    from triptych.data import SAMPLE, is_there, sample_folder
+    from triptych.config.sources import SAMPLE, is_there
+    from triptych.data import sample_folder
 
     folder, slash, name = source.partition("/")
     return sample_folder() / name if folder == SAMPLE and slash and not is_there(source) else source
@@ -89,9 +90,10 @@ def _mapping(columns: Sequence[str]) -> dict[str, str] | None:
 
 
 def _counter(model: str) -> Callable[[Sequence[str]], list[int]]:
-    from triptych.models import ModelSpec, load_profile
+    from triptych.config.model import ModelConfig
+    from triptych.models import load_profile
 
-    profile = load_profile(ModelSpec(model))
+    profile = load_profile(ModelConfig(name=model))
 
     def count(texts: Sequence[str]) -> list[int]:
         counts: list[int] = []

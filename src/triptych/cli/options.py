@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from triptych.config import choices
 
 __all__ = [
     "AllowPickle",
@@ -26,8 +28,8 @@ __all__ = [
 
 # --- the model
 
-Quantize = Annotated[Literal["nf4", "int8", "none"], typer.Option(help="How the base is quantized.")]
-Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Compute dtype.")]
+Quantize = Annotated[choices.Quantize, typer.Option(help="How the base is quantized.")]
+Dtype = Annotated[choices.Dtype, typer.Option(help="Compute dtype.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")]
 AllowPickle = Annotated[
@@ -43,13 +45,13 @@ TemplateText = Annotated[str | None, typer.Option(help="A template of your own: 
 
 ShotCount = Annotated[int, typer.Option(min=0, help="Demonstrations in each prompt (k).")]
 Pool = Annotated[str | None, typer.Option(help="Rows to choose demonstrations from (training data).")]
-Draw = Annotated[Literal["item", "seed"], typer.Option(help="Draw demonstrations anew for each row, or once.")]
+Draw = Annotated[choices.Draw, typer.Option(help="Draw demonstrations anew for each row, or once.")]
 Select = Annotated[
-    Literal["random", "same", "bm25", "embedding", "mmr", "longest", "shortest", "similar-length"],
+    choices.Select,
     typer.Option(help="How demonstrations are chosen."),
 ]
 Order = Annotated[
-    Literal["random", "nearest-last", "nearest-first"] | None,
+    choices.Order | None,
     typer.Option(help="How they are shown.  [default: as drawn; nearest last, where ranked by nearness]"),
 ]
 Column = Annotated[

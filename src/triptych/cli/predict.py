@@ -87,10 +87,12 @@ def predict(
         _check_file(console, check, data, limit)
         return
     from triptych.cli.watch import ConsoleWatcher
+    from triptych.config.model import ModelConfig
+    from triptych.config.read import from_options
+    from triptych.config.strategies import DemosConfig
     from triptych.errors import ConfigError
     from triptych.generate.settings import GenerationSettings
     from triptych.grid.demo_options import Shots
-    from triptych.models import ModelSpec
     from triptych.runner.predict import PredictRequest, predict_file
 
     for option, value in (("--model", model), ("--out", out)):
@@ -98,8 +100,14 @@ def predict(
             raise ConfigError("an option is missing", where=option, fix="give it, or look at a file with --check")
     assert model is not None and out is not None
     request = PredictRequest(
-        model=ModelSpec(
-            model, quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
+        model=from_options(
+            ModelConfig,
+            name=model,
+            quantize=quantize,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            allow_pickle=allow_pickle,
         ),
         data=data,
         prompt=prompt,
@@ -111,14 +119,13 @@ def predict(
             seed=seed,
             draw=draw,
             order=order,
-            column=column,
-            max_similarity=max_similarity,
-            embedding=embedding,
+            demos=from_options(DemosConfig, column=column, max_similarity=max_similarity, embedding=embedding),
         ),
         adapter=adapter,
         limit=limit,
         max_tokens=max_tokens,
-        generation=GenerationSettings(
+        generation=from_options(
+            GenerationSettings,
             max_new_tokens=max_new_tokens,
             max_new_ratio=max_new_ratio,
             temperature=temperature,

@@ -57,14 +57,22 @@ def score(
 ) -> None:
     """Score rows: NLL of output and EOS, four averages, one JSON."""
     from triptych.cli.watch import ConsoleWatcher
+    from triptych.config.model import ModelConfig
+    from triptych.config.read import from_options
+    from triptych.config.strategies import DemosConfig
     from triptych.grid.demo_options import Shots
-    from triptych.models import ModelSpec
     from triptych.runner.score_file import ScoreRequest, score_file
 
     console = new_console()
     request = ScoreRequest(
-        model=ModelSpec(
-            model, quantize=quantize, dtype=dtype, device=device, threads=threads, allow_pickle=allow_pickle
+        model=from_options(
+            ModelConfig,
+            name=model,
+            quantize=quantize,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            allow_pickle=allow_pickle,
         ),
         data=data,
         prompt=prompt,
@@ -76,9 +84,7 @@ def score(
             seed=seed,
             draw=draw,
             order=order,
-            column=column,
-            max_similarity=max_similarity,
-            embedding=embedding,
+            demos=from_options(DemosConfig, column=column, max_similarity=max_similarity, embedding=embedding),
         ),
         adapter=adapter,
         limit=limit,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config.peer_keys import NO, SCHEDULES
-from triptych.data import is_there
+from triptych.config.sources import is_there
 
 __all__ = ["AXOLOTL_RULES", "LLAMA_FACTORY_RULES", "Mapped", "Rule", "is_count"]
 

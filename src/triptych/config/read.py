@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from triptych.config.config_errors import all_mistakes, short
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.limits import check_limits
+from triptych.config.sources import SAMPLE, is_there, split_sample
 from triptych.config.yaml_file import load_yaml, read_text
-from triptych.data import SAMPLE, is_there, split_sample
 from triptych.errors import ConfigError
 from triptych.records.home import at_home
 
-__all__ = ["read_config", "validated"]
+__all__ = ["from_options", "read_config", "validated"]
+
+S = TypeVar("S", bound=BaseModel)
 
 
 def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
@@ -54,7 +55,7 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
 def validated(
     value: dict[str, Any], source: str, node: yaml.Node | None = None, origins: Mapping[str, str] | None = None
 ) -> ExperimentConfig:
-    """Check settings that were read. A section with nothing below it has its defaults.
+    """Check settings that were read.
 
     Args:
         value: the settings.
@@ -63,23 +64,22 @@ def validated(
         origins: dotted key -> the `--set` that gave it.
     """
     try:
-        config = ExperimentConfig.model_validate(_with_empty_sections(value, ExperimentConfig))
+        return ExperimentConfig.model_validate(value)
     except ValidationError as error:
         raise all_mistakes(error, source, node, origins or {}) from error
-    check_limits(config, source)
-    return config
 
 
-def _with_empty_sections(value: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """A section whose keys are all commented out is null in YAML; where null means nothing else, it is all defaults."""
-    filled = dict(value)
-    for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if name in filled and isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            inner = filled[name]
-            if inner is None or isinstance(inner, dict):
-                filled[name] = _with_empty_sections(inner or {}, annotation)
-    return filled
+def from_options(section: type[S], **values: Any) -> S:
+    """A section whose settings are options of a command, or arguments of a call.
+
+    Raises:
+        ConfigError: one can't be used.
+    """
+    try:
+        return section(**values)
+    except ValidationError as error:
+        options = {key: f"--{key.replace('_', '-')}" for key in values}
+        raise all_mistakes(error, "the command line", None, options) from error
 
 
 def _expand_home(value: dict[str, Any]) -> None:

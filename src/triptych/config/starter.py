@@ -18,7 +18,7 @@ from triptych.config.config_errors import section_of
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.peer_rules import Mapped
 from triptych.config.read import read_config, validated
-from triptych.data import SAMPLE, is_there, split_sample
+from triptych.config.sources import SAMPLE, is_there, split_sample
 from triptych.errors import ConfigError
 from triptych.records.outputs import check_output
 from triptych.records.store import write_text

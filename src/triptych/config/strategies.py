@@ -8,31 +8,40 @@ search      prompt and demonstrations chosen on dev rows; the winner is scored o
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from triptych.prompts import Draw
-from triptych.prompts.selection import Order, Select
-from triptych.training.config import LARGEST_SEED
+from triptych.config.choices import LARGEST_SEED, Draw, Order, Select
+from triptych.config.section import Section, refused
 
 __all__ = [
     "DemosConfig",
     "FewShotConfig",
+    "PromptName",
     "QloraConfig",
     "ScoredUnder",
     "SearchConfig",
-    "Section",
     "ShownConfig",
     "StrategiesConfig",
     "ZeroShotConfig",
 ]
 
+T = TypeVar("T")
 
-class Section(BaseModel):
-    """A part of the YAML: unknown keys are refused."""
+_MOST_CELLS = 100_000
+_LONGEST_NAME = 100
+"""Bytes of a prompt's name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+def _check_name(value: str) -> str:
+    if (length := len(value.encode())) > _LONGEST_NAME:
+        raise ValueError(f"at most {_LONGEST_NAME} bytes, and these are {length}: it stands in cells' names and tables")
+    return value
+
+
+PromptName = Annotated[str, AfterValidator(_check_name)]
 
 
 def _listed(value: Any) -> Any:
@@ -47,27 +56,40 @@ def _listed_seeds(value: Any) -> Any:
     return value
 
 
-def _sound_seeds(value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    if any(not 0 <= seed <= LARGEST_SEED for seed in value or ()):
+def _check_seeds(value: tuple[int, ...]) -> tuple[int, ...]:
+    if any(not 0 <= seed <= LARGEST_SEED for seed in value):
         raise ValueError(f"numbers from 0 to {LARGEST_SEED}")
     return value
 
 
-def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
+def _check_ks(value: tuple[int, ...]) -> tuple[int, ...]:
+    if any(k < 0 for k in value):
+        raise ValueError("0 or more")
+    return value
+
+
+def _check_once(value: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(value)) < len(value):
         raise ValueError("each value once")
+    return value
+
+
+def _check_some(value: tuple[T, ...]) -> tuple[T, ...]:
     if not value:
         raise ValueError("at least one value")
     return value
 
 
+Listed = Annotated[tuple[T, ...], BeforeValidator(_listed), AfterValidator(_check_once)]
+OneOrMore = Annotated[Listed[T], AfterValidator(_check_some)]
+Ks = Annotated[OneOrMore[int], AfterValidator(_check_ks)]
+Seeds = Annotated[OneOrMore[int], BeforeValidator(_listed_seeds), AfterValidator(_check_seeds)]
+
+
 class ZeroShotConfig(Section):
     """A cell for each prompt."""
 
-    prompts: tuple[str, ...] = ("default", "emotional")
-
-    _lists = field_validator("prompts", mode="before")(_listed)
-    _once_each = field_validator("prompts")(_distinct)
+    prompts: OneOrMore[PromptName] = ("default", "emotional")
 
 
 class DemosConfig(Section):
@@ -87,25 +109,25 @@ class DemosConfig(Section):
 class ShownConfig(Section):
     """Which demonstrations are shown, in how many cells."""
 
-    k: tuple[int, ...] = (1, 2, 3, 10)
+    k: Ks = (1, 2, 3, 10)
     """Demonstrations shown."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
     """Of the draws; what is ranked and not drawn has one cell."""
-    draw: tuple[Draw, ...] = ("item",)
-    select: tuple[Select, ...] = ("random",)
-    order: tuple[Order, ...] = ("nearest-last",)
+    draw: OneOrMore[Draw] = ("item",)
+    select: OneOrMore[Select] = ("random",)
+    order: OneOrMore[Order] = ("nearest-last",)
     """Of the demonstrations that were ranked by similarity."""
 
-    _lists = field_validator("k", "draw", "select", "order", mode="before")(_listed)
-    _seeds = field_validator("seeds", mode="before")(_listed_seeds)
-    _seeds_sound = field_validator("seeds")(_sound_seeds)
-    _once = field_validator("k", "seeds", "draw", "select", "order")(_distinct)
+    def cells_of_a_prompt(self) -> int:
+        """A bound on their number, without making them."""
+        drawn, ranked = len(self.draw) * len(self.seeds), len(self.order)
+        return len(self.select) * len(self.k) * max(drawn, ranked)
 
 
 class FewShotConfig(ShownConfig):
     """Cells with demonstrations in the prompt."""
 
-    prompts: tuple[str, ...] = ("default",)
+    prompts: OneOrMore[PromptName] = ("default",)
     """`prompt: NAME` is the same as one of them."""
 
     @model_validator(mode="before")
@@ -117,12 +139,9 @@ class FewShotConfig(ShownConfig):
             return {**{k: v for k, v in value.items() if k != "prompt"}, "prompts": value["prompt"]}
         return value
 
-    _list = field_validator("prompts", mode="before")(_listed)
-    _once_each = field_validator("prompts")(_distinct)
-
     @field_validator("k")
     @classmethod
-    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_k(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(k < 1 for k in value):
             raise ValueError("1 or more; no demonstrations at all is the zero_shot strategy")
         return value
@@ -131,47 +150,25 @@ class FewShotConfig(ShownConfig):
 class ScoredUnder(ShownConfig):
     """Further prompts and demonstrations under which a trained adapter is scored."""
 
-    prompts: tuple[str, ...] = ()
+    prompts: Listed[PromptName] = ()
     """None: the prompt it was trained with."""
-    k: tuple[int, ...] = (0,)
-    seeds: tuple[int, ...] = (0,)
-
-    _list = field_validator("prompts", mode="before")(_listed)
-
-    @field_validator("k")
-    @classmethod
-    def _not_negative(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if any(k < 0 for k in value):
-            raise ValueError("0 or more")
-        return value
+    k: Ks = (0,)
+    seeds: Seeds = (0,)
 
 
 class QloraConfig(Section):
     """Trainings, each scored on the test rows with its adapter on."""
 
-    prompt: str = "default"
+    prompt: PromptName = "default"
     """Trained with, and scored with."""
-    seeds: tuple[int, ...] | None = None
+    seeds: Seeds | None = None
     """A training for each; null for one, of `tune.seed`. With several the spread over trainings is shown."""
-    trained_k: tuple[int, ...] = (0,)
+    trained_k: Ks = (0,)
     """A training for each number of demonstrations in the training prompts."""
     trained_select: Select = "random"
     """How those are chosen, from the other training rows."""
     score: tuple[ScoredUnder, ...] = ()
     """Compositions: also score each adapter under these prompts and demonstrations."""
-
-    _lists = field_validator("trained_k", mode="before")(_listed)
-    _seeds = field_validator("seeds", mode="before")(_listed_seeds)
-    _seeds_sound = field_validator("seeds")(_sound_seeds)
-
-    @field_validator("seeds", "trained_k")
-    @classmethod
-    def _sound(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is None:
-            return None
-        if any(number < 0 for number in value):
-            raise ValueError("0 or more")
-        return _distinct(value)
 
 
 class SearchConfig(ShownConfig):
@@ -179,14 +176,11 @@ class SearchConfig(ShownConfig):
     winner once on test. Needs `data.dev_rows`.
     """
 
-    prompts: tuple[str, ...] = ("default", "emotional")
-    k: tuple[int, ...] = (0, 1, 3)
-    seeds: tuple[int, ...] = (0,)
+    prompts: OneOrMore[PromptName] = ("default", "emotional")
+    k: Ks = (0, 1, 3)
+    seeds: Seeds = (0,)
     start_rows: int = Field(16, ge=2)
     """Dev rows of the first round; each further round has twice as many and half of the candidates."""
-
-    _list = field_validator("prompts", mode="before")(_listed)
-    _once_each = field_validator("prompts")(_distinct)
 
 
 class StrategiesConfig(Section):
@@ -207,7 +201,39 @@ class StrategiesConfig(Section):
         return {key: {} if item is True else None if item is False else item for key, item in value.items()}
 
     @model_validator(mode="after")
-    def _something(self) -> StrategiesConfig:
+    def _require_strategy(self) -> StrategiesConfig:
         if not any((self.zero_shot, self.few_shot, self.qlora, self.search)):
             raise ValueError("at least one of zero_shot, few_shot, qlora and search")
         return self
+
+    @model_validator(mode="after")
+    def _check_size(self) -> StrategiesConfig:
+        """The numbers of prompts, k, seeds, draws, selections and orders are multiplied."""
+        zero, few, qlora, search = self.zero_shot, self.few_shot, self.qlora, self.search
+        most = len(zero.prompts) if zero else 0
+        most += len(few.prompts) * few.cells_of_a_prompt() if few else 0
+        most += len(search.prompts) * (1 + search.cells_of_a_prompt()) if search else 0
+        if qlora:
+            scored = sum(max(1, len(under.prompts)) * under.cells_of_a_prompt() for under in qlora.score)
+            most += len(qlora.trained_k) * len(qlora.seeds or (0,)) * (1 + scored)
+        if most > _MOST_CELLS:
+            raise ValueError(f"at most {_MOST_CELLS:,} cells, and these are up to {most:,}: no run is as large as that")
+        return self
+
+    @model_validator(mode="after")
+    def _check_column(self) -> StrategiesConfig:
+        for key, ks, selects in self.shown():
+            if "same" in selects and max(ks) and self.demos.column is None:
+                expected = "a column in `strategies.demos.column` whose value query and demonstration share"
+                raise refused(f"{key}select", "same", expected)
+        return self
+
+    def shown(self) -> Iterator[tuple[str, tuple[int, ...], tuple[Select, ...]]]:
+        """(what the keys begin with, k, select) of everything that shows demonstrations."""
+        for name, section in (("few_shot", self.few_shot), ("search", self.search)):
+            if section:
+                yield f"{name}.", section.k, section.select
+        if self.qlora:
+            yield "qlora.trained_", self.qlora.trained_k, (self.qlora.trained_select,)
+            for number, under in enumerate(self.qlora.score):
+                yield f"qlora.score.{number}.", under.k, under.select

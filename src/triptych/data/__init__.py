@@ -1,22 +1,19 @@
 """Rows: reading them, dividing them, and checking that train and test are apart. No torch here."""
 
-from triptych.data.bundled import SAMPLE, sample_folder
+from triptych.data.bundled import sample_folder
 from triptych.data.checks import Overlap, empty_outputs, find_overlap, normalise
 from triptych.data.dataset import Dataset, load_dataset, sha256_of_file
 from triptych.data.readers import RowsRead, read_rows, read_source
 from triptych.data.row import Row
-from triptych.data.sampling import is_there, split_sample
 from triptych.data.splits import split_dev, take
 
 __all__ = [
-    "SAMPLE",
     "Dataset",
     "Overlap",
     "Row",
     "RowsRead",
     "empty_outputs",
     "find_overlap",
-    "is_there",
     "load_dataset",
     "normalise",
     "read_rows",
@@ -24,6 +21,5 @@ __all__ = [
     "sample_folder",
     "sha256_of_file",
     "split_dev",
-    "split_sample",
     "take",
 ]

@@ -5,10 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["SAMPLE", "sample_folder"]
-
-SAMPLE = "sample"
-"""The name that stands for the bundled sample wherever a data folder is asked for."""
+__all__ = ["sample_folder"]
 
 
 def sample_folder() -> Path:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.data.bundled import SAMPLE, sample_folder
+from triptych.config.sources import SAMPLE, split_sample
+from triptych.data.bundled import sample_folder
 from triptych.data.checks import Overlap, empty_outputs, find_overlap
 from triptych.data.derive import Rules, unmatched
 from triptych.data.derive import derive as derive_columns
 from triptych.data.layouts import Layout
 from triptych.data.readers import read_source
 from triptych.data.row import Row
-from triptych.data.sampling import split_sample
 from triptych.data.splits import split_dev, take
 from triptych.errors import DataError
 from triptych.progress import Silent, Watcher

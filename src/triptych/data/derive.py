@@ -6,35 +6,30 @@ so the search is done by the package `regex`, which finds the same and takes a t
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import regex
-
+from triptych.config.data import compile_rule
 from triptych.data.row import Row
 from triptych.errors import DataError
 
-__all__ = ["Rules", "check_rules", "derive", "unmatched"]
+__all__ = ["Rules", "derive", "unmatched"]
 
 Rules = Mapping[str, Mapping[str, Sequence[str]]]
 """Column -> value -> regular expressions, one of which is found (`re.search`) in the instructions of its rows."""
 
 _SECONDS, _SECONDS_A_ROW = 5.0, 0.001
 """A file's rules may take the first, and the second for each of its rows."""
-_LONGEST = 10_000
-"""Characters of an expression."""
 
 
 @dataclass
 class _Expression:
     """A rule's expression; `left` is the time that all of the file's have left, in a list of one."""
 
-    name: str
-    value: str
-    text: str
+    key: str
+    """Column and value, as `data.derive` has them."""
     compiled: Any
     left: list[float]
 
@@ -45,22 +40,14 @@ class _Expression:
         except TimeoutError as error:
             raise DataError(
                 "a rule of data.derive takes too long",
-                where=f"data.derive.{self.name}.{self.value}",
-                found=f"{_short(self.text)} was not through with row {row.id!r} ({len(row.instruction)} characters)",
+                where=f"data.derive.{self.key}",
+                found=f"{self.compiled.pattern[:80]!r} was not through with row {row.id!r} "
+                f"({len(row.instruction)} characters)",
                 expected=f"{_SECONDS:g} s and {1000 * _SECONDS_A_ROW:g} ms a row at most, for all rules of a file",
                 fix="write it without a repetition inside a repetition, such as (a+)+ or (.*)*",
             ) from error
         finally:
             self.left[0] -= time.monotonic() - begin
-
-
-def check_rules(rules: Rules) -> None:
-    """See that every expression is one.
-
-    Raises:
-        DataError: one isn't.
-    """
-    _compiled(rules, 0)
 
 
 def derive(rows: Sequence[Row], rules: Rules) -> list[Row]:
@@ -103,26 +90,10 @@ def _with_columns(row: Row, compiled: Mapping[str, list[tuple[str, list[_Express
 def _compiled(rules: Rules, n_rows: int) -> dict[str, list[tuple[str, list[_Expression]]]]:
     left = [_SECONDS + _SECONDS_A_ROW * n_rows]
     return {
-        name: [(value, [_expression(name, value, text, left) for text in texts]) for value, texts in values.items()]
+        name: [
+            (value, [_Expression(key, compile_rule(text, key), left) for text in texts])
+            for value, texts in values.items()
+            for key in (f"{name}.{value}",)
+        ]
         for name, values in rules.items()
     }
-
-
-def _expression(name: str, value: str, text: str, left: list[float]) -> _Expression:
-    try:
-        if len(text) > _LONGEST:
-            raise ValueError(f"{len(text)} characters, and at most {_LONGEST} are read")
-        re.compile(text)  # what Python takes is what is documented; `regex` takes more
-        return _Expression(name, value, text, regex.compile(text), left)
-    except (re.error, regex.error, ValueError, RecursionError, OverflowError, MemoryError) as error:
-        raise DataError(
-            "a rule of data.derive is not a regular expression",
-            where=f"data.derive.{name}.{value}",
-            found=f"{_short(text)}: {error}",
-            expected="what Python's re.search takes",
-            fix="put a backslash before characters such as ( [ * + ? that are meant as they are",
-        ) from error
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:80] + "…")

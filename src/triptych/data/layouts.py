@@ -7,14 +7,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from triptych.config.data import check_columns
 from triptych.data.conversations import HOW_JOINED, looks_like_json_list
 from triptych.data.raw import RawRow
 from triptych.errors import DataError
 
-__all__ = ["NAMES", "NESTED", "Layout", "check_columns", "choose_layout"]
-
-NAMES = ("id", "instruction", "input", "output", "messages", "system")
-"""What `data.columns` can say the column of."""
+__all__ = ["NESTED", "Layout", "choose_layout"]
 
 NESTED = ("messages", "conversations", "conversation", "prompt", "completion", "history")
 """Columns that may hold lists and objects."""
@@ -73,8 +71,8 @@ def choose_layout(
         head: the first rows, to see which columns hold lists of turns.
         source: the file's name, for messages.
         need_output: whether a layout without outputs is of no use.
-        given: `data.columns`: one of NAMES -> the file's column. Of a file that has none of these columns, the layout
-            is detected: train and test may be written differently.
+        given: `data.columns`: one of ROW_PARTS -> the file's column. Of a file that has none of these columns, the
+            layout is detected: train and test may be written differently.
 
     Raises:
         DataError: nothing known, more than one thing, or a column that is given and not there.
@@ -147,26 +145,6 @@ def _mapped(given: Mapping[str, str], known: set[str], source: str, row_id: str 
     if "instruction" in given and "input" not in given:
         parts["input"] = None  # only alpaca's own pair is joined without being asked
     return Layout("mapped", **parts, id=row_id, system=given.get("system"))
-
-
-def check_columns(given: Mapping[str, str], source: str = "data.columns") -> None:
-    """See that `data.columns` names parts of a row.
-
-    Raises:
-        DataError: it names something else.
-    """
-    for name, column in given.items():
-        if name in NAMES:
-            continue
-        near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.5)
-        turned = f"{column}: {name}" if column in NAMES else f"{near[0]}: {column}" if near else None
-        raise DataError(
-            f"data.columns names {name!r}, which is no part of a row",
-            where=source,
-            found=f"{name}: {column}",
-            expected=f"one of {', '.join(NAMES)}, and after it the file's column",
-            fix=f"did you mean `{turned}`?" if turned else "remove it: other columns keep their names",
-        )
 
 
 def _not_there(given: Mapping[str, str], columns: Sequence[str], source: str) -> DataError:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from triptych.config.data import ROW_PARTS
+from triptych.config.sources import split_sample
 from triptych.data.formats import KINDS, PARSERS, Parser, kind_of, opened
 from triptych.data.hub import looks_like_hub_id, read_hub
-from triptych.data.layouts import NAMES, NESTED, Layout
+from triptych.data.layouts import NESTED, Layout
 from triptych.data.raw import RawStream
 from triptych.data.row import Row
-from triptych.data.sampling import sample, split_sample
+from triptych.data.sampling import sample
 from triptych.data.table_files import parse_parquet
 from triptych.data.validate import to_rows
 from triptych.errors import DataError
@@ -160,7 +162,7 @@ def _parser(path: Path, columns: Mapping[str, str] | None = None) -> Parser:
             fix="rename the file if it is one of these, else convert it to .jsonl",
         )
     if kind == ".parquet" and columns:
-        return partial(parse_parquet, wanted=(*NAMES, *NESTED, *columns.values()))
+        return partial(parse_parquet, wanted=(*ROW_PARTS, *NESTED, *columns.values()))
     return PARSERS[kind]
 
 

@@ -10,25 +10,12 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from triptych.data.raw import RawRow
 from triptych.errors import DataError
 
-__all__ = ["is_there", "sample", "split_sample"]
-
-_ASKED = re.compile(r"(?P<path>.+)#(?P<n>\d+)", re.DOTALL)
-
-
-def split_sample(source: str | Path) -> tuple[str | Path, int | None]:
-    """Divide "path#500" into the path and 500; a file that is named so is itself, whole."""
-    asked = _ASKED.fullmatch(str(source))
-    if asked is None or is_there(source) or len(asked["n"]) > 18:
-        return source, None
-    path = asked["path"]
-    return (Path(path) if isinstance(source, Path) else path), int(asked["n"])
+__all__ = ["sample"]
 
 
 def sample(rows: Iterable[RawRow], n: int, seed: int, source: str) -> tuple[list[RawRow], int]:
@@ -87,11 +74,3 @@ def _salt(seed: int) -> bytes:
 
 def _again(content: bytes, copy: int) -> bytes:
     return hashlib.blake2b(content + copy.to_bytes(8), digest_size=8).digest()
-
-
-def is_there(source: str | Path) -> bool:
-    """Whether there is such a path; a name that can be none is not there."""
-    try:
-        return Path(source).exists()
-    except (OSError, ValueError):  # a name too long for the file system, or with a NUL in it: no file
-        return False

@@ -9,7 +9,8 @@ import re
 from collections.abc import Collection, Iterator
 from typing import IO, Any
 
-from triptych.data.layouts import NAMES, NESTED
+from triptych.config.data import ROW_PARTS
+from triptych.data.layouts import NESTED
 from triptych.data.raw import RawRow, RawStream, describe, lines_of
 from triptych.errors import DataError
 
@@ -113,7 +114,7 @@ def _distinct(columns: list[str], source: str) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def parse_parquet(file: IO[bytes], source: str, *, wanted: Collection[str] = (*NAMES, *NESTED)) -> RawStream:
+def parse_parquet(file: IO[bytes], source: str, *, wanted: Collection[str] = (*ROW_PARTS, *NESTED)) -> RawStream:
     """Parse a Parquet file, a few thousand rows at a time; columns of lists, objects and bytes are left undecoded.
 
     Args:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from triptych.errors import ConfigError, ModelError
+from pydantic import Field, field_validator
+
+from triptych.config.generate import DecodingConfig
+from triptych.errors import ModelError
 
 __all__ = ["Generated", "GenerationSettings", "Prompt", "StoppedBy"]
 
@@ -44,65 +47,23 @@ class Generated:
     """Those tokens."""
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationSettings:
-    """How to write. The default is greedy: the likeliest token, always.
+class GenerationSettings(DecodingConfig):
+    """How to write, and where a row ends."""
 
-    Raises:
-        ConfigError: a setting is out of range, or two of them contradict each other.
-    """
-
-    max_new_tokens: int = 256
-    """No row gets more."""
-    max_new_ratio: float | None = None
+    max_new_ratio: float | None = Field(None, gt=0)
     """No row gets more than so many new tokens per token of its prompt, demonstrations included; None: no rule."""
-    temperature: float = 0.0
-    """0 is greedy; above it, tokens are drawn."""
-    top_p: float = 1.0
-    top_k: int = 0
-    """0: all tokens."""
-    beams: int = 1
-    no_repeat_ngram: int = 0
-    """No stretch of so many tokens is written that the row's prompt or output has already; 0: no rule."""
-    seed: int = 0
-    """Of drawing. Each row draws from (seed, row id) alone, whatever is computed with it."""
     stop_patterns: tuple[str, ...] = ()
     """Regular expressions: a row ends where one begins (`stops.patterns_of` reads them off a template)."""
 
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
-        wrong = {
-            "max_new_tokens": (self.max_new_tokens < 1, "1 or more"),
-            "max_new_ratio": (self.max_new_ratio is not None and not self.max_new_ratio > 0, "above 0"),
-            "temperature": (not 0 <= self.temperature <= 100, "0 (greedy) to 100"),
-            "top_p": (not 0 < self.top_p <= 1, "above 0, at most 1"),
-            "top_k": (self.top_k < 0, "0 (all) or more"),
-            "beams": (self.beams < 1, "1 or more"),
-            "seed": (not 0 <= self.seed < 2**63, "0 to 2^63 - 1"),
-            "no_repeat_ngram": (self.no_repeat_ngram < 0 or self.no_repeat_ngram == 1, "0 (off), or 2 or more"),
-        }
-        for name, (bad, expected) in wrong.items():
-            if bad:
-                raise ConfigError(
-                    f"`{name}` is out of range", where=_option(name), found=str(getattr(self, name)), expected=expected
-                )
-        if not self.temperature and (self.top_p != 1.0 or self.top_k):
-            raise ConfigError(
-                "this has no effect on greedy decoding",
-                where=_option("top_p" if self.top_p != 1.0 else "top_k"),
-                fix="give a temperature above 0 with it, or leave it out",
-            )
-        if self.beams > 1 and self.temperature:
-            raise ConfigError(
-                "beams are searched, not drawn", where="--beams, --temperature", fix="give one of the two"
-            )
-        for pattern in self.stop_patterns:
+    @field_validator("stop_patterns")
+    @classmethod
+    def _check_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ConfigError(
-                    "a stop pattern is no regular expression", where="stop_patterns", found=f"{pattern!r}: {error}"
-                ) from error
+                raise ValueError(f"regular expressions, and {pattern!r} is none: {error}") from error
+        return value
 
     def limit(self, prompt: Prompt, context: int | None) -> int:
         """Most new tokens of a row: bounded by the settings and by what the context has left.
@@ -127,8 +88,4 @@ class GenerationSettings:
 
     def record(self) -> dict[str, Any]:
         """For records and for telling one run from another."""
-        return {**asdict(self), "stop_patterns": list(self.stop_patterns)}
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+        return self.model_dump(mode="json")

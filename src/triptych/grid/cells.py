@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from triptych.config.choices import Draw, Order, Select
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.strategies import ScoredUnder, SearchConfig, ShownConfig
-from triptych.prompts import Draw
-from triptych.prompts.selection import BY_VECTORS, DRAWN, NEAREST, Order, Select, default_order
+from triptych.prompts.selection import BY_VECTORS, DRAWN, NEAREST, default_order
 from triptych.records.schema import Strategy
 
 __all__ = ["CellSpec", "TrainingSpec", "candidates", "cell_as_trained", "grid", "needs_vectors", "trainings"]

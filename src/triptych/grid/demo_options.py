@@ -7,10 +7,11 @@ run that has the same settings show the same rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from triptych.config.choices import Draw, Order, Select
 from triptych.config.strategies import DemosConfig
 from triptych.data import Row, find_overlap, read_rows
 from triptych.errors import ConfigError
@@ -18,9 +19,8 @@ from triptych.grid.demonstrations import Demonstrations
 from triptych.models import Adapter, LoadedModel, switched
 from triptych.models.embed import embed_texts
 from triptych.progress import Watcher
-from triptych.prompts import Draw
 from triptych.prompts.ranking import Vectors
-from triptych.prompts.selection import BY_VECTORS, DRAWN, Chosen, Order, Select, default_order
+from triptych.prompts.selection import BY_VECTORS, DRAWN, Chosen, default_order
 
 __all__ = ["Shots"]
 
@@ -38,11 +38,8 @@ class Shots:
     draw: Draw = "item"
     order: Order | None = None
     """None: nearest last where they are ranked by nearness, else as drawn."""
-    column: str | None = None
-    """For `same`."""
-    max_similarity: float | None = None
-    embedding: str = "model"
-    """For `embedding` and `mmr`: the model's own hidden states, or a sentence-transformers model."""
+    demos: DemosConfig = field(default_factory=DemosConfig)
+    """Further settings of some selections."""
 
     def shown_order(self) -> Order | None:
         """The order the demonstrations come in."""
@@ -60,11 +57,11 @@ class Shots:
         if self.shown_order():
             facts["order"] = self.shown_order()
         if self.select == "same":
-            facts["column"] = self.column
+            facts["column"] = self.demos.column
         if self.select in BY_VECTORS:
-            facts["embedding"] = self.embedding
-        if self.max_similarity is not None:
-            facts["max_similarity"] = self.max_similarity
+            facts["embedding"] = self.demos.embedding
+        if self.demos.max_similarity is not None:
+            facts["max_similarity"] = self.demos.max_similarity
         return facts
 
     def check(self) -> None:
@@ -87,19 +84,12 @@ class Shots:
                 found=f"--shots {self.k}",
                 fix="say how many with --shots",
             )
-        if self.select == "same" and not self.column:
+        if self.select == "same" and not self.demos.column:
             raise ConfigError(
                 "demonstrations with the query's value are asked for, and no column is named",
                 where="--select",
                 found="same, without --column",
                 fix="name a column of the data with --column; one made by a rule needs an experiment (`data.derive`)",
-            )
-        if self.max_similarity is not None and not 0 < self.max_similarity <= 1:
-            raise ConfigError(
-                "not a similarity",
-                where="--max-similarity",
-                found=str(self.max_similarity),
-                expected="more than 0, at most 1",
             )
 
     def read_pool(self, rows: Sequence[Row], data: str, watcher: Watcher) -> list[Row]:
@@ -140,14 +130,13 @@ class Shots:
             DataError: a row lacks the column.
             ModelError: the embedding model isn't there.
         """
-        config = DemosConfig(column=self.column, max_similarity=self.max_similarity, embedding=self.embedding)
 
         def vectors() -> Vectors:
             texts = [row.instruction for row in (*pool, *rows)]
-            named = loaded if self.embedding == "model" else self.embedding
+            named = loaded if self.demos.embedding == "model" else self.demos.embedding
             with switched(adapter, on=False):
                 return embed_texts(texts, model=named, watcher=watcher)
 
-        demonstrations = Demonstrations(pool, config, vectors=vectors)
+        demonstrations = Demonstrations(pool, self.demos, vectors=vectors)
         choose = partial(demonstrations.choose, select=self.select, draw=self.draw, order=self.shown_order())
         return [choose(row, self.k, seed=self.seed) for row in rows]

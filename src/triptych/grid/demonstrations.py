@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from triptych.config.choices import Draw, Order, Select
 from triptych.config.strategies import DemosConfig
 from triptych.data import Row
 from triptych.grid.cells import CellSpec
-from triptych.prompts import Draw, Rendered, RenderedPrompt, Template, Tokenizes, render, render_prompt
+from triptych.prompts import Rendered, RenderedPrompt, Template, Tokenizes, render, render_prompt
 from triptych.prompts.ranking import Vectors
-from triptych.prompts.selection import BY_VECTORS, Chosen, Order, Select, Selector
+from triptych.prompts.selection import BY_VECTORS, Chosen, Selector
 
 __all__ = [
     "Demonstrations",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from triptych.config.experiment import ExperimentConfig
-from triptych.data import SAMPLE, Dataset, Row, is_there, load_dataset, split_sample
+from triptych.config.sources import SAMPLE, is_there, split_sample
+from triptych.data import Dataset, Row, load_dataset
 from triptych.errors import ConfigError
 from triptych.grid.cells import grid, trainings
 from triptych.progress import Watcher
 from triptych.prompts import Template, find_template, template_from_text
-from triptych.prompts.selection import Select
 from triptych.prompts.template import template_from_mapping
 
 __all__ = ["check_pool", "demo_pool", "needs_train", "read_data", "templates_of"]
@@ -79,35 +79,19 @@ def needs_train(config: ExperimentConfig) -> bool:
 
 
 def check_pool(config: ExperimentConfig, data: Dataset) -> None:
-    """Say before any work that a k is too large, or that demonstrations can't be chosen as asked.
+    """Say before any work that a k is too large.
 
     Raises:
-        ConfigError: k is larger than the pool, or `select: same` has no column.
+        ConfigError: k is larger than the pool.
     """
-    given = config.strategies
-    settings: list[tuple[str, tuple[int, ...], tuple[Select, ...]]] = []
-    if given.few_shot:
-        settings.append(("few_shot", given.few_shot.k, given.few_shot.select))
-    if given.search:
-        settings.append(("search", given.search.k, given.search.select))
-    if given.qlora:
-        settings.append(("qlora.trained_k", given.qlora.trained_k, (given.qlora.trained_select,)))
-        settings += [("qlora.score", under.k, under.select) for under in given.qlora.score]
     pool = len(demo_pool(data))
-    for section, ks, selects in settings:
+    for keys, ks, _ in config.strategies.shown():
         # a training row is never its own demonstration
-        available = pool - 1 if section == "qlora.trained_k" else pool
+        available = pool - 1 if keys == "qlora.trained_" else pool
         if max(ks) > max(available, 0):
             raise ConfigError(
                 "more demonstrations are asked for than there are training rows to show",
-                where=f"strategies.{section}" + ("" if "." in section else ".k"),
+                where=f"strategies.{keys}k",
                 found=f"k = {max(ks)}, {available} training rows that are not in the test set",
                 fix="lower k, or give more training rows",
-            )
-        if "same" in selects and max(ks) and given.demos.column is None:
-            raise ConfigError(
-                "demonstrations with the query's value are asked for, and no column is named",
-                where=f"strategies.{section}",
-                found="select: same, without strategies.demos.column",
-                fix="name a column of the data, or make one with data.derive",
             )

@@ -74,7 +74,7 @@ class ExperimentRows(Renderer):
         """
         templates, data = templates_of(config), read_data(config, watcher)
         check_pool(config, data)
-        header = header or read_header(config.model.spec())
+        header = header or read_header(config.model)
         return cls(config, data, templates, header.profile, ContextLimit.of_experiment(config, header.config))
 
     def cell(self, cell: CellSpec, rows: Sequence[Row] | None = None) -> RenderedCell:

@@ -12,14 +12,13 @@ from triptych.models.adapters import (
     save_adapter,
     switched,
 )
-from triptych.models.load import LoadedModel, ModelSpec, identify, load_model, load_profile
+from triptych.models.load import LoadedModel, identify, load_model, load_profile
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 
 __all__ = [
     "Adapter",
     "LoadedModel",
     "LoraSettings",
-    "ModelSpec",
     "TokenizerProfile",
     "active_adapter_sha256",
     "adapter_is_on",

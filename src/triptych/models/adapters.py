@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from triptych.config.tune import TuneConfig
 from triptych.errors import ModelError
 from triptych.models.adapter_checks import check_adapter_config, place_tensors, read_tensors
 from triptych.models.adapter_files import check_adapter_files, write_adapter_record
@@ -49,22 +50,27 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_DEFAULTS = TuneConfig()
 _BROUGHT = (".lora_", "trainable_tokens_", ".token_adapter.", ".modules_to_save.")
 
 
 @dataclass(frozen=True, slots=True)
 class LoraSettings:
-    """Size and place of an adapter."""
+    """Size and place of an adapter: of one that is made (`config.tune` says what each means), or one that was read."""
 
-    r: int = 16
-    alpha: float = 16.0
-    dropout: float = 0.0
+    r: int = _DEFAULTS.r
+    alpha: float = _DEFAULTS.alpha
+    dropout: float = _DEFAULTS.dropout
     target_modules: tuple[str, ...] | None = None
     """Names of linear layers (last part of the path, e.g. `q_proj`); None: all of them except the output head."""
-    use_rslora: bool = False
-    """Scale by alpha / sqrt(r) instead of alpha / r."""
-    use_dora: bool = False
-    """Learn each output's magnitude apart from the weights' directions."""
+    use_rslora: bool = _DEFAULTS.use_rslora
+    use_dora: bool = _DEFAULTS.use_dora
+
+    @classmethod
+    def of(cls, tune: TuneConfig) -> LoraSettings:
+        """What an experiment sets."""
+        targets = None if tune.target_modules == "all-linear" else tuple(tune.target_modules)
+        return cls(tune.r, tune.alpha, tune.dropout, targets, tune.use_rslora, tune.use_dora)
 
 
 @dataclass

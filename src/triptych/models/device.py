@@ -9,15 +9,14 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 
+from triptych.config.choices import Dtype, DtypeName
 from triptych.errors import ConfigError
 
 __all__ = [
     "DTYPES",
-    "DtypeName",
     "choose_device",
     "choose_dtype",
     "choose_threads",
@@ -26,8 +25,7 @@ __all__ = [
     "out_of_memory",
 ]
 
-DtypeName = Literal["float32", "bfloat16", "float16"]
-DTYPES: dict[str, torch.dtype] = {
+DTYPES: dict[DtypeName, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -42,10 +40,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError("unknown device", where="model.device", found=name, expected="auto, cpu or cuda") from error
+    device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "a CUDA device is asked for and none is available",
@@ -56,20 +51,14 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_dtype(name: str, device: torch.device) -> tuple[DtypeName, str]:
+def choose_dtype(name: Dtype, device: torch.device) -> tuple[DtypeName, str]:
     """The compute dtype and the reason for it.
 
     `auto` is bfloat16 where the processor multiplies it natively (read off its flags, not timed, so that the same
     machine always chooses the same), else float32.
     """
-    if name == "float32":
-        return "float32", "asked for"
-    if name == "bfloat16":
-        return "bfloat16", "asked for"
-    if name == "float16":
-        return "float16", "asked for"
     if name != "auto":
-        raise ConfigError("unknown dtype", where="model.dtype", found=name, expected=", ".join(["auto", *DTYPES]))
+        return name, "asked for"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported():
             return "bfloat16", "auto: this GPU has bfloat16"

@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models.cache import cache_folder, file_state, writable_cache
 from triptych.models.gguf import DEMO, DEMO_SHA256
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE, explained
-from triptych.models.load import ModelSpec, load_profile
+from triptych.models.load import load_profile
 from triptych.models.tokenizer import TokenizerProfile
 from triptych.models.weight_formats import require_gguf
 from triptych.records.store import disk_errors, write_json
@@ -44,7 +45,7 @@ class ModelHeader:
     """A GGUF file that was not dequantized into the cache yet."""
 
 
-def read_header(spec: ModelSpec) -> ModelHeader:
+def read_header(spec: ModelConfig) -> ModelHeader:
     """Configuration and tokenizer of a hub id, folder, `.gguf` file or `demo`.
 
     Raises:
@@ -68,12 +69,12 @@ def _may_be_hub_id(name: str) -> bool:
     return name.count("/") <= 1 and not name.startswith((".", "/", "~")) and not name.endswith(".gguf")
 
 
-def _from(folder: Path, spec: ModelSpec, *, to_unpack: bool) -> ModelHeader:
-    profile = load_profile(dataclasses.replace(spec, name=str(folder)))
+def _from(folder: Path, spec: ModelConfig, *, to_unpack: bool) -> ModelHeader:
+    profile = load_profile(spec.model_copy(update={"name": str(folder)}))
     return ModelHeader(model_config(str(folder), None), profile, to_download=False, to_unpack=to_unpack)
 
 
-def _from_hub(spec: ModelSpec) -> ModelHeader:
+def _from_hub(spec: ModelConfig) -> ModelHeader:
     from huggingface_hub import try_to_load_from_cache
 
     config = model_config(spec.name, spec.revision)  # first: it is what says that there is no network

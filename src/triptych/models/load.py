@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models.config_limits import check_config_file, check_config_sizes
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
@@ -18,8 +19,6 @@ from triptych.models.gguf import DEMO, demo_gguf, unpack_gguf
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE, explained
 from triptych.models.norms import fuse_norms
 from triptych.models.quantize import (
-    Hold,
-    Quantize,
     dequantized_once,
     is_quantized_linear,
     keep_differentiable,
@@ -34,32 +33,12 @@ from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_
 from triptych.models.weight_formats import PICKLED, refuse_pickles
 from triptych.records.run_files import ADAPTER_CONFIG
 
-__all__ = ["LoadedModel", "ModelSpec", "identify", "load_model", "load_profile"]
+__all__ = ["LoadedModel", "identify", "load_model", "load_profile"]
 
 logger = logging.getLogger(__name__)
 
 _PICKLED = ("pytorch_model*.bin",)
 """Downloaded where pickles are allowed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """What to load and how to hold it."""
-
-    name: str
-    """Hub id, folder, `.gguf` file, or `demo`."""
-    revision: str | None = None
-    quantize: Quantize = "nf4"
-    double_quant: bool = True
-    dtype: str = "auto"
-    """Compute dtype: float32, bfloat16, float16, or `auto`."""
-    device: str = "auto"
-    hold: Hold = "auto"
-    """How NF4 weights are kept: `dequantized` (bit-equal, faster, 2 bytes a parameter), `packed`, or `auto`."""
-    threads: int | None = None
-    """CPU threads; None measures."""
-    allow_pickle: bool = False
-    """Read `pytorch_model*.bin` where there are no safetensors."""
 
 
 @dataclass
@@ -99,7 +78,7 @@ class LoadedModel:
 _LOADED = ("weights_sha256", "config_sha256", "tokenizer_sha256", "chat_template_sha256")
 
 
-def identify(spec: ModelSpec) -> dict[str, str]:
+def identify(spec: ModelConfig) -> dict[str, str]:
     """Hashes of all of a model that can decide a number or a text, without loading the weights.
 
     `weights_sha256`, `config_sha256` and `tokenizer_sha256`; `chat_template_sha256` and `generation_config_sha256`
@@ -122,14 +101,14 @@ def identify(spec: ModelSpec) -> dict[str, str]:
     return {name: sha256 for name, sha256 in found.items() if sha256 is not None}
 
 
-def load_profile(spec: ModelSpec) -> TokenizerProfile:
+def load_profile(spec: ModelConfig) -> TokenizerProfile:
     """The tokenizer profile alone; touches no weights (except a GGUF file's, which holds its tokenizer)."""
     source = _resolve(spec)
     config = _config(source, spec)  # first: the tokenizer's classes read it too, and would be blamed for it
     return profile_of(load_tokenizer(source, revision=spec.revision), getattr(config, "eos_token_id", None))
 
 
-def load_model(spec: ModelSpec) -> LoadedModel:
+def load_model(spec: ModelConfig) -> LoadedModel:
     """Load weights and tokenizer, quantize, and put the model into evaluation mode.
 
     Raises:
@@ -217,7 +196,7 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     return loaded
 
 
-def _require_quantized(model: Any, spec: ModelSpec) -> None:
+def _require_quantized(model: Any, spec: ModelConfig) -> None:
     """Refuse a model that would be called quantized and isn't: transformers passes over linear layers' subclasses."""
     linear = [module for _, module in linear_layers(model)]
     if linear and not any(is_quantized_linear(module) for module in linear):
@@ -229,7 +208,7 @@ def _require_quantized(model: Any, spec: ModelSpec) -> None:
         )
 
 
-def _resolve(spec: ModelSpec) -> Path | str:
+def _resolve(spec: ModelConfig) -> Path | str:
     """A folder, or a hub id for transformers to find."""
     if spec.name == DEMO:
         return unpack_gguf(demo_gguf())
@@ -265,7 +244,7 @@ def _resolve(spec: ModelSpec) -> Path | str:
     return spec.name
 
 
-def _config(source: Path | str, spec: ModelSpec) -> Any:
+def _config(source: Path | str, spec: ModelConfig) -> Any:
     from transformers import AutoConfig, PreTrainedConfig
 
     if isinstance(source, Path):
@@ -278,7 +257,7 @@ def _config(source: Path | str, spec: ModelSpec) -> Any:
         raise _unreadable(spec, error) from error
 
 
-def _unreadable(spec: ModelSpec, error: Exception) -> ModelError:
+def _unreadable(spec: ModelConfig, error: Exception) -> ModelError:
     return explained(
         error,
         "the model can't be loaded",
@@ -290,7 +269,7 @@ def _unreadable(spec: ModelSpec, error: Exception) -> ModelError:
     )
 
 
-def _refuse_pickle(source: Path | str, spec: ModelSpec) -> None:
+def _refuse_pickle(source: Path | str, spec: ModelConfig) -> None:
     """Only safetensors are read, told by their content (`weight_formats`); a model of the hub is downloaded first."""
     weights = _files(source, spec).weights
     refuse_pickles(weights, where=spec.name, allow_pickle=spec.allow_pickle)
@@ -299,7 +278,7 @@ def _refuse_pickle(source: Path | str, spec: ModelSpec) -> None:
         refuse_pickles(pickled, where=spec.name, allow_pickle=False)
 
 
-def _choose_hold(spec: ModelSpec, source: Path | str, device: torch.device, dtype: torch.dtype) -> str:
+def _choose_hold(spec: ModelConfig, source: Path | str, device: torch.device, dtype: torch.dtype) -> str:
     """How the weights will lie in memory: `plain`, `packed` or `dequantized`."""
     if spec.quantize == "none":
         return "plain"
@@ -313,7 +292,7 @@ def _choose_hold(spec: ModelSpec, source: Path | str, device: torch.device, dtyp
     return "dequantized" if fits or device.type == "cpu" else "packed"
 
 
-def _files(source: Path | str, spec: ModelSpec) -> ModelFiles:
+def _files(source: Path | str, spec: ModelConfig) -> ModelFiles:
     """The files the model is read from; a model of the hub is downloaded first."""
     if isinstance(source, Path):
         return model_files(source, name=spec.name, allow_pickle=spec.allow_pickle)
@@ -328,7 +307,7 @@ def _files(source: Path | str, spec: ModelSpec) -> ModelFiles:
 
 
 def _refuse_changed(
-    before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]], spec: ModelSpec
+    before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]], spec: ModelConfig
 ) -> None:
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     if changed:

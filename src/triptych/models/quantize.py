@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from triptych.config.choices import Quantize
+
 __all__ = [
-    "Hold",
-    "Quantize",
     "computes_in_int8",
     "dequantized_once",
     "is_linear",
@@ -31,8 +31,6 @@ __all__ = [
     "stored_quantization",
 ]
 
-Hold = Literal["auto", "dequantized", "packed"]
-Quantize = Literal["nf4", "int8", "none"]
 
 BLOCK_SIZE = 64
 """Weights per absmax, the paper's and bitsandbytes' default."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from triptych.models.quantize import Quantize, routed_experts
+from triptych.config.choices import Quantize
+from triptych.models.quantize import routed_experts
 
 __all__ = ["on_loading", "on_training"]
 

@@ -6,7 +6,8 @@ import time
 
 import torch
 
-from triptych.models.device import DTYPES, DtypeName
+from triptych.config.choices import DtypeName
+from triptych.models.device import DTYPES
 
 __all__ = ["matmul_rate"]
 

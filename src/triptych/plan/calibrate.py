@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import torch
 
 from triptych.config.experiment import ExperimentConfig
+from triptych.config.tune import TuneConfig
 from triptych.likelihood.score import Scorer
-from triptych.models import LoadedModel, attach_adapter, identify, load_model
+from triptych.models import LoadedModel, LoraSettings, attach_adapter, identify, load_model
 from triptych.models.shape import ModelShape
 from triptych.plan.rows import CellRows, Gathered, TrainingRows
 from triptych.plan.time import Rates, scoring_flops, training_flops
 from triptych.plan.tokens import scoring_work, training_work
 from triptych.progress import Watcher
 from triptych.prompts import Rendered
-from triptych.training import TuneConfig
 from triptych.training.batches import rows_of_step
 from triptych.training.optimizer import adamw
 from triptych.training.recompute import recomputed
@@ -35,9 +35,9 @@ def calibrated_rates(config: ExperimentConfig, shape: ModelShape, work: Gathered
     Cells of one kind (strategy, number of demonstrations) are taken to run alike: one of each is timed, on rows spread
     over its whole.
     """
-    identify(config.model.spec())  # unpacks and hashes, once for all times
+    identify(config.model)  # unpacks and hashes, once for all times
     began = time.perf_counter()
-    loaded = load_model(config.model.spec())
+    loaded = load_model(config.model)
     scorer = Scorer(loaded)
     loading = time.perf_counter() - began
     kinds = {cell.kind: cell for cell in reversed(work.cells)}
@@ -77,7 +77,7 @@ def _some(rows: Sequence[Rendered], forward: int, wanted: int) -> list[Rendered]
 
 def _training_rate(tune: TuneConfig, shape: ModelShape, training: TrainingRows, scorer: Scorer) -> float:
     loaded = scorer.loaded
-    adapter = attach_adapter(loaded, tune.lora(), seed=tune.seed)
+    adapter = attach_adapter(loaded, LoraSettings.of(tune), seed=tune.seed)
     optimizer = adamw(adapter, tune)
     recompute = tune.activation_checkpointing == "on"
     steps = [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.grid.cells import TrainingSpec
+from triptych.models import LoraSettings
 from triptych.models.cache import cache_folder
 from triptych.models.header import ModelHeader
 from triptych.models.shape import ModelShape
@@ -43,7 +44,7 @@ def disk_needs(
     config: ExperimentConfig, shape: ModelShape, work: Gathered, header: ModelHeader, out: Path
 ) -> list[DiskNeed]:
     """What is written, place by place. Weights are counted in 16 bits, as nearly all are published."""
-    lora = config.tune.lora()
+    lora = LoraSettings.of(config.tune)
     adapter = 4 * shape.lora_parameters(lora.r, lora.target_modules)
     # AdamW's two moments beside each checkpoint's weights; the newest is whole before the oldest goes
     checkpoints = 3 * adapter * (config.tune.keep + 1 + (config.tune.select != "last"))

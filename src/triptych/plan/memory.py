@@ -15,10 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from triptych.models.device import DTYPES, DtypeName
+from triptych.config.choices import DtypeName
+from triptych.config.tune import TuneConfig
+from triptych.models import LoraSettings
+from triptych.models.device import DTYPES
 from triptych.models.shape import ModelShape
 from triptych.plan.tokens import Work
-from triptych.training import TuneConfig
 from triptych.training.memory import Held as HeldAs
 from triptych.training.memory import PassSize, training_bytes, weight_bytes
 
@@ -146,7 +148,7 @@ def _pass_token(shape: ModelShape, itemsize: int) -> int:
 def _training_bytes(
     shape: ModelShape, largest: PassSize, tune: TuneConfig, held: HeldAs, dtype: str, *, recompute: bool, gpu: bool
 ) -> int:
-    lora = tune.lora()
+    lora = LoraSettings.of(tune)
     need = training_bytes(
         shape,
         largest,

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
+from triptych.config.choices import DtypeName
 from triptych.config.experiment import ExperimentConfig
 from triptych.grid.rows import ExperimentRows
-from triptych.models.device import DTYPES, DtypeName, choose_device, choose_dtype, choose_threads, free_memory
+from triptych.models import LoraSettings
+from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.header import ModelHeader, read_header
 from triptych.models.shape import ModelShape, shape_of
 from triptych.plan.calibrate import calibrated_rates
@@ -133,7 +135,7 @@ def plan_experiment(
         InputError: what a run would refuse, or a model whose configuration can't be read.
     """
     watcher = watcher or Silent()
-    spec = config.model.spec()
+    spec = config.model
     header = read_header(spec)
     shape = shape_of(header.config)
     work = gather(ExperimentRows.read(config, header, watcher), watcher)
@@ -146,7 +148,7 @@ def plan_experiment(
     trained = [_training(one, config, shape, rates, folder, recompute=recompute) for one in work.trainings]
     parts = [(c.seconds, c.done) for c in cells] + [(t.seconds + t.curve_seconds, t.done) for t in trained]
     left = sum(seconds for seconds, done in parts if not done)
-    lora = config.tune.lora()
+    lora = LoraSettings.of(config.tune)
     return Plan(
         name=config.name,
         out=str(out),
@@ -210,7 +212,7 @@ def _memory(config: ExperimentConfig, shape: ModelShape, work: Gathered, machine
     """Every way to hold the model; the run's own choice first among equals."""
     import psutil
 
-    spec = config.model.spec()
+    spec = config.model
     itemsize = DTYPES[machine.dtype].itemsize
     process = int(psutil.Process().memory_info().rss)
     # a machine that was named has nothing on it yet; here, what this process holds would be held by the run as well
@@ -312,7 +314,7 @@ def _training(
     *,
     recompute: bool,
 ) -> PlannedTraining:
-    lora = config.tune.lora()
+    lora = LoraSettings.of(config.tune)
     adapter = shape.lora_parameters(lora.r, lora.target_modules)
     flops = training_flops(shape, one.work, lora_parameters=adapter, recompute=recompute)
     return PlannedTraining(

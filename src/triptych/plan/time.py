@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 import torch
 
+from triptych.config.choices import DtypeName
 from triptych.errors import DiskError
 from triptych.models.cache import cache_folder, unkept
-from triptych.models.device import DtypeName
 from triptych.models.shape import ModelShape
 from triptych.models.speed import matmul_rate
 from triptych.plan.tokens import Work

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from triptych.config.tune import TuneConfig
 from triptych.likelihood.passes import common_prefix
 from triptych.likelihood.plan import Branch, plan_branches
 from triptych.prompts import Rendered
-from triptych.training import TuneConfig
 from triptych.training.batches import passes_of, rows_of_step
 
 __all__ = ["Work", "scoring_work", "training_work"]

@@ -1,10 +1,9 @@
 """From a row to a prompt to token ids, and which demonstrations stand in it. No torch here."""
 
-from triptych.prompts.demonstrations import Draw, draw_demos
+from triptych.prompts.demonstrations import draw_demos
 from triptych.prompts.named import catalogue, find_template, template_from_text
 from triptych.prompts.ranking import Vectors
 from triptych.prompts.render import (
-    MAX_TOKENS,
     Chats,
     Drop,
     Rendered,
@@ -13,21 +12,17 @@ from triptych.prompts.render import (
     render,
     render_prompt,
 )
-from triptych.prompts.selection import Chosen, Order, Select, Selector
+from triptych.prompts.selection import Chosen, Selector
 from triptych.prompts.show import show_on_sample
 from triptych.prompts.template import FewShotText, Style, Template, pieces_of, template_from_mapping
 
 __all__ = [
-    "MAX_TOKENS",
     "Chats",
     "Chosen",
-    "Draw",
     "Drop",
     "FewShotText",
-    "Order",
     "Rendered",
     "RenderedPrompt",
-    "Select",
     "Selector",
     "Style",
     "Template",

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Container, Sequence
-from typing import Literal
 
+from triptych.config.choices import Draw
 from triptych.data import Row
 from triptych.errors import ConfigError
 
-__all__ = ["Draw", "draw_demos", "drawn_positions"]
-
-Draw = Literal["item", "seed"]
+__all__ = ["draw_demos", "drawn_positions"]
 
 
 def draw_demos(pool: Sequence[Row], k: int, *, seed: int, draw: Draw, row_id: str) -> tuple[Row, ...]:

@@ -19,14 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from triptych.config.choices import MAX_TOKENS
 from triptych.data import Row
 from triptych.errors import DataError, ModelError
 from triptych.prompts.template import Template
 
-__all__ = ["MAX_TOKENS", "Chats", "Drop", "Rendered", "RenderedPrompt", "Tokenizes", "render", "render_prompt"]
-
-MAX_TOKENS = 2048
-"""The protocol's limit for BOS + prompt + output + EOS."""
+__all__ = ["Chats", "Drop", "Rendered", "RenderedPrompt", "Tokenizes", "render", "render_prompt"]
 
 Drop = Literal["last", "first"]
 """From which end demonstrations are dropped that don't fit."""

@@ -23,19 +23,17 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
+from triptych.config.choices import Draw, Order, Select
 from triptych.data import Row, normalise
 from triptych.errors import ConfigError, DataError
-from triptych.prompts.demonstrations import Draw, drawn_positions
+from triptych.prompts.demonstrations import drawn_positions
 from triptych.prompts.ngrams import jaccard
 from triptych.prompts.ranking import Ranking, Vectors
 from triptych.prompts.render import Drop
 
-__all__ = ["BY_VECTORS", "DRAWN", "NEAREST", "Chosen", "Order", "Select", "Selector", "default_order"]
-
-Select = Literal["random", "same", "bm25", "embedding", "mmr", "longest", "shortest", "similar-length"]
-Order = Literal["random", "nearest-last", "nearest-first"]
+__all__ = ["BY_VECTORS", "DRAWN", "NEAREST", "Chosen", "Selector", "default_order"]
 
 DRAWN: frozenset[Select] = frozenset({"random", "same"})
 """Selections that draw by a seed. The others rank, and have one answer for each query."""

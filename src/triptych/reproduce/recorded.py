@@ -14,7 +14,8 @@ from typing import Any
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import validated
-from triptych.data import SAMPLE, sha256_of_file
+from triptych.config.sources import SAMPLE
+from triptych.data import sha256_of_file
 from triptych.data.hub import looks_like_hub_id
 from triptych.errors import DataError, ModelError
 from triptych.models import identify
@@ -94,7 +95,7 @@ def identified(config: ExperimentConfig, run: RecordedRun) -> dict[str, str]:
         ModelError: it can't be found; the hash it had is named.
     """
     try:
-        return identify(config.model.spec())
+        return identify(config.model)
     except ModelError as error:
         was = run.lock.get("model", {}).get("weights_sha256", "not recorded")
         raise ModelError(

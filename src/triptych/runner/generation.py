@@ -11,11 +11,10 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triptych.config.experiment import GenerateConfig
+from triptych.config.generate import DecodingConfig, GenerateConfig
 from triptych.data import Row
 from triptych.errors import ConfigError, TriptychError
 from triptych.generate.check import check_predictions
@@ -152,8 +151,8 @@ def _anew(*paths: Path) -> str:
 
 
 def _settings(config: GenerateConfig, template: Template, k: int) -> GenerationSettings:
-    settings = config.settings()
-    return replace(settings, stop_patterns=patterns_of(template, shots=k)) if config.stop_texts else settings
+    chosen = config.model_dump(include=set(DecodingConfig.model_fields))
+    return GenerationSettings(**chosen, stop_patterns=patterns_of(template, shots=k) if config.stop_texts else ())
 
 
 def _summary(

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from triptych.config.choices import Select
 from triptych.config.strategies import SearchConfig
 from triptych.data import Row
 from triptych.grid.cells import CellSpec, TrainingSpec, candidates
@@ -26,7 +27,7 @@ from triptych.likelihood.cache import ENGINE
 from triptych.models.cache import sha256_of_large_file
 from triptych.models.device import choose_device
 from triptych.prompts import Template
-from triptych.prompts.selection import BY_VECTORS, Select
+from triptych.prompts.selection import BY_VECTORS
 from triptych.records.identity import MadeFrom, sha256_of
 
 __all__ = ["RunFacts", "model_of_lock"]

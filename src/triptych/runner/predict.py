@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.checks.rows import begin
+from triptych.config.model import ModelConfig
 from triptych.data import Row, read_rows, sha256_of_file
 from triptych.errors import ConfigError
 from triptych.generate.check import Check, check_predictions
@@ -37,7 +38,7 @@ from triptych.grid.context_limit import ContextLimit
 from triptych.grid.demo_options import Shots
 from triptych.grid.file_views import view_prompts
 from triptych.likelihood.cache import versions
-from triptych.models import Adapter, LoadedModel, ModelSpec, identify, load_adapter, load_model
+from triptych.models import Adapter, LoadedModel, identify, load_adapter, load_model
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Watcher
 from triptych.prompts import RenderedPrompt, Template, find_template, template_from_text
@@ -55,7 +56,7 @@ __all__ = ["PredictRequest", "Predictions", "predict_file"]
 class PredictRequest:
     """What to write, as the command line says it."""
 
-    model: ModelSpec
+    model: ModelConfig
     data: str
     prompt: str = "default"
     template: str | None = None
@@ -122,7 +123,8 @@ def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: Process
         template = find_template(request.prompt, where="--prompt")
     if request.stop_texts:
         patterns = (*request.generation.stop_patterns, *patterns_of(template, shots=request.shots.k))
-        request = replace(request, generation=replace(request.generation, stop_patterns=patterns))
+        generation = request.generation.model_copy(update={"stop_patterns": patterns})
+        request = replace(request, generation=generation)
     rows = read_rows(request.data, need_output=False, watcher=watcher)[: request.limit]
     pool = request.shots.read_pool(rows, request.data, watcher)
     facts = _facts(request, template, rows, pool)
@@ -160,11 +162,11 @@ def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: Process
     return result
 
 
-def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelSpec:
+def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelConfig:
     """The model as asked for, with the threads of the process that began: 16-bit sums depend on them."""
     if begun is None or request.model.threads is not None:
         return request.model
-    return replace(request.model, threads=begun["chosen"]["threads"] or None)
+    return request.model.model_copy(update={"threads": begun["chosen"]["threads"] or None})
 
 
 def _part(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: LoadedModel) -> PartFile:

@@ -14,7 +14,7 @@ from triptych.checks.adapters import adapter_facts
 from triptych.checks.rows import begin
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset
-from triptych.errors import DataError, ModelError
+from triptych.errors import ModelError
 from triptych.grid.cells import CellSpec, trainings
 from triptych.grid.context_limit import ContextLimit
 from triptych.grid.inputs import check_pool, read_data, templates_of
@@ -70,12 +70,11 @@ def prepare(
     """
     templates, data = templates_of(config), read_data(config, watcher)
     check_pool(config, data)
-    _check_dev(config, data)
     if config.generate:
         check_names(config.generate, cells)
     for warning in data.warnings:
         watcher.say(f"warning: {warning}")
-    header = read_header(config.model.spec())
+    header = read_header(config.model)
     limit = ContextLimit.of_experiment(config, header.config)
     instructions = [*data.train, *data.dev, *data.test]
     rows = ExperimentRows(config, data, templates, header.profile, limit, vectors=lambda: session.vectors(instructions))
@@ -92,7 +91,7 @@ def prepare(
     checked = writes and (fresh or not all(folder.cell_path(cell.name).exists() for cell in cells))
     if checked:
         _check_rows(rows, None if fresh else folder, watcher)
-    identity = identify(config.model.spec())  # after all checks that need no weights: it may download them
+    identity = identify(config.model)  # after all checks that need no weights: it may download them
     _check_tokenizer(rows, identity)
     if enter is not None and is_new:
         _open(config, cells, folder, data, enter(), fresh=fresh)
@@ -154,19 +153,3 @@ def _check_tokenizer(rows: ExperimentRows, identity: Mapping[str, str]) -> None:
             found=f"another {' and '.join(changed)}",
             fix="run the same command again when nothing writes to the model's files",
         )
-
-
-def _check_dev(config: ExperimentConfig, data: Dataset) -> None:
-    given = config.strategies
-    for section, wanted, what in (
-        ("tune.select", given.qlora and config.tune.select == "dev", "the best checkpoint is"),
-        ("strategies.search", given.search, "prompt and demonstrations are"),
-    ):
-        if wanted and not data.dev:
-            raise DataError(
-                f"{what} to be chosen on dev rows, and there are none",
-                where=section,
-                found="data.dev_rows: 0",
-                fix="set data.dev_rows to a few hundred"
-                + (", or use `select: last`" if section == "tune.select" else ""),
-            )

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from triptych.checks.rows import begin
-from triptych.data import empty_outputs, read_rows, sha256_of_file, split_sample
+from triptych.config.model import ModelConfig
+from triptych.config.sources import split_sample
+from triptych.data import empty_outputs, read_rows, sha256_of_file
 from triptych.grid.context_limit import ContextLimit
 from triptych.grid.demo_options import Shots
 from triptych.grid.file_views import view_scored
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer, to_items
-from triptych.models import Adapter, LoadedModel, ModelSpec, load_adapter, load_model
+from triptych.models import Adapter, LoadedModel, load_adapter, load_model
 from triptych.progress import Watcher
 from triptych.prompts import Template, find_template, template_from_text
 from triptych.records import SCHEMA_VERSION, Aggregate
@@ -30,7 +32,7 @@ __all__ = ["ScoreRequest", "reads_of", "say_other_base_or_prompt", "score_file"]
 class ScoreRequest:
     """What to score, as the command line says it."""
 
-    model: ModelSpec
+    model: ModelConfig
     data: str
     prompt: str = "default"
     template: str | None = None
@@ -106,7 +108,7 @@ class Reads(Protocol):
     """A request for one data file, model and prompt: `ScoreRequest`, and that of `triptych predict`."""
 
     @property
-    def model(self) -> ModelSpec: ...
+    def model(self) -> ModelConfig: ...
     @property
     def data(self) -> str: ...
     @property
@@ -129,7 +131,7 @@ def reads_of(request: Reads) -> dict[str, str | Path | None]:
         "--adapter": request.adapter,
         "--template": request.template,
         "--prompt": request.prompt,
-        "--embedding": shots.embedding,
+        "--embedding": shots.demos.embedding,
     }
 
 

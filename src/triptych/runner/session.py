@@ -6,7 +6,6 @@ is what it was when the run goes on.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,16 @@ from triptych.data import Row
 from triptych.grid.context_limit import ContextLimit
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer
-from triptych.models import Adapter, LoadedModel, check_targets, detach_adapter, load_adapter, load_model, switched
+from triptych.models import (
+    Adapter,
+    LoadedModel,
+    LoraSettings,
+    check_targets,
+    detach_adapter,
+    load_adapter,
+    load_model,
+    switched,
+)
 from triptych.progress import Watcher
 from triptych.prompts.ranking import Vectors
 from triptych.records.copies import write_twice
@@ -60,11 +68,11 @@ class Session:
             self.watcher.say(f"loading {self.config.model.name}")
             chosen = dict(self.chosen)
             budget = chosen.pop("budget_tokens", None)
-            spec = dataclasses.replace(self.config.model.spec(), **chosen)
+            spec = self.config.model.model_copy(update=chosen)
             self.loaded = load_model(spec)
             self.loaded.check_identity(self._identity)
             if self.config.strategies.qlora:
-                check_targets(self.loaded, self.config.tune.lora())  # now, not after an hour of base cells
+                check_targets(self.loaded, LoraSettings.of(self.config.tune))  # now, not after an hour of base cells
             if self._scores is not None:
                 claim(*(self._scores.with_name(f"{self._scores.name}{part}") for part in ("", "-wal", "-shm")))
             cache = score_cache(self.loaded, self._scores) if self.config.cache else None

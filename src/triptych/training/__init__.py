@@ -1,8 +1,8 @@
 """QLoRA training: exact, resumable, scored by the same scorer as everything else."""
 
-from triptych.training.config import TuneConfig, learning_rate
 from triptych.training.loop import tune
 from triptych.training.memory import TrainingBytes, training_bytes
+from triptych.training.optimizer import learning_rate
 from triptych.training.outcome import TuneResult, read_summary
 from triptych.training.parallel import World, current_world, joined
 from triptych.training.rows import DroppedRows, TuneRows, select_rows
@@ -10,7 +10,6 @@ from triptych.training.rows import DroppedRows, TuneRows, select_rows
 __all__ = [
     "DroppedRows",
     "TrainingBytes",
-    "TuneConfig",
     "TuneResult",
     "TuneRows",
     "World",

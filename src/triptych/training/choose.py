@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from triptych.config.tune import TuneConfig
 from triptych.errors import ConfigError, ModelError
 from triptych.models import LoadedModel
 from triptych.models.device import free_memory
 from triptych.models.quantize import computes_in_int8
 from triptych.models.shape import shape_of
 from triptych.prompts import Rendered
-from triptych.training.config import TuneConfig
 from triptych.training.memory import Held, TrainingBytes, largest_pass, training_bytes
 from triptych.training.recompute import decoder_blocks
 

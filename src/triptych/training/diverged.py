@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from triptych.config.tune import TuneConfig
 from triptych.errors import DivergedError
 from triptych.prompts import Rendered
 from triptych.training.checkpoint import latest_checkpoint
-from triptych.training.config import TuneConfig
 
 __all__ = ["diverged_point", "diverged_step"]
 

@@ -20,10 +20,11 @@ from typing import Any
 
 import torch
 
+from triptych.config.tune import TuneConfig
 from triptych.errors import DataError, Interrupted
 from triptych.likelihood.cache import versions
 from triptych.likelihood.score import Scorer, check_rows
-from triptych.models import LoadedModel, attach_adapter
+from triptych.models import LoadedModel, LoraSettings, attach_adapter
 from triptych.models.adapters import set_dropout
 from triptych.models.device import give_back
 from triptych.progress import Silent, Watcher
@@ -32,10 +33,9 @@ from triptych.records.identity import MadeFrom, joined_versions, version_changes
 from triptych.training.batches import rows_of_step
 from triptych.training.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint, versions_of
 from triptych.training.choose import Chosen, choose
-from triptych.training.config import TuneConfig, learning_rate
 from triptych.training.diverged import diverged_step
 from triptych.training.log import append_line, trim_log
-from triptych.training.optimizer import adamw, set_rate
+from triptych.training.optimizer import adamw, learning_rate, set_rate
 from triptych.training.outcome import TuneResult, choose_weights, write_outcome
 from triptych.training.parallel import World, share_of
 from triptych.training.points import OnCurve, Points
@@ -129,7 +129,7 @@ class _Training:
 
     def begin(self) -> None:
         """A fresh adapter and optimizer, then the last checkpoint over them if there is one."""
-        self.adapter = attach_adapter(self.loaded, self.config.lora(), seed=self.config.seed)
+        self.adapter = attach_adapter(self.loaded, LoraSettings.of(self.config), seed=self.config.seed)
         torch.manual_seed(self.config.seed)  # dropout; its state is in the checkpoints
         self.optimizer = adamw(self.adapter, self.config)
         self.chosen: Chosen = self.world.agreed(

@@ -34,11 +34,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from triptych.config.tune import TuneConfig
 from triptych.likelihood.passes import common_prefix
 from triptych.models.shape import ModelShape
 from triptych.prompts import Rendered
 from triptych.training.batches import passes_of, rows_of_step
-from triptych.training.config import TuneConfig
 from triptych.training.parallel import World, share_of
 
 __all__ = ["Held", "PassSize", "TrainingBytes", "largest_pass", "training_bytes", "weight_bytes"]

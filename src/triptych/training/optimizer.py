@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from triptych.config.tune import TuneConfig
 from triptych.models import Adapter
-from triptych.training.config import TuneConfig
 
-__all__ = ["adamw", "set_rate"]
+__all__ = ["adamw", "learning_rate", "set_rate"]
 
 
 def adamw(adapter: Adapter, config: TuneConfig) -> torch.optim.AdamW:
@@ -35,3 +37,19 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the rate of the next step; groups keep their ratio to it."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["ratio"]
+
+
+def learning_rate(config: TuneConfig, step: int, total: int) -> float:
+    """Rate of optimizer step `step` (from 0) of `total`: linear warm-up to `lr`, then the schedule, to zero at the end.
+
+    The same shapes as transformers' schedulers of the same names.
+    """
+    warmup = math.ceil(config.warmup * total)
+    if step < warmup:
+        return config.lr * step / max(1, warmup) if warmup > 1 else config.lr
+    progress = (step - warmup) / max(1, total - warmup)
+    if config.schedule == "linear":
+        return config.lr * (1 - progress)
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lr

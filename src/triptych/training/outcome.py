@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from triptych.config.tune import TuneConfig
 from triptych.errors import DataError
 from triptych.models import Adapter, save_adapter
 from triptych.records import CurvePoint, TuneSummary, Versions
 from triptych.records.identity import MadeFrom, require_same
 from triptych.records.store import read_json, write_json
 from triptych.training.checkpoint import TrainState, latest_checkpoint, restore
-from triptych.training.config import TuneConfig
 from triptych.training.curve import best_step
 from triptych.training.rows import TuneRows, write_dropped
 

@@ -142,7 +142,7 @@ def joined(device: str = "auto") -> Iterator[World]:
     gloo carries what lies in memory, NCCL what lies on GPUs; each rank of a machine gets its own GPU.
 
     Args:
-        device: the model's, as in `ModelSpec`; decides whether GPUs are used.
+        device: the model's, as in `ModelConfig`; decides whether GPUs are used.
     """
     world = current_world()
     if world.size == 1:

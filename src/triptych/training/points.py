@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from triptych.config.tune import TuneConfig
 from triptych.errors import ScoringError
 from triptych.likelihood.score import Scorer
 from triptych.progress import Watcher
@@ -12,7 +13,6 @@ from triptych.prompts import Rendered
 from triptych.records import CurvePoint
 from triptych.records.identity import MadeFrom
 from triptych.training.checkpoint import TrainState
-from triptych.training.config import TuneConfig
 from triptych.training.curve import (
     Rows,
     Split,

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from triptych.config.choices import LongRows
 from triptych.errors import DataError
 from triptych.prompts import Rendered
 from triptych.records.manifest import remove
 from triptych.records.store import write_json
 
-__all__ = ["DroppedRows", "LongRows", "TuneRows", "select_rows", "write_dropped"]
+__all__ = ["DroppedRows", "TuneRows", "select_rows", "write_dropped"]
 
-LongRows = Literal["drop", "error"]
 _LISTED = 20
 
 

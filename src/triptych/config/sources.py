@@ -1,0 +1,29 @@
+"""How a source of rows is written in the settings: a path, `path#500` for a sample of it, a hub id, or `sample`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["SAMPLE", "is_there", "split_sample"]
+
+SAMPLE = "sample"
+"""The name that stands for the bundled sample wherever a data folder is asked for."""
+_ASKED = re.compile(r"(?P<path>.+)#(?P<n>\d+)", re.DOTALL)
+
+
+def split_sample(source: str | Path) -> tuple[str | Path, int | None]:
+    """Divide "path#500" into the path and 500; a file that is named so is itself, whole."""
+    asked = _ASKED.fullmatch(str(source))
+    if asked is None or is_there(source) or len(asked["n"]) > 18:
+        return source, None
+    path = asked["path"]
+    return (Path(path) if isinstance(source, Path) else path), int(asked["n"])
+
+
+def is_there(source: str | Path) -> bool:
+    """Whether there is such a path; a name that can be none is not there."""
+    try:
+        return Path(source).exists()
+    except (OSError, ValueError):  # a name too long for the file system, or with a NUL in it: no file
+        return False
