@@ -150,7 +150,7 @@ def test_demonstrations_are_chosen_as_in_an_experiment(
     import torch
 
     from triptych.config.strategies import DemosConfig
-    from triptych.grid.rendering import Demonstrations
+    from triptych.grid.demonstrations import Demonstrations
     from triptych.models import LoraSettings, attach_adapter, save_adapter
     from triptych.models.embed import embed_texts
 

@@ -14,12 +14,13 @@ from triptych.config.choices import Draw, Order, Select
 from triptych.config.strategies import DemosConfig
 from triptych.data import GivenRows, Row, find_overlap, read_rows
 from triptych.errors import ConfigError
-from triptych.grid.cells import DRAWN, NEAREST, CellSpec
-from triptych.grid.rendering import BY_VECTORS, Demonstrations
+from triptych.grid.cells import CellSpec
+from triptych.grid.demonstrations import Demonstrations
 from triptych.models import Adapter, LoadedModel, switched
 from triptych.models.embed import embed_texts
 from triptych.progress import Watcher
 from triptych.prompts.ranking import Vectors
+from triptych.prompts.selection import BY_VECTORS, DRAWN, default_order
 
 __all__ = ["Shots"]
 
@@ -44,7 +45,7 @@ class Shots:
         """The cell of an experiment that shows the same."""
         if not self.k:
             return CellSpec("zero_shot", prompt)
-        order = self.order or ("nearest-last" if self.select in NEAREST else None)
+        order = self.order or default_order(self.select)
         seed = self.seed if self.select in DRAWN or order == "random" else None
         return CellSpec("few_shot", prompt, self.k, seed, self.draw, self.select, order)
 

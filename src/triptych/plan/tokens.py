@@ -1,7 +1,7 @@
 """Tokens of rendered rows as the scorer and the training compute them: what is shared is counted once.
 
-The scorer's own plan (`likelihood.plan`) and the training's own batches (`tune.batches`) are asked, so the counts are
-those of the run and not an estimate. Only a model that can't be computed packed, which shows when it is loaded, is
+The scorer's own plan (`likelihood.plan`) and the training's own batches (`training.batches`) are asked, so the counts
+are those of the run and not an estimate. Only a model that can't be computed packed, which shows when it is loaded, is
 computed row by row: `plain` tokens then.
 """
 

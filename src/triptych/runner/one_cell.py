@@ -6,7 +6,7 @@ request checked  ─►  rows, pool and template read  ─►  model and adapter
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from triptych.config.model import ModelConfig
 from triptych.config.sources import split_sample
 from triptych.data import GivenRows, read_rows, sha256_of_file
 from triptych.errors import ConfigError
+from triptych.grid.context_limit import ContextLimit
 from triptych.grid.demo_options import Shots
 from triptych.grid.file_views import view_prompts, view_scored
-from triptych.grid.views import Ceiling
+from triptych.grid.renderer import Renderer
 from triptych.models import Adapter, LoadedModel, load_adapter, load_model
 from triptych.progress import Watcher
 from triptych.prompts import Rendered, RenderedPrompt, Template, find_template, template_from_text
@@ -117,10 +118,9 @@ class OneCell:
         Raises:
             InputError: a row can't be rendered, or the model would not see what it should.
         """
-        ceiling = self.ceiling()
-        views = view_scored(self.cell, self.rows, self._demonstrations(), self.template, self.loaded.profile, ceiling)
-        begin(views, self.watcher)
-        return list(views.views[0].rendered)
+        experiment = view_scored(self._renderer(), self.cell, self.rows, self.limit)
+        begin(experiment, self.watcher)
+        return list(experiment.parts[0].rendered)
 
     def prompts(self, new_tokens: int) -> list[RenderedPrompt]:
         """The rows without outputs, with room for so many new tokens, checked.
@@ -128,31 +128,29 @@ class OneCell:
         Raises:
             InputError: the new tokens leave no room, a row can't be rendered, or a check fails.
         """
-        ceiling = self.ceiling(kept_by="--max-new-tokens")
-        if new_tokens >= ceiling.tokens:
+        limit = replace(self.limit, kept_by="--max-new-tokens")
+        if new_tokens >= limit.tokens:
             raise ConfigError(
                 "the new tokens leave no room for a prompt",
                 where="--max-new-tokens",
                 found=str(new_tokens),
-                expected=f"less than {ceiling.tokens}, the longest prompt with its output",
-                fix="lower --max-new-tokens" + ("" if ceiling.tokens == ceiling.context else ", or raise --max-tokens"),
+                expected=f"less than {limit.tokens}, the longest prompt with its output",
+                fix="lower --max-new-tokens" + ("" if limit.tokens == limit.context else ", or raise --max-tokens"),
             )
-        views, prompts = view_prompts(
-            *(self.cell, self.rows, self._demonstrations(), self.template, self.loaded.profile, ceiling),
-            reserve=new_tokens,
-        )
-        begin(views, self.watcher)
-        return prompts
+        experiment, prompts = view_prompts(self._renderer(), self.cell, self.rows, limit, reserve=new_tokens)
+        begin(experiment, self.watcher)
+        return list(prompts)
+
+    @property
+    def limit(self) -> ContextLimit:
+        """The longest rendering: the request's, or the model's context where that is shorter."""
+        return ContextLimit.of("--max-tokens", self.request.max_tokens, self.loaded.max_tokens)
 
     def warn_of_dropped(self, dropped: int) -> None:
         """Tell how many demonstrations did not fit."""
         if dropped:
-            limit = self.ceiling().tokens
+            limit = self.limit.tokens
             self.watcher.say(f"warning: {dropped} demonstrations did not fit {limit} tokens and were dropped")
-
-    def ceiling(self, *, kept_by: str | None = None) -> Ceiling:
-        """The longest rendering: the request's, or the model's context where that is shorter."""
-        return Ceiling.of("--max-tokens", self.request.max_tokens, self.loaded.max_tokens, kept_by=kept_by)
 
     def made_from(self) -> dict[str, Any]:
         """For records: the machine, the model, the adapter and the prompt."""
@@ -164,8 +162,10 @@ class OneCell:
             "prompt": {"name": self.template.name, **self.template.record()},
         }
 
-    def _demonstrations(self) -> Any:
-        return self.request.shots.demonstrations(self.rows, self.pool, self.loaded, self.watcher, adapter=self.adapter)
+    def _renderer(self) -> Renderer:
+        shots, loaded = self.request.shots, self.loaded
+        demonstrations = shots.demonstrations(self.rows, self.pool, loaded, self.watcher, adapter=self.adapter)
+        return Renderer(demonstrations, {self.template.name: self.template}, loaded.profile)
 
 
 def source_record(source: str | GivenRows) -> dict[str, str | None]:

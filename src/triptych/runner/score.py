@@ -67,7 +67,7 @@ def score_cell(request: CellRequest, watcher: Watcher, *, cache: bool = True) ->
         "seed": None,
         "draw": None,
         **shots.record(),
-        "max_tokens": cell.ceiling().tokens,
+        "max_tokens": cell.limit.tokens,
         "rows_cached": scorer.rows_cached,
         "data": {role: source_record(one) for role, one in (("data", request.data), ("pool", shots.pool)) if one},
     }
