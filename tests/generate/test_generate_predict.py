@@ -291,7 +291,7 @@ def test_stopped_by_hand_it_goes_on(n: int, project: Project, monkeypatch: pytes
         (["--shots", 1, "--pool", "{}/pool.json", "--select", "same"], "same, without --column"),
         (["--shots", 1, "--pool", "{}/pool.json", "--select", "same", "--column", "kind"], "found: column: kind"),
         (["--shots", 1, "--pool", "{}/pool.json", "--select", "bm25", "--draw", "seed"], "found: draw: seed"),
-        (["--shots", 1, "--pool", "{}/pool.json", "--max-similarity", 0], "greater than 0"),
+        (["--shots", 1, "--pool", "{}/pool.json", "--max-similarity", 0], "expected: greater than 0"),
         (["--shots", 1, "--pool", "{}/pool.json", "--select", "mmr", "--embedding", "./no"], "embedding model './no'"),
         (["--prompt", "emotinal"], "did you mean `emotional`?"),
         (["--template", "no field"], "neither a readable file nor a text with {instruction}"),
