@@ -22,7 +22,7 @@ from triptych.generate.engine import generate_rows
 from triptych.generate.part import PartFile, part_of
 from triptych.generate.plan import Limits, choose_limits
 from triptych.generate.quality import measure_quality
-from triptych.generate.record import finished_rows, prompt_texts, record_of, write_predictions
+from triptych.generate.record import finished_rows, prompt_texts, record_of, special_texts, write_predictions
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
 from triptych.grid.cells import CellSpec
@@ -113,7 +113,8 @@ def write_cell(run: RunContext, cell: CellSpec) -> GenerationRecord:
         if adapter_is_on(loaded.model) != (adapter_sha256 is not None):
             raise TriptychError(f"the adapter is {'off' if adapter_sha256 else 'on'} for the texts of {cell.name}")
         written, used = _generate(run, cell, prompts, facts, settings)
-    summary = _summary(cell, rows, written, template, settings, time.perf_counter() - began)
+    seconds, special = time.perf_counter() - began, special_texts(loaded.profile.tokenizer)
+    summary = _summary(cell, rows, written, template, settings, seconds, special)
     summary = summary.model_copy(update={"versions": Versions(**used)})
     write_predictions(out, written, {"facts": facts, "summary": summary.model_dump(mode="json")})
     remove(part_of(out))
@@ -162,10 +163,11 @@ def _summary(
     template: Template,
     settings: GenerationSettings,
     seconds: float,
+    special: Sequence[str],
 ) -> GenerationRecord:
     ends = {row.row_id: row.stopped_by for row in written}
     texts = [(row.row_id, row.text) for row in written]
-    check = check_predictions(texts, rows, stopped_by=ends, prompt_texts=prompt_texts(template))
+    check = check_predictions(texts, rows, stopped_by=ends, special=special, prompt_texts=prompt_texts(template))
     quality = measure_quality([row.text for row in written], [row.target() for row in rows])
     return GenerationRecord(
         cell=cell.name,
