@@ -14,7 +14,7 @@ import yaml
 
 import triptych
 from triptych.config.read import read_config
-from triptych.errors import ConfigError, DataError
+from triptych.errors import ConfigError, DataError, InputError
 from triptych.progress import Silent
 from triptych.records.store import read_items, read_run
 
@@ -160,6 +160,70 @@ def test_scores_of_a_file_a_list_and_a_frame_are_the_same(
     capsys.readouterr()
 
 
+def test_scores_are_computed_in_memory(
+    folder: Path, fake_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file is written or read back, and what is recorded names none that never was."""
+    import hashlib
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *_, **__: pytest.fail("a temporary folder was made"))
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    test, train = rows("test", 3), rows("train", 6)
+    given: dict[str, Any] = {**PLAINLY, "cache": False, "watcher": Silent()}
+    scored = triptych.score(fake_folder("llama"), test, pool=train, shots=1, **given)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in test)
+    assert scored.provenance["data"]["data"] == {"path": None, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    assert scored.provenance["data"]["pool"]["path"] is None
+    of_file = triptych.score(fake_folder("llama"), folder / "test.json", limit=3, **given)
+    assert of_file.provenance["data"]["data"]["path"] == str(folder / "test.json")
+    assert json.loads(json.dumps(scored.lines)) == scored.lines
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "named"),
+    [
+        ("score", {"shots": 2}, ["where: `shots`", "found: `shots` 2 without `pool`", "training data with `pool`"]),
+        ("score", {"prompt": "emotinal"}, ["where: `prompt`", "with `template`"]),
+        ("score", {"limit": 0}, ["where: `limit`"]),
+        ("score", {"out": "theirs.json"}, ["another name with `out`, or `force=True` to replace it"]),
+        ("score", {"max_tokens": 40}, ["raise `max_tokens`"]),
+        ("score", {"select": "mmr", "shots": 1, "pool": rows("train", 3), "mmr_lambda": 2}, ["where: `mmr_lambda`"]),
+        ("predict", {"max_new_tokens": 5000}, ["lower `max_new_tokens`, or raise `max_tokens`"]),
+        ("predict", {"top_p": 0.5}, ["where: `top_p`"]),
+        ("predict", {"out": "written.json", "max_new_tokens": 3}, ["with `out`, or start over with `fresh=True`"]),
+        ("predict", {"data": [{"question": 1, "b": 2}]}, ["the rows given as `data`"]),
+        ("tune", {"lr": -1}, ["the settings given to triptych.tune"]),
+        ("run", {"tune__epocs": 1}, ["where: tune__epocs=1"]),
+    ],
+)
+def test_errors_name_parameters_and_not_options(
+    call: str,
+    given: dict[str, Any],
+    named: list[str],
+    folder: Path,
+    fake_folder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("theirs.json").write_text('{"mine": 1}')
+    model, test = fake_folder("llama"), folder / "test.json"
+    if given.get("out") == "written.json":
+        triptych.predict(model, test, out="written.json", max_new_tokens=2, watcher=Silent(), **PLAINLY)
+    required: dict[str, Any] = (
+        {"config": folder / "experiment.yaml"} if call == "run" else {"model": model, "data": test}
+    )
+    required |= {"test": test} if call == "tune" else {}
+    plainly = {} if call == "run" else PLAINLY
+    with pytest.raises(InputError) as caught:
+        getattr(triptych, call)(**{**required, **plainly, "watcher": Silent(), **given})
+    for part in named:
+        assert part in str(caught.value)
+    assert "--" not in str(caught.value)
+
+
 def test_an_adapter_is_trained_and_put_on(folder: Path, fake_folder: Callable[..., Path]) -> None:
     model, test = fake_folder("llama"), folder / "test.json"
     hyper = {"r": 2, "epochs": 1, "batch_size": 4, "eval_every": 3, "lr": 0.01}
@@ -183,6 +247,12 @@ def test_texts_are_written(folder: Path, fake_folder: Callable[..., Path]) -> No
     assert "chrF++" in repr(written)
     assert "<table" in written._repr_html_()
     assert set(written.findings.columns) == {"finding", "wrong", "rows"}
+    again = triptych.predict(
+        fake_folder("llama"), rows("test", 3), max_new_tokens=4, batch_rows=1, watcher=Silent(), **PLAINLY
+    )
+    pd.testing.assert_frame_equal(again.items, written.items)
+    short = triptych.predict(fake_folder("llama"), rows("test", 3), max_new_ratio=1e-9, watcher=Silent(), **PLAINLY)
+    assert set(short.items["n_tokens"]) == {1}
     bare = [{"id": "a", "instruction": "翻譯"}]
     unjudged = triptych.predict(fake_folder("llama"), bare, max_new_tokens=2, watcher=Silent(), **PLAINLY)
     assert unjudged.chrf is None

@@ -12,13 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.checks.rows import Check, require, run_checks
+from triptych.checks.findings import Check
+from triptych.checks.rows import require, run_checks
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config
 from triptych.data import Dataset, Row, find_overlap
 from triptych.errors import ConfigError, DataError
-from triptych.grid.cells import templates_of
-from triptych.grid.views import Views, read_data, spread, view_experiment
+from triptych.grid.context_limit import ContextLimit
+from triptych.grid.inputs import read_data, templates_of
+from triptych.grid.rendered import RenderedExperiment, render_experiment, spread
+from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile, load_profile, profile_of
 from triptych.prompts import Rendered
 
@@ -40,14 +43,17 @@ def failed(checks: Sequence[Check]) -> list[str]:
     return [check.name for check in checks if check.stops]
 
 
-def views_of(path: Path, *sets: str, max_tokens: int = 2048) -> Views:
+def rendered_of(path: Path, *sets: str, max_tokens: int = 2048) -> RenderedExperiment:
     config = read_config(path, sets)
     profile = load_profile(config.model)
-    return view_experiment(config, read_data(config), templates_of(config), profile, max_tokens=max_tokens)
+    limit = ContextLimit(max_tokens)
+    return render_experiment(ExperimentRows(config, read_data(config), templates_of(config), profile, limit))
 
 
-def views_on(rows: Sequence[tuple[str, str]], profile: TokenizerProfile, *, test: int = 1, **over: Any) -> Views:
-    """Views of an experiment with these (instruction, output) rows, the last `test` of them to be scored."""
+def rendered_on(
+    rows: Sequence[tuple[str, str]], profile: TokenizerProfile, *, test: int = 1, **over: Any
+) -> RenderedExperiment:
+    """An experiment with these (instruction, output) rows, the last `test` of them to be scored."""
     made = [Row(str(i), *texts) for i, texts in enumerate(rows)]
     train, tested = tuple(made[:-test]), tuple(made[-test:])
     data = Dataset(train, (), tested, overlapping_train_ids=find_overlap(train, tested).train_ids)
@@ -57,15 +63,17 @@ def views_on(rows: Sequence[tuple[str, str]], profile: TokenizerProfile, *, test
     if all(row.id in data.overlapping_train_ids or row.instruction in asked for row in train):
         del strategies["few_shot"]
     config = ExperimentConfig.model_validate({"strategies": strategies, **over})
-    return view_experiment(config, data, templates_of(config), profile, max_tokens=4096)
+    return render_experiment(ExperimentRows(config, data, templates_of(config), profile, ContextLimit(4096)))
 
 
-def with_first(views: Views, at: int, change: Callable[[Rendered], dict[str, Any]]) -> Views:
-    """The views, the first row of view `at` rendered otherwise."""
-    view = views.views[at]
-    bad = dataclasses.replace(view.rendered[0], **change(view.rendered[0]))
-    changed = dataclasses.replace(view, rendered=(bad, *view.rendered[1:]))
-    return dataclasses.replace(views, views=(*views.views[:at], changed, *views.views[at + 1 :]))
+def with_first(
+    experiment: RenderedExperiment, at: int, change: Callable[[Rendered], dict[str, Any]]
+) -> RenderedExperiment:
+    """The experiment, the first row of part `at` rendered otherwise."""
+    part = experiment.parts[at]
+    bad = dataclasses.replace(part.rendered[0], **change(part.rendered[0]))
+    changed = dataclasses.replace(part, rendered=(bad, *part.rendered[1:]))
+    return dataclasses.replace(experiment, parts=(*experiment.parts[:at], changed, *experiment.parts[at + 1 :]))
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +104,11 @@ def tokenizer_with(
 
 
 def test_a_sound_experiment_passes_every_check(project: Project) -> None:
-    views = views_of(project())
-    checks = run_checks(views)
+    experiment = rendered_of(project())
+    checks = run_checks(experiment)
     assert [check.name for check in checks if not check.passed] == []
     require(checks)
-    names = [view.name for view in views.views]
+    names = [part.name for part in experiment.parts]
     assert names[0] == "zero_shot/default"
     assert "few_shot/default/k=3/draw=item/seed=1" in names
     assert names[-1] == "training default/train_seed=0"
@@ -112,10 +120,10 @@ def test_a_sound_experiment_passes_every_check(project: Project) -> None:
 
 
 def test_views_hold_every_row_of_every_cell(project: Project) -> None:
-    views = views_of(project())
-    for view in views.views:
-        assert len(view.rows) == view.n_rows == (14 if view.training else 6)
-        assert [row.id for row in view.rows] == [rendered.row_id for rendered in view.rendered]
+    experiment = rendered_of(project())
+    for part in experiment.parts:
+        assert len(part.rows) == part.n_rows == (14 if part.training else 6)
+        assert [row.id for row in part.rows] == [rendered.row_id for rendered in part.rendered]
 
 
 # --- what must stop a run
@@ -136,12 +144,12 @@ def test_views_hold_every_row_of_every_cell(project: Project) -> None:
 def test_a_wrong_rendering_is_found_and_named(
     project: Project, change: Callable[[Rendered], dict[str, Any]], name: str, at: int
 ) -> None:
-    views = views_of(project())
-    at %= len(views.views)
-    checks = run_checks(with_first(views, at, change))
+    experiment = rendered_of(project())
+    at %= len(experiment.parts)
+    checks = run_checks(with_first(experiment, at, change))
     assert failed(checks) == [name]
-    assert by_name(checks)[name].rows == (views.views[at].rows[0].id,)
-    with pytest.raises(ConfigError, match=views.views[at].rows[0].id) as error:
+    assert by_name(checks)[name].rows == (experiment.parts[at].rows[0].id,)
+    with pytest.raises(ConfigError, match=experiment.parts[at].rows[0].id) as error:
         require(checks)
     assert name in str(error.value)
     assert "please report it" in str(error.value)
@@ -149,7 +157,7 @@ def test_a_wrong_rendering_is_found_and_named(
 
 def test_bos_in_a_template_is_refused(project: Project) -> None:
     path = project(prompts={"own": "<bos>{instruction}："}, strategies={"zero_shot": {"prompts": ["own", "default"]}})
-    checks = run_checks(views_of(path))
+    checks = run_checks(rendered_of(path))
     assert failed(checks) == [ONE_BOS]
     found = by_name(checks)[ONE_BOS]
     assert len(found.rows) == 6
@@ -159,17 +167,17 @@ def test_bos_in_a_template_is_refused(project: Project) -> None:
         require(checks)
 
 
-def one_under_the_longest(views: Views, at: int) -> int:
-    """A limit in tokens that at least one row of a view is beyond, and not all."""
-    lengths = sorted({len(rendered.ids) for rendered in views.views[at].rendered})
+def one_under_the_longest(experiment: RenderedExperiment, at: int) -> int:
+    """A limit in tokens that at least one row of a part is beyond, and not all."""
+    lengths = sorted({len(rendered.ids) for rendered in experiment.parts[at].rendered})
     assert len(lengths) > 1
     return lengths[-1] - 1
 
 
 def test_a_test_row_that_is_too_long_is_named_before_the_run(project: Project) -> None:
     path = project(strategies={"zero_shot": {"prompts": ["default"]}, "few_shot": {"k": [1]}, "qlora": None})
-    limit = one_under_the_longest(views_of(path), 0)
-    checks = run_checks(views_of(path, max_tokens=limit))
+    limit = one_under_the_longest(rendered_of(path), 0)
+    checks = run_checks(rendered_of(path, max_tokens=limit))
     assert failed(checks) == [WHOLE]
     found = by_name(checks)[WHOLE]
     assert 0 < len(found.rows) < 6
@@ -179,9 +187,9 @@ def test_a_test_row_that_is_too_long_is_named_before_the_run(project: Project) -
 
 def test_long_training_rows_are_left_out_and_said(project: Project) -> None:
     path = project()
-    limit = one_under_the_longest(views_of(path), -1)
-    views = views_of(path, f"tune.max_tokens={limit}")
-    found = by_name(run_checks(views))[WHOLE]
+    limit = one_under_the_longest(rendered_of(path), -1)
+    experiment = rendered_of(path, f"tune.max_tokens={limit}")
+    found = by_name(run_checks(experiment))[WHOLE]
     assert found.passed
     assert f"{len(found.rows)} of 14 rows too long, left out whole" in found.detail
     assert 0 < len(found.rows) < 14
@@ -189,24 +197,24 @@ def test_long_training_rows_are_left_out_and_said(project: Project) -> None:
 
 
 def test_no_training_row_left_is_refused(project: Project) -> None:
-    checks = run_checks(views_of(project(), "tune.max_tokens=50"))
+    checks = run_checks(rendered_of(project(), "tune.max_tokens=50"))
     assert failed(checks) == [WHOLE]
     assert "nothing is left to train on" in by_name(checks)[WHOLE].detail
 
 
 def test_demonstrations_dropped_whole_are_no_mistake_and_counted(project: Project) -> None:
-    found = by_name(run_checks(views_of(project(), max_tokens=600)))[WHOLE]
+    found = by_name(run_checks(rendered_of(project(), max_tokens=600)))[WHOLE]
     assert found.passed
     assert "that did not fit dropped whole" in found.detail
 
 
 def test_a_demonstration_from_the_test_set_is_refused(project: Project) -> None:
-    views = views_of(project())
-    shown = next(r.demo_ids[0] for view in views.views for r in view.rendered if r.demo_ids)
-    leaked = next(row for row in views.data.train if row.id == shown)
+    experiment = rendered_of(project())
+    shown = next(r.demo_ids[0] for part in experiment.parts for r in part.rendered if r.demo_ids)
+    leaked = next(row for row in experiment.data.train if row.id == shown)
     # the same question in other punctuation counts too
-    test = (*views.data.test, Row("leaked", f"{leaked.instruction}！", "x"))
-    checks = run_checks(dataclasses.replace(views, data=dataclasses.replace(views.data, test=test)))
+    test = (*experiment.data.test, Row("leaked", f"{leaked.instruction}！", "x"))
+    checks = run_checks(dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, test=test)))
     assert failed(checks) == [APART]
     assert by_name(checks)[APART].rows == (shown,)
     with pytest.raises(DataError, match="also in the test set"):
@@ -214,43 +222,43 @@ def test_a_demonstration_from_the_test_set_is_refused(project: Project) -> None:
 
 
 def test_a_demonstration_that_is_no_training_row_is_refused(project: Project) -> None:
-    views = with_first(views_of(project()), 2, lambda _: {"demo_ids": ("test-0",)})
-    assert by_name(run_checks(views))[APART].rows == ("test-0",)
+    experiment = with_first(rendered_of(project()), 2, lambda _: {"demo_ids": ("test-0",)})
+    assert by_name(run_checks(experiment))[APART].rows == ("test-0",)
 
 
 def test_a_row_shown_to_itself_is_refused(project: Project) -> None:
-    views = views_of(project())
-    checks = run_checks(with_first(views, len(views.views) - 1, lambda r: {"demo_ids": (r.row_id,)}))
+    experiment = rendered_of(project())
+    checks = run_checks(with_first(experiment, len(experiment.parts) - 1, lambda r: {"demo_ids": (r.row_id,)}))
     assert failed(checks) == [APART]
     assert "shown to itself: 1 row train-0" in by_name(checks)[APART].detail
 
 
 def test_another_rendering_in_training_is_refused(project: Project) -> None:
-    views = views_of(project())
-    pair = views.pairs[3]
+    experiment = rendered_of(project())
+    pair = experiment.pairs[3]
     other = dataclasses.replace(pair, trained=dataclasses.replace(pair.trained, ids=(*pair.trained.ids, EOS)))
-    checks = run_checks(dataclasses.replace(views, pairs=(*views.pairs[:3], other, *views.pairs[4:])))
+    checks = run_checks(dataclasses.replace(experiment, pairs=(*experiment.pairs[:3], other, *experiment.pairs[4:])))
     assert failed(checks) == [ALIKE]
     assert by_name(checks)[ALIKE].rows == (pair.scored.row_id,)
 
 
 def test_an_adapter_of_another_prompt_is_refused(project: Project) -> None:
-    views = views_of(project())
-    name = views.trainings[0].name
-    same = {"prompt": "default", "prompt_sha256": views.templates["default"].sha256}
-    assert by_name(run_checks(views, adapters={name: same}))[ADAPTER].detail == "1 adapter, same hash"
-    checks = run_checks(views, adapters={name: {"prompt": "old", "prompt_sha256": "ab" * 32}})
+    experiment = rendered_of(project())
+    name = experiment.trainings[0].name
+    same = {"prompt": "default", "prompt_sha256": experiment.templates["default"].sha256}
+    assert by_name(run_checks(experiment, adapters={name: same}))[ADAPTER].detail == "1 adapter, same hash"
+    checks = run_checks(experiment, adapters={name: {"prompt": "old", "prompt_sha256": "ab" * 32}})
     assert failed(checks) == [ADAPTER]
     with pytest.raises(ConfigError, match="trained with `old` \\(abababababab…\\), `default` is"):
         require(checks)
     # adapters of other tools say nothing about a prompt
-    assert failed(run_checks(views, adapters={name: {}})) == []
+    assert failed(run_checks(experiment, adapters={name: {}})) == []
 
 
 def test_every_failed_check_is_in_one_message(project: Project) -> None:
-    views = with_first(views_of(project()), 0, lambda r: {"ids": (*r.ids[1:-1], 3), "n_prompt": r.n_prompt - 1})
+    experiment = with_first(rendered_of(project()), 0, lambda r: {"ids": (*r.ids[1:-1], 3), "n_prompt": r.n_prompt - 1})
     with pytest.raises(ConfigError) as error:
-        require(run_checks(views))
+        require(run_checks(experiment))
     assert "2 checks failed" in error.value.what
     assert ONE_BOS in str(error.value)
     assert EOS_LAST in str(error.value)
@@ -260,8 +268,8 @@ def test_every_failed_check_is_in_one_message(project: Project) -> None:
 
 
 def test_the_text_of_bos_in_the_data_is_a_warning_that_says_what_became_of_it(profile: TokenizerProfile) -> None:
-    views = views_on([("a", "b"), ("what does <bos> mean?", "it begins<eos>"), ("c", "d")], profile)
-    checks = run_checks(views)
+    experiment = rendered_on([("a", "b"), ("what does <bos> mean?", "it begins<eos>"), ("c", "d")], profile)
+    checks = run_checks(experiment)
     assert failed(checks) == []
     found = by_name(checks)[SPECIAL]
     assert not found.passed
@@ -274,7 +282,7 @@ def test_the_text_of_bos_in_the_data_is_a_warning_that_says_what_became_of_it(pr
 def test_a_tokenizer_that_splits_special_text_says_so(profile: TokenizerProfile) -> None:
     profile.tokenizer.split_special_tokens = True
     try:
-        found = by_name(run_checks(views_on([("a", "b"), ("x", "<eos>")], profile)))[SPECIAL]
+        found = by_name(run_checks(rendered_on([("a", "b"), ("x", "<eos>")], profile)))[SPECIAL]
     finally:
         profile.tokenizer.split_special_tokens = False
     assert found.detail == "<eos> in 1 row 1, where it was split into plain tokens"
@@ -283,7 +291,7 @@ def test_a_tokenizer_that_splits_special_text_says_so(profile: TokenizerProfile)
 def test_a_tokenizer_that_gives_other_text_back_is_a_warning(project: Project) -> None:
     lower = tokenizer_with("abcdefghijklmnopqrstuvwxyz :.\n", bos="<s>", eos="</s>", unk="<unk>", lower=True)
     prompts = {"default": "user: {instruction} answer:"}
-    checks = run_checks(views_on([("a", "b"), ("x", "yes"), ("z", "No")], lower, prompts=prompts))
+    checks = run_checks(rendered_on([("a", "b"), ("x", "yes"), ("z", "No")], lower, prompts=prompts))
     assert failed(checks) == []
     assert by_name(checks)[ROUND].rows == ("2",)
     assert "the first as 'no' instead of 'No'" in by_name(checks)[ROUND].detail
@@ -293,7 +301,7 @@ def test_a_tokenizer_that_gives_other_text_back_is_a_warning(project: Project) -
 def test_unknown_tokens_are_counted_by_row() -> None:
     small = tokenizer_with("abc :\n", bos="<s>", eos="</s>", unk="<unk>")
     checks = run_checks(
-        views_on([("a", "b"), ("a", "b"), ("c", "ab?!")], small, prompts={"default": "a {instruction}:"})
+        rendered_on([("a", "b"), ("a", "b"), ("c", "ab?!")], small, prompts={"default": "a {instruction}:"})
     )
     assert failed(checks) == []
     found = by_name(checks)[UNKNOWN]
@@ -305,7 +313,9 @@ def test_unknown_tokens_are_counted_by_row() -> None:
 def test_no_bos_or_one_that_is_also_eos_raises_no_alarm(bos: str | None) -> None:
     """Qwen has no BOS; GPT-2 has one token for BOS, EOS and unknown."""
     one = tokenizer_with("abc :\n", bos=bos, eos="<end>", unk="<end>")
-    checks = run_checks(views_on([("a", "b"), ("b", "a"), ("c", "ab")], one, prompts={"default": "a {instruction}:"}))
+    checks = run_checks(
+        rendered_on([("a", "b"), ("b", "a"), ("c", "ab")], one, prompts={"default": "a {instruction}:"})
+    )
     assert [check.name for check in checks if not check.passed] == []
     if bos is None:
         assert by_name(checks)[ONE_BOS].detail == "the model has no BOS, and none is put"
@@ -317,12 +327,12 @@ def test_twins_in_train_and_equal_ids_raise_no_alarm(project: Project, tmp_path:
     (tmp_path / "data" / "train.json").write_text(json.dumps(rows), encoding="utf-8")
     tested = [{"id": str(i), "instruction": f"別{i}", "output": "答"} for i in range(5)]
     (tmp_path / "data" / "test.json").write_text(json.dumps(tested), encoding="utf-8")
-    assert failed(run_checks(views_of(path))) == []
+    assert failed(run_checks(rendered_of(path))) == []
 
 
 def test_overlap_that_is_kept_out_of_the_pool_raises_no_alarm(profile: TokenizerProfile) -> None:
-    views = views_on([("a", "b"), ("same", "same"), ("c", "d"), ("same", "same")], profile)
-    checks = run_checks(views)
+    experiment = rendered_on([("a", "b"), ("same", "same"), ("c", "d"), ("same", "same")], profile)
+    checks = run_checks(experiment)
     assert failed(checks) == []
     assert "1 training row that occur in the test set" in by_name(checks)[APART].detail
 
@@ -338,7 +348,7 @@ TEXT = st.lists(
 @settings(max_examples=60)
 @given(st.lists(st.tuples(TEXT.filter(bool), TEXT), min_size=3, max_size=6))
 def test_no_row_stops_a_run_whatever_its_text(profile: TokenizerProfile, rows: list[tuple[str, str]]) -> None:
-    checks = run_checks(views_on(rows, profile))
+    checks = run_checks(rendered_on(rows, profile))
     assert failed(checks) == []
     assert by_name(checks)[ROUND].passed  # bytes give every text back
 
@@ -366,7 +376,7 @@ def chat_prompts(style: str) -> dict[str, Any]:
 @pytest.mark.parametrize("style", ["chat", "multiturn"])
 def test_chat_styles_raise_no_alarm(chatting: TokenizerProfile, style: str) -> None:
     rows = [("a", "b"), (" c ", " d\n"), ("<bos>e", "f<eos>"), ("g", "h"), ("i", "j <bos>")]
-    checks = run_checks(views_on(rows, chatting, test=2, prompts=chat_prompts(style)))
+    checks = run_checks(rendered_on(rows, chatting, test=2, prompts=chat_prompts(style)))
     assert failed(checks) == []
     assert "where it was split into plain tokens" in by_name(checks)[SPECIAL].detail
 
@@ -383,14 +393,14 @@ def test_chat_styles_raise_no_alarm(chatting: TokenizerProfile, style: str) -> N
 def test_a_wrong_chat_rendering_is_found(
     chatting: TokenizerProfile, change: Callable[[Rendered], dict[str, Any]], name: str
 ) -> None:
-    views = views_on([("a", "b"), ("cc", "dd"), ("ee", "ff")], chatting, prompts=chat_prompts("chat"))
-    assert name in failed(run_checks(with_first(views, 0, change)))
+    experiment = rendered_on([("a", "b"), ("cc", "dd"), ("ee", "ff")], chatting, prompts=chat_prompts("chat"))
+    assert name in failed(run_checks(with_first(experiment, 0, change)))
 
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(TEXT.filter(bool), TEXT), min_size=3, max_size=5))
 def test_no_row_stops_a_run_in_a_chat(chatting: TokenizerProfile, rows: list[tuple[str, str]]) -> None:
-    assert failed(run_checks(views_on(rows, chatting, prompts=chat_prompts("chat")))) == []
+    assert failed(run_checks(rendered_on(rows, chatting, prompts=chat_prompts("chat")))) == []
 
 
 def test_spread_is_even_and_whole_when_it_can_be() -> None:
@@ -407,12 +417,12 @@ ON_DEV = ("data.dev_rows=6", "tune.select=dev")
 def test_rows_that_only_choose_are_looked_at_too(project: Project, sets: Sequence[str]) -> None:
     """A dev row whose answer would be cut stops the run before it begins, not in the middle of it."""
     path = project()
-    views = views_of(path, *sets)
-    dev = [view for view in views.views if view.name.startswith("dev ")]
+    experiment = rendered_of(path, *sets)
+    dev = [part for part in experiment.parts if part.name.startswith("dev ")]
     assert dev
-    assert all(set(view.rows) == set(views.data.dev) for view in dev)
-    longest = max((r for view in dev for r in view.rendered), key=lambda r: len(r.ids) if not r.demo_ids else 0)
-    checks = run_checks(views_of(path, *sets, max_tokens=len(longest.ids) - 1))
+    assert all(set(part.rows) == set(experiment.data.dev) for part in dev)
+    longest = max((r for part in dev for r in part.rendered), key=lambda r: len(r.ids) if not r.demo_ids else 0)
+    checks = run_checks(rendered_of(path, *sets, max_tokens=len(longest.ids) - 1))
     assert longest.row_id in by_name(checks)[WHOLE].rows
     with pytest.raises(DataError, match="no answer truncated"):
         require(checks)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triptych.checks.adapters import adapter_facts
 from triptych.checks.preview import ShownRow, lines_of, preview, visible
-from triptych.checks.rows import adapter_facts
 from triptych.config.model import ModelConfig
 from triptych.config.read import read_config
 from triptych.data import Row
@@ -64,7 +64,7 @@ def test_what_a_terminal_would_obey_is_spelled() -> None:
 
 def test_a_row_of_every_kind_of_cell_and_of_the_training(project: Project) -> None:
     found = preview(read_config(project()))
-    assert [row.view for row in found.rows] == [
+    assert [row.cell for row in found.rows] == [
         "zero_shot/default",
         "zero_shot/emotional",
         *(f"few_shot/default/k={k}/draw=item/seed=0" for k in (1, 2, 3)),
@@ -77,7 +77,7 @@ def test_a_row_of_every_kind_of_cell_and_of_the_training(project: Project) -> No
 
 def test_rows_are_spread_over_the_test_set(project: Project) -> None:
     found = preview(read_config(project()), rows=3, cell="zero_shot/default")
-    assert [(row.view, row.rendered.row_id) for row in found.rows] == [
+    assert [(row.cell, row.rendered.row_id) for row in found.rows] == [
         ("zero_shot/default", name) for name in ("test-0", "test-2", "test-4")
     ]
     assert preview(read_config(project()), rows=0).rows == ()

@@ -106,7 +106,7 @@ def test_a_run_that_fails_names_its_log(triptych: Triptych, monkeypatch: pytest.
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a cosmic ray")
 
-    monkeypatch.setattr(runner, "render_cell", broken)
+    monkeypatch.setattr(runner, "score_cell", broken)
     out = project.folder / "struck"
     done = triptych("run", project.config, "--out", out)
     assert done.code == 1

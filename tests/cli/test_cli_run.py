@@ -222,7 +222,7 @@ def test_options_of_tune_are_its_hyper_parameters(tune: Any, tmp_path: Path) -> 
     [
         (["--lr", -1], ["`tune.lr` can't be used", "the command line", "greater than 0"]),
         (["--target-modules", "q_porj"], ["q_porj", "q_proj"]),
-        (["--select", "dev"], ["dev rows, and there are none", "data.dev_rows"]),
+        (["--select", "dev"], ["to choose on dev rows", "data.dev_rows"]),
         (["--limit", 1000], ["1000 asked for, 14 there"]),
         (["--prompt", "nope"], ["there is no prompt named `nope`"]),
         (["--schedule", "cubic"], ["--schedule"]),

@@ -137,6 +137,34 @@ def test_chosen_demonstrations_are_those_of_a_run(score: Any, project: Any, trip
     assert (facts["select"], facts["order"], facts["seed"]) == ("bm25", "nearest-first", None)
 
 
+def test_mmr_shows_what_a_run_with_its_lambda_shows(
+    score: Any, project: Any, triptych: Triptych, tmp_path: Path
+) -> None:
+    given = ("--shots", 3, "--pool", project.train, "--select", "mmr")
+    shown = {}
+    for number in (0, 0.5, 1):
+        _, scores = score(*given, "--mmr-lambda", number)
+        shown[number] = [item["demo_ids"] for item in scores["items"]]
+        assert scores["provenance"].get("mmr_lambda", 0.5) == number
+        changes = {
+            "strategies.zero_shot": "null",
+            "strategies.few_shot": "{k: [3], select: [mmr]}",
+            "strategies.qlora": "null",
+            "strategies.demos.mmr_lambda": number,
+        }
+        out = tmp_path / f"run-{number}"
+        sets = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+        done = triptych("run", project.config, "--out", out, *sets)
+        assert done.code == 0, done.err
+        (cell,) = (json.loads(path.read_text(encoding="utf-8")) for path in (out / "cells").glob("*.json"))
+        assert [item["demo_ids"] for item in cell["items"]] == shown[number]
+    assert shown[0] != shown[1]
+    assert [item["demo_ids"] for item in score(*given)[1]["items"]] == shown[0.5]
+    done, scores = score(*given, "--mmr-lambda", 1.5)
+    assert (done.code, scores) == (2, None)
+    assert "where: --mmr-lambda" in done.err
+
+
 def test_limit_takes_the_first_rows(score: Any) -> None:
     every = score()[1]["items"]
     some = score("--limit", 2)[1]

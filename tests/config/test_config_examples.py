@@ -10,7 +10,8 @@ import yaml
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config
-from triptych.grid.cells import grid, templates_of
+from triptych.grid.cells import grid
+from triptych.grid.inputs import templates_of
 from triptych.runner.run import run_experiment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

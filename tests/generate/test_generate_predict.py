@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_demonstrations_are_chosen_as_in_an_experiment(
     import torch
 
     from triptych.config.strategies import DemosConfig
-    from triptych.grid.rendering import Demonstrations
+    from triptych.grid.demonstrations import Demonstrations
     from triptych.models import LoraSettings, attach_adapter, save_adapter
     from triptych.models.embed import embed_texts
 
@@ -184,7 +185,7 @@ def test_demonstrations_are_chosen_as_in_an_experiment(
 
 
 def test_the_same_command_again_computes_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    import triptych.runner.predict as module
+    import triptych.runner.one_cell as module
 
     first = project.run()
     before = (project.folder / "p.json").read_bytes()
@@ -378,6 +379,24 @@ def test_the_check_reads_the_files_record(project: Project) -> None:
     done = triptych("predict", "--check", path, "--data", project.folder / "rows.json", "--limit", 6)
     assert done.code == 1
     assert "rows-6" in done.out
+
+
+def test_special_tokens_of_an_unusual_kind_are_found(project: Project, tmp_path: Path) -> None:
+    """A tokenizer may call its tokens anything: they are looked for when texts are written, and by a later check."""
+    model = tmp_path / "unusual"
+    shutil.copytree(project.model, model)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        text = (model / name).read_text(encoding="utf-8")
+        (model / name).write_text(text.replace("<pad>", "⟦pad⟧"), encoding="utf-8")
+    assert project.run("--model", model).code == 0
+    assert "⟦pad⟧" in project.read("p.record.json")["provenance"]["special_texts"]
+    path = project.folder / "p.json"
+    texts = [{**entry, "output": f"春眠不覺曉{i}"} for i, entry in enumerate(project.read("p.json"))]
+    for output, code in (("春眠⟦pad⟧", 1), ("春眠pad", 0)):
+        path.write_text(json.dumps([{**texts[0], "output": output}, *texts[1:]]))
+        done = triptych("predict", "--check", path, "--data", project.folder / "rows.json")
+        assert done.code == code
+        assert ("outputs with special tokens" in done.out) == bool(code)
 
 
 def test_a_check_of_what_is_no_file_of_predictions(project: Project) -> None:

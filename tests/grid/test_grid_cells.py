@@ -11,8 +11,10 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.config.strategies import SearchConfig
 from triptych.data import Dataset, Row
 from triptych.errors import ConfigError, TemplateError
-from triptych.grid.cells import CellSpec, candidates, check_pool, demo_pool, grid, templates_of, trainings
-from triptych.grid.rendering import Demonstrations, render_cell
+from triptych.grid.cells import CellSpec, candidates, grid, trainings
+from triptych.grid.context_limit import ContextLimit
+from triptych.grid.inputs import check_pool, demo_pool, templates_of
+from triptych.grid.rows import ExperimentRows
 from triptych.prompts import Rendered, Template
 
 
@@ -36,7 +38,9 @@ def rows(name: str, n: int) -> tuple[Row, ...]:
 def shown(
     cell: CellSpec, test: Sequence[Row], train: Sequence[Row], templates: dict[str, Template], max_tokens: int = 4096
 ) -> list[Rendered]:
-    return render_cell(cell, test, Demonstrations(train), templates, Bytes(), max_tokens=max_tokens).rows
+    data = Dataset(tuple(train), (), tuple(test))
+    tokenizer: Any = Bytes()
+    return ExperimentRows(ExperimentConfig(), data, templates, tokenizer, ContextLimit(max_tokens)).cell(cell).rows
 
 
 def test_names_and_order() -> None:

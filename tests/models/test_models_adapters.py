@@ -1,4 +1,4 @@
-"""Adapters: drawn from a seed, switched, saved in PEFT's format, and refused where they don't belong."""
+"""Adapters: drawn from a seed, adapter_enabled, saved in PEFT's format, and refused where they don't belong."""
 
 from __future__ import annotations
 

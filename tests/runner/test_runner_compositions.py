@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
+from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config
-from triptych.data import Row
+from triptych.data import Dataset, Row
 from triptych.errors import ConfigError
-from triptych.grid.rendering import Demonstrations, render_training
+from triptych.grid.cells import TrainingSpec
+from triptych.grid.context_limit import ContextLimit
+from triptych.grid.rows import ExperimentRows
 from triptych.models import load_adapter, load_model
+from triptych.prompts import find_template
 from triptych.records import RunRecord
 from triptych.records.store import read_items
 from triptych.runner import search, session
@@ -90,9 +94,6 @@ def test_adapters_of_several_seeds_differ_and_do_not_leak_into_each_other(projec
 
 
 def test_a_training_row_is_never_among_its_own_demonstrations() -> None:
-    from triptych.grid.cells import TrainingSpec
-    from triptych.prompts import find_template
-
     class Bytes:
         bos_id, eos_id = 256, 257
 
@@ -100,10 +101,11 @@ def test_a_training_row_is_never_among_its_own_demonstrations() -> None:
             return list(text.encode())
 
     rows = [Row(f"train-{i}", f"問{i}", f"答{i}") for i in range(5)]
-    rendered = render_training(
-        TrainingSpec("default", k=4), rows, Demonstrations(rows), find_template("default"), Bytes(), max_tokens=9999
-    )
-    for row, shown in zip(rows, rendered, strict=True):
+    data, templates = Dataset(tuple(rows), (), ()), {"default": find_template("default")}
+    tokenizer: Any = Bytes()
+    rendered = ExperimentRows(ExperimentConfig(), data, templates, tokenizer, ContextLimit(9999))
+    trained = rendered.training(TrainingSpec("default", k=4)).train
+    for row, shown in zip(rows, trained, strict=True):
         assert set(shown.demo_ids) == {other.id for other in rows} - {row.id}
 
 
@@ -152,7 +154,7 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(
     real, calls = search._perplexities, []
 
     def failing(*args: Any) -> list[float]:
-        calls.append(args[0].name)
+        calls.append(args[1].name)
         if len(calls) == 8:
             raise KeyboardInterrupt
         return real(*args)

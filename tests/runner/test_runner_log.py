@@ -66,7 +66,7 @@ def test_a_stop_is_no_failure(project: Project, tmp_path: Path, monkeypatch: pyt
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "render_cell", stopped)
+    monkeypatch.setattr(runner, "score_cell", stopped)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(read_config(project(strategies=ZERO)), tmp_path / "run")
     assert log_of(tmp_path / "run").endswith("INFO stopped: KeyboardInterrupt\n")

@@ -24,8 +24,7 @@ from triptych.records import ItemScore, RunRecord
 from triptych.records.store import read_items, read_run
 from triptych.records.texts import read_rows_shown, read_tokens
 from triptych.report import interval
-from triptych.runner import run as runner
-from triptych.runner import session
+from triptych.runner import scoring, session
 from triptych.runner.folder import RunFolder
 from triptych.runner.run import run_experiment
 
@@ -375,8 +374,8 @@ def test_an_adapter_that_is_off_or_on_at_the_wrong_time_is_noticed(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = project(strategies={**SHORT, "qlora": {}}, tune={"epochs": 1})
-    real = runner.adapter_enabled
-    monkeypatch.setattr(runner, "adapter_enabled", lambda adapter, *, on: real(adapter, on=not on))
+    real = scoring.adapter_enabled
+    monkeypatch.setattr(scoring, "adapter_enabled", lambda adapter, *, on: real(adapter, on=not on))
     with pytest.raises(TriptychError, match="the adapter is off for cell qlora/default"):
         run(path, tmp_path / "run")
 

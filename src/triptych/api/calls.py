@@ -1,17 +1,19 @@
-"""What the command line does, as functions. They take what the commands take and give back objects."""
+"""What the command line does, as functions. They take what the commands take and give back objects.
+
+Parameters are called as the options are, and each is written down once, in `given`, as the setting it stands for; so a
+call hands on all that it was given (`locals()`), and a test compares parameters and options.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triptych.api.given import config_of, file_of
+from triptych.api.advice import names_parameters
+from triptych.api.given import cell_settings, config_of, generation_settings, model_settings
 from triptych.api.objects import Predictions, Run, Scores
-from triptych.config.choices import MAX_TOKENS, Draw, Dtype, Order, Quantize, Select
+from triptych.config.choices import MAX_TOKENS, Draw, Dtype, Hold, Order, Quantize, Select
 from triptych.console import ConsoleWatcher
 from triptych.progress import Watcher
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["predict", "run", "score", "tune"]
 
 
+@names_parameters
 def run(
     config: str | Path | Mapping[str, Any] | ExperimentConfig,
     *,
@@ -54,6 +57,7 @@ def run(
     return Run(folder, record)
 
 
+@names_parameters
 def score(
     model: str | Path,
     data: Any,
@@ -68,17 +72,22 @@ def score(
     order: Order | None = None,
     column: str | None = None,
     max_similarity: float | None = None,
+    mmr_lambda: float = 0.5,
     embedding: str = "model",
     adapter: str | Path | None = None,
+    revision: str | None = None,
     quantize: Quantize = "nf4",
+    double_quant: bool = True,
     dtype: Dtype = "auto",
     device: str = "auto",
+    hold: Hold = "auto",
     threads: int | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
     max_tokens: int = MAX_TOKENS,
     cache: bool = True,
     out: str | Path | None = None,
+    force: bool = False,
     watcher: Watcher | None = None,
 ) -> Scores:
     """Perplexity of rows under one prompt: NLL of output and EOS, four averages.
@@ -98,17 +107,22 @@ def score(
             last where they are ranked by nearness.
         column: for `same`, a column of the data.
         max_similarity: rows more like the query than this are never shown (Jaccard similarity of n-grams).
+        mmr_lambda: for `mmr`: 1 is similarity to the query alone, 0 diversity alone.
         embedding: for `embedding` and `mmr`: `model`, or a sentence-transformers model by name or path.
         adapter: folder of a LoRA adapter to put on.
+        revision: commit or tag of a hub id.
         quantize: how the base is quantized.
+        double_quant: quantize the constants of NF4 too.
         dtype: compute dtype.
         device: `auto`, `cpu` or `cuda`.
+        hold: how NF4 weights are kept: `dequantized` once (same values, faster), `packed` (less memory) or `auto`.
         threads: CPU threads; None measures.
         allow_pickle: read pickled weights, which can run code when they are read.
         limit: score the first so many rows.
         max_tokens: longest rendering.
         cache: look up scores of the same tokens under the same weights first.
         out: write `scores.json` here too.
+        force: replace a file that is there and holds no scores.
         watcher: told of progress; None prints.
 
     Returns:
@@ -117,47 +131,23 @@ def score(
     Raises:
         InputError: something given can't be used; the message says how to mend it.
     """
-    from triptych.config.model import ModelConfig
-    from triptych.config.read import from_options
-    from triptych.config.strategies import DemosConfig
-    from triptych.grid.demo_options import Shots
-    from triptych.records import Aggregate
-    from triptych.runner.score_file import ScoreRequest, score_file
+    given = dict(locals())
+    from triptych.records.outputs import check_output, is_scores
+    from triptych.records.store import write_json
+    from triptych.runner.one_cell import CellRequest
+    from triptych.runner.score import score_cell
 
-    with tempfile.TemporaryDirectory() as folder:
-        request = ScoreRequest(
-            model=from_options(
-                ModelConfig,
-                name=str(model),
-                quantize=quantize,
-                dtype=dtype,
-                device=device,
-                threads=threads,
-                allow_pickle=allow_pickle,
-            ),
-            data=file_of(data, Path(folder), "data"),
-            prompt=prompt,
-            template=template,
-            shots=Shots(
-                shots,
-                pool=None if pool is None else file_of(pool, Path(folder), "pool"),
-                select=select,
-                seed=seed,
-                draw=draw,
-                order=order,
-                demos=from_options(DemosConfig, column=column, max_similarity=max_similarity, embedding=embedding),
-            ),
-            adapter=None if adapter is None else Path(adapter),
-            limit=limit,
-            max_tokens=max_tokens,
-            cache=cache,
-        )
-        path = Path(folder) / "scores.json" if out is None else Path(out)
-        score_file(request, path, watcher or ConsoleWatcher())
-        scores = json.loads(path.read_text(encoding="utf-8"))
-    return Scores(scores["items"], Aggregate(**scores["aggregate"]), scores["provenance"])
+    request = CellRequest(**cell_settings(given))
+    request.check()
+    if out is not None:
+        check_output(Path(out), reads=request.reads(), ours=is_scores, what="the scores", force=force)
+    scores = score_cell(request, watcher or ConsoleWatcher(), cache=cache)
+    if out is not None:
+        write_json(Path(out), scores.record())
+    return Scores(scores.items, scores.aggregate, scores.provenance)
 
 
+@names_parameters
 def tune(
     model: str | Path,
     data: str | Path,
@@ -165,9 +155,12 @@ def tune(
     *,
     out: str | Path = "runs/tune",
     prompt: str = "default",
+    revision: str | None = None,
     quantize: Quantize = "nf4",
+    double_quant: bool = True,
     dtype: Dtype = "auto",
     device: str = "auto",
+    hold: Hold = "auto",
     threads: int | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
@@ -184,9 +177,12 @@ def tune(
         test: rows of the learning curve and of the final score, a file.
         out: the training's folder; the adapter is in `adapter/` in it.
         prompt: a named prompt.
+        revision: commit or tag of a hub id.
         quantize: how the base is quantized.
+        double_quant: quantize the constants of NF4 too.
         dtype: compute dtype.
         device: `auto`, `cpu` or `cuda`.
+        hold: how NF4 weights are kept: `dequantized` once (same values, faster), `packed` (less memory) or `auto`.
         threads: CPU threads; None measures.
         allow_pickle: read pickled weights, which can run code when they are read.
         limit: train on a seeded sample of so many rows.
@@ -203,24 +199,18 @@ def tune(
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
         Interrupted: stop was asked; everything is saved.
     """
-    held = {
-        "name": str(model),
-        "quantize": quantize,
-        "dtype": dtype,
-        "device": device,
-        "threads": threads,
-        "allow_pickle": allow_pickle,
-    }
+    given = dict(locals())
     config = {
         "name": "tune",
-        "model": held,
+        "model": model_settings(given),
         "data": {"train": str(data), "test": str(test), "train_rows": limit, "dev_rows": dev_rows},
         "strategies": {"qlora": {"prompt": prompt}},
         "tune": settings,
     }
-    return run(config, out=out, fresh=fresh, watcher=watcher)
+    return run(config_of(config, {}), out=out, fresh=fresh, watcher=watcher)
 
 
+@names_parameters
 def predict(
     model: str | Path,
     data: Any,
@@ -236,22 +226,29 @@ def predict(
     order: Order | None = None,
     column: str | None = None,
     max_similarity: float | None = None,
+    mmr_lambda: float = 0.5,
     embedding: str = "model",
     adapter: str | Path | None = None,
     max_new_tokens: int = 256,
+    max_new_ratio: float | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
     top_k: int = 0,
     beams: int = 1,
     no_repeat_ngram: int = 0,
     stop: Sequence[str] = (),
+    stop_texts: bool = True,
+    revision: str | None = None,
     quantize: Quantize = "nf4",
+    double_quant: bool = True,
     dtype: Dtype = "auto",
     device: str = "auto",
+    hold: Hold = "auto",
     threads: int | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
     max_tokens: int = MAX_TOKENS,
+    batch_rows: int | None = None,
     fresh: bool = False,
     watcher: Watcher | None = None,
 ) -> Predictions:
@@ -273,22 +270,29 @@ def predict(
             last where they are ranked by nearness.
         column: for `same`, a column of the data.
         max_similarity: rows more like the query than this are never shown (Jaccard similarity of n-grams).
+        mmr_lambda: for `mmr`: 1 is similarity to the query alone, 0 diversity alone.
         embedding: for `embedding` and `mmr`: `model`, or a sentence-transformers model by name or path.
         adapter: folder of a LoRA adapter to put on.
         max_new_tokens: most new tokens of a row.
+        max_new_ratio: most new tokens of a row per token of its prompt; None for no rule.
         temperature: 0 takes the likeliest token; above it, tokens are drawn.
         top_p: draw from the likeliest tokens that make up so much.
         top_k: draw from so many likeliest tokens; 0 for all.
         beams: beam search with so many beams.
         no_repeat_ngram: never write so many tokens in a row that prompt or output has already; 0 for no rule.
         stop: texts that end a row where they begin.
+        stop_texts: end a row where the prompt's own fixed texts begin again, too.
+        revision: commit or tag of a hub id.
         quantize: how the base is quantized.
+        double_quant: quantize the constants of NF4 too.
         dtype: compute dtype.
         device: `auto`, `cpu` or `cuda`.
+        hold: how NF4 weights are kept: `dequantized` once (same values, faster), `packed` (less memory) or `auto`.
         threads: CPU threads; None measures.
         allow_pickle: read pickled weights, which can run code when they are read.
         limit: predict the first so many rows.
         max_tokens: longest prompt with its output.
+        batch_rows: rows written at a time; None for as many as memory allows.
         fresh: replace what is there, whatever made it.
         watcher: told of progress; None prints.
 
@@ -298,51 +302,16 @@ def predict(
     Raises:
         InputError: something given can't be used; the message says how to mend it.
     """
-    from triptych.config.model import ModelConfig
-    from triptych.config.read import from_options
-    from triptych.config.strategies import DemosConfig
-    from triptych.generate.settings import GenerationSettings
-    from triptych.grid.demo_options import Shots
-    from triptych.runner.predict import PredictRequest, predict_file
+    given = dict(locals())
+    from triptych.runner.predict import PredictRequest, predict_cell, predict_file
 
-    with tempfile.TemporaryDirectory() as folder:
-        request = PredictRequest(
-            model=from_options(
-                ModelConfig,
-                name=str(model),
-                quantize=quantize,
-                dtype=dtype,
-                device=device,
-                threads=threads,
-                allow_pickle=allow_pickle,
-            ),
-            data=file_of(data, Path(folder), "data"),
-            prompt=prompt,
-            template=template,
-            shots=Shots(
-                shots,
-                pool=None if pool is None else file_of(pool, Path(folder), "pool"),
-                select=select,
-                seed=seed,
-                draw=draw,
-                order=order,
-                demos=from_options(DemosConfig, column=column, max_similarity=max_similarity, embedding=embedding),
-            ),
-            adapter=None if adapter is None else Path(adapter),
-            limit=limit,
-            max_tokens=max_tokens,
-            generation=from_options(
-                GenerationSettings,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
-                beams=beams,
-                no_repeat_ngram=no_repeat_ngram,
-                seed=seed if temperature else 0,
-                stop_patterns=tuple(re.escape(text) for text in stop),
-            ),
-            fresh=fresh,
-        )
-        path = Path(folder) / "predictions.json" if out is None else Path(out)
-        return Predictions(predict_file(request, path, watcher or ConsoleWatcher()))
+    request = PredictRequest(
+        **cell_settings(given),
+        generation=generation_settings(given),
+        stop_texts=stop_texts,
+        batch_rows=batch_rows,
+    )
+    watcher = watcher or ConsoleWatcher()
+    if out is None:
+        return Predictions(predict_cell(request, watcher))
+    return Predictions(predict_file(request, Path(out), watcher, fresh=fresh))

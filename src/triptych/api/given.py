@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from triptych.config.experiment import ExperimentConfig
+    from triptych.data import GivenRows
+    from triptych.generate.settings import GenerationSettings
 
-__all__ = ["config_of", "file_of"]
+__all__ = ["cell_settings", "config_of", "generation_settings", "model_settings", "source_of"]
+
+_OF_MODEL = ("revision", "quantize", "double_quant", "dtype", "device", "hold", "threads", "allow_pickle")
+_OF_CELL = ("prompt", "template", "limit", "max_tokens")
+_OF_DEMONSTRATIONS = ("select", "seed", "draw", "order")
+_OF_GENERATION = ("max_new_tokens", "max_new_ratio", "temperature", "top_p", "top_k", "beams", "no_repeat_ngram")
 
 
 def config_of(
@@ -44,7 +52,7 @@ def config_of(
                 at[parent] = {}
             at = at[parent]
         at[last] = change
-    return validated(value, "the settings given to triptych.run")
+    return validated(value, "the command line")
 
 
 def _plain(value: Any) -> Any:
@@ -68,12 +76,53 @@ def _as_yaml(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def file_of(rows: Any, folder: Path, name: str) -> str:
-    """The file of these rows; those that are no file yet are written to one."""
+def source_of(rows: Any, name: str) -> str | GivenRows:
+    """What rows are read from: a file's name, or the rows themselves. `name`: of the parameter."""
+    from triptych.data import GivenRows
+
     if isinstance(rows, str | Path):
         return str(rows)
-    lines = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else list(rows)
-    path = folder / f"{name}.jsonl"
-    text = "".join(json.dumps(line, ensure_ascii=False, default=_plain) + "\n" for line in lines)
-    path.write_text(text, encoding="utf-8")
-    return str(path)
+    lines = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else rows
+    return GivenRows(
+        tuple(json.loads(json.dumps(line, default=_plain)) for line in lines), f"the rows given as `{name}`"
+    )
+
+
+def model_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `model` of an experiment, from the parameters of a call."""
+    return {"name": str(given["model"]), **{name: given[name] for name in _OF_MODEL}}
+
+
+def cell_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `score` and `predict` ask for alike, as a `CellRequest` takes it, from the parameters of either."""
+    from triptych.config.model import ModelConfig
+    from triptych.config.read import from_options
+    from triptych.config.strategies import DemosConfig
+    from triptych.grid.demo_options import Shots
+
+    pool, adapter = given["pool"], given["adapter"]
+    return {
+        **{name: given[name] for name in _OF_CELL},
+        "model": from_options(ModelConfig, **model_settings(given)),
+        "data": source_of(given["data"], "data"),
+        "shots": Shots(
+            k=given["shots"],
+            pool=None if pool is None else source_of(pool, "pool"),
+            **{name: given[name] for name in _OF_DEMONSTRATIONS},
+            demos=from_options(DemosConfig, **{name: given[name] for name in DemosConfig.model_fields}),
+        ),
+        "adapter": None if adapter is None else Path(adapter),
+    }
+
+
+def generation_settings(given: Mapping[str, Any]) -> GenerationSettings:
+    """How to write, from the parameters of `predict`."""
+    from triptych.config.read import from_options
+    from triptych.generate.settings import GenerationSettings
+
+    return from_options(
+        GenerationSettings,
+        **{name: given[name] for name in _OF_GENERATION},
+        seed=given["seed"] if given["temperature"] else 0,
+        stop_patterns=tuple(re.escape(text) for text in given["stop"] or ()),
+    )

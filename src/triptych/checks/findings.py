@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from triptych.data import Row
-from triptych.grid.views import Views
+from triptych.grid.rendered import RenderedExperiment
 from triptych.models import TokenizerProfile
 from triptych.prompts import Rendered
 
-__all__ = ["Check", "Outputs", "count", "quoted", "rendered_rows", "short", "some", "text_of"]
+__all__ = ["REPORT", "Check", "Outputs", "count", "quoted", "rendered_rows", "short", "some", "text_of"]
 
 _NAMED = 5
+
+REPORT = "this is a mistake of Triptych or of the tokenizer, not of yours: please report it with this message"
+"""The fix where neither settings nor data can be at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,10 @@ class Outputs:
         return text.strip().startswith(target.strip())
 
 
-def rendered_rows(views: Views) -> Iterator[Rendered]:
+def rendered_rows(experiment: RenderedExperiment) -> Iterator[Rendered]:
     """Every rendering there is."""
-    for view in views.views:
-        yield from view.rendered
+    for part in experiment.parts:
+        yield from part.rendered
 
 
 def text_of(profile: TokenizerProfile, token: int) -> str:

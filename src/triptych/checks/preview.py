@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.checks.rows import Check, adapter_facts, run_checks
+from triptych.checks.adapters import adapter_facts
+from triptych.checks.findings import Check
+from triptych.checks.rows import run_checks
 from triptych.config.experiment import ExperimentConfig
 from triptych.errors import ConfigError
-from triptych.grid.cells import TrainingSpec, check_pool, templates_of
-from triptych.grid.views import View, Views, longest_rendering, read_data, spread, view_experiment
-from triptych.models import TokenizerProfile, load_profile
+from triptych.grid.cells import TrainingSpec
+from triptych.grid.rendered import RenderedExperiment, RenderedRows, render_experiment, spread
+from triptych.grid.rows import ExperimentRows
+from triptych.models import TokenizerProfile
 from triptych.prompts import Rendered
 
 __all__ = ["Line", "Preview", "ShownRow", "lines_of", "preview", "visible"]
@@ -40,8 +43,8 @@ class Line:
 class ShownRow:
     """One row as the model will see it."""
 
-    view: str
-    """The cell, or `training NAME`."""
+    cell: str
+    """Its name, or `training NAME`."""
     rendered: Rendered
     pieces: tuple[tuple[str, int], ...]
     """(text, number of tokens) of all tokens, in order; no piece crosses into the scored ones."""
@@ -99,15 +102,12 @@ def preview(
     Raises:
         InputError: settings, data or tokenizer can't be used.
     """
-    templates, data = templates_of(config), read_data(config)
-    check_pool(config, data)
-    profile = load_profile(config.model)
-    limit = longest_rendering(config, profile)
-    views = view_experiment(config, data, templates, profile, max_tokens=limit)
-    chosen = [_named(cell, views)] if cell is not None else _kinds(views)
-    shown = [row for view in chosen for row in _shown(view, rows, profile)]
-    checks = run_checks(views, adapters=adapter_facts(config, adapter_of, adapter))
-    return Preview(tuple(shown), checks, views.left_out, limit.tokens, profile.record())
+    experiment = render_experiment(ExperimentRows.read(config))
+    profile = experiment.profile
+    parts = [_named(cell, experiment)] if cell is not None else _kinds(experiment)
+    shown = [row for part in parts for row in _shown(part, rows, profile)]
+    checks = run_checks(experiment, adapters=adapter_facts(config, adapter_of, adapter))
+    return Preview(tuple(shown), checks, experiment.left_out, experiment.limit.tokens, profile.record())
 
 
 def lines_of(row: ShownRow, width: int) -> list[Line]:
@@ -140,11 +140,11 @@ def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _named(name: str, views: Views) -> View:
-    known = {view.name: view for view in views.views}
+def _named(name: str, experiment: RenderedExperiment) -> RenderedRows:
+    known = {part.name: part for part in experiment.parts}
     if name in known:
         return known[name]
-    if name in views.left_out:
+    if name in experiment.left_out:
         raise ConfigError(
             "this cell's demonstrations are chosen by the model, so it can't be shown without the weights",
             where="--cell",
@@ -161,26 +161,26 @@ def _named(name: str, views: Views) -> View:
     )
 
 
-def _kinds(views: Views) -> list[View]:
+def _kinds(experiment: RenderedExperiment) -> list[RenderedRows]:
     """The first cell of each kind: cells that differ in a seed alone look alike."""
-    found: dict[Any, View] = {}
-    for view in views.views:
-        if view.cell is not None:
-            cell, trained = view.cell, view.cell.training
+    found: dict[Any, RenderedRows] = {}
+    for part in experiment.parts:
+        if part.cell is not None:
+            cell, trained = part.cell, part.cell.training
             adapter = (trained.prompt, trained.k) if trained else None
             kind: Any = (cell.strategy, cell.prompt, cell.k, cell.draw, cell.select, cell.order, adapter)
         else:
-            assert view.training is not None
-            kind = ("training", view.prompt, view.training.k, view.training.select)
-        found.setdefault(kind, view)
+            assert part.training is not None
+            kind = ("training", part.prompt, part.training.k, part.training.select)
+        found.setdefault(kind, part)
     return list(found.values())
 
 
-def _shown(view: View, n: int, profile: TokenizerProfile) -> Iterable[ShownRow]:
-    for rendered in spread(view.rendered, n):
+def _shown(part: RenderedRows, n: int, profile: TokenizerProfile) -> Iterable[ShownRow]:
+    for rendered in spread(part.rendered, n):
         parts = (rendered.ids[: rendered.n_prompt], rendered.ids[rendered.n_prompt :])
         pieces = tuple(piece for part in parts for piece in profile.pieces(part))
-        yield ShownRow(view.name, rendered, pieces)
+        yield ShownRow(part.name, rendered, pieces)
 
 
 def _row_json(row: ShownRow) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _row_json(row: ShownRow) -> dict[str, Any]:
         pieces.append({"text": text, "ids": list(rendered.ids[at : at + n]), "scored": at >= rendered.n_prompt})
         at += n
     return {
-        "cell": row.view,
+        "cell": row.cell,
         "row": rendered.row_id,
         "n_tokens": len(rendered.ids),
         "n_scored": rendered.n_scored,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+from triptych.api.advice import KEY_OF_OPTION
 from triptych.errors import InputError
 
 __all__ = ["message_for"]
@@ -20,23 +21,10 @@ _PAIR = re.compile(r"`([a-z_]+): \w+`")
 _ALONE = re.compile(r"(?<![\w.-])(max_tokens)\b")
 _BLOCK = re.compile(r"\n\s*(data):\n\s*(columns):")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-_OTHER_NAMES = {
-    "model.name": "--model",
-    "data.columns": "--column",
-    "tune.use_dora": "--dora",
-    "tune.use_rslora": "--rslora",
-    "data.train_rows": "--limit",
-}
+_OTHER_NAMES = {key: option for option, key in KEY_OF_OPTION.items()}
 """Keys whose option is not called as the key's last part."""
 _NO_SUCH = {("tune", "max_tokens"), ("score", "data.columns"), ("predict", "data.columns")}
 """(command, key): its option of that name means something else (`tune.max_tokens`, the column of `--select same`)."""
-_KEYS_OF = {option: key for key, option in _OTHER_NAMES.items()} | {
-    "--allow-pickle": "model.allow_pickle",
-    "--quantize": "model.quantize",
-    "--max-tokens": "max_tokens",
-    "--shots": "strategies.few_shot.k",
-    "--pool": "data.train",
-}
 
 
 def message_for(error: InputError, command: str | None, options: Mapping[str, Collection[str]]) -> str:
@@ -85,7 +73,7 @@ def _of_options(fix: str, command: str, options: Mapping[str, Collection[str]]) 
         owners = [name for name, known in options.items() if option in known]
         if not owners or option in options[command]:
             continue
-        key = _KEYS_OF.get(option)
+        key = KEY_OF_OPTION.get(option)
         if command in _READS_YAML and key:
             if key not in fix:
                 said.append(f"{option} is the key `{key}`")

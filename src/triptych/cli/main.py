@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from triptych.api.advice import for_the_command_line
 from triptych.cli import config, data, doctor, plan, predict, preview, prompts, report, reproduce, run, score, tune
 from triptych.cli.advice import message_for
 from triptych.errors import InputError, Interrupted, TriptychError
@@ -125,7 +126,8 @@ def main() -> None:
     errors = new_console(stderr=True, soft_wrap=True)
     before = _stop_on_sigterm()
     try:
-        code = app(args=_arguments(), prog_name="triptych", standalone_mode=False)
+        with for_the_command_line():
+            code = app(args=_arguments(), prog_name="triptych", standalone_mode=False)
         if code == _CTRL_C:
             raise KeyboardInterrupt
     except _UsageError as error:

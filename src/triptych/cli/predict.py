@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from triptych.cli.options import (
-    AllowPickle,
-    Column,
-    Device,
-    Draw,
-    Dtype,
-    Embedding,
-    MaxSimilarity,
-    Order,
-    Pool,
-    PromptName,
-    Quantize,
-    Select,
-    ShotCount,
-    TemplateText,
-    Threads,
-)
+from triptych.cli import options
 from triptych.config.choices import MAX_TOKENS
 from triptych.terminal import new_console, shown
 
@@ -47,17 +30,18 @@ def predict(
     check: Annotated[
         Path | None, typer.Option(help="Write nothing: look at this file of predictions for --data.")
     ] = None,
-    prompt: PromptName = "default",
-    template: TemplateText = None,
-    shots: ShotCount = 0,
+    prompt: options.PromptName = "default",
+    template: options.TemplateText = None,
+    shots: options.ShotCount = 0,
     seed: Annotated[int, typer.Option(help="Seed of the demonstrations' draw, and of drawn tokens.")] = 0,
-    draw: Draw = "item",
-    pool: Pool = None,
-    select: Select = "random",
-    order: Order = None,
-    column: Column = None,
-    max_similarity: MaxSimilarity = None,
-    embedding: Embedding = "model",
+    draw: options.Draw = "item",
+    pool: options.Pool = None,
+    select: options.Select = "random",
+    order: options.Order = None,
+    column: options.Column = None,
+    max_similarity: options.MaxSimilarity = None,
+    mmr_lambda: options.MmrLambda = 0.5,
+    embedding: options.Embedding = "model",
     adapter: Annotated[Path | None, typer.Option(help="Write with this adapter on.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most new tokens of a row.")] = 256,
     max_new_ratio: Annotated[
@@ -72,76 +56,36 @@ def predict(
     ] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="End a row where this text begins; may be repeated.")] = None,
     stop_texts: Annotated[bool, typer.Option(help="End a row where the prompt's own fixed texts begin again.")] = True,
-    quantize: Quantize = "nf4",
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    threads: Threads = None,
-    allow_pickle: AllowPickle = False,
+    revision: options.Revision = None,
+    quantize: options.Quantize = "nf4",
+    double_quant: options.DoubleQuant = True,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    hold: options.Hold = "auto",
+    threads: options.Threads = None,
+    allow_pickle: options.AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Predict the first so many rows.")] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest prompt with its output.")] = MAX_TOKENS,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="Rows written at a time.  [default: by memory]")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace what is there, whatever made it.")] = False,
 ) -> None:
     """Write each row's output: JSON list of id and output, in the data's order. The same command resumes it."""
+    given = dict(locals())
     console = new_console()
+    del given["check"]
     if check is not None:
         _check_file(console, check, data, limit)
         return
-    from triptych.config.model import ModelConfig
-    from triptych.config.read import from_options
-    from triptych.config.strategies import DemosConfig
+    from triptych.api import calls
     from triptych.console import ConsoleWatcher
     from triptych.errors import ConfigError
-    from triptych.generate.settings import GenerationSettings
-    from triptych.grid.demo_options import Shots
-    from triptych.runner.predict import PredictRequest, predict_file
 
-    for option, value in (("--model", model), ("--out", out)):
-        if value is None:
-            raise ConfigError("an option is missing", where=option, fix="give it, or look at a file with --check")
-    assert model is not None and out is not None
-    request = PredictRequest(
-        model=from_options(
-            ModelConfig,
-            name=model,
-            quantize=quantize,
-            dtype=dtype,
-            device=device,
-            threads=threads,
-            allow_pickle=allow_pickle,
-        ),
-        data=data,
-        prompt=prompt,
-        template=template,
-        shots=Shots(
-            shots,
-            pool=pool,
-            select=select,
-            seed=seed,
-            draw=draw,
-            order=order,
-            demos=from_options(DemosConfig, column=column, max_similarity=max_similarity, embedding=embedding),
-        ),
-        adapter=adapter,
-        limit=limit,
-        max_tokens=max_tokens,
-        generation=from_options(
-            GenerationSettings,
-            max_new_tokens=max_new_tokens,
-            max_new_ratio=max_new_ratio,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            beams=beams,
-            no_repeat_ngram=no_repeat_ngram,
-            seed=seed if temperature else 0,
-            stop_patterns=tuple(re.escape(text) for text in stop or ()),
-        ),
-        stop_texts=stop_texts,
-        batch_rows=batch_rows,
-        fresh=fresh,
-    )
-    result = predict_file(request, out, ConsoleWatcher(console))
+    for option in ("model", "out"):
+        if given[option] is None:
+            raise ConfigError(
+                "an option is missing", where=f"--{option}", fix="give it, or look at a file with --check"
+            )
+    result = calls.predict(**given, watcher=ConsoleWatcher(console)).written
     _say(console, result)
     console.print(f"predictions: {out}", soft_wrap=True)
 

@@ -12,8 +12,8 @@ from rich.text import Text
 from triptych.terminal import new_console, write_json
 
 if TYPE_CHECKING:
+    from triptych.checks.findings import Check
     from triptych.checks.preview import ShownRow
-    from triptych.checks.rows import Check
 
 __all__ = ["preview"]
 
@@ -67,7 +67,7 @@ def _print_row(row: ShownRow, console: Console, *, full: bool) -> None:
     demos = f", demonstrations {', '.join(rendered.demo_ids)}" if rendered.demo_ids else ""
     dropped = f", {rendered.n_demos_dropped} dropped" if rendered.n_demos_dropped else ""
     title = (
-        f"{row.view}   row {rendered.row_id}{demos}{dropped}   {len(rendered.ids)} tokens, {rendered.n_scored} scored"
+        f"{row.cell}   row {rendered.row_id}{demos}{dropped}   {len(rendered.ids)} tokens, {rendered.n_scored} scored"
     )
     console.print(Text(visible(title), style="bold"), soft_wrap=True)
     lines = lines_of(row, max(24, (console.width - 6) * 2 // 5))

@@ -21,16 +21,14 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left there.")] = False,
 ) -> None:
     """Run an experiment; the same command goes on with one that was interrupted."""
+    from triptych.api import calls
     from triptych.config.read import read_config
     from triptych.console import ConsoleWatcher
-    from triptych.report import answer, print_tables
-    from triptych.runner.run import run_experiment
+    from triptych.report import print_tables
 
     console = new_console()
-    settings = read_config(config, sets or [])
-    folder = out or Path("runs") / settings.name
-    record = run_experiment(settings, folder, fresh=fresh, watcher=ConsoleWatcher(console))
-    print_tables(record, console)
-    for sentence in answer(record.comparisons, record.cells, record.few_shot):
+    done = calls.run(read_config(config, sets or []), out=out, fresh=fresh, watcher=ConsoleWatcher(console))
+    print_tables(done.record, console)
+    for sentence in done.answer:
         console.print(sentence)
-    console.print(f"\nreport: {folder / 'report.html'}", soft_wrap=True)
+    console.print(f"\nreport: {done.path / 'report.html'}", soft_wrap=True)

@@ -7,23 +7,7 @@ from typing import Annotated
 
 import typer
 
-from triptych.cli.options import (
-    AllowPickle,
-    Column,
-    Device,
-    Draw,
-    Dtype,
-    Embedding,
-    MaxSimilarity,
-    Order,
-    Pool,
-    PromptName,
-    Quantize,
-    Select,
-    ShotCount,
-    TemplateText,
-    Threads,
-)
+from triptych.cli import options
 from triptych.config.choices import MAX_TOKENS
 from triptych.terminal import new_console
 
@@ -31,69 +15,42 @@ __all__ = ["score"]
 
 
 def score(
-    model: Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or `demo`.", show_default=False)],
+    model: options.ModelName,
     data: Annotated[str, typer.Option(help="Rows to score.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where to write the scores.", show_default=False)],
-    prompt: PromptName = "default",
-    template: TemplateText = None,
-    shots: ShotCount = 0,
+    prompt: options.PromptName = "default",
+    template: options.TemplateText = None,
+    shots: options.ShotCount = 0,
     seed: Annotated[int, typer.Option(help="Seed of the demonstrations' draw.")] = 0,
-    draw: Draw = "item",
-    pool: Pool = None,
-    select: Select = "random",
-    order: Order = None,
-    column: Column = None,
-    max_similarity: MaxSimilarity = None,
-    embedding: Embedding = "model",
+    draw: options.Draw = "item",
+    pool: options.Pool = None,
+    select: options.Select = "random",
+    order: options.Order = None,
+    column: options.Column = None,
+    max_similarity: options.MaxSimilarity = None,
+    mmr_lambda: options.MmrLambda = 0.5,
+    embedding: options.Embedding = "model",
     adapter: Annotated[Path | None, typer.Option(help="Score with this adapter on.")] = None,
-    quantize: Quantize = "nf4",
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    threads: Threads = None,
-    allow_pickle: AllowPickle = False,
+    revision: options.Revision = None,
+    quantize: options.Quantize = "nf4",
+    double_quant: options.DoubleQuant = True,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    hold: options.Hold = "auto",
+    threads: options.Threads = None,
+    allow_pickle: options.AllowPickle = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many rows.")] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest rendering.")] = MAX_TOKENS,
     cache: Annotated[bool, typer.Option(help="Look up scores of the same tokens and weights first.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there and holds no scores.")] = False,
 ) -> None:
     """Score rows: NLL of output and EOS, four averages, one JSON."""
-    from triptych.config.model import ModelConfig
-    from triptych.config.read import from_options
-    from triptych.config.strategies import DemosConfig
+    given = dict(locals())
+    from triptych.api import calls
     from triptych.console import ConsoleWatcher
-    from triptych.grid.demo_options import Shots
-    from triptych.runner.score_file import ScoreRequest, score_file
 
     console = new_console()
-    request = ScoreRequest(
-        model=from_options(
-            ModelConfig,
-            name=model,
-            quantize=quantize,
-            dtype=dtype,
-            device=device,
-            threads=threads,
-            allow_pickle=allow_pickle,
-        ),
-        data=data,
-        prompt=prompt,
-        template=template,
-        shots=Shots(
-            shots,
-            pool=pool,
-            select=select,
-            seed=seed,
-            draw=draw,
-            order=order,
-            demos=from_options(DemosConfig, column=column, max_similarity=max_similarity, embedding=embedding),
-        ),
-        adapter=adapter,
-        limit=limit,
-        max_tokens=max_tokens,
-        cache=cache,
-        force=force,
-    )
-    aggregate = score_file(request, out, ConsoleWatcher(console))
+    aggregate = calls.score(**given, watcher=ConsoleWatcher(console)).aggregate
     bits = "none" if aggregate.bits_per_char is None else f"{aggregate.bits_per_char:.4f}"
     console.print(
         f"ppl_mean {aggregate.ppl_mean:.4f}   ppl_corpus {aggregate.ppl_corpus:.4f}   "

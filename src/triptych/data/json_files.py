@@ -10,7 +10,7 @@ from typing import IO, Any
 from triptych.data.raw import RawRow, RawStream, decode, describe, lines_of, not_an_object
 from triptych.errors import DataError
 
-__all__ = ["parse_json", "parse_jsonl"]
+__all__ = ["parse_json", "parse_jsonl", "stream_of"]
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _TRAILING = "a comma after the last row"
@@ -50,10 +50,10 @@ def parse_json(file: IO[bytes], source: str) -> RawStream:
     start = _after_space(text, 0)
     first = text[start : start + 1]
     if first == "[":
-        return _stream(_elements(text, start, source), source)
+        return stream_of(_elements(text, start, source), source)
     if first == "{" and _has_lines(text, start):
         lines = ((at, line) for at, line in enumerate(text.split("\n"), 1) if line.strip())
-        return _stream(((at, _line(line, source, at)) for at, line in lines), source, (_LINES,))
+        return stream_of(((at, _line(line, source, at)) for at, line in lines), source, (_LINES,))
     raise _no_list(_whole(text, source), source)
 
 
@@ -65,7 +65,7 @@ def parse_jsonl(file: IO[bytes], source: str) -> RawStream:
     """
     # only "\n" ends a line: str.splitlines would also cut at U+2028 and its like, which JSON allows inside a string
     lines = ((line, text.removesuffix("\n")) for line, text in lines_of(iter(file), source) if text.strip())
-    return _stream(((line, _line(text, source, line)) for line, text in lines), source)
+    return stream_of(((line, _line(text, source, line)) for line, text in lines), source)
 
 
 def _has_lines(text: str, start: int) -> bool:
@@ -192,7 +192,8 @@ def _no_list(value: Any, source: str) -> DataError:
     )
 
 
-def _stream(elements: Iterable[tuple[int | None, Any]], source: str, notes: tuple[str, ...] = ()) -> RawStream:
+def stream_of(elements: Iterable[tuple[int | None, Any]], source: str, notes: tuple[str, ...] = ()) -> RawStream:
+    """Parsed elements, each with its line where lines mean something, as raw rows; one that is no object is refused."""
     columns: dict[str, None] = {}
 
     def rows() -> Iterator[RawRow]:

@@ -1,18 +1,22 @@
-"""Where rows come from: a file, by its suffix, or the hub; whole, or a sample of it."""
+"""Where rows come from: a file, by its suffix, the hub, or memory; whole, or a sample of it."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from triptych.config.data import ROW_PARTS
 from triptych.config.sources import split_sample
 from triptych.data.formats import KINDS, PARSERS, Parser, kind_of, opened
 from triptych.data.hub import looks_like_hub_id, read_hub
+from triptych.data.json_files import stream_of
 from triptych.data.layouts import NESTED, Layout
 from triptych.data.raw import RawStream
 from triptych.data.row import Row
@@ -23,7 +27,7 @@ from triptych.errors import DataError
 from triptych.progress import Silent, Watcher
 from triptych.records.home import at_home
 
-__all__ = ["RowsRead", "read_rows", "read_source"]
+__all__ = ["GivenRows", "RowsRead", "read_rows", "read_source"]
 
 _HEAD = 1 << 16
 
@@ -47,8 +51,27 @@ class RowsRead:
         return f"{self.kind}, {self.layout.describe()}"
 
 
+@dataclass(frozen=True, slots=True)
+class GivenRows:
+    """Rows that are in memory instead of in a file, as the objects that a JSON file of them would have."""
+
+    values: tuple[Any, ...]
+    name: str
+    """For messages."""
+
+    def __str__(self) -> str:
+        """What messages call them."""
+        return self.name
+
+    @property
+    def sha256(self) -> str:
+        """Of the rows as a `.jsonl` file."""
+        lines = (json.dumps(value, ensure_ascii=False) + "\n" for value in self.values)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def read_rows(
-    source: str | Path,
+    source: str | Path | GivenRows,
     *,
     need_output: bool = True,
     columns: Mapping[str, str] | None = None,
@@ -63,7 +86,7 @@ def read_rows(
 
 
 def read_source(
-    source: str | Path,
+    source: str | Path | GivenRows,
     *,
     need_output: bool = True,
     to_answer: bool | None = None,
@@ -79,7 +102,7 @@ def read_source(
     these rows are kept in memory, and only they are checked.
 
     Args:
-        source: the path or hub id.
+        source: the path or hub id, or the rows themselves.
         need_output: False for files to predict: the output may be missing or null.
         to_answer: whether a conversation that ends with a user or tool turn asks for the next answer, or is read as
             for a score, where its last answer is the output; None: the first where outputs aren't needed.
@@ -89,8 +112,14 @@ def read_source(
     Raises:
         DataError: the file or a row in it can't be used; the message says where, what was found, and how to fix it.
     """
-    whole, n = split_sample(at_home(source))
     to_answer = not need_output if to_answer is None else to_answer
+    if isinstance(source, GivenRows):
+        stream = stream_of(((None, value) for value in source.values), source.name)
+        rows, layout, notes = to_rows(
+            stream, source.name, need_output=need_output, to_answer=to_answer, columns=columns
+        )
+        return RowsRead(rows, len(rows), "memory", layout, notes)
+    whole, n = split_sample(at_home(source))
     if isinstance(whole, str) and not _exists(Path(whole), whole) and looks_like_hub_id(whole):
         stream, kind = read_hub(whole), "hub"
         total, stream = _sampled(stream, n, seed, whole)

@@ -26,9 +26,12 @@ __all__ = [
     "is_record",
     "prompt_texts",
     "record_of",
+    "special_texts",
+    "special_texts_of",
     "write_predictions",
 ]
 
+_SPECIAL_CHARACTERS = 3
 _TEXTS = ("zero_shot", "few_shot", "preamble", "style")
 
 
@@ -103,12 +106,25 @@ def check_file(path: Path, data: str, limit: int | None = None) -> Check:
         record: Any = read_json(record_of(path))
         same = record["out_sha256"] == sha256_of_file(path)  # of texts that were changed since, it knows no end
         ends = {row["id"]: row["stopped_by"] for row in record["rows"]} if same else {}
-        prompt = record["provenance"]["prompt"]
+        prompt, special = record["provenance"]["prompt"], special_texts_of(path)
         mapping = {key: prompt[key] for key in _TEXTS if key in prompt}
         texts = prompt_texts(template_from_mapping(mapping, name="", where=str(path)))
     except (DataError, TemplateError, LookupError, TypeError):
-        ends, texts = {}, []
-    return check_predictions(predictions, rows, stopped_by=ends, prompt_texts=texts)
+        ends, texts, special = {}, [], []
+    return check_predictions(predictions, rows, stopped_by=ends, special=special, prompt_texts=texts)
+
+
+def special_texts(tokenizer: Any) -> list[str]:
+    """A tokenizer's special tokens, as no output should have them; one or two characters are also ordinary text."""
+    return sorted(
+        {str(token) for token in tokenizer.all_special_tokens if len(str(token).strip()) >= _SPECIAL_CHARACTERS}
+    )
+
+
+def special_texts_of(out: Path) -> list[str]:
+    """The special tokens of the model that wrote a file of predictions, as its record has them."""
+    special: list[str] = read_json(record_of(out))["provenance"].get("special_texts", [])
+    return special
 
 
 def prompt_texts(template: Template) -> list[re.Pattern[str]]:

@@ -16,29 +16,10 @@ from dataclasses import dataclass, replace
 from triptych.config.choices import Draw, Order, Select
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.strategies import ScoredUnder, SearchConfig, ShownConfig
-from triptych.data import Dataset, Row
-from triptych.errors import ConfigError
-from triptych.prompts import Template, find_template, template_from_text
-from triptych.prompts.template import template_from_mapping
+from triptych.prompts.selection import BY_VECTORS, DRAWN, NEAREST, default_order
 from triptych.records.schema import Strategy
 
-__all__ = [
-    "DRAWN",
-    "CellSpec",
-    "TrainingSpec",
-    "candidates",
-    "check_pool",
-    "demo_pool",
-    "grid",
-    "needs_train",
-    "templates_of",
-    "trainings",
-]
-
-DRAWN: frozenset[Select] = frozenset({"random", "same"})
-"""Selections that draw by a seed. The others rank, and have one answer for each query."""
-NEAREST: frozenset[Select] = frozenset({"bm25", "embedding", "mmr"})
-"""Selections that rank by similarity to the query, so that an order by nearness means something."""
+__all__ = ["CellSpec", "TrainingSpec", "candidates", "cell_as_trained", "grid", "needs_vectors", "trainings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +71,20 @@ class CellSpec:
             parts += [f"trained_k={trained.k}"] if trained.k else []
             parts += [f"train_seed={trained.seed}"] if not trained.first else []
         return "/".join(parts)
+
+
+def cell_as_trained(training: TrainingSpec) -> CellSpec:
+    """The cell that shows each row the demonstrations, and the prompt, that the training shows it."""
+    cell = CellSpec("qlora", training.prompt, training=training)
+    if not training.k:
+        return cell
+    order = default_order(training.select)
+    return replace(cell, k=training.k, select=training.select, draw="item", order=order, seed=training.seed)
+
+
+def needs_vectors(spec: CellSpec | TrainingSpec) -> bool:
+    """Whether embeddings choose its demonstrations, so that the model may have to be loaded first."""
+    return bool(spec.k) and spec.select in BY_VECTORS
 
 
 def trainings(config: ExperimentConfig) -> list[TrainingSpec]:
@@ -148,51 +143,3 @@ def _scored(config: ExperimentConfig, training: TrainingSpec) -> Iterator[CellSp
             for cell in _shown("qlora", prompt, under):
                 bare = cell if cell.k else CellSpec("qlora", prompt)
                 yield replace(bare, training=training)
-
-
-def templates_of(config: ExperimentConfig) -> dict[str, Template]:
-    """The template of every prompt the grid uses.
-
-    Raises:
-        TemplateError: one can't be found, or is malformed.
-    """
-    own = {}
-    for name, given in config.prompts.items():
-        if isinstance(given, str):
-            own[name] = template_from_text(given, name=name)
-        else:
-            own[name] = template_from_mapping({**given, "name": name}, name=name, where=f"prompts.{name}")
-    used = [*(cell.prompt for cell in grid(config)), *(training.prompt for training in trainings(config))]
-    if search := config.strategies.search:
-        used += search.prompts
-    return {name: find_template(name, own, where="strategies") for name in dict.fromkeys(used)}
-
-
-def demo_pool(data: Dataset) -> list[Row]:
-    """Training rows that may be shown: never one that occurs in the test set."""
-    return [row for row in data.train if row.id not in data.overlapping_train_ids]
-
-
-def needs_train(config: ExperimentConfig) -> bool:
-    """Whether training rows are used. Zero-shot prompts alone need none."""
-    given = config.strategies
-    return bool(given.few_shot or given.qlora or given.search or config.data.dev_rows)
-
-
-def check_pool(config: ExperimentConfig, data: Dataset) -> None:
-    """Say before any work that a k is too large.
-
-    Raises:
-        ConfigError: k is larger than the pool.
-    """
-    pool = len(demo_pool(data))
-    for keys, ks, _ in config.strategies.shown():
-        # a training row is never its own demonstration
-        available = pool - 1 if keys == "qlora.trained_" else pool
-        if max(ks) > max(available, 0):
-            raise ConfigError(
-                "more demonstrations are asked for than there are training rows to show",
-                where=f"strategies.{keys}k",
-                found=f"k = {max(ks)}, {available} training rows that are not in the test set",
-                fix="lower k, or give more training rows",
-            )

@@ -1,38 +1,37 @@
 """Demonstrations for one file of rows: what `triptych score` and `triptych predict` show in each prompt.
 
-The rows are chosen as an experiment chooses them (`showing.Demonstrations`), so a file scored by hand and the cell of a
-run that has the same settings show the same rows.
+The settings become a cell and the rules of an experiment (`strategies.demos`), and the rows are chosen as an experiment
+chooses them. So a file scored by hand and the cell of a run that has the same settings show the same rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from triptych.config.choices import Draw, Order, Select
 from triptych.config.strategies import DemosConfig
-from triptych.data import Row, find_overlap, read_rows
+from triptych.data import GivenRows, Row, find_overlap, read_rows
 from triptych.errors import ConfigError
-from triptych.grid.cells import DRAWN, NEAREST
-from triptych.grid.rendering import BY_VECTORS, Demonstrations
+from triptych.grid.cells import CellSpec
+from triptych.grid.demonstrations import Demonstrations
 from triptych.models import Adapter, LoadedModel, adapter_enabled
 from triptych.models.embed import embed_texts
 from triptych.progress import Watcher
 from triptych.prompts.ranking import Vectors
-from triptych.prompts.selection import Chosen
+from triptych.prompts.selection import BY_VECTORS, DRAWN, default_order
 
 __all__ = ["Shots"]
 
 
 @dataclass(frozen=True, slots=True)
 class Shots:
-    """Which demonstrations a command shows, as its options say it."""
+    """Which demonstrations are shown, as the options of a command or the parameters of a call say it."""
 
     k: int = 0
-    pool: str | None = None
-    """File of the rows that may be shown."""
+    pool: str | GivenRows | None = None
+    """The rows that may be shown."""
     select: Select = "random"
     seed: int = 0
     """Of draws; what is ranked has none."""
@@ -42,28 +41,30 @@ class Shots:
     demos: DemosConfig = field(default_factory=DemosConfig)
     """Further settings of some selections."""
 
-    def shown_order(self) -> Order | None:
-        """The order the demonstrations come in."""
-        return self.order or ("nearest-last" if self.select in NEAREST else None)
+    def cell(self, prompt: str) -> CellSpec:
+        """The cell of an experiment that shows the same."""
+        if not self.k:
+            return CellSpec("zero_shot", prompt)
+        order = self.order or default_order(self.select)
+        seed = self.seed if self.select in DRAWN or order == "random" else None
+        return CellSpec("few_shot", prompt, self.k, seed, self.draw, self.select, order)
 
     def record(self) -> dict[str, Any]:
         """What decides which rows of a pool are shown, in which order; nothing without demonstrations."""
         if not self.k:
             return {}
-        facts: dict[str, Any] = {"select": self.select}
-        if self.select in DRAWN or self.shown_order() == "random":
-            facts["seed"] = self.seed
-        if self.select in DRAWN:
-            facts["draw"] = self.draw
-        if self.shown_order():
-            facts["order"] = self.shown_order()
-        if self.select == "same":
-            facts["column"] = self.demos.column
-        if self.select in BY_VECTORS:
-            facts["embedding"] = self.demos.embedding
-        if self.demos.max_similarity is not None:
-            facts["max_similarity"] = self.demos.max_similarity
-        return facts
+        cell = self.cell("")
+        decides = {
+            "seed": cell.seed is not None,
+            "draw": self.select in DRAWN,
+            "order": cell.order is not None,
+            "column": self.select == "same",
+            "embedding": self.select in BY_VECTORS,
+            "max_similarity": self.demos.max_similarity is not None,
+            "mmr_lambda": self.select == "mmr" and self.demos.mmr_lambda != DemosConfig().mmr_lambda,
+        }
+        known = {"seed": cell.seed, "draw": self.draw, "order": cell.order, **self.demos.model_dump()}
+        return {"select": self.select, **{name: known[name] for name, does in decides.items() if does}}
 
     def check(self) -> None:
         """Find what can be wrong before anything is read.
@@ -93,7 +94,7 @@ class Shots:
                 fix="name a column of the data with --column; one made by a rule needs an experiment (`data.derive`)",
             )
 
-    def read_pool(self, rows: Sequence[Row], data: str, watcher: Watcher) -> list[Row]:
+    def read_pool(self, rows: Sequence[Row], data: str | GivenRows, watcher: Watcher) -> list[Row]:
         """Rows that may be shown: those of the pool that are not among `rows`, which come from `data`.
 
         Raises:
@@ -115,7 +116,7 @@ class Shots:
             )
         return pool
 
-    def choose(
+    def demonstrations(
         self,
         rows: Sequence[Row],
         pool: Sequence[Row],
@@ -123,13 +124,11 @@ class Shots:
         watcher: Watcher,
         *,
         adapter: Adapter | None = None,
-    ) -> list[Chosen]:
-        """The demonstrations of each row, in the order of `rows`. Vectors are the base model's, adapter off.
+    ) -> Demonstrations:
+        """What chooses from the pool for each of `rows`. Vectors are the base model's, adapter off.
 
         Raises:
-            ConfigError: a row has fewer than k that may be shown to it.
-            DataError: a row lacks the column.
-            ModelError: the embedding model isn't there.
+            ModelError: when the first vector is needed, and the embedding model isn't there.
         """
 
         def vectors() -> Vectors:
@@ -138,6 +137,4 @@ class Shots:
             with adapter_enabled(adapter, on=False):
                 return embed_texts(texts, model=named, watcher=watcher)
 
-        demonstrations = Demonstrations(pool, self.demos, vectors=vectors)
-        choose = partial(demonstrations.choose, select=self.select, draw=self.draw, order=self.shown_order())
-        return [choose(row, self.k, seed=self.seed) for row in rows]
+        return Demonstrations(pool, self.demos, vectors=vectors)

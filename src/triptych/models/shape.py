@@ -16,7 +16,7 @@ from triptych.errors import ModelError
 from triptych.models.library_errors import reason_of
 from triptych.models.quantize import linear_layers
 
-__all__ = ["ModelShape", "Sizes", "largest", "shape_of", "sizes_of"]
+__all__ = ["ModelShape", "Sizes", "context_of", "largest", "shape_of", "sizes_of"]
 
 
 class Sizes(NamedTuple):
@@ -119,7 +119,7 @@ def _measured(model: Any, text: Any) -> ModelShape:
         embedding_parameters=sum(ends.values()),
         other_parameters=sum(p.numel() for p in model.parameters()) - linear - sum(ends.values()),
         targets=targets,
-        max_positions=getattr(text, "max_position_embeddings", None),
+        max_positions=context_of(text),
         sliding_window=largest(text, "sliding_window", default=0) or None,
     )
 
@@ -137,6 +137,12 @@ def sizes_of(config: Any) -> Sizes:
         # multi-head latent attention (DeepSeek) has keys of another size than `head_dim` says
         head_dim=largest(config, "qk_head_dim", "head_dim", default=max(1, hidden // n_heads)),
     )
+
+
+def context_of(config: Any) -> int | None:
+    """Positions the model was made for; None if its configuration doesn't say."""
+    positions = largest(config.get_text_config(), "max_position_embeddings", default=0)
+    return positions if positions > 0 else None  # XLNet says -1
 
 
 def largest(config: Any, *names: str, default: int) -> int:

@@ -16,6 +16,7 @@ import torch
 
 from triptych.config.choices import DtypeName
 from triptych.config.experiment import ExperimentConfig
+from triptych.grid.rows import ExperimentRows
 from triptych.likelihood.sizes import pass_tokens
 from triptych.models import LoraSettings
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
@@ -140,7 +141,7 @@ def plan_experiment(
     spec = config.model
     header = read_header(spec)
     shape = shape_of(header.config)
-    work = gather(config, header.profile, shape.max_positions, watcher)
+    work = gather(ExperimentRows.read(config, header, watcher), watcher)
     machine = _Machine.of(config, memory)
     memory_lines = _memory(config, shape, work, machine)
     rates = _rates(config, shape, work, machine, memory_lines, watcher, calibrate=calibrate)

@@ -33,10 +33,20 @@ from triptych.prompts.ngrams import jaccard
 from triptych.prompts.ranking import Ranking, Vectors
 from triptych.prompts.render import Drop
 
-__all__ = ["Chosen", "Selector"]
+__all__ = ["BY_VECTORS", "DRAWN", "NEAREST", "Chosen", "Selector", "default_order"]
 
-_DRAWN = ("random", "same")
-_ONE_SET_WILL_DO = (*_DRAWN, "longest", "shortest")
+DRAWN: frozenset[Select] = frozenset({"random", "same"})
+"""Selections that draw by a seed. The others rank, and have one answer for each query."""
+NEAREST: frozenset[Select] = frozenset({"bm25", "embedding", "mmr"})
+"""Selections that rank by similarity to the query, so that an order by nearness means something."""
+BY_VECTORS: frozenset[Select] = frozenset({"embedding", "mmr"})
+"""Selections that compare embeddings, which may need the model."""
+_ONE_SET_WILL_DO: frozenset[Select] = DRAWN | {"longest", "shortest"}
+
+
+def default_order(select: Select) -> Order | None:
+    """How demonstrations are ordered where no order is given: the nearest last, or as they were drawn."""
+    return "nearest-last" if select in NEAREST else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +137,7 @@ class Selector:
         if k == 0:
             return Chosen()
         excluded = self._excluded(row)
-        drawn = self.select in _DRAWN
+        drawn = self.select in DRAWN
         draws = self._draws_for(row) if drawn else None
         among = range(len(self._rows)) if draws is None else draws.positions
         shut = excluded if draws is None else excluded & draws.numbers.keys()

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from triptych.prompts.selection import DRAWN
 from triptych.records import Averaged, CellRecord, FewShotSummary
 
 __all__ = ["averaged", "averaged_where_known", "selection", "summarise_few_shot"]
-
-DRAWN = ("random", "same")
-"""Ways of choosing demonstrations that draw by a seed. The others rank, and have one answer."""
 
 
 def selection(cell: CellRecord) -> str | None:

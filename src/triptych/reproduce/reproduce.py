@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ConfigError, DataError
-from triptych.grid.cells import templates_of
-from triptych.grid.views import read_data
+from triptych.grid.inputs import read_data, templates_of
 from triptych.progress import Silent, Watcher
 from triptych.records.manifest import MANIFEST, remove
 from triptych.records.process_lock import LOCK_FILE

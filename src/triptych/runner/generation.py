@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,20 @@ from triptych.generate.check import check_predictions
 from triptych.generate.engine import generate_rows
 from triptych.generate.plan import Limits, choose_limits
 from triptych.generate.quality import measure_quality
-from triptych.generate.record import finished_rows, prompt_texts, record_of, write_predictions
+from triptych.generate.record import finished_rows, prompt_texts, record_of, special_texts, write_predictions
 from triptych.generate.resume_file import PartFile, part_of
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
 from triptych.grid.cells import CellSpec
-from triptych.grid.rendering import Demonstrations, prompts_of_cell
 from triptych.likelihood.cache import versions
-from triptych.models import Adapter, adapter_enabled, adapter_is_on
-from triptych.progress import Watcher
+from triptych.models import adapter_enabled, adapter_is_on
 from triptych.prompts import RenderedPrompt, Template
-from triptych.records.identity import MadeFrom, joined_versions, version_changes
+from triptych.records.identity import joined_versions, version_changes
 from triptych.records.manifest import remove
 from triptych.records.schema import GenerationRecord, Versions
 from triptych.records.store import read_json
-from triptych.runner.folder import FinishedCell, RunFolder
-from triptych.runner.session import Session
+from triptych.runner.context import RunContext
+from triptych.runner.folder import FinishedCell
 
 __all__ = ["check_names", "to_write", "write_cell"]
 
@@ -83,43 +81,22 @@ def to_write(config: GenerateConfig, cells: Sequence[CellSpec], finished: Mappin
     return [*wanted, *trained.values()]
 
 
-def write_cell(
-    cell: CellSpec,
-    rows: Sequence[Row],
-    session: Session,
-    made_from: MadeFrom,
-    adapter_sha256: str | None,
-    wear: Callable[[], Adapter | None],
-    demonstrations: Demonstrations,
-    templates: Mapping[str, Template],
-    config: GenerateConfig,
-    folder: RunFolder,
-    watcher: Watcher,
-) -> GenerationRecord:
+def write_cell(run: RunContext, cell: CellSpec) -> GenerationRecord:
     """Write a cell's texts, or go on with them; read them if they are there.
-
-    Args:
-        cell: which.
-        rows: test rows.
-        session: the model.
-        made_from: what decides the cell.
-        adapter_sha256: of the adapter that is to be on; None for the base model.
-        wear: puts that adapter on; called only if something must be written.
-        demonstrations: chooses them.
-        templates: by prompt name.
-        config: how to write.
-        folder: the run's.
-        watcher: told of progress.
 
     Raises:
         RunChangedError: texts of other settings are there.
         ModelError: a prompt leaves no room for an output.
     """
-    template, out = templates[cell.prompt], folder.predictions_of(cell.name)
+    config = run.config.generate
+    assert config is not None
+    rows = run.rows.data.test[: config.rows]
+    template, out = run.rows.templates[cell.prompt], run.folder.predictions_of(cell.name)
+    adapter_sha256 = run.finished[cell.name].record.adapter_sha256
     settings = _settings(config, template, cell.k)
     facts = {
         "cell": cell.name,
-        "identity": made_from.sha256,
+        "identity": run.facts.cell(cell).sha256,
         "adapter_sha256": adapter_sha256,
         "prompt_sha256": template.sha256,
         "rows": [row.id for row in rows],
@@ -128,23 +105,16 @@ def write_cell(
     if out.exists() and record_of(out).exists():
         finished_rows(out, facts, fix=_anew(out, record_of(out)))  # refuses texts of other settings
         return GenerationRecord.model_validate(read_json(record_of(out))["summary"])
-    loaded, _ = session.model()
-    adapter = wear()
-    prompts = prompts_of_cell(
-        cell,
-        rows,
-        demonstrations,
-        templates,
-        loaded.profile,
-        max_tokens=session.max_tokens(),
-        reserve=settings.max_new_tokens,
-    )
+    loaded, _ = run.session.load()
+    adapter = run.attach(cell.training)
+    prompts = run.rows.prompts(cell, rows, reserve=settings.max_new_tokens)
     began = time.perf_counter()
     with adapter_enabled(adapter, on=adapter is not None):
         if adapter_is_on(loaded.model) != (adapter_sha256 is not None):
             raise TriptychError(f"the adapter is {'off' if adapter_sha256 else 'on'} for the texts of {cell.name}")
-        written, used = _generate(prompts, facts, settings, session, folder, cell, watcher)
-    summary = _summary(cell, rows, written, template, settings, time.perf_counter() - began)
+        written, used = _generate(run, cell, prompts, facts, settings)
+    seconds, special = time.perf_counter() - began, special_texts(loaded.profile.tokenizer)
+    summary = _summary(cell, rows, written, template, settings, seconds, special)
     summary = summary.model_copy(update={"versions": Versions(**used)})
     write_predictions(out, written, {"facts": facts, "summary": summary.model_dump(mode="json")})
     remove(part_of(out))
@@ -152,26 +122,24 @@ def write_cell(
 
 
 def _generate(
+    run: RunContext,
+    cell: CellSpec,
     prompts: Sequence[RenderedPrompt],
     facts: Mapping[str, Any],
     settings: GenerationSettings,
-    session: Session,
-    folder: RunFolder,
-    cell: CellSpec,
-    watcher: Watcher,
 ) -> tuple[list[Generated], dict[str, str]]:
     """The rows, and the versions that wrote them."""
-    loaded, _ = session.model()
-    path = part_of(folder.predictions_of(cell.name))
+    loaded, _ = run.session.load()
+    path = part_of(run.folder.predictions_of(cell.name))
     part = PartFile.resume(path, facts, fix=_anew(path))
     if part is None:
         part = PartFile.begin(path, facts, {"limits": choose_limits(loaded).record(), "versions": versions()})
     elif changed := version_changes(part.chosen.get("versions", {}), versions()):
-        watcher.say(f"warning: the texts of {cell.name} were begun with other versions: {', '.join(changed)}")
-    watcher.say(f"writing {len(prompts)} rows of {cell.name}")
+        run.watcher.say(f"warning: the texts of {cell.name} were begun with other versions: {', '.join(changed)}")
+    run.watcher.say(f"writing {len(prompts)} rows of {cell.name}")
     try:
         limits = Limits(**part.chosen["limits"])
-        rows = generate_rows(loaded, prompts, settings, watcher, part.add, known=part.known, limits=limits)
+        rows = generate_rows(loaded, prompts, settings, run.watcher, part.add, known=part.known, limits=limits)
         return rows, joined_versions([part.chosen.get("versions", {}), versions()])
     finally:
         part.close()
@@ -195,10 +163,11 @@ def _summary(
     template: Template,
     settings: GenerationSettings,
     seconds: float,
+    special: Sequence[str],
 ) -> GenerationRecord:
     ends = {row.row_id: row.stopped_by for row in written}
     texts = [(row.row_id, row.text) for row in written]
-    check = check_predictions(texts, rows, stopped_by=ends, prompt_texts=prompt_texts(template))
+    check = check_predictions(texts, rows, stopped_by=ends, special=special, prompt_texts=prompt_texts(template))
     quality = measure_quality([row.text for row in written], [row.target() for row in rows])
     return GenerationRecord(
         cell=cell.name,

@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config.choices import Select
-from triptych.config.experiment import ExperimentConfig
 from triptych.config.strategies import SearchConfig
-from triptych.data import Dataset, Row
-from triptych.grid.cells import CellSpec, TrainingSpec, candidates, demo_pool
-from triptych.grid.rendering import BY_VECTORS
+from triptych.data import Row
+from triptych.grid.cells import CellSpec, TrainingSpec, candidates
+from triptych.grid.inputs import demo_pool
+from triptych.grid.rows import ExperimentRows
 from triptych.likelihood.cache import ENGINE
 from triptych.models.cache import sha256_of_large_file
 from triptych.models.device import choose_device
 from triptych.prompts import Template
+from triptych.prompts.selection import BY_VECTORS
 from triptych.records.identity import MadeFrom, sha256_of
 
 __all__ = ["RunFacts", "model_of_lock"]
@@ -44,22 +45,15 @@ class RunFacts:
     """The facts of one run.
 
     Args:
-        config: its settings.
-        data: its rows.
-        templates: its prompts by name.
+        rows: its settings, data and prompts.
         model: what `models.identify` tells of its model.
         compute: gives `dtype` and `weights_held`: of the loaded model, or of the process that began the run.
     """
 
     def __init__(
-        self,
-        config: ExperimentConfig,
-        data: Dataset,
-        templates: Mapping[str, Template],
-        model: Mapping[str, str],
-        compute: Callable[[], Mapping[str, Any]],
+        self, rows: ExperimentRows, model: Mapping[str, str], compute: Callable[[], Mapping[str, Any]]
     ) -> None:
-        self.config, self.data, self.templates = config, data, templates
+        self.config, self.data, self.templates = rows.config, rows.data, rows.templates
         self._identity, self._compute = model, compute
 
     def cell(self, cell: CellSpec) -> MadeFrom:
@@ -83,6 +77,19 @@ class RunFacts:
             "tune": tune.model_dump(mode="json"),
         }
         return MadeFrom(facts)
+
+    def adapter(self, training: TrainingSpec, model: Mapping[str, Any]) -> dict[str, Any]:
+        """What a training's adapter is saved with; `model` is the `info` of the loaded base."""
+        return {
+            "base_model": self.config.model.name,
+            "base_weights_sha256": model["weights_sha256"],
+            "base_config_sha256": model["config_sha256"],
+            "quantize": self.config.model.quantize,
+            "prompt": training.prompt,
+            "prompt_sha256": self.templates[training.prompt].sha256,
+            "trained_k": training.k,
+            **self.training(training).record(),
+        }
 
     def search(self, config: SearchConfig) -> MadeFrom:
         """What decides the scores that a search made on dev rows."""

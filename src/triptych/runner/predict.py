@@ -1,4 +1,4 @@
-"""A file of predictions: `triptych predict`.
+"""What a model writes for each row of one cell: in memory, or as a file that can be gone on with (`triptych predict`).
 
 predictions.json            [{"id", "output"}] in the data's order; written whole, at the end
 predictions.jsonl.part      rows as they are finished; the same command goes on from it
@@ -15,11 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.checks.rows import begin
-from triptych.config.choices import MAX_TOKENS
 from triptych.config.model import ModelConfig
-from triptych.data import Row, read_rows
-from triptych.errors import ConfigError
 from triptych.generate.check import Check, check_predictions
 from triptych.generate.engine import generate_rows
 from triptych.generate.plan import Limits, choose_limits
@@ -30,48 +26,37 @@ from triptych.generate.record import (
     is_record,
     prompt_texts,
     record_of,
+    special_texts,
+    special_texts_of,
     write_predictions,
 )
 from triptych.generate.resume_file import PartFile, is_part, part_of, peek, refuse_changed
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
-from triptych.grid.demo_options import Shots
-from triptych.grid.file_views import view_prompts
-from triptych.grid.views import Ceiling
 from triptych.likelihood.cache import versions
-from triptych.models import Adapter, LoadedModel, identify, load_adapter, load_model
+from triptych.models import LoadedModel, identify
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Watcher
-from triptych.prompts import RenderedPrompt, Template, find_template, template_from_text
+from triptych.prompts import RenderedPrompt
 from triptych.records.disk import sha256_of_file
 from triptych.records.identity import version_changes
 from triptych.records.outputs import check_output
 from triptych.records.process_lock import ProcessLock
-from triptych.records.provenance import provenance
 from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from triptych.runner.score_file import reads_of, say_other_base_or_prompt
+from triptych.runner.one_cell import CellRequest, OneCell, source_record
 
-__all__ = ["PredictRequest", "Predictions", "predict_file"]
+__all__ = ["PredictRequest", "Predictions", "predict_cell", "predict_file"]
 
 
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
-    """What to write, as the command line says it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictRequest(CellRequest):
+    """What to write."""
 
-    model: ModelConfig
-    data: str
-    prompt: str = "default"
-    template: str | None = None
-    shots: Shots = field(default_factory=Shots)
-    adapter: Path | None = None
-    limit: int | None = None
-    max_tokens: int = MAX_TOKENS
-    """Longest prompt with its output; demonstrations that don't fit are dropped."""
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     stop_texts: bool = True
     """Rows end where the template's own texts begin again, too (`generate.stops`)."""
     batch_rows: int | None = None
-    fresh: bool = False
+    """Rows decoded at a time; None: as memory allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +67,9 @@ class Predictions:
     check: Check
     quality: Quality | None
     """Where all rows have outputs to compare with."""
-    rows_known: int
+    rows_known: int = 0
     """Rows that an earlier run of the same command had written."""
-    seconds: float
+    seconds: float = 0.0
     """Writing the others took; models not loaded in it."""
 
     def record(self) -> dict[str, Any]:
@@ -97,10 +82,33 @@ class Predictions:
         }
 
 
-def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predictions:
+def predict_cell(request: PredictRequest, watcher: Watcher) -> Predictions:
+    """Continue every row's prompt; nothing is written.
+
+    Raises:
+        InputError: anything in the request that can't be used.
+    """
+    request.check()
+    cell = OneCell(request, watcher, need_output=False)
+    settings = _settings(request, cell)
+    loaded = cell.load()
+    prompts = _prompts(cell, settings)
+    began = time.monotonic()
+    written = generate_rows(loaded, prompts, settings, watcher, limits=choose_limits(loaded, request.batch_rows))
+    found = _judge(written, cell, special_texts(loaded.profile.tokenizer))
+    return replace(found, seconds=time.monotonic() - began)
+
+
+def predict_file(request: PredictRequest, out: Path, watcher: Watcher, *, fresh: bool = False) -> Predictions:
     """Continue every row's prompt and write the predictions.
 
     The same request goes on where an earlier process was stopped, and ends with the file it would have ended with.
+
+    Args:
+        request: what to write.
+        out: the file.
+        watcher: told of progress.
+        fresh: replace what is there, whatever made it.
 
     Raises:
         RunBusyError: another process is writing `out`.
@@ -108,60 +116,73 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher) -> Predic
         RunChangedError: `out`, or what was begun for it, belongs to another run; the differences are named.
         InputError: anything else in the request that can't be used; nothing is written then.
     """
-    _check(request, out)
+    request.check()
+    _check_outputs(request, out, fresh)
     lock = ProcessLock(out.parent, of=out.name)
     try:
         if out.parent.is_dir():  # else it is made, and locked, when the request was checked
             lock.acquire()
-        return _predict(request, out, watcher, lock)
+        return _predict(request, out, watcher, lock, fresh)
     finally:
         lock.release()
 
 
-def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: ProcessLock) -> Predictions:
-    if request.template:
-        template = template_from_text(request.template)
-    else:
-        template = find_template(request.prompt, where="--prompt")
-    if request.stop_texts:
-        patterns = (*request.generation.stop_patterns, *patterns_of(template, shots=request.shots.k))
-        generation = request.generation.model_copy(update={"stop_patterns": patterns})
-        request = replace(request, generation=generation)
-    rows = read_rows(request.data, need_output=False, watcher=watcher)[: request.limit]
-    pool = request.shots.read_pool(rows, request.data, watcher)
-    facts = _facts(request, template, rows, pool)
+def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: ProcessLock, fresh: bool) -> Predictions:
+    cell = OneCell(request, watcher, need_output=False)
+    settings = _settings(request, cell)
+    facts = _facts(request, cell, settings)
     part_path = part_of(out)
-    begun = None if request.fresh else peek(part_path)
+    begun = None if fresh else peek(part_path)
     if begun:
         refuse_changed(part_path, {key: begun["facts"].get(key) for key in facts}, facts)
-    elif out.exists() and not request.fresh:
-        written = finished_rows(out, facts)
+    elif out.exists() and not fresh:
+        written, special = finished_rows(out, facts), special_texts_of(out)
         watcher.say("these predictions are there already; --fresh writes them again")
-        return _judge(written, rows, template, known=len(written), seconds=0.0)
-    loaded = load_model(_spec(request, begun))
-    loaded.check_identity(facts["model"])
-    adapter, made_by = _adapter(request, loaded, template, watcher)
-    prompts = _prompts(request, rows, template, pool, loaded, adapter, watcher)
+        return replace(_judge(written, cell, special), rows_known=len(written))
+    loaded = cell.load(_spec(request, begun), facts["model"])
+    prompts = _prompts(cell, settings)
     facts["prompts_sha256"] = _sha256([[p.row_id, p.ids, p.stop_ids] for p in prompts])
     lock.acquire()
-    part = _part(request, part_path, facts, loaded)
+    part = (None if fresh else PartFile.resume(part_path, facts)) or _begin(request, part_path, facts, loaded)
     if part.known:
-        watcher.say(f"{len(part.known)} of {len(rows)} rows were written before; going on")
+        watcher.say(f"{len(part.known)} of {len(cell.rows)} rows were written before; going on")
         if changed := version_changes(part.chosen.get("versions", {}), versions()):
             watcher.say(f"warning: these predictions were begun with other versions: {', '.join(changed)}")
     began = time.monotonic()
     limits = Limits(**part.chosen["limits"])
     try:
-        written = generate_rows(loaded, prompts, request.generation, watcher, part.add, known=part.known, limits=limits)
+        written = generate_rows(loaded, prompts, settings, watcher, part.add, known=part.known, limits=limits)
     except BaseException:
         part.close()
         raise
-    result = _judge(written, rows, template, known=len(part.known), seconds=time.monotonic() - began)
-    used = {"model": loaded.info, "adapter": made_by, "prompt": {"name": template.name, **template.record()}}
-    made_from = {**provenance(), **used, "data": request.data, "pool": request.shots.pool}
+    seconds, special = time.monotonic() - began, special_texts(loaded.profile.tokenizer)
+    result = replace(_judge(written, cell, special), rows_known=len(part.known), seconds=seconds)
+    sources = {"data": source_record(request.data)["path"], "pool": None}
+    if request.shots.pool:
+        sources["pool"] = source_record(request.shots.pool)["path"]
+    made_from = {**cell.made_from(), **sources, "special_texts": special}
     write_predictions(out, written, {"facts": facts, "chosen": part.chosen, **result.record(), "provenance": made_from})
     part.remove()
     return result
+
+
+def _settings(request: PredictRequest, cell: OneCell) -> GenerationSettings:
+    """How to write, with the stop patterns that the template brings."""
+    own = patterns_of(cell.template, shots=request.shots.k) if request.stop_texts else ()
+    return request.generation.model_copy(update={"stop_patterns": (*request.generation.stop_patterns, *own)})
+
+
+def _prompts(cell: OneCell, settings: GenerationSettings) -> list[RenderedPrompt]:
+    """The prompts, which also end at every token that the model's own configuration ends with."""
+    prompts, ends = cell.prompts(settings.max_new_tokens), _ends_of(cell.loaded)
+    cell.warn_of_dropped(sum(prompt.n_demos_dropped for prompt in prompts))
+    return [replace(prompt, stop_ids=tuple(dict.fromkeys([*prompt.stop_ids, *ends]))) for prompt in prompts]
+
+
+def _ends_of(loaded: LoadedModel) -> list[int]:
+    """Every token the model's own configuration says it ends with: end of turn, where it was tuned for turns."""
+    ends = [getattr(config, "eos_token_id", None) for config in (loaded.model.config, loaded.model.generation_config)]
+    return [token for end in ends if end is not None for token in (end if isinstance(end, list) else [end])]
 
 
 def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelConfig:
@@ -171,45 +192,41 @@ def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelConfig:
     return request.model.model_copy(update={"threads": begun["chosen"]["threads"] or None})
 
 
-def _part(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: LoadedModel) -> PartFile:
-    """The file in the making: the one that is there, or a new one."""
-    if not request.fresh and (part := PartFile.resume(path, facts)) is not None:
-        return part
+def _begin(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: LoadedModel) -> PartFile:
     limits = choose_limits(loaded, request.batch_rows)
     chosen = {"threads": loaded.info["threads"], "limits": limits.record(), "versions": versions()}
     return PartFile.begin(path, facts, chosen)
 
 
-def _check(request: PredictRequest, out: Path) -> None:
-    request.shots.check()
-    written = {"the predictions": out, "their record": record_of(out), "rows so far": part_of(out)}
-    ours = {"the predictions": is_predictions, "their record": is_record, "rows so far": is_part}
-    for what, path in written.items():
-        reads = reads_of(request)
-        check_output(
-            path, reads=reads, ours=ours[what], what=what, force=request.fresh, by="--fresh", example="predictions.json"
-        )
+def _check_outputs(request: PredictRequest, out: Path, fresh: bool) -> None:
+    reads = request.reads()
+    for path, what, ours in (
+        (out, "the predictions", is_predictions),
+        (record_of(out), "their record", is_record),
+        (part_of(out), "rows so far", is_part),
+    ):
+        check_output(path, reads=reads, ours=ours, what=what, force=fresh, by="--fresh", example="predictions.json")
 
 
-def _facts(request: PredictRequest, template: Template, rows: Sequence[Row], pool: Sequence[Row]) -> dict[str, Any]:
+def _facts(request: PredictRequest, cell: OneCell, settings: GenerationSettings) -> dict[str, Any]:
     """What decides the texts, as far as it is known before the weights are loaded; no names, only contents."""
-    device = choose_device(request.model.device)
-    shots = request.shots
-    shown = {**shots.record(), "pool_sha256": _sha256([asdict(row) for row in pool])} if shots.k else {}
+    model, shots = request.model, request.shots
+    device = choose_device(model.device)
+    shown = {**shots.record(), "pool_sha256": _sha256([asdict(row) for row in cell.pool])} if shots.k else {}
     return {
         "model": {
-            **identify(request.model),
-            "quantize": request.model.quantize,
-            "double_quant": request.model.double_quant if request.model.quantize == "nf4" else None,
-            "dtype": choose_dtype(request.model.dtype, device)[0],
+            **identify(model),
+            "quantize": model.quantize,
+            "double_quant": model.double_quant if model.quantize == "nf4" else None,
+            "dtype": choose_dtype(model.dtype, device)[0],
             "device": device.type,
         },
         "adapter_sha256": _adapter_sha256(request.adapter) if request.adapter else None,
-        "prompt_sha256": template.sha256,
+        "prompt_sha256": cell.template.sha256,
         "demonstrations": {"shots": shots.k, **shown},
-        "data": {"rows": len(rows), "sha256": _sha256([[row.id, row.instruction] for row in rows])},
+        "data": {"rows": len(cell.rows), "sha256": _sha256([[row.id, row.instruction] for row in cell.rows])},
         "max_tokens": request.max_tokens,
-        "generation": request.generation.record(),
+        "generation": settings.record(),
     }
 
 
@@ -219,69 +236,19 @@ def _adapter_sha256(folder: Path) -> str | None:
     return _sha256([sha256_of_file(file) for file in files]) if all(file.is_file() for file in files) else None
 
 
-def _adapter(
-    request: PredictRequest, loaded: LoadedModel, template: Template, watcher: Watcher
-) -> tuple[Adapter | None, Any]:
-    """The adapter, on, and what its folder says of it."""
-    if request.adapter is None:
-        return None, None
-    adapter, facts = load_adapter(loaded, request.adapter)
-    say_other_base_or_prompt(facts, loaded, template, watcher)
-    return adapter, facts or str(request.adapter)
-
-
-def _prompts(
-    request: PredictRequest,
-    rows: Sequence[Row],
-    template: Template,
-    pool: Sequence[Row],
-    loaded: LoadedModel,
-    adapter: Adapter | None,
-    watcher: Watcher,
-) -> list[RenderedPrompt]:
-    ceiling = Ceiling.of("--max-tokens", request.max_tokens, loaded.max_tokens, kept_by="--max-new-tokens")
-    limit, new = ceiling.tokens, request.generation.max_new_tokens
-    if new >= limit:
-        raise ConfigError(
-            "the new tokens leave no room for a prompt",
-            where="--max-new-tokens",
-            found=str(new),
-            expected=f"less than {limit}, the longest prompt with its output",
-            fix="lower --max-new-tokens" + ("" if limit == ceiling.context else ", or raise --max-tokens"),
-        )
-    chosen = request.shots.choose(rows, pool, loaded, watcher, adapter=adapter)
-    views, prompts = view_prompts(rows, pool, chosen, template, loaded.profile, ceiling, reserve=new)
-    begin(views, watcher)
-    ends = _ends_of(loaded)
-    prompts = [replace(prompt, stop_ids=tuple(dict.fromkeys([*prompt.stop_ids, *ends]))) for prompt in prompts]
-    if dropped := sum(prompt.n_demos_dropped for prompt in prompts):
-        watcher.say(f"warning: {dropped} demonstrations did not fit {limit} tokens and were dropped")
-    return prompts
-
-
-def _ends_of(loaded: LoadedModel) -> list[int]:
-    """Every token the model's own configuration says it ends with: end of turn, where it was tuned for turns."""
-    ends = [getattr(config, "eos_token_id", None) for config in (loaded.model.config, loaded.model.generation_config)]
-    return [token for end in ends if end is not None for token in (end if isinstance(end, list) else [end])]
-
-
-def _judge(
-    written: Sequence[Generated], rows: Sequence[Row], template: Template, *, known: int, seconds: float
-) -> Predictions:
+def _judge(written: Sequence[Generated], cell: OneCell, special: Sequence[str]) -> Predictions:
+    """The rows with their check and, where all rows have outputs, their scores."""
     check = check_predictions(
         [(row.row_id, row.text) for row in written],
-        rows,
+        cell.rows,
         stopped_by={row.row_id: row.stopped_by for row in written},
-        prompt_texts=prompt_texts(template),
+        special=special,
+        prompt_texts=prompt_texts(cell.template),
     )
-    return Predictions(tuple(written), check, _quality(written, rows), known, seconds)
-
-
-def _quality(written: Sequence[Generated], rows: Sequence[Row]) -> Quality | None:
-    references = [row.output for row in rows if row.output]
-    if len(references) != len(rows):
-        return None
-    return measure_quality([row.text for row in written], references)
+    references = [row.output for row in cell.rows if row.output]
+    judged = len(references) == len(cell.rows)
+    quality = measure_quality([row.text for row in written], references) if judged else None
+    return Predictions(tuple(written), check, quality)
 
 
 def _sha256(value: Any) -> str:

@@ -1,52 +1,42 @@
 """Before the first forward pass: read everything, check everything, lock the folder, find what is done already.
 
-templates, rows  ─►  settings that fit them?  ─►  folder's locks  ─►  what is finished  ─►  rows as the model sees them
+templates, rows  ─►  settings that fit them?  ─►  tokenizer: rows as the model sees them
+    ─►  weights identified, downloaded if need be  ─►  the folder's lock  ─►  what is finished
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.checks.rows import adapter_facts, begin
+from triptych.checks.adapters import adapter_facts
+from triptych.checks.rows import begin
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset
-from triptych.errors import InputError
-from triptych.grid.cells import CellSpec, check_pool, demo_pool, templates_of, trainings
-from triptych.grid.rendering import Demonstrations
-from triptych.grid.views import longest_rendering, read_data, view_experiment
-from triptych.models import identify, load_profile
+from triptych.errors import ModelError
+from triptych.grid.cells import CellSpec, trainings
+from triptych.grid.context_limit import ContextLimit
+from triptych.grid.inputs import check_pool, read_data, templates_of
+from triptych.grid.rendered import render_experiment
+from triptych.grid.rows import ExperimentRows
+from triptych.models import identify
+from triptych.models.header import read_header
 from triptych.progress import Watcher
-from triptych.prompts import Template
 from triptych.records.copies import copy_of
 from triptych.records.lock import check_lock
 from triptych.records.manifest import Manifest, remove
 from triptych.records.outputs import check_not_read
 from triptych.records.store import sweep
-from triptych.runner.folder import FinishedCell, RunFolder
+from triptych.runner.context import RunContext
+from triptych.runner.folder import RunFolder
 from triptych.runner.generation import check_names
 from triptych.runner.made_from import RunFacts, model_of_lock
 from triptych.runner.results import deciding
 from triptych.runner.resume import check_lock_version, take_up
 from triptych.runner.session import Session
 
-__all__ = ["Prepared", "prepare"]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a run works with."""
-
-    data: Dataset
-    templates: dict[str, Template]
-    session: Session
-    demonstrations: Demonstrations
-    facts: RunFacts
-    """From what each of its records is made."""
-    finished: dict[str, FinishedCell]
-    """Cells that were scored before."""
+__all__ = ["prepare"]
 
 
 def prepare(
@@ -59,7 +49,7 @@ def prepare(
     fresh: bool = False,
     chosen: Mapping[str, Any] | None = None,
     scores: Path | None = None,
-) -> Prepared:
+) -> RunContext:
     """Find everything that can be wrong with a run, and begin it.
 
     Args:
@@ -78,46 +68,49 @@ def prepare(
         ForeignFileError: a file that Triptych did not write lies where one of the run's belongs.
         InputError: something is wrong; the folder is as it was.
     """
-    templates = templates_of(config)
-    data = read_data(config, watcher)
+    templates, data = templates_of(config), read_data(config, watcher)
     check_pool(config, data)
     if config.generate:
         check_names(config.generate, cells)
     for warning in data.warnings:
         watcher.say(f"warning: {warning}")
-    writes = enter is not None
-    identity = identify(config.model)
-    if enter is not None:
-        _open(config, cells, folder, data, enter(), fresh=fresh)
-    locked = {
+    header = read_header(config.model)
+    limit = ContextLimit.of_experiment(config, header.config)
+    instructions = [*data.train, *data.dev, *data.test]
+    rows = ExperimentRows(config, data, templates, header.profile, limit, vectors=lambda: session.vectors(instructions))
+    facts_of_lock = {
         "config": deciding(config),
         "data": {role: of_file["sha256"] for role, of_file in data.files.items()},
         "prompts": {name: template.sha256 for name, template in templates.items()},
-        "model": model_of_lock(templates, identity),
     }
-    held = dict(locked) if fresh else check_lock(folder.lock, locked)
+    writes, is_new = enter is not None, not folder.path.is_dir()
+    if enter is not None and not is_new:
+        _open(config, cells, folder, data, enter(), fresh=fresh)
+        if not fresh and folder.lock.exists():
+            check_lock(folder.lock, facts_of_lock)
+    checked = writes and (fresh or not all(folder.cell_path(cell.name).exists() for cell in cells))
+    if checked:
+        _check_rows(rows, None if fresh else folder, watcher)
+    identity = identify(config.model)  # after all checks that need no weights: it may download them
+    _check_tokenizer(rows, identity)
+    if enter is not None and is_new:
+        _open(config, cells, folder, data, enter(), fresh=fresh)
+    facts_of_lock["model"] = model_of_lock(templates, identity)
+    held = dict(facts_of_lock) if fresh else check_lock(folder.lock, facts_of_lock)
     if chosen and "chosen" not in held:
         held["chosen"] = dict(chosen)
     session = Session(config, folder, watcher, held, scores=scores, writes=writes, locked=not fresh)
-    facts = RunFacts(config, data, templates, identity, session.compute)
-    rows = [*data.train, *data.dev, *data.test]
-    demonstrations = Demonstrations(demo_pool(data), config.strategies.demos, vectors=lambda: session.vectors(rows))
-    finished = take_up(cells, folder, facts, data, watcher) if writes and not fresh else {}
+    facts = RunFacts(rows, identity, session.compute)
+    finished = take_up(cells, folder, facts, watcher) if writes and not fresh else {}
     if finished:
         watcher.say(f"{len(finished)} of {len(cells)} cells are already scored")
-    if writes and len(finished) < len(cells):
-        try:
-            _check_rows(config, data, templates, demonstrations, None if fresh else folder, watcher)
-        except InputError:
-            if not fresh and not folder.holds_work():
-                remove(folder.lock)
-                remove(copy_of(folder.lock))
-            raise
+    if writes and not checked and len(finished) < len(cells):  # a cell's file is there, and torn
+        _check_rows(rows, folder, watcher)
     if writes and fresh:
         folder.set_aside()
         check_lock(folder.lock, held)
         session.locked()
-    return Prepared(data, templates, session, demonstrations, facts, finished)
+    return RunContext(config, folder, watcher, rows, session, facts, finished)
 
 
 def _open(
@@ -145,22 +138,18 @@ def _open(
     check_lock_version(folder)
 
 
-def _check_rows(
-    config: ExperimentConfig,
-    data: Dataset,
-    templates: Mapping[str, Template],
-    demonstrations: Demonstrations,
-    folder: RunFolder | None,
-    watcher: Watcher,
-) -> None:
-    profile = load_profile(config.model)
-    views = view_experiment(
-        config,
-        data,
-        templates,
-        profile,
-        max_tokens=longest_rendering(config, profile),
-        demonstrations=demonstrations,
-        watcher=watcher,
-    )
-    begin(views, watcher, adapters=adapter_facts(config, folder.adapter_of if folder else None))
+def _check_rows(rows: ExperimentRows, folder: RunFolder | None, watcher: Watcher) -> None:
+    adapters = adapter_facts(rows.config, folder.adapter_of if folder else None)
+    begin(render_experiment(rows, watcher), watcher, adapters=adapters)
+
+
+def _check_tokenizer(rows: ExperimentRows, identity: Mapping[str, str]) -> None:
+    """See that the rows are rendered with the tokenizer that the model is identified by."""
+    read = rows.profile.record()
+    if changed := [key for key in ("tokenizer_sha256", "chat_template_sha256") if read.get(key) != identity.get(key)]:
+        raise ModelError(
+            "the model's tokenizer was changed while the rows were checked",
+            where=rows.config.model.name,
+            found=f"another {' and '.join(changed)}",
+            fix="run the same command again when nothing writes to the model's files",
+        )

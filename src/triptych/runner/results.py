@@ -2,58 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset
-from triptych.grid.cells import TrainingSpec
+from triptych.grid.cells import CellSpec, TrainingSpec
 from triptych.models import TokenizerProfile
-from triptych.prompts import Template
 from triptych.records import CurvePoint, RunRecord, TuneSummary
 from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, interval, summarise_few_shot, text_comparisons
 from triptych.report.versions import mixed_versions
-from triptych.runner.folder import FinishedCell, RunFolder
+from triptych.runner.context import RunContext
+from triptych.runner.folder import FinishedCell
 from triptych.training.curve import point_key, read_curve
 
 __all__ = ["deciding", "write_results"]
 
 
 def write_results(
-    folder: RunFolder,
-    config: ExperimentConfig,
-    finished: Mapping[str, FinishedCell],
+    run: RunContext,
+    cells: Sequence[CellSpec],
     *,
-    data: Dataset,
-    templates: Mapping[str, Template],
-    profile: TokenizerProfile,
     trainings: Mapping[TrainingSpec, TuneSummary],
     search: SearchRecord | None,
     generations: tuple[GenerationRecord, ...],
-    provenance: dict[str, Any],
 ) -> RunRecord:
     """Write the records of a finished run and build its report.
 
     Args:
-        folder: the run's.
-        config: what was run.
-        finished: the cells, in the grid's order.
-        data: the rows.
-        templates: every prompt that was used, by name.
-        profile: the model's tokenizer, for the texts of scored tokens.
+        run: the run, every cell of which is finished.
+        cells: the cells in the report's order.
         trainings: what each training did, the run's first one first.
         search: what a search did, if there was one.
-        generations: what was written, cell by cell.
-        provenance: versions, hashes, seeds, machine.
+        generations: what was generated, cell by cell.
     """
+    config, data, path = run.config, run.rows.data, run.folder.path
+    finished = {cell.name: run.finished[cell.name] for cell in cells}
     records = tuple(cell.record for cell in finished.values())
     items = {name: cell.items for name, cell in finished.items()}
-    curves = {spec.name: _with_intervals(folder.tune_of(spec) / "curve.json") for spec in trainings}
+    curves = {spec.name: _with_intervals(run.folder.tune_of(spec) / "curve.json") for spec in trainings}
+    provenance = {**run.session.begun, "peak_memory_bytes": run.session.note_memory()}
     summaries = tuple(trainings.values())
     record = RunRecord(
         name=config.name,
@@ -67,16 +60,16 @@ def write_results(
         search=search,
         generations=generations,
         text_comparisons=text_comparisons(generations),
-        prompts={name: template.record() for name, template in templates.items()},
+        prompts={name: template.record() for name, template in run.rows.templates.items()},
         warnings=tuple(data.warnings),
         provenance={**provenance, "data": data.files, "seeds": _seeds(config), "config": plain(config)},
     )
     # the first to be read: where versions differ, a comparison of cells is one of versions too
     record = record.model_copy(update={"warnings": (*mixed_versions(record), *record.warnings)})
-    write_items(folder.path / "items.parquet", items)
-    _write_texts(folder.path, finished, data, profile)
-    write_json(folder.path / "results.json", record)
-    return build_report(folder.path)
+    write_items(path / "items.parquet", items)
+    _write_texts(path, finished, data, run.rows.profile)
+    write_json(path / "results.json", record)
+    return build_report(path)
 
 
 def deciding(config: ExperimentConfig) -> dict[str, Any]:

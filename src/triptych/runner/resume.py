@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from triptych.data import Dataset
 from triptych.errors import DataError, RunChangedError
 from triptych.grid.cells import CellSpec, TrainingSpec, trainings
 from triptych.likelihood.cache import versions
@@ -53,24 +52,20 @@ def check_lock_version(folder: RunFolder) -> None:
         )
 
 
-def take_up(
-    cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts, data: Dataset, watcher: Watcher
-) -> dict[str, FinishedCell]:
+def take_up(cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts, watcher: Watcher) -> dict[str, FinishedCell]:
     """What is finished in the folder, cells and trainings, seen to be what is asked for. Returns the cells.
 
     Raises:
         RunChangedError: something there was made from something else.
         ModelError: an adapter was changed after its training.
     """
-    finished = finished_cells(cells, folder, facts, data)
+    finished = finished_cells(cells, folder, facts)
     trained = [finished_adapter(training, folder, facts) for training in trainings(facts.config)]
     _say_other_versions(list(finished.values()), [summary for summary in trained if summary], watcher)
     return finished
 
 
-def finished_cells(
-    cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts, data: Dataset
-) -> dict[str, FinishedCell]:
+def finished_cells(cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts) -> dict[str, FinishedCell]:
     """The cells that were scored before, from the facts that are asked for now.
 
     Raises:
@@ -79,7 +74,7 @@ def finished_cells(
     found = {}
     for cell in cells:
         known = folder.load_cell(cell.name)
-        if known is None or len(known.items) != len(data.test):
+        if known is None or len(known.items) != len(facts.data.test):
             continue
         path = folder.cell_path(cell.name)
         require_same(

@@ -12,7 +12,7 @@ was interrupted goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,16 +20,13 @@ from typing import Any
 from triptych.config.strategies import SearchConfig
 from triptych.data import Row
 from triptych.grid.cells import CellSpec, candidates
-from triptych.grid.rendering import Demonstrations, render_cell
 from triptych.likelihood.cache import versions
 from triptych.likelihood.score import to_items
-from triptych.progress import Watcher
-from triptych.prompts import Template
-from triptych.records.identity import joined_versions, require_same
+from triptych.progress import Advance
+from triptych.records.identity import MadeFrom, joined_versions, require_same
 from triptych.records.schema import Candidate, SearchRecord, Versions
 from triptych.records.store import read_json, write_json
-from triptych.runner.made_from import RunFacts
-from triptych.runner.session import Session
+from triptych.runner.context import RunContext
 
 __all__ = ["rounds", "search_on_dev"]
 
@@ -43,24 +40,16 @@ def rounds(n_candidates: int, n_dev: int, start_rows: int) -> list[tuple[int, in
     return plan
 
 
-def search_on_dev(
-    config: SearchConfig,
-    dev: Sequence[Row],
-    session: Session,
-    demonstrations: Demonstrations,
-    templates: Mapping[str, Template],
-    path: Path,
-    watcher: Watcher,
-    facts: RunFacts,
-) -> tuple[SearchRecord, CellSpec]:
+def search_on_dev(run: RunContext, config: SearchConfig) -> tuple[SearchRecord, CellSpec]:
     """Search, or go on with a search that was interrupted.
 
     Returns:
         what was tried, and the winner as a cell of the base model.
     """
+    dev, path = run.rows.data.dev, run.folder.path / "search.json"
     cells = candidates(config)
     plan = rounds(len(cells), len(dev), config.start_rows)
-    before = _read(path, config, facts)
+    before = _read(path, run.facts.search(config))
     known: dict[str, list[float]] = before.get("ppl", {})
     spent: float = before.get("seconds", 0.0)
     used: dict[str, str] = before.get("versions", {})
@@ -68,16 +57,16 @@ def search_on_dev(
     for number, (n_alive, n_rows) in enumerate(plan, start=1):
         alive = alive[:n_alive]
         title = f"search, round {number} of {len(plan)}: {len(alive)} settings on {n_rows} dev rows"
-        with watcher.phase(title, n_rows * len(alive)) as advance:
+        with run.watcher.phase(title, n_rows * len(alive)) as advance:
             for cell in alive:
                 have = known.setdefault(cell.name, [])
                 began = time.perf_counter()
                 advance(min(len(have), n_rows))
                 if missing := dev[len(have) : n_rows]:
-                    have += _perplexities(cell, missing, session, demonstrations, templates, advance)
+                    have += _perplexities(run, cell, missing, advance)
                     spent += time.perf_counter() - began
                     used = joined_versions([used, versions()])
-                    made = facts.search(config).record()
+                    made = run.facts.search(config).record()
                     write_json(path, {"ppl": known, "seconds": spent, "versions": used, **made})
                 reached[cell.name] = number
         alive.sort(key=lambda cell: fmean(known[cell.name][:n_rows]))
@@ -101,28 +90,21 @@ def search_on_dev(
         seconds=spent,
         versions=Versions(**used),
     )
-    watcher.say(f"search: {alive[0].name} is the best of {len(cells)} settings on {plan[-1][1]} dev rows")
+    run.watcher.say(f"search: {alive[0].name} is the best of {len(cells)} settings on {plan[-1][1]} dev rows")
     return record, alive[0]
 
 
-def _read(path: Path, config: SearchConfig, facts: RunFacts) -> dict[str, Any]:
+def _read(path: Path, made_from: MadeFrom) -> dict[str, Any]:
     """What an interrupted search scored; refused where it was made from something else."""
     if not path.exists():
         return {}
     found: dict[str, Any] = read_json(path)
     fix = f"to search anew, delete {path}; or give another folder with --out"
-    require_same(found, facts.search(config), where=str(path), what="this search", fix=fix)
+    require_same(found, made_from, where=str(path), what="this search", fix=fix)
     return found
 
 
-def _perplexities(
-    cell: CellSpec,
-    rows: Sequence[Row],
-    session: Session,
-    demonstrations: Demonstrations,
-    templates: Mapping[str, Template],
-    advance: Any,
-) -> list[float]:
-    loaded, scorer = session.model()
-    rendered = render_cell(cell, rows, demonstrations, templates, loaded.profile, max_tokens=session.max_tokens()).rows
+def _perplexities(run: RunContext, cell: CellSpec, rows: Sequence[Row], advance: Advance) -> list[float]:
+    _, scorer = run.session.load()
+    rendered = run.rows.cell(cell, rows).rows
     return [item.ppl for item in to_items(rendered, scorer.score(rendered, advance))]

@@ -1,4 +1,4 @@
-"""The model of a run: loaded once, when the first thing needs it; its scorer; the adapter that is on it now.
+"""The model of a run: loaded once, when the first thing needs it; its scorer; the adapter that is attached now.
 
 What was found when the run began (dtype, threads, how weights are held, the token budget) is written to the lock, and
 is what it was when the run goes on.
@@ -12,6 +12,7 @@ from typing import Any
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Row
+from triptych.grid.context_limit import ContextLimit
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer
 from triptych.models import (
@@ -61,8 +62,8 @@ class Session:
         self.adapter: Adapter | None = None
         self._adapter_of: Path | None = None
 
-    def model(self) -> tuple[LoadedModel, Scorer]:
-        """The model and its scorer."""
+    def load(self) -> tuple[LoadedModel, Scorer]:
+        """The model and its scorer, loaded the first time that one of them is needed."""
         if self.loaded is None or self.scorer is None:
             self.watcher.say(f"loading {self.config.model.name}")
             chosen = dict(self.chosen)
@@ -85,23 +86,23 @@ class Session:
         info = self.loaded.info if self.loaded is not None else self.begun.get("model", {})
         return {name: info.get(name) for name in ("dtype", "weights_held")}
 
-    def wear(self, folder: Path) -> Adapter:
-        """Put the adapter of this folder on the model, switched on; another one is taken off first."""
+    def attach(self, folder: Path) -> Adapter:
+        """Attach the adapter of this folder, adapter_enabled on; another one is detached first."""
         if self.adapter is None or self._adapter_of != folder:
-            self.take_off()
-            loaded, _ = self.model()
+            self.detach()
+            loaded, _ = self.load()
             self.adapter, _ = load_adapter(loaded, folder)
             self._adapter_of = folder
         return self.adapter
 
-    def worn(self, adapter: Adapter, folder: Path) -> None:
-        """A training has just left this adapter on the model, and saved it to this folder."""
+    def set_attached(self, adapter: Adapter, folder: Path) -> None:
+        """Record that a training left this adapter attached, and saved it to this folder."""
         self.adapter, self._adapter_of = adapter, folder
 
-    def take_off(self) -> None:
+    def detach(self) -> None:
         """Leave the base model without any adapter."""
         if self.adapter is not None:
-            loaded, _ = self.model()
+            loaded, _ = self.load()
             detach_adapter(loaded, self.adapter)
             self.adapter, self._adapter_of = None, None
 
@@ -113,14 +114,9 @@ class Session:
         name = self.config.strategies.demos.embedding
         if name != "model":
             return embed_texts(texts, model=name, watcher=self.watcher)
-        loaded, _ = self.model()
+        loaded, _ = self.load()
         with adapter_enabled(self.adapter, on=False):
             return embed_texts(texts, model=loaded, watcher=self.watcher)
-
-    def max_tokens(self) -> int:
-        """Longest rendering: the experiment's limit, or the model's context where that is shorter."""
-        loaded, _ = self.model()
-        return min(self.config.max_tokens, loaded.max_tokens or self.config.max_tokens)
 
     def note_memory(self) -> int | None:
         """Keep the largest of all processes that worked on this run, killed ones included."""
@@ -139,7 +135,8 @@ class Session:
             "budget_tokens": scorer.budget,
         }
         facts = {**loaded.info, "passes": "packed" if scorer.packed else "one row at a time"}
-        self.begun = {**provenance(), "model": facts, "max_tokens": self.max_tokens()}
+        limit = ContextLimit.of("max_tokens", self.config.max_tokens, loaded.max_tokens)
+        self.begun = {**provenance(), "model": facts, "max_tokens": limit.tokens}
         self._write_begun()
 
     def locked(self) -> None:

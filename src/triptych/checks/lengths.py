@@ -1,0 +1,77 @@
+"""Checks of whole rows: no answer is cut, no test row is shown, training and scoring render alike."""
+
+from __future__ import annotations
+
+from triptych.checks.findings import REPORT, Check, count, quoted, rendered_rows, some
+from triptych.data import find_overlap
+from triptych.grid.rendered import RenderedExperiment
+
+__all__ = ["demos_apart", "nothing_truncated", "rendered_alike"]
+
+
+def nothing_truncated(experiment: RenderedExperiment) -> Check:
+    """Whether every row fits with its whole output."""
+    name = "no answer truncated"
+    long = [(part, row) for part in experiment.parts if part.cell for row in part.too_long]
+    if long:
+        ids = tuple(dict.fromkeys(row for _, row in long))
+        limits = {part.max_tokens for part, _ in long}
+        detail = f"longer than {max(limits):,} tokens even without demonstrations: {some(ids)}"
+        return Check(name, False, detail, ids, experiment.limit.how_to_fit(), about="data")
+    empty = [part for part in experiment.parts if part.training and not part.rows]
+    if empty:
+        detail = f"all training rows are longer than {empty[0].max_tokens:,} tokens: nothing is left to train on"
+        return Check(name, False, detail, empty[0].too_long, _longer_training_rows(experiment, empty[0].max_tokens))
+    said = [f"longest {max((len(r.ids) for r in rendered_rows(experiment)), default=0):,} tokens"]
+    for part in experiment.parts:
+        if part.training and part.too_long:
+            said.append(f"{part.name}: {len(part.too_long)} of {part.n_seen:,} rows too long, left out whole")
+    dropped = sum(r.n_demos_dropped for r in rendered_rows(experiment))
+    said += [f"{count(dropped, 'demonstration')} that did not fit dropped whole"] if dropped else []
+    said += [
+        f"{v.n_seen:,} of {v.n_rows:,} rows of {v.name} looked at" for v in experiment.parts if v.n_seen < v.n_rows
+    ]
+    left_out = tuple(dict.fromkeys(row for part in experiment.parts if part.training for row in part.too_long))
+    return Check(name, True, "; ".join(said), left_out)
+
+
+def _longer_training_rows(experiment: RenderedExperiment, longest: int) -> str:
+    if longest < experiment.limit.tokens:
+        return "shorten the rows, or raise tune.max_tokens"
+    ways = experiment.limit.how_to_fit()
+    return ways.replace("raise max_tokens", "raise max_tokens and tune.max_tokens")
+
+
+def demos_apart(experiment: RenderedExperiment) -> Check:
+    """Whether demonstrations are training rows that are neither in the test set nor the row itself."""
+    name, data = "demonstrations are training rows, never from the test set, never the row itself", experiment.data
+    train = {row.id: row for row in data.train}
+    used = dict.fromkeys(demo for r in rendered_rows(experiment) for demo in r.demo_ids)
+    own = [r.row_id for part in experiment.parts if part.training for r in part.rendered if r.row_id in r.demo_ids]
+    strange = [demo for demo in used if demo not in train]
+    overlap = find_overlap([train[demo] for demo in used if demo in train], data.test)
+    bad = (*strange, *sorted(overlap.train_ids), *own)
+    if bad:
+        said = [f"not training rows: {some(strange)}"] if strange else []
+        said += [f"also in the test set: {some(sorted(overlap.train_ids))}"] if overlap else []
+        said += [f"shown to itself: {some(own)}"] if own else []
+        return Check(name, False, "; ".join(said), tuple(dict.fromkeys(bad)), REPORT, about="data")
+    blind = f"; not looked at, since the model chooses: {quoted(experiment.left_out)}" if experiment.left_out else ""
+    apart = len(data.overlapping_train_ids)
+    kept = f"; {count(apart, 'training row')} that occur in the test set are never shown" if apart and used else ""
+    return Check(name, True, (f"{len(used):,} rows shown{kept}" if used else "none are shown") + blind)
+
+
+def rendered_alike(experiment: RenderedExperiment) -> Check:
+    """Whether training and scoring give a row the same tokens and the same scored span."""
+    name = "training and scoring render alike"
+    bad = [
+        pair.scored.row_id
+        for pair in experiment.pairs
+        if (pair.trained.ids, pair.trained.n_prompt) != (pair.scored.ids, pair.scored.n_prompt)
+    ]
+    if bad:
+        return Check(name, False, f"other tokens in training than in scoring: {some(bad)}", tuple(bad), REPORT)
+    return Check(
+        name, True, f"{count(len(experiment.pairs), 'row')} by both" if experiment.pairs else "nothing is trained"
+    )

@@ -1,0 +1,97 @@
+"""What an experiment reads: prompt templates and rows, and which rows may be shown as demonstrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from triptych.config.experiment import ExperimentConfig
+from triptych.config.sources import SAMPLE, is_there, split_sample
+from triptych.data import Dataset, Row, load_dataset
+from triptych.errors import ConfigError
+from triptych.grid.cells import grid, trainings
+from triptych.progress import Watcher
+from triptych.prompts import Template, find_template, template_from_text
+from triptych.prompts.template import template_from_mapping
+
+__all__ = ["check_pool", "demo_pool", "needs_train", "read_data", "templates_of"]
+
+
+def templates_of(config: ExperimentConfig) -> dict[str, Template]:
+    """The template of every prompt the grid uses.
+
+    Raises:
+        TemplateError: one can't be found, or is malformed.
+    """
+    own = {}
+    for name, given in config.prompts.items():
+        if isinstance(given, str):
+            own[name] = template_from_text(given, name=name)
+        else:
+            own[name] = template_from_mapping({**given, "name": name}, name=name, where=f"prompts.{name}")
+    used = [*(cell.prompt for cell in grid(config)), *(training.prompt for training in trainings(config))]
+    if search := config.strategies.search:
+        used += search.prompts
+    return {name: find_template(name, own, where="strategies") for name in dict.fromkeys(used)}
+
+
+def read_data(config: ExperimentConfig, watcher: Watcher | None = None) -> Dataset:
+    """The experiment's rows.
+
+    Args:
+        config: says which; train rows are read if some strategy needs them, or if they are there: test rows that occur
+            in them are told.
+        watcher: is told how each file was read.
+
+    Raises:
+        DataError: a file or a row is unusable.
+    """
+    given = config.data
+    train = given.train if needs_train(config) or _train_is_there(config) else None
+    return load_dataset(
+        train=train,
+        test=given.test,
+        folder=given.dir,
+        train_rows=given.train_rows if train else None,
+        test_rows=given.test_rows,
+        dev_rows=given.dev_rows if train else 0,
+        seed=given.seed,
+        strict=given.strict,
+        columns=given.columns,
+        derive=given.derive,
+        watcher=watcher,
+    )
+
+
+def _train_is_there(config: ExperimentConfig) -> bool:
+    folder = config.data.dir
+    return folder == SAMPLE or is_there(split_sample(Path(folder or ".") / config.data.train)[0])
+
+
+def demo_pool(data: Dataset) -> list[Row]:
+    """Training rows that may be shown: never one that occurs in the test set."""
+    return [row for row in data.train if row.id not in data.overlapping_train_ids]
+
+
+def needs_train(config: ExperimentConfig) -> bool:
+    """Whether training rows are used. Zero-shot prompts alone need none."""
+    given = config.strategies
+    return bool(given.few_shot or given.qlora or given.search or config.data.dev_rows)
+
+
+def check_pool(config: ExperimentConfig, data: Dataset) -> None:
+    """Say before any work that a k is too large.
+
+    Raises:
+        ConfigError: k is larger than the pool.
+    """
+    pool = len(demo_pool(data))
+    for keys, ks, _ in config.strategies.shown():
+        # a training row is never its own demonstration
+        available = pool - 1 if keys == "qlora.trained_" else pool
+        if max(ks) > max(available, 0):
+            raise ConfigError(
+                "more demonstrations are asked for than there are training rows to show",
+                where=f"strategies.{keys}k",
+                found=f"k = {max(ks)}, {available} training rows that are not in the test set",
+                fix="lower k, or give more training rows",
+            )

@@ -1,0 +1,73 @@
+"""Rendering one row of a cell or of a training: its demonstrations chosen, its token ids, the span that is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from triptych.data import Row
+from triptych.grid.cells import CellSpec, TrainingSpec, cell_as_trained
+from triptych.grid.demonstrations import Demonstrations
+from triptych.models import TokenizerProfile
+from triptych.prompts import Rendered, RenderedPrompt, Template, render, render_prompt
+
+__all__ = ["NO_LIMIT", "RenderedCell", "Renderer"]
+
+NO_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class RenderedCell:
+    """A cell's rows, and how close each one's demonstrations came to it."""
+
+    rows: list[Rendered]
+    similarity: list[tuple[float, ...]]
+
+    def closest(self) -> float | None:
+        """The closest any demonstration came to its query; None without demonstrations."""
+        return max((value for row in self.similarity for value in row), default=None)
+
+    def mean_similarity(self) -> float | None:
+        """Mean over all demonstrations shown."""
+        values = [value for row in self.similarity for value in row]
+        return sum(values) / len(values) if values else None
+
+
+class Renderer:
+    """Renders rows with one set of templates, one pool of demonstrations and one tokenizer.
+
+    Args:
+        demonstrations: chooses what is shown to each row.
+        templates: by prompt name.
+        profile: the model's tokenizer.
+    """
+
+    def __init__(
+        self, demonstrations: Demonstrations, templates: Mapping[str, Template], profile: TokenizerProfile
+    ) -> None:
+        self.demonstrations, self.templates, self.profile = demonstrations, templates, profile
+
+    def row(self, spec: CellSpec | TrainingSpec, row: Row, limit: int) -> Rendered:
+        """A row with its output; demonstrations beyond the limit of tokens are dropped whole.
+
+        Raises:
+            DataError: the row alone is beyond the limit.
+        """
+        return self.row_and_similarity(spec, row, limit)[0]
+
+    def row_and_similarity(
+        self, spec: CellSpec | TrainingSpec, row: Row, limit: int
+    ) -> tuple[Rendered, tuple[float, ...]]:
+        """The same, and the similarity of each demonstration that is shown to the row."""
+        cell = cell_as_trained(spec) if isinstance(spec, TrainingSpec) else spec
+        chosen, template = self.demonstrations.of_cell(cell, row), self.templates[spec.prompt]
+        rendered = render(row, template, self.profile, demos=chosen.demos, max_tokens=limit, drop=chosen.drop)
+        near = dict(zip((demo.id for demo in chosen.demos), chosen.similarity, strict=True))
+        return rendered, tuple(near[demo] for demo in rendered.demo_ids)
+
+    def prompt(self, cell: CellSpec, row: Row, limit: int, *, reserve: int) -> RenderedPrompt:
+        """A row's prompt without the output, with room for `reserve` new tokens."""
+        chosen, template = self.demonstrations.of_cell(cell, row), self.templates[cell.prompt]
+        return render_prompt(
+            row, template, self.profile, demos=chosen.demos, max_tokens=limit, reserve=reserve, drop=chosen.drop
+        )

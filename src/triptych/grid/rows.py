@@ -1,0 +1,101 @@
+"""The rows of each cell, candidate and training of an experiment as the model will see them.
+
+    test rows             ─► cell      ─► a cell of the grid
+    dev rows, as needed   ─► cell      ─► a candidate of a search
+    test rows             ─► prompts   ─► what a cell's texts are generated from
+    train, test, dev rows ─► training  ─► rows to train on and those of its learning curve
+
+The run, its checks, `preview`, `plan` and the search ask it, so that what is checked, shown and counted is what is
+computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from triptych.config.experiment import ExperimentConfig
+from triptych.data import Dataset, Row
+from triptych.grid.cells import CellSpec, TrainingSpec
+from triptych.grid.context_limit import ContextLimit
+from triptych.grid.demonstrations import Demonstrations
+from triptych.grid.inputs import check_pool, demo_pool, read_data, templates_of
+from triptych.grid.renderer import NO_LIMIT, RenderedCell, Renderer
+from triptych.models import TokenizerProfile
+from triptych.models.header import ModelHeader, read_header
+from triptych.progress import Watcher
+from triptych.prompts import RenderedPrompt, Template
+from triptych.prompts.ranking import Vectors
+from triptych.training import TuneRows, select_rows
+
+__all__ = ["ExperimentRows"]
+
+
+class ExperimentRows(Renderer):
+    """Renders an experiment's rows with its templates, its demonstrations and the model's tokenizer.
+
+    Args:
+        config: the experiment.
+        data: its rows.
+        templates: every prompt of the grid, by name.
+        profile: the model's tokenizer.
+        limit: the longest rendering to score.
+        vectors: gives the embeddings that choose demonstrations; called once, when they are first needed. Without it,
+            `embedding` can't choose, and `mmr` ranks by n-grams (`cells.needs_vectors` tells which settings these are).
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        data: Dataset,
+        templates: Mapping[str, Template],
+        profile: TokenizerProfile,
+        limit: ContextLimit,
+        *,
+        vectors: Callable[[], Vectors] | None = None,
+    ) -> None:
+        super().__init__(Demonstrations(demo_pool(data), config.strategies.demos, vectors=vectors), templates, profile)
+        self.config, self.data, self.limit = config, data, limit
+        self.training_limit = min(limit.tokens, config.tune.max_tokens)
+        """The longest row to train on."""
+
+    @classmethod
+    def read(
+        cls, config: ExperimentConfig, header: ModelHeader | None = None, watcher: Watcher | None = None
+    ) -> ExperimentRows:
+        """Read templates, rows and tokenizer. No weights are read.
+
+        Args:
+            config: the experiment.
+            header: the model's, where it was read already.
+            watcher: told how each file was read.
+
+        Raises:
+            InputError: settings, data or tokenizer can't be used.
+        """
+        templates, data = templates_of(config), read_data(config, watcher)
+        check_pool(config, data)
+        header = header or read_header(config.model)
+        return cls(config, data, templates, header.profile, ContextLimit.of_experiment(config, header.config))
+
+    def cell(self, cell: CellSpec, rows: Sequence[Row] | None = None) -> RenderedCell:
+        """A cell's rows, in the order of `rows`: the test rows, unless others are given."""
+        given = self.data.test if rows is None else rows
+        both = [self.row_and_similarity(cell, row, self.limit.tokens) for row in given]
+        return RenderedCell([rendered for rendered, _ in both], [similarity for _, similarity in both])
+
+    def prompts(self, cell: CellSpec, rows: Sequence[Row], *, reserve: int) -> list[RenderedPrompt]:
+        """A cell's prompts without the outputs, with room for `reserve` new tokens."""
+        return [self.prompt(cell, row, self.limit.tokens, reserve=reserve) for row in rows]
+
+    def training(self, training: TrainingSpec) -> TuneRows:
+        """A training's rows, those that are too long left out whole, and the test and dev rows of its learning curve.
+
+        Raises:
+            DataError: rows are too long, and `tune.long_rows` is `error`.
+        """
+        whole = [self.row(training, row, NO_LIMIT) for row in self.data.train]
+        train, dropped = select_rows(whole, self.training_limit, self.config.tune.long_rows)
+        test, dev = (
+            [self.row(training, row, self.limit.tokens) for row in rows] for rows in (self.data.test, self.data.dev)
+        )
+        return TuneRows(train, test, dev, dropped)
