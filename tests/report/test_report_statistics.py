@@ -12,7 +12,7 @@ from made_up_run import make_cell, rows_from_ppl
 from scipy import stats
 
 from triptych.records import ItemScore
-from triptych.report import compare, holm, interval, summarise_few_shot, told_apart
+from triptych.report import compare, holm, interval, is_significant, summarise_few_shot
 from triptych.report.statistics import intervals
 
 
@@ -129,7 +129,7 @@ def test_identical_scores_differ_by_zero_with_p_one() -> None:
     rows = rows_from_ppl(np.linspace(2, 9, 50).tolist())
     found = compare("a", rows, "b", rows)
     assert (found.difference, found.ci_low, found.ci_high, found.p_value, found.ties) == (0, 0, 0, 1, 50)
-    assert not told_apart(found)
+    assert not is_significant(found)
 
 
 def test_exchanging_a_and_b_mirrors_the_result() -> None:

@@ -23,7 +23,7 @@ def run(
     """Run an experiment; the same command goes on with one that was interrupted."""
     from triptych.cli.watch import ConsoleWatcher
     from triptych.config.read import read_config
-    from triptych.report import answer, print_tables
+    from triptych.report import Study, answer, print_tables
     from triptych.runner.run import run_experiment
 
     console = new_console()
@@ -31,6 +31,6 @@ def run(
     folder = out or Path("runs") / settings.name
     record = run_experiment(settings, folder, fresh=fresh, watcher=ConsoleWatcher(console))
     print_tables(record, console)
-    for sentence in answer(record.comparisons, record.cells, record.few_shot):
+    for sentence in answer(Study(record)):
         console.print(sentence)
     console.print(f"\nreport: {folder / 'report.html'}", soft_wrap=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from triptych.records import ItemScore, RunRecord
 from triptych.records.schema import Strategy
 from triptych.records.store import read_items, read_run
 from triptych.records.texts import read_rows_shown
-from triptych.report.contenders import STRATEGIES, STRATEGY_NAMES, Setting, best_of_each, items_of
+from triptych.report.groups import STRATEGIES, STRATEGY_NAMES, Setting, items_of
 from triptych.report.numbers import Estimate, Interval, Probability
-from triptych.report.statistics import holm, interval, sign_flip
-from triptych.report.tables import Table, Value
+from triptych.report.statistics import beyond_chance, holm, interval, sign_flip
+from triptych.report.study import Items, Study
+from triptych.report.tables.table import Table, Value
 
 __all__ = ["Run", "RunsCompared", "compare_runs", "read_runs"]
 
@@ -35,9 +36,18 @@ class Run:
     """One run with its rows, named so that no two have the same name."""
 
     name: str
-    record: RunRecord
-    items: Mapping[str, Sequence[ItemScore]]
+    study: Study
     texts: Mapping[str, tuple[str, str]]
+
+    @property
+    def record(self) -> RunRecord:
+        """Its record."""
+        return self.study.record
+
+    @property
+    def items(self) -> Items:
+        """Its rows by cell."""
+        return self.study.items
 
     def fact(self, *keys: str) -> Any:
         """A fact of the provenance, None where the run didn't keep it."""
@@ -77,10 +87,10 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if not record.cells:
             raise ConfigError("nothing was scored in this run, so it can't be compared", where=str(folder))
         texts = read_rows_shown(folder / "rows.parquet").get("test", {})
-        found.append(Run(record.name, record, items, texts))
+        found.append(Run(record.name, Study(record, items), texts))
     names = [run.name for run in found]
     if len(set(names)) < len(names):
-        return [Run(str(folder), run.record, run.items, run.texts) for folder, run in zip(folders, found, strict=True)]
+        return [replace(run, name=str(folder)) for folder, run in zip(folders, found, strict=True)]
     return found
 
 
@@ -166,7 +176,7 @@ def _overview(runs: Sequence[Run]) -> Table:
 def _levels(runs: Sequence[Run]) -> Table:
     rows: list[tuple[Value, ...]] = []
     for run in runs:
-        for strategy, setting in best_of_each(run.record.cells).items():
+        for strategy, setting in run.study.best.items():
             bits = list(_bits(setting, run).values())
             level = (float(np.mean(bits)), Interval(*interval(bits))) if bits else (None, None)
             rows.append((run.name, STRATEGY_NAMES[strategy], setting.label, *level))
@@ -200,12 +210,12 @@ def _over_seeds(rows: Sequence[ItemScore], value: Callable[[ItemScore], float]) 
 def _differences(title: str, runs: Sequence[Run], *, by_token: bool) -> Table:
     measure = _ppl if by_token else _bits
     found: list[tuple[Run, Strategy, Estimate, float]] = []
-    best = {run.name: best_of_each(run.record.cells) for run in runs}
+    first = runs[0]
     for run in runs[1:]:
         for strategy in STRATEGIES:
-            if strategy in best[run.name] and strategy in best[runs[0].name]:
-                ours = measure(best[run.name][strategy], run)
-                theirs = measure(best[runs[0].name][strategy], runs[0])
+            if strategy in run.study.best and strategy in first.study.best:
+                ours = measure(run.study.best[strategy], run)
+                theirs = measure(first.study.best[strategy], first)
                 if not ours or not theirs:
                     continue
                 differences = np.array([ours[row] - theirs[row] for row in sorted(ours)])
@@ -216,12 +226,12 @@ def _differences(title: str, runs: Sequence[Run], *, by_token: bool) -> Table:
         (run.name, STRATEGY_NAMES[strategy], value, Probability(p), _verdict(value, p))
         for (run, strategy, value, _), p in zip(found, corrected, strict=True)
     )
-    columns = ("run", "strategy", f"difference to {runs[0].name}", "p (Holm)", "verdict")
+    columns = ("run", "strategy", f"difference to {first.name}", "p (Holm)", "verdict")
     note = "Best setting against best, paired by row; below zero, this run is better. 95 % BCa intervals over rows."
     return Table(title, columns, rows, note)
 
 
 def _verdict(value: Estimate, p: float) -> str:
-    if p >= 0.05 or value.low <= 0 <= value.high:
+    if not beyond_chance(value.low, value.high, p):
         return "can't be told"
     return "better" if value.value < 0 else "worse"

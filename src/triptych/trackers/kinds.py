@@ -78,8 +78,7 @@ class _TensorBoard(_Kind):
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """See `Sink.table`."""
-        from triptych.report import Table
-        from triptych.report.rendering import to_markdown
+        from triptych.report import Table, to_markdown
 
         table = Table(name, tuple(columns), tuple(tuple(row) for row in rows))
         self.tracker.log({f"tables/{name}": to_markdown(table)}, step=0)

@@ -16,20 +16,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from triptych.records import RunRecord
-from triptych.report.answer import answer
-from triptych.report.contenders import STRATEGY_NAMES, best_of_each
-from triptych.report.markdown import SELECTED, TEMPLATES, draw_facts, duration
-from triptych.report.numbers import Interval, number, together
-from triptych.report.packing import pack
-from triptych.report.rendering import numeric_columns, write_value
+from triptych.report.groups import STRATEGY_NAMES
+from triptych.report.html.packing import pack
+from triptych.report.numbers import number, together
 from triptych.report.samples import Texts
-from triptych.report.tables import Table, flat
+from triptych.report.series import CHARTS
+from triptych.report.study import Study
+from triptych.report.tables.overview import flat, provenance_table
+from triptych.report.tables.rendering import numeric_columns, write_value
+from triptych.report.tables.table import Table
+from triptych.report.text.answer import answer
+from triptych.report.text.markdown import SELECTED, TEMPLATES, command, draw_facts, duration
 from triptych.version import __version__
 
 __all__ = ["Page", "render_html"]
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parent.parent / "assets"
 SCRIPTS = ("data.js", "chart.js", "plots.js", "detail.js", "explorer.js", "main.js")
 AVERAGES = Table(
     "The four averages",
@@ -45,24 +47,20 @@ AVERAGES = Table(
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows beside the record."""
+    """What the page shows beside the study."""
 
     tables: Mapping[str, Table]
     warnings: Sequence[str]
-    intervals: Mapping[str, Interval]
-    """By setting label."""
     parts: Mapping[str, str]
     """Packed data by name (`payload`)."""
     written: Texts = field(default_factory=Texts)
     evidence: Sequence[Table] = field(default=())
     slices: Sequence[Table] = field(default=())
-    figure_key: str = ""
-    """What the files in `figures/` write for names that can't be drawn (`markdown.figure_key`)."""
     kept_note: str = ""
     """What the records don't hold about rows, and how to get it; empty where all is there."""
 
 
-def render_html(record: RunRecord, page: Page) -> str:
+def render_html(study: Study, page: Page) -> str:
     """The whole file."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -83,15 +81,14 @@ def render_html(record: RunRecord, page: Page) -> str:
     environment.filters |= filters
     library, policy = _library()
     return environment.get_template("report.html.j2").render(
-        record=record,
-        tune=record.tune,
+        record=study.completed,
+        tune=study.record.tune,
         tables=page.tables,
         warnings=page.warnings,
         evidence=page.evidence,
         written=page.written,
         slice_tables=page.slices,
         kept_note=page.kept_note,
-        figure_key=page.figure_key,
         parts={**page.parts, "plotly": library},
         policy=policy,
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),
@@ -100,7 +97,7 @@ def render_html(record: RunRecord, page: Page) -> str:
         averages=AVERAGES,
         numeric=numeric_columns,
         prompt_texts=_prompt_texts,
-        **_facts(record, page),
+        **_facts(study),
     )
 
 
@@ -109,30 +106,30 @@ def _glued(text: str) -> str:
     return re.sub(r"\bp ([<>=]) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
 
 
-def _facts(record: RunRecord, page: Page) -> dict[str, Any]:
-    provenance = {key: value for key, value in record.provenance.items() if key != "command"}
+def _facts(study: Study) -> dict[str, Any]:
+    record = study.record
     drawn = draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"])
     return {
-        "answer": answer(record.comparisons, record.cells, record.few_shot),
-        "intervals_shown": bool(record.comparisons),
+        "answer": answer(study),
+        "intervals_shown": bool(study.comparisons),
         "selected": SELECTED[record.tune.selected_by] if record.tune else "",
-        "panels": _panels(record, page.intervals),
-        "n_rows": " or ".join(f"{n:,}" for n in sorted({cell.aggregate.n_rows for cell in record.cells})),
+        "panels": _panels(study),
+        "n_rows": study.n_rows,
         "shown": _shown(drawn) if record.few_shot else "",
-        "repeated": _repeated(record),
-        "losses": len({point.step for point in record.curve if point.train_loss is not None and point.split == "test"}),
-        "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items())),
-        "command": str(record.provenance.get("command", "")),
+        "repeated": _repeated(study),
+        "charts": [name for name, make in CHARTS.items() if make(study)],
+        "provenance": provenance_table(record),
+        "command": command(record),
     }
 
 
-def _panels(record: RunRecord, intervals: Mapping[str, Interval]) -> list[dict[str, str]]:
+def _panels(study: Study) -> list[dict[str, str]]:
     """The best of each strategy, cheapest first: three panels, as the name says."""
     found = []
-    for strategy, setting in best_of_each(record.cells).items():
+    for strategy, setting in study.best.items():
         over = setting.over()
         level, *std = together(over.mean, *([over.std] if over.std is not None else []))
-        bounds = intervals.get(setting.label)
+        bounds = study.intervals.get(setting.label)
         what = [f"prompt {setting.prompt}"]
         what += [f"k = {setting.k}"] if setting.k else []
         what += [setting.select] if setting.select not in (None, "random") else []
@@ -160,9 +157,9 @@ def _shown(facts: Mapping[str, Any]) -> str:
     return f"Demonstrations: training pairs, {ways}; k = {', '.join(map(str, facts['ks']))}. {facts['seeds']}; {kept}."
 
 
-def _repeated(record: RunRecord) -> str:
+def _repeated(study: Study) -> str:
     """What the ± in the panels is over."""
-    kinds = {setting.repeated for setting in best_of_each(record.cells).values()}
+    kinds = {setting.repeated for setting in study.best.values()}
     names = {"seeds": "over seeds of the demonstrations", "trainings": "over training seeds"}
     return " or ".join(text for kind, text in names.items() if kind in kinds)
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from triptych.records import CellRecord, RunRecord
-from triptych.report.answer import answer
-from triptych.report.contenders import Setting, settings
-from triptych.report.fonts import WHY
+from triptych.records.schema import Strategy
+from triptych.report.groups import Setting
 from triptych.report.numbers import number, spread
-from triptych.report.rendering import escape, to_markdown
 from triptych.report.samples import Texts
 from triptych.report.seeds import selection
-from triptych.report.tables import Table, flat
+from triptych.report.study import Study
+from triptych.report.tables.overview import flat, provenance_table
+from triptych.report.tables.rendering import escape, to_markdown
+from triptych.report.tables.table import Table
+from triptych.report.text.answer import answer
 
-__all__ = ["SELECTED", "TEMPLATES", "draw_facts", "duration", "figure_key", "render_markdown"]
+__all__ = ["SELECTED", "TEMPLATES", "command", "draw_facts", "duration", "render_markdown"]
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent.parent / "templates"
 SELECTED = {
     "last": "the last one",
     "dev": "chosen by its perplexity on held-out training rows (dev)",
@@ -28,18 +30,18 @@ SELECTED = {
 
 
 def render_markdown(
-    record: RunRecord,
+    study: Study,
     tables: Mapping[str, Table],
     *,
-    figures: Mapping[str, Mapping[str, str]],
+    figures: Collection[str],
     warnings: Sequence[str],
     more: Sequence[Table] = (),
     written: Texts | None = None,
 ) -> str:
     """Fill the template; sections without cells are left out.
 
-    `figures`: those that were drawn, each with its key (`figure_key`). `more`: tables of certainty and of slices, shown
-    after the comparison. `written`: what is said of texts, and rows side by side.
+    `figures`: those that were drawn. `more`: tables of uncertainty and of slices, shown after the comparison.
+    `written`: what is said of texts, and rows side by side.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -61,21 +63,19 @@ def render_markdown(
         "duration": duration,
     }
     text = environment.get_template("report.md.j2").render(
-        _context(record, tables, figures, warnings), more=more, written=written
+        _context(study, tables, figures, warnings), more=more, written=written
     )
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def _context(
-    record: RunRecord, tables: Mapping[str, Table], figures: Mapping[str, Mapping[str, str]], warnings: Sequence[str]
+    study: Study, tables: Mapping[str, Table], figures: Collection[str], warnings: Sequence[str]
 ) -> dict[str, Any]:
-    by_strategy: dict[str, list[Setting]] = {"qlora": [], "zero_shot": [], "few_shot": []}
-    for setting in settings(record.cells):
-        by_strategy[setting.strategy].append(setting)
+    record = study.completed
+    strategies: tuple[Strategy, ...] = ("qlora", "zero_shot", "few_shot")
+    by_strategy: dict[str, list[Setting]] = {strategy: study.of(strategy) for strategy in strategies}
     shown = dict.fromkeys(setting.prompt for setting in by_strategy["zero_shot"])
     few_shot = dict.fromkeys(setting.prompt for setting in by_strategy["few_shot"])
-    provenance = {key: value for key, value in record.provenance.items() if key != "command"}
-    command = record.provenance.get("command", "")
     return {
         **by_strategy,
         "record": record,
@@ -85,14 +85,13 @@ def _context(
             **{strategy: bool(found) for strategy, found in by_strategy.items()},
             "qlora": bool(by_strategy["qlora"] or record.tune),
         },
-        "answer": answer(record.comparisons, record.cells, record.few_shot),
+        "answer": answer(study),
         "intervals_shown": bool(record.comparisons),
         "warnings": warnings,
         "figures": figures,
-        "key": lambda name: figure_key(figures.get(name, {})),
         "curve_band": sum(p.split == "test" and p.ci_low is not None for p in record.curve) > 1,
-        "tables": {**tables, "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items()))},
-        "command": " ".join(command) if isinstance(command, list | tuple) else str(command),
+        "tables": {**tables, "provenance": provenance_table(record)},
+        "command": command(record),
         "prompts": lambda chosen, kind: _prompts(record, chosen, kind),
         "zero_shot_prompts": list(shown),
         "few_shot_prompts": list(few_shot),
@@ -100,11 +99,10 @@ def _context(
     }
 
 
-def figure_key(key: Mapping[str, str]) -> str:
-    """What a figure writes for names that can't be drawn, and why; empty where it writes all names as they are."""
-    if not key:
-        return ""
-    return f"Written for a name in the figure: {', '.join(f'{short} = {name}' for short, name in key.items())} ({WHY})."
+def command(record: RunRecord) -> str:
+    """The command line that made the run; empty where it isn't known."""
+    kept = record.provenance.get("command", "")
+    return " ".join(kept) if isinstance(kept, list | tuple) else str(kept)
 
 
 def draw_facts(cells: Sequence[CellRecord]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from triptych.records import Averaged
 from triptych.report.numbers import Estimate, Interval, Probability, difference, number, p_text, spread, together
-from triptych.report.tables import Table, Value
+from triptych.report.tables.table import Table, Value
 
 __all__ = ["escape", "numeric_columns", "to_csv", "to_latex", "to_markdown", "write_value"]
 
