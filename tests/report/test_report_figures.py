@@ -114,7 +114,7 @@ def test_figures_and_page_draw_the_same_series(monkeypatch: pytest.MonkeyPatch) 
         assert figure is not None
         axes, chart = figure.axes[0], carried[name]
         assert sorted(legend(figure)) == sorted(s["name"] for s in chart["series"] if s["name"])
-        drawn = [line.get_ydata().tolist() for line in axes.lines]
+        drawn = [list(line.get_ydata()) for line in axes.lines]  # type: ignore[arg-type]
         for s in chart["series"]:
             if s["role"] == "level":
                 assert [*s["y"], *s["y"]] in drawn

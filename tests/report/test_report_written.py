@@ -406,5 +406,5 @@ def test_tables_name_a_cell_that_the_run_does_not_have() -> None:
 
 
 def test_every_kind_of_finding_and_of_end_has_its_words() -> None:
-    assert check._KINDS.keys() == FINDINGS.keys() | {"cut"}
+    assert check._KINDS.keys() == FINDINGS.keys()
     assert ENDS.keys() == set(get_args(StoppedBy))

@@ -19,9 +19,11 @@ __all__ = ["FINDINGS", "generations_table", "written_tables"]
 
 ENDS = {"eos": "ended by itself", "stop_text": "cut before a stop text", "length": "cut at the limit"}
 FINDINGS = {
+    **{"missing": "missing", "unknown": "of no row", "repeated": "written twice", "order": "in another order"},
     **{"empty": "empty", "special": "special tokens", "broken": "broken characters", "echo": "prompt repeated"},
-    **{"parrot": "instruction repeated", "long": "far too long", "loop": "in circles"},
+    **{"parrot": "instruction repeated", "cut": "cut", "long": "far too long", "loop": "in circles"},
 }
+"""Words for every kind of finding that the check of texts knows (`generate.check`)."""
 
 
 def written_tables(study: Study) -> dict[str, Table]:
