@@ -124,7 +124,7 @@ def test_figures_and_page_draw_the_same_series(monkeypatch: pytest.MonkeyPatch) 
         assert (axes.get_yscale() == "log") == chart["log"]
     band = next(s for s in carried["curve"]["series"] if s["role"] == "band")
     test = [p for p in study.record.curve if p.split == "test"]
-    assert list(zip(band["low"], band["high"], strict=True)) == [(p.ci_low, p.ci_high) for p in test]
+    assert band["bounds"] == [[p.ci_low, p.ci_high] for p in test]
 
 
 def test_the_forest_shows_every_comparison_by_the_one_rule() -> None:
@@ -136,7 +136,7 @@ def test_the_forest_shows_every_comparison_by_the_one_rule() -> None:
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     for place, found in enumerate(reversed(study.comparisons)):
         series, i = shown[place]
-        assert (series.x[i], series.low[i], series.high[i]) == (found.difference, found.ci_low, found.ci_high)
+        assert (series.x[i], *series.bounds[i]) == (found.difference, found.ci_low, found.ci_high)
         assert series.role == ("significant" if is_significant(found) else "open")
         assert names[place] == f"{study.name(found.a)}  −  {study.name(found.b)}"
 

@@ -11,7 +11,7 @@ from matplotlib.ft2font import FT2Font
 
 from triptych.records import ItemScore, RunRecord
 from triptych.report import Study, build_report
-from triptych.report.figures import draw_figures
+from triptych.report.figures.draw import draw_figures
 from triptych.report.figures.fonts import BASE, families
 
 NAME = "情緒"

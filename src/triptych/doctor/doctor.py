@@ -171,7 +171,7 @@ def _disk(what: str, folder: Path) -> Finding:
 
 def _fonts() -> Finding:
     """Whether figures can show Chinese, Japanese and Korean, by the way figures choose their fonts."""
-    from triptych.report.figures import families
+    from triptych.report.figures.fonts import families
 
     chosen, missing = families(_CJK.values())
     if not missing:

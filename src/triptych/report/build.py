@@ -17,8 +17,8 @@ from triptych.records.run_files import REPORT
 from triptych.records.store import read_items, read_run, write_text
 from triptych.records.work_in import work_in
 from triptych.report.contamination import contamination_table, suspects
-from triptych.report.figures import draw_figures
-from triptych.report.html.page import Page, render_html
+from triptych.report.figures.draw import draw_figures
+from triptych.report.html.page import render_html
 from triptych.report.html.payload import payload
 from triptych.report.row_texts import LEFT_OUT, RowTexts, kept_note, read_texts
 from triptych.report.samples import Texts, Written, read_texts_written, samples, samples_note
@@ -32,7 +32,7 @@ from triptych.report.tables.slices import difficulty, hard_table, hurt_table, sl
 from triptych.report.tables.table import Table
 from triptych.report.tables.trainings import training_tables
 from triptych.report.text.answer import row_warnings
-from triptych.report.text.markdown import render_markdown
+from triptych.report.text.markdown import Contents, render_markdown
 from triptych.report.text.written import written_said
 from triptych.report.trainings import trainings_of
 from triptych.report.versions import mixed_versions
@@ -90,21 +90,11 @@ def _build(run_dir: Path, *, texts: bool) -> RunRecord:
         *without_font,
     ]
     warnings = list(dict.fromkeys(found))
-    more = [*evidence.values(), *parts.tables.values()]
-    write_text(
-        run_dir / "report.md",
-        render_markdown(study, tables, figures=figures, warnings=warnings, more=more, written=said),
-    )
-    page = Page(
-        tables=tables,
-        warnings=warnings,
-        parts=payload(study, kept if texts else RowTexts(), slices=parts.slices, written=written.texts),
-        written=said,
-        evidence=list(evidence.values()),
-        slices=list(parts.tables.values()),
-        kept_note=kept_note(kept, [cell.cell for cell in record.cells]) if texts else LEFT_OUT,
-    )
-    write_text(run_dir / "report.html", render_html(study, page))
+    shown = Contents(tables, figures, warnings, list(evidence.values()), list(parts.tables.values()), said)
+    write_text(run_dir / "report.md", render_markdown(study, shown))
+    data = payload(study, kept if texts else RowTexts(), slices=parts.slices, written=written.texts)
+    missing = kept_note(kept, [cell.cell for cell in record.cells]) if texts else LEFT_OUT
+    write_text(run_dir / "report.html", render_html(study, shown, data, missing))
     return study.completed
 
 

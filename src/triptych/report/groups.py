@@ -64,6 +64,13 @@ class Setting:
         return selection(self.first)
 
     @property
+    def demo_words(self) -> list[str]:
+        """How its demonstrations were chosen, ordered and drawn, where that isn't plain random choice."""
+        chosen = [self.select] if self.select not in (None, "random") else []
+        known = [*chosen, self.first.order, self.first.draw and f"draw={self.first.draw}"]
+        return [word for word in known if word] if self.k else []
+
+    @property
     def train_seeds(self) -> tuple[int, ...]:
         """Seeds of its trainings, in order; empty where nothing was trained or no seed is known."""
         return tuple(sorted({cell.train_seed for cell in self.cells if cell.train_seed is not None}))

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from triptych.errors import ConfigError
-from triptych.records import ItemScore, RunRecord
+from triptych.records import ItemScore
 from triptych.records.schema import Strategy
 from triptych.records.store import read_items, read_run
 from triptych.records.texts import read_rows_shown
 from triptych.report.groups import STRATEGIES, STRATEGY_NAMES, Setting, items_of
 from triptych.report.numbers import Estimate, Interval, Probability
 from triptych.report.statistics import beyond_chance, holm, interval, sign_flip
-from triptych.report.study import Items, Study
+from triptych.report.study import Study
 from triptych.report.tables.table import Table, Value
 
 __all__ = ["Run", "RunsCompared", "compare_runs", "read_runs"]
@@ -39,19 +39,9 @@ class Run:
     study: Study
     texts: Mapping[str, tuple[str, str]]
 
-    @property
-    def record(self) -> RunRecord:
-        """Its record."""
-        return self.study.record
-
-    @property
-    def items(self) -> Items:
-        """Its rows by cell."""
-        return self.study.items
-
     def fact(self, *keys: str) -> Any:
         """A fact of the provenance, None where the run didn't keep it."""
-        value: Any = self.record.provenance
+        value: Any = self.study.record.provenance
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
@@ -59,7 +49,7 @@ class Run:
     @property
     def rows(self) -> dict[str, ItemScore]:
         """Its test rows by id, as the first cell scored them."""
-        return {item.id: item for item in next(iter(self.items.values()), ())}
+        return {item.id: item for item in next(iter(self.study.items.values()), ())}
 
 
 @dataclass(frozen=True)
@@ -112,7 +102,7 @@ def other_rows(a: Run, b: Run) -> str | None:
 def other_protocol(a: Run, b: Run) -> str | None:
     """Why the two were not scored by the same rules; None if they were."""
     for what, pair in {
-        "protocol": (a.record.protocol, b.record.protocol),
+        "protocol": (a.study.record.protocol, b.study.record.protocol),
         "longest input (max_tokens)": (a.fact("max_tokens"), b.fact("max_tokens")),
     }.items():
         if pair[0] != pair[1]:
@@ -165,7 +155,7 @@ def _overview(runs: Sequence[Run]) -> Table:
             str(run.fact("model", "tokenizer_sha256") or "")[:8],
             len(run.rows),
             str(run.fact("data", "test", "sha256") or "")[:8],
-            run.record.protocol,
+            run.study.record.protocol,
         )
         for run in runs
     ]
@@ -189,7 +179,7 @@ def _bits(setting: Setting, run: Run) -> dict[str, float]:
 
     Empty where the outputs have no character.
     """
-    rows = items_of(setting, run.items)
+    rows = items_of(setting, run.study.items)
     characters = sum(item.n_chars for item in rows) / len(rows)
     if not characters:
         return {}
@@ -197,7 +187,7 @@ def _bits(setting: Setting, run: Run) -> dict[str, float]:
 
 
 def _ppl(setting: Setting, run: Run) -> dict[str, float]:
-    return _over_seeds(items_of(setting, run.items), lambda item: item.ppl)
+    return _over_seeds(items_of(setting, run.study.items), lambda item: item.ppl)
 
 
 def _over_seeds(rows: Sequence[ItemScore], value: Callable[[ItemScore], float]) -> dict[str, float]:

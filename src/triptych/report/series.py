@@ -6,7 +6,7 @@ A series says what is drawn, under which name and in which order; how it looks i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from triptych.records import Comparison, CurvePoint, FewShotSummary
@@ -33,9 +33,8 @@ class Series:
     x: tuple[float, ...]
     """Empty for a level, which goes all the way across."""
     y: tuple[float, ...]
-    low: tuple[float, ...] = ()
-    """Bounds of each point; empty where there are none."""
-    high: tuple[float, ...] = ()
+    bounds: tuple[Interval, ...] = ()
+    """Of each point; empty where there are none."""
     strategy: Strategy | None = None
     place: int = 0
     """Among the series that are told apart by their looks."""
@@ -56,8 +55,8 @@ class Chart:
     @property
     def levels(self) -> list[float]:
         """Every value on the y axis, by which its scale is chosen: a level's interval has no say."""
-        bounds = [bound for s in self.series if s.role == "band" for bound in (*s.low, *s.high)]
-        return [*(y for s in self.series for y in s.y), *bounds]
+        band = [bound for s in self.series if s.role == "band" for bounds in s.bounds for bound in bounds]
+        return [*(y for s in self.series for y in s.y), *band]
 
     @property
     def log(self) -> bool:
@@ -101,17 +100,15 @@ def _band(points: Sequence[CurvePoint]) -> list[Series]:
     known = [(p, bounds) for p in points if (bounds := _bounds(p))]
     if len(known) < 2:
         return []
-    low, high = zip(*(bounds for _, bounds in known), strict=True)
     line = _line("band", "95 % interval over the test rows", [p for p, _ in known])
-    return [Series(line.role, line.name, line.x, line.y, low, high, "qlora")]
+    return [replace(line, bounds=tuple(bounds for _, bounds in known), texts=())]
 
 
 def _level(study: Study, setting: Setting, before: str = "") -> Series:
     """A setting's mean as a line across, with its interval where it is known."""
     name, level, bounds = study.name(setting.label), setting.mean(), study.intervals.get(setting.label)
     name = f"{before}{name[0].lower()}{name[1:]}" if before else name
-    low, high = ((bounds.low,), (bounds.high,)) if bounds else ((), ())
-    return Series("level", f"{name}: {number(level)}", (), (level,), low, high, setting.strategy)
+    return Series("level", f"{name}: {number(level)}", (), (level,), (bounds,) if bounds else (), setting.strategy)
 
 
 def _used(study: Study) -> list[Series]:
@@ -124,9 +121,8 @@ def _used(study: Study) -> list[Series]:
     tuned = study.of("qlora")
     alone = tuned[0] if len(tuned) == 1 and len(tuned[0].cells) == 1 else None
     bounds = _bounds(point) or (study.intervals.get(alone.label) if alone else None)
-    low, high = ((bounds.low,), (bounds.high,)) if bounds else ((), ())
-    level = point.aggregate.ppl_mean
-    return [Series("used", f"used ({SELECTED[tune.selected_by]}): {number(level)}", (point.step,), (level,), low, high)]
+    name = f"used ({SELECTED[tune.selected_by]}): {number(point.aggregate.ppl_mean)}"
+    return [Series("used", name, (point.step,), (point.aggregate.ppl_mean,), (bounds,) if bounds else ())]
 
 
 def loss_chart(study: Study) -> Chart | None:
@@ -193,10 +189,10 @@ def _over_k(name: str, summaries: Sequence[FewShotSummary], place: int) -> Serie
     means, stds = [s.ppl_mean.mean for s in summaries], [s.ppl_mean.std or 0.0 for s in summaries]
     most = max(len(summary.seeds) for summary in summaries)
     label = f"{name} (mean ± std n-1, {most} seeds)" if most > 1 else f"{name} (one seed)" if most else name
-    low = tuple(mean - std for mean, std in zip(means, stds, strict=True)) if any(stds) else ()
-    high = tuple(mean + std for mean, std in zip(means, stds, strict=True)) if any(stds) else ()
+    bounds = tuple(Interval(mean - std, mean + std) for mean, std in zip(means, stds, strict=True))
+    bounds = bounds if any(stds) else ()
     texts = tuple(f"k = {s.k}: {spread(s.ppl_mean)}" for s in summaries)
-    return Series("few_shot", label, tuple(s.k for s in summaries), tuple(means), low, high, "few_shot", place, texts)
+    return Series("few_shot", label, tuple(s.k for s in summaries), tuple(means), bounds, "few_shot", place, texts)
 
 
 def _zero_shot(study: Study) -> list[Series]:
@@ -217,9 +213,9 @@ def best_chart(study: Study) -> Chart | None:
         return None
     series, ticks = [], []
     for place, setting in enumerate(best):
-        (low, high), mean = study.intervals[setting.label], setting.mean()
-        text = difference(mean, low, high)
-        series.append(Series("best", "", (mean,), (place,), (low,), (high,), setting.strategy, texts=(text,)))
+        bounds, mean = study.intervals[setting.label], setting.mean()
+        text = difference(mean, *bounds)
+        series.append(Series("best", "", (mean,), (place,), (bounds,), setting.strategy, texts=(text,)))
         repeated = f"\n(mean of {setting.over().n} {setting.repeated})" if setting.repeated else ""
         ticks.append((place, study.name(setting.label) + repeated))
     return Chart(f"{PPL}, 95 % interval over rows", "", tuple(series), tuple(ticks))
@@ -246,8 +242,7 @@ def _differences(role: str, name: str, chosen: Sequence[tuple[int, Comparison]])
         name,
         tuple(c.difference for c in found),
         tuple(place for place, _ in chosen),
-        tuple(c.ci_low for c in found),
-        tuple(c.ci_high for c in found),
+        tuple(Interval(c.ci_low, c.ci_high) for c in found),
         texts=tuple(f"{difference(c.difference, c.ci_low, c.ci_high)},  {p_text(c.p_holm)}" for c in found),
     )
 

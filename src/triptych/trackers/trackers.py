@@ -80,7 +80,7 @@ class Trackers:
 
     def config(self, settings: Mapping[str, Any]) -> None:
         """The settings, as nested as they are; sent once."""
-        from triptych.report.tables import flat
+        from triptych.report.tables.overview import flat
 
         for channel in self._channels:
             channel.once("config", lambda sink: sink.config(flat(settings)))

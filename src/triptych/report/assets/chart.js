@@ -50,14 +50,15 @@ const chart = (() => {
   }
 
   function bars(values, s, colour, more) {
-    if (!s.low.length) return undefined;
-    const [array, arrayminus] = [s.high.map((high, i) => high - values[i]), s.low.map((low, i) => values[i] - low)];
+    if (!s.bounds.length) return undefined;
+    const [array, arrayminus] = [s.bounds.map(([, high], i) => high - values[i]), s.bounds.map(([low], i) => values[i] - low)];
     return { type: "data", symmetric: false, array, arrayminus, color: colour, ...more };
   }
 
-  function filled(s, x, low, high, alpha, more) {
+  function filled(s, x, bounds, alpha, more) {
     const colour = faint(css(s.strategy), alpha);
-    const outline = { x: [...x, ...[...x].reverse()], y: [...high, ...[...low].reverse()], fill: "toself" };
+    const y = [...bounds.map(([, high]) => high), ...bounds.map(([low]) => low).reverse()];
+    const outline = { x: [...x, ...[...x].reverse()], y, fill: "toself" };
     return { ...outline, mode: "lines", fillcolor: colour, line: { width: 0 }, ...more };
   }
 
@@ -66,14 +67,14 @@ const chart = (() => {
   ];
 
   const looks = {
-    band: (s) => [filled(s, s.x, s.low, s.high, 0.16, { name: words(s.name) })],
+    band: (s) => [filled(s, s.x, s.bounds, 0.16, { name: words(s.name) })],
     test: (s) => training(s, "solid", 2.5, { color: css("qlora") }),
     dev: (s) => training(s, "dot", 2.5, { color: css("card") }),
     // trainings after the first: paler, without a band each
     further: (s) => training(s, "dashdot", 1.5, { size: 4, color: css("qlora") }, { opacity: 0.65 }),
     // a level is a line over the whole width, its 95 % interval over rows a band behind it
     level: (s, across) => [
-      ...(s.low.length ? [filled(s, across, [s.low[0], s.low[0]], [s.high[0], s.high[0]], 0.1, { showlegend: false })] : []),
+      ...(s.bounds.length ? [filled(s, across, [s.bounds[0], s.bounds[0]], 0.1, { showlegend: false })] : []),
       { ...points(s, { mode: "lines", hoverinfo: "name", line: { color: css(s.strategy), dash: "dash", width: 1.8 } }), x: across, y: [s.y[0], s.y[0]] },
     ],
     used: (s) => [

@@ -88,7 +88,8 @@ def _series(axes: Axes, s: Series, most: float) -> None:
     line, marker, way = WAYS[s.place % len(WAYS)]
     match s.role:
         case "band":
-            axes.fill_between(s.x, s.low, s.high, color=colour, alpha=0.18, linewidth=0, label=label)
+            low, high = zip(*s.bounds, strict=True)
+            axes.fill_between(s.x, low, high, color=colour, alpha=0.18, linewidth=0, label=label)
         case "further":
             dash = FURTHER[s.place % len(FURTHER)]
             axes.plot(s.x, s.y, color=colour, alpha=0.7, linewidth=1.3, linestyle=dash, label=label)
@@ -105,19 +106,22 @@ def _series(axes: Axes, s: Series, most: float) -> None:
             aside = (-0.018, 0.018, 0.03, -0.03)[s.place % 4] * most
             axes.plot([k + aside for k in s.x], s.y, "o", color=way, markersize=3.5, alpha=0.6)
         case "few_shot":
-            errors = _errors(s.y, s)
-            axes.errorbar(s.x, s.y, errors, fmt=line, marker=marker, color=way, markersize=6, capsize=4, label=label)
+            errors = [(y - low, high - y) for y, (low, high) in zip(s.y, s.bounds, strict=bool(s.bounds))]
+            axes.errorbar(
+                s.x,
+                s.y,
+                list(zip(*errors, strict=True)) or None,
+                fmt=line,
+                marker=marker,
+                color=way,
+                markersize=6,
+                capsize=4,
+                label=label,
+            )
         case "zero_shot":
             axes.plot(s.x, s.y, MARKERS["zero_shot"], color=colour, label=label)
         case _:
             axes.plot(s.x, s.y, color=colour, marker="o", markersize=4)
-
-
-def _errors(values: tuple[float, ...], s: Series) -> list[list[float]] | None:
-    if not s.low:
-        return None
-    below = [value - low for value, low in zip(values, s.low, strict=True)]
-    return [below, [high - value for value, high in zip(values, s.high, strict=True)]]
 
 
 def comparison(study: Study) -> Figure | None:
@@ -129,7 +133,7 @@ def comparison(study: Study) -> Figure | None:
     for s in chart.series:
         assert s.strategy is not None
         _points(axes, s, COLOURS[s.strategy], COLOURS[s.strategy], MARKERS[s.strategy], 6.5)
-    perplexity_scale(axes, [bound for s in chart.series for bound in (*s.low, *s.high)], axis="x")
+    perplexity_scale(axes, [bound for s in chart.series for bounds in s.bounds for bound in bounds], axis="x")
     _named(axes, chart, [text for _, text in chart.ticks])
     axes.set_ylim(-0.5, len(chart.ticks) - 0.4)
     axes.set(xlabel=chart.x, title="The best of each strategy")
@@ -165,8 +169,8 @@ def differences(study: Study) -> Figure | None:
 
 def _points(axes: Axes, s: Series, colour: str, face: str, marker: str, size: float) -> None:
     """Points with their intervals, and what is said of each in a column beside the plot."""
-    for x, y, low, high, text in zip(s.x, s.y, s.low, s.high, s.texts, strict=True):
-        axes.plot([low, high], [y, y], color=colour, linewidth=2.3, solid_capstyle="butt")
+    for x, y, bounds, text in zip(s.x, s.y, s.bounds, s.texts, strict=True):
+        axes.plot(bounds, [y, y], color=colour, linewidth=2.3, solid_capstyle="butt")
         axes.plot([x], [y], marker, color=colour, markerfacecolor=face, markersize=size)
         text_beside(axes, y, text)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,18 +17,16 @@ from typing import Any
 
 from triptych.report.groups import STRATEGY_NAMES
 from triptych.report.html.packing import pack
-from triptych.report.numbers import number, together
-from triptych.report.samples import Texts
+from triptych.report.numbers import together
 from triptych.report.series import CHARTS
 from triptych.report.study import Study
-from triptych.report.tables.overview import flat, provenance_table
+from triptych.report.tables.overview import flat
 from triptych.report.tables.rendering import numeric_columns, write_value
 from triptych.report.tables.table import Table
-from triptych.report.text.answer import answer
-from triptych.report.text.markdown import SELECTED, TEMPLATES, command, draw_facts, duration
+from triptych.report.text.markdown import Contents, draw_facts, facts, template
 from triptych.version import __version__
 
-__all__ = ["Page", "render_html"]
+__all__ = ["render_html"]
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SCRIPTS = ("data.js", "chart.js", "plots.js", "detail.js", "explorer.js", "main.js")
@@ -45,51 +42,24 @@ AVERAGES = Table(
 )
 
 
-@dataclass(frozen=True)
-class Page:
-    """What the page shows beside the study."""
+def render_html(study: Study, contents: Contents, parts: Mapping[str, str], kept_note: str = "") -> str:
+    """The whole file.
 
-    tables: Mapping[str, Table]
-    warnings: Sequence[str]
-    parts: Mapping[str, str]
-    """Packed data by name (`payload`)."""
-    written: Texts = field(default_factory=Texts)
-    evidence: Sequence[Table] = field(default=())
-    slices: Sequence[Table] = field(default=())
-    kept_note: str = ""
-    """What the records don't hold about rows, and how to get it; empty where all is there."""
-
-
-def render_html(study: Study, page: Page) -> str:
-    """The whole file."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
-    filters: dict[str, Callable[..., str]] = {
-        "value": write_value,
-        "count": lambda value: f"{value:,}",
-        "duration": duration,
-        "number": number,
-        "glue": _glued,
-    }
-    environment.filters |= filters
+    Args:
+        study: the run.
+        contents: what is shown beside it.
+        parts: packed data by name (`payload`).
+        kept_note: what the records don't hold about rows, and how to get it; empty where all is there.
+    """
     library, policy = _library()
-    return environment.get_template("report.html.j2").render(
-        record=study.completed,
-        tune=study.record.tune,
-        tables=page.tables,
-        warnings=page.warnings,
-        evidence=page.evidence,
-        written=page.written,
-        slice_tables=page.slices,
-        kept_note=page.kept_note,
-        parts={**page.parts, "plotly": library},
+    page = template("report.html.j2", {"value": write_value, "glue": _glued}, autoescape=True)
+    drawn = draw_facts([cell for cell in study.cells if cell.strategy == "few_shot"])
+    return page.render(
+        **facts(study, contents),
+        evidence=contents.evidence,
+        slice_tables=contents.slices,
+        kept_note=kept_note,
+        parts={**parts, "plotly": library},
         policy=policy,
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),
         script=_script(),
@@ -97,30 +67,17 @@ def render_html(study: Study, page: Page) -> str:
         averages=AVERAGES,
         numeric=numeric_columns,
         prompt_texts=_prompt_texts,
-        **_facts(study),
+        panels=_panels(study),
+        n_rows=study.n_rows,
+        shown=_shown(drawn) if study.record.few_shot else "",
+        repeated=_repeated(study),
+        charts=[name for name, make in CHARTS.items() if make(study)],
     )
 
 
 def _glued(text: str) -> str:
     """`p < 0.001` stays on one line."""
     return re.sub(r"\bp ([<>=]) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
-
-
-def _facts(study: Study) -> dict[str, Any]:
-    record = study.record
-    drawn = draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"])
-    return {
-        "answer": answer(study),
-        "intervals_shown": bool(study.comparisons),
-        "selected": SELECTED[record.tune.selected_by] if record.tune else "",
-        "panels": _panels(study),
-        "n_rows": study.n_rows,
-        "shown": _shown(drawn) if record.few_shot else "",
-        "repeated": _repeated(study),
-        "charts": [name for name, make in CHARTS.items() if make(study)],
-        "provenance": provenance_table(record),
-        "command": command(record),
-    }
 
 
 def _panels(study: Study) -> list[dict[str, str]]:

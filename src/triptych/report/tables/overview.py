@@ -78,9 +78,7 @@ def _order(setting: Setting) -> tuple[object, ...]:
 def _what(setting: Setting, record: RunRecord) -> str:
     parts = [setting.prompt]
     if setting.k:
-        parts += [f"k={setting.k}", *([setting.select] if setting.select not in (None, "random") else [])]
-        parts += [setting.first.order] if setting.first.order else []
-        parts += [f"draw={setting.first.draw}"] if setting.first.draw else []
+        parts += [f"k={setting.k}", *setting.demo_words]
     parts += what_training_did(setting, record)
     if setting.first.searched:
         parts.append(f"chosen on dev rows among {setting.first.searched:,} settings")

@@ -78,11 +78,8 @@ def _description(setting: Setting, which: str, short: str) -> str:
         return f"QLoRA ({', '.join(inside)})" if inside else "QLoRA"
     if setting.strategy == "zero_shot":
         return f"the {which} zero-shot prompt ({setting.prompt})".replace("  ", " ")
-    seeds, first = len(setting.cells), setting.first
-    parts = [f"k={setting.k}"]
-    parts += [setting.select] if setting.select not in (None, "random") else []
-    parts += [first.order] if first.order else []
-    parts += [f"draw={first.draw}"] if first.draw else []
+    seeds = len(setting.cells)
+    parts = [f"k={setting.k}", *setting.demo_words]
     parts += [f"mean of {seeds} seeds" if seeds > 1 else "one seed"] if setting.seeds else []
     if setting.prompt != "default":
         parts.insert(0, f"prompt {setting.prompt}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triptych.records import CellRecord, RunRecord
 from triptych.records.schema import Strategy
@@ -19,7 +20,10 @@ from triptych.report.tables.rendering import escape, to_markdown
 from triptych.report.tables.table import Table
 from triptych.report.text.answer import answer
 
-__all__ = ["SELECTED", "TEMPLATES", "command", "draw_facts", "duration", "render_markdown"]
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+__all__ = ["Contents", "draw_facts", "facts", "render_markdown", "template"]
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 SELECTED = {
@@ -29,72 +33,75 @@ SELECTED = {
 }
 
 
-def render_markdown(
-    study: Study,
-    tables: Mapping[str, Table],
-    *,
-    figures: Collection[str],
-    warnings: Sequence[str],
-    more: Sequence[Table] = (),
-    written: Texts | None = None,
-) -> str:
-    """Fill the template; sections without cells are left out.
+@dataclass(frozen=True)
+class Contents:
+    """What a report shows beside the study, in `report.md` and `report.html` alike."""
 
-    `figures`: those that were drawn. `more`: tables of uncertainty and of slices, shown after the comparison.
-    `written`: what is said of texts, and rows side by side.
-    """
+    tables: Mapping[str, Table]
+    """The study's, by name."""
+    figures: Collection[str]
+    """Those that were drawn."""
+    warnings: Sequence[str]
+    evidence: Sequence[Table] = ()
+    """Of uncertainty."""
+    slices: Sequence[Table] = ()
+    written: Texts = field(default_factory=Texts)
+    """What is said of texts, and rows side by side."""
+
+
+def render_markdown(study: Study, contents: Contents) -> str:
+    """Fill the template; sections without cells are left out."""
+    filters: dict[str, Callable[..., str]] = {"md": escape, "spread": spread, "table": to_markdown, "fence": fence}
+    # markdown, not HTML: `md` escapes what users named
+    page = template("report.md.j2", filters, autoescape=False)
+    return re.sub(r"\n{3,}", "\n\n", page.render(_context(study, contents))).rstrip() + "\n"
+
+
+def template(name: str, filters: Mapping[str, Callable[..., str]], *, autoescape: bool) -> Template:
+    """A template in which a name that isn't given is an error; numbers, counts and times are written as everywhere."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # markdown, not HTML: `md` escapes what users named
+    loader = FileSystemLoader(TEMPLATES)
+    found = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=autoescape
     )
-    environment.filters |= {
-        "md": escape,
-        "number": number,
-        "spread": spread,
-        "count": lambda value: f"{value:,}",
-        "table": to_markdown,
-        "fence": fence,
-        "duration": duration,
-    }
-    text = environment.get_template("report.md.j2").render(
-        _context(study, tables, figures, warnings), more=more, written=written
-    )
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    found.filters |= {"number": number, "count": lambda value: f"{value:,}", "duration": duration, **filters}
+    return found.get_template(name)
 
 
-def _context(
-    study: Study, tables: Mapping[str, Table], figures: Collection[str], warnings: Sequence[str]
-) -> dict[str, Any]:
+def facts(study: Study, contents: Contents) -> dict[str, Any]:
+    """What both templates say."""
     record = study.completed
-    strategies: tuple[Strategy, ...] = ("qlora", "zero_shot", "few_shot")
-    by_strategy: dict[str, list[Setting]] = {strategy: study.of(strategy) for strategy in strategies}
-    shown = dict.fromkeys(setting.prompt for setting in by_strategy["zero_shot"])
-    few_shot = dict.fromkeys(setting.prompt for setting in by_strategy["few_shot"])
     return {
-        **by_strategy,
         "record": record,
         "tune": record.tune,
         "selected": SELECTED[record.tune.selected_by] if record.tune else "",
+        "answer": answer(study),
+        "intervals_shown": bool(study.comparisons),
+        "warnings": contents.warnings,
+        "written": contents.written,
+        "tables": {**contents.tables, "provenance": provenance_table(record)},
+        "command": command(record),
+    }
+
+
+def _context(study: Study, contents: Contents) -> dict[str, Any]:
+    strategies: tuple[Strategy, ...] = ("qlora", "zero_shot", "few_shot")
+    by_strategy: dict[str, list[Setting]] = {strategy: study.of(strategy) for strategy in strategies}
+    record = study.record
+    return {
+        **by_strategy,
+        **facts(study, contents),
         "sections": {
             **{strategy: bool(found) for strategy, found in by_strategy.items()},
             "qlora": bool(by_strategy["qlora"] or record.tune),
         },
-        "answer": answer(study),
-        "intervals_shown": bool(record.comparisons),
-        "warnings": warnings,
-        "figures": figures,
+        "figures": contents.figures,
+        "more": [*contents.evidence, *contents.slices],
         "curve_band": sum(p.split == "test" and p.ci_low is not None for p in record.curve) > 1,
-        "tables": {**tables, "provenance": provenance_table(record)},
-        "command": command(record),
         "prompts": lambda chosen, kind: _prompts(record, chosen, kind),
-        "zero_shot_prompts": list(shown),
-        "few_shot_prompts": list(few_shot),
+        "zero_shot_prompts": list(dict.fromkeys(setting.prompt for setting in by_strategy["zero_shot"])),
+        "few_shot_prompts": list(dict.fromkeys(setting.prompt for setting in by_strategy["few_shot"])),
         **draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"]),
     }
 
