@@ -17,22 +17,22 @@ import pytest
 def sketched() -> Iterator[None]:
     """Inside, a report's figures are not drawn: their files hold a line of text."""
     from triptych.records.store import write_bytes
-    from triptych.report import figures
+    from triptych.report.figures import draw
 
     def sketch(_: Any, folder: Path, name: str) -> None:
         for kind in ("png", "svg"):
             write_bytes(folder / f"{name}.{kind}", b"a sketch: see tests/drawing.py")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", sketch)
+        patch.setattr(draw, "save", sketch)
         yield
 
 
 @contextmanager
 def drawn() -> Iterator[None]:
     """Inside, a report's figures are drawn as for a user."""
-    from triptych.report import figures, style
+    from triptych.report.figures import draw, style
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", style.save)
+        patch.setattr(draw, "save", style.save)
         yield

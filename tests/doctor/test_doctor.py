@@ -74,9 +74,9 @@ def test_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, status
 
 
 def test_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triptych.report.fonts.families", lambda _: (["DejaVu Sans", "Noto"], frozenset()))
+    monkeypatch.setattr("triptych.report.figures.fonts.families", lambda _: (["DejaVu Sans", "Noto"], frozenset()))
     assert doctor._fonts().status == "ok"
-    monkeypatch.setattr("triptych.report.fonts.families", lambda _: (["DejaVu Sans"], frozenset("한글語")))
+    monkeypatch.setattr("triptych.report.figures.fonts.families", lambda _: (["DejaVu Sans"], frozenset("한글語")))
     finding = doctor._fonts()
     assert finding.status == "warning"
     assert "Chinese or Korean" in finding.found

@@ -17,7 +17,7 @@ from triptych.records.predictions import predictions_path
 from triptych.records.schema import Candidate, GenerationRecord, SearchRecord
 from triptych.records.store import write_items, write_json, write_text
 from triptych.records.texts import write_rows, write_tokens
-from triptych.report import comparisons, interval, summarise_few_shot, text_comparisons
+from triptych.report import Study, comparisons, interval, summarise_few_shot, text_comparisons
 
 Items = dict[str, list[ItemScore]]
 
@@ -247,6 +247,13 @@ def make_grid(n_rows: int = 60, *, train_seeds: Sequence[int] = (0, 1, 2)) -> tu
 
 def drawn(k: int, seed: int, select: str) -> dict[str, object]:
     return {"k": k, "seed": seed, "draw": "item", "select": select}
+
+
+def study_of(cells: Sequence[CellRecord], items: Items | None = None, **fields: object) -> Study:
+    """A study of these cells; `fields` of the record, which is otherwise empty."""
+    none: dict[str, object] = {"few_shot": (), "curve": (), "comparisons": (), "tune": None, "prompts": {}}
+    facts = {"name": "made up", **none, "warnings": (), "provenance": {}, **fields}
+    return Study(RunRecord.model_validate({"cells": tuple(cells), **facts}), items or {})
 
 
 def save_run(folder: Path, record: RunRecord, items: dict[str, list[ItemScore]]) -> Path:

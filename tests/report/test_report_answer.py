@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from made_up_run import make_cell, make_run, rows_from_ppl
+from made_up_run import make_cell, make_run, rows_from_ppl, study_of
 
 from triptych.records import CellRecord, ItemScore
 from triptych.report import answer, comparisons, dominated, row_warnings, summarise_few_shot
@@ -19,7 +19,7 @@ def rows(level: float, noise: float = 0.02) -> list[ItemScore]:
 def ask(levels: dict[str, float], noise: float = 0.02) -> list[str]:
     items = {name: rows(level, noise) for name, level in levels.items()}
     cells = [cell(name, items[name]) for name in levels]
-    return answer(comparisons(cells, items), cells, summarise_few_shot(cells))
+    return answer(study_of(cells, comparisons=comparisons(cells, items), few_shot=summarise_few_shot(cells)))
 
 
 def cell(name: str, scored: Sequence[ItemScore]) -> CellRecord:
@@ -75,7 +75,7 @@ def test_the_cheapest_unbeaten_strategy_is_named_and_the_lowest_too() -> None:
     }
     items["qlora/default"][0] = rows_from_ppl([3.9])[0]
     cells = [cell(name, found) for name, found in items.items()]
-    first = answer(comparisons(cells, items), cells, ())[0]
+    first = answer(study_of(cells, comparisons=comparisons(cells, items)))[0]
     assert first.startswith("Zero-shot (default) is enough on this evidence: it costs less")
     assert "can't be told from the lowest, QLoRA's 5.00, on 30 rows." in first
 
@@ -101,12 +101,12 @@ def test_one_cell_is_compared_with_nothing() -> None:
     sentences = ask({"qlora/default": 3.4})
     assert len(sentences) == 1
     assert sentences[0].startswith("Only QLoRA was run (mean perplexity 3.")
-    assert answer((), (), ()) == ["Nothing was scored, so there is no answer yet."]
+    assert answer(study_of(())) == ["Nothing was scored, so there is no answer yet."]
 
 
 def test_without_comparisons_nothing_is_called_certain() -> None:
     cells = [cell(name, rows(level)) for name, level in {"zero_shot/default": 5.0, "qlora/default": 3.0}.items()]
-    assert answer((), cells, ())[0].endswith("untested.")
+    assert answer(study_of(cells))[0].endswith("untested.")
 
 
 def test_several_adapters_are_told_apart_by_label() -> None:
@@ -118,7 +118,7 @@ def test_several_adapters_are_told_apart_by_label() -> None:
 def test_an_order_that_hangs_on_the_average_is_said() -> None:
     few_hard = {"zero_shot/default": rows_from_ppl([4.0] * 80), "qlora/default": rows_from_ppl([3.0] * 79 + [200.0])}
     cells = [cell(name, found) for name, found in few_hard.items()]
-    text = " ".join(answer(comparisons(cells, few_hard), cells, ()))
+    text = " ".join(answer(study_of(cells, comparisons=comparisons(cells, few_hard))))
     assert "By geometric perplexity the order is another one: QLoRA < zero-shot." in text
 
 
@@ -135,6 +135,6 @@ def test_dominated_names_rows_and_alternatives() -> None:
 def test_dropped_demonstrations_are_a_warning() -> None:
     scored = rows(5.0)
     short = make_cell(FEW, scored, k=10, draw="item", seed=0, rows_with_demos_dropped=12, demos_dropped=30)
-    (text,) = row_warnings([short], {FEW: scored})
+    (text,) = row_warnings(study_of([short], {FEW: list(scored)}))
     assert "1 of 1 cells" in text
     assert "up to 12 rows" in text

@@ -15,7 +15,7 @@ from drawing import drawn
 from triptych.errors import DataError
 from triptych.records import RunRecord
 from triptych.records.store import write_items
-from triptych.report import answer, build_report, comparisons, summarise_few_shot, write_curve
+from triptych.report import Study, answer, build_report, comparisons, summarise_few_shot, write_curve
 from triptych.report.numbers import number
 
 
@@ -30,7 +30,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord, st
 
 def test_the_report_answers_first_and_keeps_the_studys_order(built: tuple[Path, RunRecord, str]) -> None:
     _, record, text = built
-    headline = answer(record.comparisons, record.cells, record.few_shot)[0]
+    headline = answer(Study(record))[0]
     assert text.splitlines()[2] == f"**{headline}**"
     assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == [
         "1. QLoRA",

@@ -11,27 +11,21 @@ from typing import Any
 import pytest
 from made_up_run import ADAPTER, Maker, make_cell, make_curve, make_run, rows_from_ppl, save_run
 
-from triptych.records import ItemScore, RunRecord
 from triptych.records.store import read_run, write_json
-from triptych.report import best_of_each, build_report
-from triptych.report.contenders import items_of
-from triptych.report.figure_curve import learning_curve
-from triptych.report.figure_rows import distribution, scatter
-from triptych.report.payload import payload
-from triptych.report.statistics import paired_rows
-from triptych.report.style import save, style
-from triptych.report.texts import RowTexts
-
-
-def rows_of(record: RunRecord, items: dict[str, list[ItemScore]]) -> dict[str, dict[str, float]]:
-    return {s.label: paired_rows(items_of(s, items)) for s in best_of_each(record.cells).values()}
+from triptych.report import Study, build_report, is_significant
+from triptych.report.figures.charts import differences, learning_curve, ppl_by_k
+from triptych.report.figures.rows import distribution, scatter
+from triptych.report.figures.style import save, style
+from triptych.report.html.payload import payload
+from triptych.report.row_texts import RowTexts
+from triptych.report.series import CHARTS, Series
 
 
 def legend(figure: Any) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def made(**ppl: Sequence[float]) -> tuple[RunRecord, dict[str, dict[str, float]]]:
+def made(**ppl: Sequence[float]) -> Study:
     """A run of one cell a strategy with these rows."""
     names = {
         "zero_shot": ("zero_shot/default", {}),
@@ -40,13 +34,12 @@ def made(**ppl: Sequence[float]) -> tuple[RunRecord, dict[str, dict[str, float]]
     }
     items = {names[strategy][0]: rows_from_ppl(values) for strategy, values in ppl.items()}
     cells = tuple(make_cell(names[s][0], items[names[s][0]], **names[s][1]) for s in ppl)  # type: ignore[arg-type]
-    record = make_run(5)[0].model_copy(update={"cells": cells, "few_shot": (), "comparisons": ()})
-    return record, rows_of(record, items)
+    return Study(make_run(5)[0].model_copy(update={"cells": cells, "few_shot": (), "comparisons": ()}), items)
 
 
 def test_the_curve_has_its_band() -> None:
     record, _ = make_run(dev=True)
-    figure = learning_curve(record)
+    figure = learning_curve(Study(record))
     assert figure is not None
     [band] = figure.axes[0].collections
     drawn = {(round(x), round(y, 9)) for x, y in band.get_paths()[0].vertices.tolist()}  # type: ignore[union-attr]
@@ -65,7 +58,7 @@ def test_every_training_has_its_curve(tmp_path: Path) -> None:
         for p in record.curve
     )
     record = record.model_copy(update={"further_curves": {"default/k=2/train_seed=0": other}})
-    figure = learning_curve(record)
+    figure = learning_curve(Study(record))
     assert figure is not None
     [line] = [line for line in figure.axes[0].lines if line.get_label() == "default/k=2/train_seed=0"]
     assert line.get_ydata().tolist() == [p.aggregate.ppl_mean for p in other if p.split == "test"]
@@ -92,7 +85,7 @@ def test_an_old_curve_has_none_and_still_reports(tmp_path: Path) -> None:
     with (tmp_path / "curve.csv").open(encoding="utf-8") as file:
         assert "ci_low" not in next(csv.reader(file))
     assert "the band is" not in (tmp_path / "report.md").read_text(encoding="utf-8")
-    figure = learning_curve(record)
+    figure = learning_curve(Study(record))
     assert figure is not None
     assert not figure.axes[0].collections
 
@@ -110,16 +103,47 @@ def test_a_curve_of_which_some_points_have_intervals(tmp_path: Path) -> None:
     assert "the band is the 95 % interval over the test rows](figures/learning_curve.png)" in text
 
 
-def test_the_pages_curve_carries_its_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    record, items = make_run(30)
-    monkeypatch.setattr("triptych.report.payload.pack_json", json.dumps)
-    core = json.loads(payload(record, items, RowTexts(), intervals={}, slices={})["core"])
-    assert [(p["low"], p["high"]) for p in core["curve"]] == [(p.ci_low, p.ci_high) for p in record.curve]
+def test_figures_and_page_draw_the_same_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names, order, points and bounds: what matplotlib draws is what the page carries."""
+    study = Study(*make_run(30, dev=True))
+    monkeypatch.setattr("triptych.report.html.payload.pack_json", json.dumps)
+    carried = json.loads(payload(study, RowTexts(), slices={})["core"])["charts"]
+    assert list(carried) == list(CHARTS)
+    for name, draw in (("curve", learning_curve), ("byK", ppl_by_k)):
+        figure = draw(study)
+        assert figure is not None
+        axes, chart = figure.axes[0], carried[name]
+        assert sorted(legend(figure)) == sorted(s["name"] for s in chart["series"] if s["name"])
+        drawn = [list(line.get_ydata()) for line in axes.lines]  # type: ignore[arg-type]
+        for s in chart["series"]:
+            if s["role"] == "level":
+                assert [*s["y"], *s["y"]] in drawn
+            elif s["role"] != "band":
+                assert s["y"] in drawn
+        assert (axes.get_xlabel(), axes.get_ylabel()) == (chart["x"], chart["y"])
+        assert (axes.get_yscale() == "log") == chart["log"]
+    band = next(s for s in carried["curve"]["series"] if s["role"] == "band")
+    test = [p for p in study.record.curve if p.split == "test"]
+    assert band["bounds"] == [[p.ci_low, p.ci_high] for p in test]
+
+
+def test_the_forest_shows_every_comparison_by_the_one_rule() -> None:
+    study = Study(*make_run(30))
+    figure, chart = differences(study), CHARTS["forest"](study)
+    assert figure is not None
+    assert chart is not None
+    shown: dict[float, tuple[Series, int]] = {y: (s, i) for s in chart.series for i, y in enumerate(s.y)}
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    for place, found in enumerate(reversed(study.comparisons)):
+        series, i = shown[place]
+        assert (series.x[i], *series.bounds[i]) == (found.difference, found.ci_low, found.ci_high)
+        assert series.role == ("significant" if is_significant(found) else "open")
+        assert names[place] == f"{study.name(found.a)}  −  {study.name(found.b)}"
 
 
 def test_scatter_shows_the_two_best_and_counts_the_rows() -> None:
-    record, rows = made(zero_shot=[9, 9, 9, 90], few_shot=[4, 8, 5, 40], qlora=[2, 9, 5, 30])
-    figure = scatter(record, rows)
+    study = made(zero_shot=[9, 9, 9, 90], few_shot=[4, 8, 5, 40], qlora=[2, 9, 5, 30])
+    figure = scatter(study)
     assert figure is not None
     axes = figure.axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
@@ -138,7 +162,7 @@ def test_scatter_shows_the_two_best_and_counts_the_rows() -> None:
 
 def test_scatter_counts_as_the_comparison_does() -> None:
     record, items = make_run(dev=True)
-    figure = scatter(record, rows_of(record, items))
+    figure = scatter(Study(record, items))
     assert figure is not None
     found = next(c for c in record.comparisons if c.a == "qlora/default" and c.b.startswith("few_shot"))
     assert legend(figure)[0] == f"below: QLoRA better ({found.wins:,} rows)"
@@ -147,8 +171,8 @@ def test_scatter_counts_as_the_comparison_does() -> None:
 
 
 def test_distribution_is_the_share_of_rows() -> None:
-    record, rows = made(few_shot=[4, 8, 5, 40], qlora=[2, 9, 5, 30])
-    figure = distribution(record, rows)
+    study = made(few_shot=[4, 8, 5, 40], qlora=[2, 9, 5, 30])
+    figure = distribution(study)
     assert figure is not None
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
@@ -163,13 +187,13 @@ def test_distribution_is_the_share_of_rows() -> None:
 
 
 def test_figures_of_rows_are_left_out_where_there_is_nothing_to_draw() -> None:
-    record, rows = made(zero_shot=[3, 4])
-    assert scatter(record, rows) is None
-    assert distribution(record, rows) is not None
-    assert scatter(record, {}) is distribution(record, {}) is None
-    record, rows = made(zero_shot=[3], qlora=[2])
-    assert scatter(record, rows) is not None
-    assert distribution(record, rows) is None
+    study = made(zero_shot=[3, 4])
+    assert scatter(study) is None
+    assert distribution(study) is not None
+    assert scatter(Study(study.record)) is distribution(Study(study.record)) is None
+    study = made(zero_shot=[3], qlora=[2])
+    assert scatter(study) is not None
+    assert distribution(study) is None
 
 
 @pytest.mark.filterwarnings("error")
@@ -179,9 +203,9 @@ def test_figures_of_rows_are_left_out_where_there_is_nothing_to_draw() -> None:
     ids=["identical", "narrow", "wide"],
 )
 def test_figures_of_rows_survive_any_range(a: list[float], b: list[float], tmp_path: Path) -> None:
-    record, rows = made(zero_shot=a, qlora=b)
+    study = made(zero_shot=a, qlora=b)
     with style():
-        for name, figure in (("scatter", scatter(record, rows)), ("distribution", distribution(record, rows))):
+        for name, figure in (("scatter", scatter(study)), ("distribution", distribution(study))):
             assert figure is not None
             save(figure, tmp_path, name)
             low, high = figure.axes[0].get_xlim()
@@ -191,8 +215,8 @@ def test_figures_of_rows_survive_any_range(a: list[float], b: list[float], tmp_p
 def test_many_rows_are_pixels_in_the_svg(tmp_path: Path) -> None:
     maker = Maker(5000)
     few, tuned = maker.items(4.9), maker.items(3.4)
-    record, rows = made(few_shot=[i.ppl for i in few], qlora=[i.ppl for i in tuned])
-    figure = scatter(record, rows)
+    study = made(few_shot=[i.ppl for i in few], qlora=[i.ppl for i in tuned])
+    figure = scatter(study)
     assert figure is not None
     with style():
         save(figure, tmp_path, "scatter")

@@ -1,4 +1,4 @@
-"""Chinese names in figures: drawn where a font can, written otherwise where none can, never boxes."""
+"""Chinese names in figures: drawn where a font can, and said to be boxes where none can."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from made_up_run import make_run, save_run
 from matplotlib.ft2font import FT2Font
 
-from triptych.records import RunRecord
-from triptych.report import build_report
-from triptych.report.figures import draw_figures
-from triptych.report.fonts import BASE, StandIns, families
+from triptych.records import ItemScore, RunRecord
+from triptych.report import Study, build_report
+from triptych.report.figures.draw import draw_figures
+from triptych.report.figures.fonts import BASE, families
 
-NAMES = ("情緒", "prompt 1")
+NAME = "情緒"
 
 
 def chinese_font() -> str:
@@ -35,19 +35,15 @@ def only_dejavu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fonts.fontManager, "ttflist", kept)
 
 
-def renamed() -> tuple[RunRecord, dict[str, list]]:  # type: ignore[type-arg]
-    """The study's run with a Chinese prompt, and another whose name is a stand-in's."""
+def renamed() -> tuple[RunRecord, dict[str, list[ItemScore]]]:
+    """The study's run with a Chinese prompt."""
     record, items = make_run(40)
-    text = record.model_dump_json().replace("emotional", NAMES[0])
-    text = text.replace("few_shot/default", f"few_shot/{NAMES[1]}")
-    record = RunRecord.model_validate_json(text)
-    few = [c.model_copy(update={"prompt": NAMES[1]}) if c.strategy == "few_shot" else c for c in record.cells]
-    record = record.model_copy(update={"cells": tuple(few)})
+    record = RunRecord.model_validate_json(record.model_dump_json().replace("emotional", NAME))
     return record, dict(zip([cell.cell for cell in record.cells], items.values(), strict=True))
 
 
 def test_no_font_is_looked_for_where_the_base_one_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triptych.report.fonts._fonts", lambda: pytest.fail("looked for fonts"))
+    monkeypatch.setattr("triptych.report.figures.fonts._fonts", lambda: pytest.fail("looked for fonts"))
     assert families(["few-shot, k=3 ± −", "naïve α → ∅\n"]) == ([BASE], frozenset())
 
 
@@ -55,29 +51,15 @@ def test_without_a_chinese_font_the_characters_are_missing(only_dejavu: None) ->
     assert families(["情緒 a", "b"]) == ([BASE], frozenset("情緒"))
 
 
-def test_stand_ins_know_names_within_names() -> None:
-    short = StandIns({"情": "prompt 1", "情緒": "prompt 2"}, frozenset("情緒理"))
-    assert short.text("zero_shot/情緒 − 情, 理理") == "zero_shot/prompt 2 − prompt 1, ?"
-    assert short.keys({"情緒": 1, "a": 2}) == {"prompt 2": 1, "a": 2}
-    assert short.used_in(["x prompt 2\n"]) == {"prompt 2": "情緒"}
-    assert short.used_in(["prompt 22"]) == {}
-    assert StandIns({}).text("情") == "情"
-
-
 @pytest.mark.filterwarnings("error")
-def test_names_that_cannot_be_drawn_have_a_key_and_no_boxes(
-    only_dejavu: None, tmp_path: Path, real_figures: None
-) -> None:
+def test_names_that_cannot_be_drawn_are_said(only_dejavu: None, tmp_path: Path, real_figures: None) -> None:
     record, items = renamed()
     save_run(tmp_path, record, items)
     build_report(tmp_path)
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    below = text[text.index("](figures/differences.png)") :].splitlines()[2]
-    # prompt 1 is taken by a prompt of that name
-    assert below.startswith("Written for a name in the figure: prompt 2 = 情緒 (no font on this machine")
-    assert not text[text.index("](figures/scatter.png)") :].splitlines()[2].startswith("Written")
-    assert "prompt 2 = 情緒" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "| 情緒" in text
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "No font on this machine has 情緒: the files in figures/ show boxes instead." in text
+    assert "| 情緒" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("error")
@@ -92,8 +74,7 @@ def test_a_chinese_name_is_drawn_where_a_font_can(
     chosen, missing = families(["情緒"])
     assert (chosen[0], missing) == (BASE, frozenset())
     assert len(chosen) == 2
-    record, _ = renamed()
-    drawn = draw_figures(record, {}, {}, tmp_path)
+    drawn, warnings = draw_figures(Study(*renamed()), tmp_path)
     assert "differences" in drawn
-    assert not any(drawn.values())
+    assert warnings == []
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in drawn)

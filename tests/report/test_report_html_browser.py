@@ -12,9 +12,7 @@ from made_up_run import make_grid, make_run, save_run, save_texts
 from triptych.data import Row
 from triptych.prompts import template_from_mapping
 from triptych.records import ItemScore, RunRecord
-from triptych.report import build_report
-from triptych.report.contenders import items_of, settings
-from triptych.report.statistics import paired_rows
+from triptych.report import Study, build_report
 
 Open = Callable[..., Any]
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)> & {preamble} ${x}"
@@ -60,8 +58,7 @@ def test_search_filter_and_sort(run: Any, open_report: Open) -> None:
     wait_for_rows(page, 1)
     assert shown_ids(page) == ["row-017"]
     page.fill("#rows-search", "")
-    every = {setting.label: setting for setting in settings(record.cells)}
-    tuned, zero = (paired_rows(items_of(every[label], items)) for label in ("qlora/default", "zero_shot/default"))
+    tuned, zero = (Study(record, items).rows[label] for label in ("qlora/default", "zero_shot/default"))
     wait_for_rows(page, 50)
     for key, value in (("difference", lambda row: tuned[row] - zero[row]), ("a", tuned.get)):
         page.select_option("#rows-sort", key)
@@ -274,6 +271,6 @@ def test_without_texts_it_shows_numbers_and_says_so(tmp_path: Path, open_report:
     assert "no rows.parquet" in page.locator("#rows .warnings").inner_text()
     page.click("#rows-list tr.row .open >> nth=0")
     page.wait_for_selector("tr.detail[data-ready]")
-    assert page.locator("tr.detail .levels li").count() == len(settings(record.cells))
+    assert page.locator("tr.detail .levels li").count() == len(Study(record).settings)
     assert page.locator("tr.detail pre").count() == 0
     opened.assert_quiet()

@@ -50,7 +50,7 @@ def test_another_tokenizer_leaves_bits_per_character(tmp_path: Path) -> None:
     # the same NLLs on the same characters: no difference at all
     assert {row[2].value for row in compared.tables["bits_per_char"].rows} == {0.0}  # type: ignore[union-attr]
     level = compared.tables["levels"].rows[0]
-    record = runs[0].record
+    record = runs[0].study.record
     assert math.isclose(float(level[3]), record.cells[0].aggregate.bits_per_char)  # type: ignore[arg-type]
 
 

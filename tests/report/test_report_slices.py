@@ -4,12 +4,12 @@ import json
 from importlib.resources import files
 
 import pytest
-from made_up_run import make_cell, make_run, rows_from_ppl, save_run, save_texts
+from made_up_run import make_cell, make_run, rows_from_ppl, save_run, save_texts, study_of
 
 from triptych.data import Row
-from triptych.report import build_report, slices
-from triptych.report.slice_tables import difficulty, hard_table, hurt_table, slice_tables
+from triptych.report import Study, build_report, slices
 from triptych.report.slices import by_length
+from triptych.report.tables.slices import difficulty, hard_table, hurt_table, slice_tables
 
 
 @pytest.mark.parametrize(
@@ -60,27 +60,28 @@ def test_slices_by_hand() -> None:
         make_cell(name, rows, **({"adapter_sha256": "a"} if "qlora" in name else {})) for name, rows in items.items()
     ]
     parts = {"kind": {"r0": "a", "r1": "a", "r2": "b", "r3": "b"}}
-    table = slice_tables(cells, items, parts)["kind"]
+    study, alone = study_of(cells, items), study_of(cells[:1], items)
+    table = slice_tables(study, parts)["kind"]
     assert table.columns == ("setting", "a, 2 rows", "b, 2 rows")
     assert [tuple(row[1:]) for row in table.rows] == [pytest.approx((3, 7)), pytest.approx((3.25, 11.5))]
-    found = difficulty(cells, items)
+    found = difficulty(study)
     assert found["hard for every strategy"] == {"r3": "yes"}
     assert found["QLoRA against zero-shot"] == {"r0": "helps", "r1": "hurts", "r2": "helps", "r3": "hurts"}
-    hurt = hurt_table(cells, items)
+    hurt = hurt_table(study)
     assert hurt is not None
     assert hurt.rows[0][:3] == ("QLoRA", 2, "50 %")
     assert hurt.rows[0][4] == "r3, r1"
-    hard = hard_table(cells, items, {"r3": "words"})
+    hard = hard_table(study, {"r3": "words"})
     assert hard is not None
     assert hard.rows[0][:2] == ("r3", "words")
-    assert hard_table(cells[:1], items, {}) is None
-    assert hurt_table(cells[:1], items) is None
+    assert hard_table(alone, {}) is None
+    assert hurt_table(alone) is None
 
 
 def test_many_values_are_lines_and_the_report_has_them(tmp_path) -> None:  # type: ignore[no-untyped-def]
     record, items = make_run()
     many = {"wording": {f"row-{i:03}": f"w{i % 7}" for i in range(60)}}
-    table = slice_tables(record.cells, items, many)["wording"]
+    table = slice_tables(Study(record, items), many)["wording"]
     assert table.columns == ("wording", "rows", "Zero-shot, default", "Few-shot, k=10", "QLoRA")
     assert sum(int(row[1]) for row in table.rows) == 60  # type: ignore[arg-type]
     save_run(tmp_path, record, items)

@@ -12,7 +12,9 @@ from made_up_run import make_cell, rows_from_ppl
 from scipy import stats
 
 from triptych.records import ItemScore
-from triptych.report import compare, holm, interval, summarise_few_shot, told_apart
+from triptych.report import compare, holm, interval, is_significant, summarise_few_shot
+from triptych.report.numbers import Estimate
+from triptych.report.runs import _verdict
 from triptych.report.statistics import intervals
 
 
@@ -129,7 +131,7 @@ def test_identical_scores_differ_by_zero_with_p_one() -> None:
     rows = rows_from_ppl(np.linspace(2, 9, 50).tolist())
     found = compare("a", rows, "b", rows)
     assert (found.difference, found.ci_low, found.ci_high, found.p_value, found.ties) == (0, 0, 0, 1, 50)
-    assert not told_apart(found)
+    assert not is_significant(found)
 
 
 def test_exchanging_a_and_b_mirrors_the_result() -> None:
@@ -196,3 +198,14 @@ def test_compare_takes_the_scores_own_perplexity() -> None:
     a = ItemScore(id="x", nll_nats=4 * math.log(3), n_tokens=4, n_chars=2)
     b = ItemScore(id="x", nll_nats=2 * math.log(5), n_tokens=2, n_chars=2)
     assert compare("a", [a], "b", [b]).difference == pytest.approx(-2.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "verdict"),
+    [(-2.0, -1.0, 0.01, "better"), (1.0, 2.0, 0.01, "worse"), (-2.0, -1.0, 0.06, ""), (-1.0, 1.0, 0.01, "")],
+)
+def test_runs_are_told_from_each_other_by_the_rule_of_a_report(low: float, high: float, p: float, verdict: str) -> None:
+    found = compare("a", rows_from_ppl([2.0, 6.0]), "b", rows_from_ppl([4.0, 8.0]))
+    found = found.model_copy(update={"ci_low": low, "ci_high": high, "p_holm": p})
+    assert is_significant(found) == bool(verdict)
+    assert _verdict(Estimate((low + high) / 2, low, high), p) == (verdict or "can't be told")

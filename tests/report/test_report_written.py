@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,14 +18,17 @@ from test_report_html import unpacked
 
 from triptych.data import Row
 from triptych.errors import DataError
+from triptych.generate import check
+from triptych.generate.settings import StoppedBy
 from triptych.records import ItemScore, RunRecord
 from triptych.records.predictions import predictions_path
-from triptych.report import build_report, holm, print_tables, text_comparisons
-from triptych.report.known import known_rows, known_table
+from triptych.report import Study, build_report, holm, print_tables, text_comparisons
+from triptych.report.contamination import contamination_table, suspects
 from triptych.report.numbers import number
 from triptych.report.samples import Written, samples, samples_note
 from triptych.report.statistics import a_is_better, compare_rows, interval
-from triptych.report.written import generations_table, written_said
+from triptych.report.tables.generations import ENDS, FINDINGS, generations_table
+from triptych.report.text.written import written_said
 from triptych.runner.folder import RunFolder
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)>\n```\n# {preamble} ${x}\n````\n![x](http://x.y/z)"
@@ -132,7 +135,7 @@ def test_nothing_of_it_is_there_where_nothing_was_written(tmp_path: Path) -> Non
     assert not list((tmp_path / "tables").glob("*text*"))
     assert not (tmp_path / "tables" / "generations.csv").exists()
     assert "already" not in markdown(tmp_path)
-    assert written_said(record) == []
+    assert written_said(Study(record)) == []
 
 
 def test_a_dozen_rows_side_by_side_from_the_lowest_to_the_highest(tmp_path: Path) -> None:
@@ -145,7 +148,7 @@ def test_a_dozen_rows_side_by_side_from_the_lowest_to_the_highest(tmp_path: Path
         for cell in TEXT_CELLS
     }
     known = {row: (rows[row].instruction, rows[row].target()) for row in texts[TEXT_CELLS[0]]}
-    found = samples(record, Written(texts), known)
+    found = samples(Study(record), Written(texts), known)
     means = [np.mean([said.chrf for said in sample.said]) for sample in found]
     every = [np.mean([g.row_chrf[row] for g in record.generations]) for row in known]
     assert len({sample.row_id for sample in found}) == 12
@@ -158,9 +161,9 @@ def test_a_dozen_rows_side_by_side_from_the_lowest_to_the_highest(tmp_path: Path
         for words in (*known[sample.row_id], *(said.text for said in sample.said)):
             assert f"```text\n{words}\n```" in text
     assert "12 of 40 rows" in samples_note(found, record)
-    few = samples(record, Written(texts), dict(list(known.items())[:5]))
+    few = samples(Study(record), Written(texts), dict(list(known.items())[:5]))
     assert len(few) == 5
-    assert samples(record, Written(), known) == []
+    assert samples(Study(record), Written(), known) == []
 
 
 def test_long_texts_are_cut_in_samples_and_many_cells_are_fewer(tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ def test_long_texts_are_cut_in_samples_and_many_cells_are_fewer(tmp_path: Path) 
     cells = [f"few_shot/p/k={k}" for k in range(11)]
     record, _ = make_run(5)
     record = record.model_copy(update={"generations": tuple(generation(c, said, said) for c in cells)})
-    found = samples(record, Written(dict.fromkeys(cells, said)), dict.fromkeys(said, ("問", "答")))
+    found = samples(Study(record), Written(dict.fromkeys(cells, said)), dict.fromkeys(said, ("問", "答")))
     assert len(found[0].said) == 8
     assert found[0].said[0].text == "很" * 600 + "… (400 more characters)"
     assert "Of 11 cells, 8 are shown" in samples_note(found, record)
@@ -324,7 +327,7 @@ def plain(items: list[ItemScore]) -> tuple[RunRecord, dict[str, list[ItemScore]]
 
 def test_rows_that_stand_out_are_listed_as_a_hint(tmp_path: Path) -> None:
     record, items = plain(lowered(even(), {7: 0.1, 50: 0.9}))
-    found = known_rows(record, items)
+    found = suspects(Study(record, items))
     assert [known.row_id for known in found] == ["row-007", "row-050"]
     assert found[0].usual == pytest.approx(3, abs=0.2)
     assert found[0].chrf is None
@@ -341,8 +344,8 @@ def test_rows_that_stand_out_are_listed_as_a_hint(tmp_path: Path) -> None:
 
 def test_nothing_is_listed_where_nothing_stands_out(tmp_path: Path) -> None:
     record, items = plain(even())
-    assert known_rows(record, items) == []
-    assert known_table([], record) is None
+    assert suspects(Study(record, items)) == []
+    assert contamination_table([], record) is None
     save_run(tmp_path, record, items)
     build_report(tmp_path)
     assert "already" not in markdown(tmp_path) + (tmp_path / "report.html").read_text("utf-8").partition("<script>")[0]
@@ -350,18 +353,18 @@ def test_nothing_is_listed_where_nothing_stands_out(tmp_path: Path) -> None:
 
 
 def test_hard_rows_short_rows_and_few_rows_are_no_hint() -> None:
-    assert known_rows(*plain(lowered(even(), {3: 9.0}))) == []
+    assert suspects(Study(*plain(lowered(even(), {3: 9.0})))) == []
     short = [dataclasses.replace(item, n_chars=4) for item in lowered(even(), {3: 0.01})]
-    assert known_rows(*plain(short)) == []
-    assert known_rows(*plain(lowered(even(15), {3: 0.01}))) == []
+    assert suspects(Study(*plain(short))) == []
+    assert suspects(Study(*plain(lowered(even(15), {3: 0.01})))) == []
     equal = [ItemScore(f"r{i}", 20.0, 20, 30) for i in range(60)]
-    assert known_rows(*plain(equal)) == []
+    assert suspects(Study(*plain(equal))) == []
 
 
 def test_rows_that_are_all_alike_make_no_small_difference_a_hint() -> None:
     items = [ItemScore(f"r{i}", (3 + 0.001 * (i % 7)) * 20, 20, 30) for i in range(60)]
-    assert known_rows(*plain(lowered(items, {5: 2.0}))) == []
-    assert [known.row_id for known in known_rows(*plain(lowered(items, {5: 1.4})))] == ["r5"]
+    assert suspects(Study(*plain(lowered(items, {5: 2.0})))) == []
+    assert [known.row_id for known in suspects(Study(*plain(lowered(items, {5: 1.4}))))] == ["r5"]
 
 
 def test_each_length_has_its_own_usual() -> None:
@@ -371,7 +374,7 @@ def test_each_length_has_its_own_usual() -> None:
         ItemScore(f"r{i}", float(random.normal(level, 0.2)) * 20, 20, n_chars)
         for i, (level, n_chars) in enumerate([(6, 12)] * 60 + [(4, 40)] * 60 + [(1.5, 200)] * 60)
     ]
-    assert known_rows(*plain(items)) == []
+    assert suspects(Study(*plain(items))) == []
 
 
 def test_texts_that_equal_the_reference_are_a_hint_and_many_of_them_are_said_to_be(tmp_path: Path) -> None:
@@ -380,17 +383,17 @@ def test_texts_that_equal_the_reference_are_a_hint_and_many_of_them_are_said_to_
     references = {row: reference_of(i) for i, row in enumerate(said)}
     one = {**said, "row-004": references["row-004"]}
     wrote = record.model_copy(update={"generations": (generation("zero_shot/default", one, references),)})
-    found = known_rows(wrote, items)
+    found = suspects(Study(wrote, items))
     assert [(known.row_id, known.distance) for known in found] == [("row-004", None)]
     assert found[0].chrf == pytest.approx(100)
-    table = known_table(found, wrote)
+    table = contamination_table(found, wrote)
     assert table is not None
     assert "nearly to the letter" in table.note
     assert "the task is easy" not in table.note
     tuned = record.model_copy(update={"generations": (generation("qlora/default", one, references),)})
-    assert known_rows(tuned, items) == []
+    assert suspects(Study(tuned, items)) == []
     every = record.model_copy(update={"generations": (generation("zero_shot/default", references, references),)})
-    table = known_table(known_rows(every, items), every)
+    table = contamination_table(suspects(Study(every, items)), every)
     assert table is not None
     assert "90 of 90 rows are written so: either the task is easy" in table.note
     assert len(table.rows) == 50
@@ -400,3 +403,8 @@ def test_tables_name_a_cell_that_the_run_does_not_have() -> None:
     said = {"row-0": "甲", "row-1": "乙"}
     table = generations_table([generation("zero_shot/gone", said, said)], {})
     assert table.rows[0][0] == "zero_shot/gone"
+
+
+def test_every_kind_of_finding_and_of_end_has_its_words() -> None:
+    assert check._KINDS.keys() == FINDINGS.keys()
+    assert ENDS.keys() == set(get_args(StoppedBy))

@@ -79,9 +79,9 @@ class Run:
     @property
     def answer(self) -> list[str]:
         """The question answered in sentences, the headline first."""
-        from triptych.report import answer
+        from triptych.report import Study, answer
 
-        return answer(self.record.comparisons, self.record.cells, self.record.few_shot)
+        return answer(Study(self.record))
 
     @property
     def adapter(self) -> Path | None:
@@ -107,9 +107,9 @@ class Run:
         return f"<Run {self.name}: {len(self.record.cells)} cells in {self.path}>\n{self.answer[0]}"
 
     def _repr_html_(self) -> str:
-        from triptych.report.tables import study_table
+        from triptych.report import Study, study_table
 
-        table = _html_table(study_table(self.record))
+        table = _html_table(study_table(Study(self.record)))
         first, *others = self.answer
         more = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in others)
         where = (
@@ -199,7 +199,7 @@ class Predictions:
 
 
 def _html_table(table: Any) -> str:
-    from triptych.report.rendering import numeric_columns, write_value
+    from triptych.report.tables.rendering import numeric_columns, write_value
 
     numbers = numeric_columns(table)
 

@@ -144,7 +144,7 @@ def _disk(what: str, folder: Path) -> Finding:
 
 def _fonts() -> Finding:
     """Whether figures can show Chinese, Japanese and Korean, by the way figures choose their fonts."""
-    from triptych.report.fonts import families
+    from triptych.report.figures.fonts import families
 
     chosen, missing = families(_CJK.values())
     if not missing:
@@ -153,7 +153,7 @@ def _fonts() -> Finding:
     install = (
         "apt install fonts-noto-cjk, or your system's like" if sys.platform == "linux" else "install Noto Sans CJK"
     )
-    found = f"no font on this machine has {' or '.join(without)} characters: figures show stand-ins for such names"
+    found = f"no font on this machine has {' or '.join(without)} characters: figures show boxes for them"
     return Finding("warning", "fonts", found, f"{install} (reports in HTML use the reader's fonts)")
 
 

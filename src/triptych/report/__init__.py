@@ -1,49 +1,40 @@
 """Statistics, tables, figures and the report of a run. Built from its records alone; torch is never imported."""
 
-from triptych.report.answer import answer, dominated, row_warnings
 from triptych.report.build import build_report, write_curve
-from triptych.report.contenders import Setting, best_of_each, settings
-from triptych.report.questions import comparisons
-from triptych.report.rendering import to_csv, to_latex, to_markdown
+from triptych.report.comparison_pairs import comparisons, text_comparisons
+from triptych.report.groups import group_cells
 from triptych.report.runs import compare_runs, read_runs
 from triptych.report.runs_files import write_comparison
 from triptych.report.seeds import summarise_few_shot
 from triptych.report.slices import slices
-from triptych.report.statistics import compare, holm, interval, told_apart
-from triptych.report.tables import (
-    Table,
-    cells_table,
-    comparisons_table,
-    curve_table,
-    few_shot_table,
-    settings_table,
-    study_table,
-    zero_shot_table,
-)
-from triptych.report.terminal import print_table, print_tables
-from triptych.report.written import text_comparisons
+from triptych.report.statistics import compare, holm, interval, is_significant
+from triptych.report.study import Study
+from triptych.report.tables.cells import cells_table, few_shot_table
+from triptych.report.tables.overview import settings_table, study_table
+from triptych.report.tables.rendering import to_csv, to_latex, to_markdown
+from triptych.report.tables.table import Table
+from triptych.report.text.answer import answer, dominated, row_warnings
+from triptych.report.text.terminal import print_table, print_tables
 
 __all__ = [
-    "Setting",
+    "Study",
     "Table",
     "answer",
-    "best_of_each",
     "build_report",
     "cells_table",
     "compare",
     "compare_runs",
     "comparisons",
-    "comparisons_table",
-    "curve_table",
     "dominated",
     "few_shot_table",
+    "group_cells",
     "holm",
     "interval",
+    "is_significant",
     "print_table",
     "print_tables",
     "read_runs",
     "row_warnings",
-    "settings",
     "settings_table",
     "slices",
     "study_table",
@@ -52,8 +43,6 @@ __all__ = [
     "to_csv",
     "to_latex",
     "to_markdown",
-    "told_apart",
     "write_comparison",
     "write_curve",
-    "zero_shot_table",
 ]

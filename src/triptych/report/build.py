@@ -11,35 +11,33 @@ from typing import Any, NamedTuple
 
 from triptych.data import Row
 from triptych.errors import DataError
-from triptych.records import CurvePoint, ItemScore, RunRecord
+from triptych.records import CurvePoint, RunRecord
 from triptych.records.manifest import remove
 from triptych.records.run_files import REPORT
 from triptych.records.store import read_items, read_run, write_text
 from triptych.records.work_in import work_in
-from triptych.report.answer import row_warnings
-from triptych.report.certainty import settle_table, uncertainty_table, with_effect_sizes
-from triptych.report.contenders import best_of_each, items_of, names, settings
-from triptych.report.figures import draw_figures
-from triptych.report.html import Page, render_html
-from triptych.report.known import known_rows, known_table
-from triptych.report.markdown import figure_key, render_markdown
-from triptych.report.numbers import Interval
-from triptych.report.payload import payload
-from triptych.report.rendering import to_csv, to_latex
+from triptych.report.contamination import contamination_table, suspects
+from triptych.report.figures.draw import draw_figures
+from triptych.report.html.page import render_html
+from triptych.report.html.payload import payload
+from triptych.report.row_texts import LEFT_OUT, RowTexts, kept_note, read_texts
 from triptych.report.samples import Texts, Written, read_texts_written, samples, samples_note
-from triptych.report.slice_tables import difficulty, hard_table, hurt_table, slice_tables
 from triptych.report.slices import Slices, by_length, column_slices, slices
-from triptych.report.statistics import intervals, paired_rows
-from triptych.report.tables import Table, curve_table, study_tables
-from triptych.report.texts import LEFT_OUT, RowTexts, kept_note, read_texts
-from triptych.report.training_tables import training_tables
+from triptych.report.study import Items, Study
+from triptych.report.tables.generations import written_tables
+from triptych.report.tables.overview import curve_table, study_tables
+from triptych.report.tables.power import settle_table, uncertainty_table
+from triptych.report.tables.rendering import to_csv, to_latex
+from triptych.report.tables.slices import difficulty, hard_table, hurt_table, slice_tables
+from triptych.report.tables.table import Table
+from triptych.report.tables.trainings import training_tables
+from triptych.report.text.answer import row_warnings
+from triptych.report.text.markdown import Contents, render_markdown
+from triptych.report.text.written import written_said
 from triptych.report.trainings import trainings_of
 from triptych.report.versions import mixed_versions
-from triptych.report.written import with_text_comparisons, written_said, written_tables
 
 __all__ = ["build_report", "write_curve", "write_tables"]
-
-Items = Mapping[str, Sequence[ItemScore]]
 
 EXCERPT = 40
 _LONGEST = 120
@@ -68,24 +66,17 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
 
 
 def _build(run_dir: Path, *, texts: bool) -> RunRecord:
-    record = read_run(run_dir)
-    items = read_items(run_dir / "items.parquet")
+    record, items = read_run(run_dir), read_items(run_dir / "items.parquet")
     _check_same_run(record, items, run_dir)
-    record = with_text_comparisons(with_effect_sizes(record, items))
+    study = Study(record, items)
     kept = read_texts(run_dir, items)
     written = read_texts_written(run_dir, record.generations) if texts else Written()
-    side_by_side = samples(record, written, kept.rows.get("test", {}))
-    bounds = _intervals(record, items)
-    best = best_of_each(record.cells).values()
-    figures = draw_figures(
-        record,
-        {setting.label: bounds[setting.label] for setting in best},
-        {setting.label: paired_rows(items_of(setting, items)) for setting in best},
-        run_dir / "figures",
-    )
-    tables = study_tables(record, bounds) | training_tables(record) | written_tables(record)
-    evidence = _evidence(record, items, bounds)
-    parts = _parts(record, items, kept, texts=texts)
+    side_by_side = samples(study, written, kept.rows.get("test", {}))
+    said = Texts(written_said(study), side_by_side, samples_note(side_by_side, record), written.note)
+    figures, without_font = draw_figures(study, run_dir / "figures")
+    tables = study_tables(study) | training_tables(record) | written_tables(study)
+    evidence = _evidence(study)
+    parts = _parts(study, kept, texts=texts)
     write_tables({**tables, **evidence, **parts.tables}, run_dir / "tables")
     if record.curve:
         write_curve(run_dir / "curve.csv", record.curve)
@@ -94,36 +85,17 @@ def _build(run_dir: Path, *, texts: bool) -> RunRecord:
         *mixed_versions(record),
         *record.warnings,
         *_selected_on_test(record),
-        *row_warnings(record.cells, items),
+        *row_warnings(study),
         *parts.notes,
+        *without_font,
     ]
     warnings = list(dict.fromkeys(found))
-    more = [*evidence.values(), *parts.tables.values()]
-    said = Texts(written_said(record), side_by_side, samples_note(side_by_side, record), written.note)
-    write_text(
-        run_dir / "report.md",
-        render_markdown(record, tables, figures=figures, warnings=warnings, more=more, written=said),
-    )
-    page = Page(
-        tables=tables,
-        warnings=warnings,
-        intervals=bounds,
-        parts=payload(
-            record,
-            items,
-            kept if texts else RowTexts(),
-            intervals=bounds,
-            slices=parts.slices,
-            written=written.texts,
-        ),
-        written=said,
-        evidence=list(evidence.values()),
-        slices=list(parts.tables.values()),
-        figure_key=figure_key({short: name for key in figures.values() for short, name in key.items()}),
-        kept_note=kept_note(kept, [cell.cell for cell in record.cells]) if texts else LEFT_OUT,
-    )
-    write_text(run_dir / "report.html", render_html(record, page))
-    return record
+    shown = Contents(tables, figures, warnings, list(evidence.values()), list(parts.tables.values()), said)
+    write_text(run_dir / "report.md", render_markdown(study, shown))
+    data = payload(study, kept if texts else RowTexts(), slices=parts.slices, written=written.texts)
+    missing = kept_note(kept, [cell.cell for cell in record.cells]) if texts else LEFT_OUT
+    write_text(run_dir / "report.html", render_html(study, shown, data, missing))
+    return study.completed
 
 
 class Parts(NamedTuple):
@@ -135,27 +107,27 @@ class Parts(NamedTuple):
     """Why columns that the user named make no slice."""
 
 
-def _parts(record: RunRecord, items: Items, kept: RowTexts, *, texts: bool) -> Parts:
+def _parts(study: Study, kept: RowTexts, *, texts: bool) -> Parts:
     known = kept.rows.get("test", {})
     if known:
         found = slices([Row(row, *pair) for row, pair in known.items()])
     else:
-        found = {"length": by_length({i.id: i.n_chars for rows in list(items.values())[:1] for i in rows})}
-    wanted = _wanted(record)
+        found = {"length": by_length({i.id: i.n_chars for rows in list(study.items.values())[:1] for i in rows})}
+    wanted = _wanted(study.record)
     if not texts:
         # lines of the data themselves, and columns that may hold anything: what the user names was meant to be shown
         found.pop("wording", None)
         wanted = wanted or ()
-    hardness = difficulty(record.cells, items)
+    hardness = difficulty(study)
     by_column, notes = column_slices(kept.columns, wanted, taken=[*found, *hardness])
     found |= by_column
-    tables = {f"slice_{name}": table for name, table in slice_tables(record.cells, items, found).items()}
+    tables = {f"slice_{name}": table for name, table in slice_tables(study, found).items()}
     excerpts = {row: " ".join(output.split())[:EXCERPT] for row, (_, output) in known.items()} if texts else {}
-    known_already = known_rows(record, items)
+    known_already = suspects(study)
     rest = {
-        "hard_rows": hard_table(record.cells, items, excerpts),
-        "hurt_rows": hurt_table(record.cells, items),
-        "known_rows": known_table(known_already, record),
+        "hard_rows": hard_table(study, excerpts),
+        "hurt_rows": hurt_table(study),
+        "known_rows": contamination_table(known_already, study.record),
     }
     if known_already:
         hardness["may be known already"] = {row.row_id: "yes" for row in known_already}
@@ -171,12 +143,12 @@ def _wanted(record: RunRecord) -> tuple[str, ...] | None:
     return tuple(map(str, value)) if isinstance(value, list | tuple) else None
 
 
-def _evidence(record: RunRecord, items: Items, intervals: Mapping[str, Interval]) -> dict[str, Table]:
+def _evidence(study: Study) -> dict[str, Table]:
     tables = {}
-    if record.cells:
-        tables["uncertainty"] = uncertainty_table(record.cells, items, intervals)
-    if record.comparisons:
-        tables["rows_to_settle"] = settle_table(record.comparisons, names(settings(record.cells)))
+    if study.cells:
+        tables["uncertainty"] = uncertainty_table(study)
+    if study.comparisons:
+        tables["rows_to_settle"] = settle_table(study)
     return tables
 
 
@@ -221,14 +193,3 @@ def _check_same_run(record: RunRecord, items: Items, run_dir: Path) -> None:
             expected=f"{cell.aggregate.n_rows} rows with ppl_mean {cell.aggregate.ppl_mean:.6g}",
             fix="delete both files and run the same command again: they are rebuilt from the finished cells",
         )
-
-
-def _intervals(record: RunRecord, items: Items) -> dict[str, Interval]:
-    """By cell, and by setting label: of a setting's mean over rows, a row entering with its mean over the seeds."""
-    every = settings(record.cells)
-    several = [setting for setting in every if len(setting.cells) > 1]
-    names = [*(cell.cell for cell in record.cells), *(setting.label for setting in several)]
-    columns = [[item.ppl for item in items[cell.cell]] for cell in record.cells]
-    columns += [list(paired_rows(items_of(setting, items)).values()) for setting in several]
-    found = {name: Interval(*bounds) for name, bounds in zip(names, intervals(columns), strict=True)}
-    return found | {s.label: found[s.cells[0].cell] for s in every if len(s.cells) == 1}

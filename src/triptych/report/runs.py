@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from triptych.errors import ConfigError
-from triptych.records import ItemScore, RunRecord
+from triptych.records import ItemScore
 from triptych.records.schema import Strategy
 from triptych.records.store import read_items, read_run
 from triptych.records.texts import read_rows_shown
-from triptych.report.contenders import STRATEGIES, STRATEGY_NAMES, Setting, best_of_each, items_of
+from triptych.report.groups import STRATEGIES, STRATEGY_NAMES, Setting, items_of
 from triptych.report.numbers import Estimate, Interval, Probability
-from triptych.report.statistics import holm, interval, sign_flip
-from triptych.report.tables import Table, Value
+from triptych.report.statistics import beyond_chance, holm, interval, sign_flip
+from triptych.report.study import Study
+from triptych.report.tables.table import Table, Value
 
 __all__ = ["Run", "RunsCompared", "compare_runs", "read_runs"]
 
@@ -35,13 +36,12 @@ class Run:
     """One run with its rows, named so that no two have the same name."""
 
     name: str
-    record: RunRecord
-    items: Mapping[str, Sequence[ItemScore]]
+    study: Study
     texts: Mapping[str, tuple[str, str]]
 
     def fact(self, *keys: str) -> Any:
         """A fact of the provenance, None where the run didn't keep it."""
-        value: Any = self.record.provenance
+        value: Any = self.study.record.provenance
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
@@ -49,7 +49,7 @@ class Run:
     @property
     def rows(self) -> dict[str, ItemScore]:
         """Its test rows by id, as the first cell scored them."""
-        return {item.id: item for item in next(iter(self.items.values()), ())}
+        return {item.id: item for item in next(iter(self.study.items.values()), ())}
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if not record.cells:
             raise ConfigError("nothing was scored in this run, so it can't be compared", where=str(folder))
         texts = read_rows_shown(folder / "rows.parquet").get("test", {})
-        found.append(Run(record.name, record, items, texts))
+        found.append(Run(record.name, Study(record, items), texts))
     names = [run.name for run in found]
     if len(set(names)) < len(names):
-        return [Run(str(folder), run.record, run.items, run.texts) for folder, run in zip(folders, found, strict=True)]
+        return [replace(run, name=str(folder)) for folder, run in zip(folders, found, strict=True)]
     return found
 
 
@@ -102,7 +102,7 @@ def other_rows(a: Run, b: Run) -> str | None:
 def other_protocol(a: Run, b: Run) -> str | None:
     """Why the two were not scored by the same rules; None if they were."""
     for what, pair in {
-        "protocol": (a.record.protocol, b.record.protocol),
+        "protocol": (a.study.record.protocol, b.study.record.protocol),
         "longest input (max_tokens)": (a.fact("max_tokens"), b.fact("max_tokens")),
     }.items():
         if pair[0] != pair[1]:
@@ -155,7 +155,7 @@ def _overview(runs: Sequence[Run]) -> Table:
             str(run.fact("model", "tokenizer_sha256") or "")[:8],
             len(run.rows),
             str(run.fact("data", "test", "sha256") or "")[:8],
-            run.record.protocol,
+            run.study.record.protocol,
         )
         for run in runs
     ]
@@ -166,7 +166,7 @@ def _overview(runs: Sequence[Run]) -> Table:
 def _levels(runs: Sequence[Run]) -> Table:
     rows: list[tuple[Value, ...]] = []
     for run in runs:
-        for strategy, setting in best_of_each(run.record.cells).items():
+        for strategy, setting in run.study.best.items():
             bits = list(_bits(setting, run).values())
             level = (float(np.mean(bits)), Interval(*interval(bits))) if bits else (None, None)
             rows.append((run.name, STRATEGY_NAMES[strategy], setting.label, *level))
@@ -179,7 +179,7 @@ def _bits(setting: Setting, run: Run) -> dict[str, float]:
 
     Empty where the outputs have no character.
     """
-    rows = items_of(setting, run.items)
+    rows = items_of(setting, run.study.items)
     characters = sum(item.n_chars for item in rows) / len(rows)
     if not characters:
         return {}
@@ -187,7 +187,7 @@ def _bits(setting: Setting, run: Run) -> dict[str, float]:
 
 
 def _ppl(setting: Setting, run: Run) -> dict[str, float]:
-    return _over_seeds(items_of(setting, run.items), lambda item: item.ppl)
+    return _over_seeds(items_of(setting, run.study.items), lambda item: item.ppl)
 
 
 def _over_seeds(rows: Sequence[ItemScore], value: Callable[[ItemScore], float]) -> dict[str, float]:
@@ -200,12 +200,12 @@ def _over_seeds(rows: Sequence[ItemScore], value: Callable[[ItemScore], float]) 
 def _differences(title: str, runs: Sequence[Run], *, by_token: bool) -> Table:
     measure = _ppl if by_token else _bits
     found: list[tuple[Run, Strategy, Estimate, float]] = []
-    best = {run.name: best_of_each(run.record.cells) for run in runs}
+    first = runs[0]
     for run in runs[1:]:
         for strategy in STRATEGIES:
-            if strategy in best[run.name] and strategy in best[runs[0].name]:
-                ours = measure(best[run.name][strategy], run)
-                theirs = measure(best[runs[0].name][strategy], runs[0])
+            if strategy in run.study.best and strategy in first.study.best:
+                ours = measure(run.study.best[strategy], run)
+                theirs = measure(first.study.best[strategy], first)
                 if not ours or not theirs:
                     continue
                 differences = np.array([ours[row] - theirs[row] for row in sorted(ours)])
@@ -216,12 +216,12 @@ def _differences(title: str, runs: Sequence[Run], *, by_token: bool) -> Table:
         (run.name, STRATEGY_NAMES[strategy], value, Probability(p), _verdict(value, p))
         for (run, strategy, value, _), p in zip(found, corrected, strict=True)
     )
-    columns = ("run", "strategy", f"difference to {runs[0].name}", "p (Holm)", "verdict")
+    columns = ("run", "strategy", f"difference to {first.name}", "p (Holm)", "verdict")
     note = "Best setting against best, paired by row; below zero, this run is better. 95 % BCa intervals over rows."
     return Table(title, columns, rows, note)
 
 
 def _verdict(value: Estimate, p: float) -> str:
-    if p >= 0.05 or value.low <= 0 <= value.high:
+    if not beyond_chance(value.low, value.high, p):
         return "can't be told"
     return "better" if value.value < 0 else "worse"

@@ -8,8 +8,8 @@ from triptych.records.run_files import COMPARISON
 from triptych.records.store import write_text
 from triptych.records.work_in import work_in
 from triptych.report.build import write_tables
-from triptych.report.rendering import escape, to_markdown
 from triptych.report.runs import RunsCompared
+from triptych.report.tables.rendering import escape, to_markdown
 
 __all__ = ["write_comparison"]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from triptych.records import RunRecord
 from triptych.records.predictions import read_written
 from triptych.records.schema import GenerationRecord, Strategy
-from triptych.report.written import cell_names
+from triptych.report.study import Study
 
 __all__ = ["Said", "Sample", "Texts", "Written", "read_texts_written", "samples", "samples_note"]
 
@@ -71,12 +71,12 @@ def read_texts_written(run_dir: Path, generations: Sequence[GenerationRecord]) -
     return Written(there, f"predictions/ has no texts of {', '.join(missing)}; {again}." if missing else "")
 
 
-def samples(record: RunRecord, written: Written, rows: Mapping[str, tuple[str, str]]) -> list[Sample]:
+def samples(study: Study, written: Written, rows: Mapping[str, tuple[str, str]]) -> list[Sample]:
     """A dozen rows from the lowest to the highest chrF++ (its mean over the cells), evenly spread.
 
     `rows`: id -> (instruction, output). Of many cells, those with the highest chrF++ over the corpus are shown.
     """
-    kept = [g for g in record.generations if g.cell in written.texts]
+    kept = [g for g in study.record.generations if g.cell in written.texts]
     if not kept:
         return []
     shared = [row for row in kept[0].row_chrf if row in rows and all(row in g.row_chrf for g in kept)]
@@ -84,10 +84,10 @@ def samples(record: RunRecord, written: Written, rows: Mapping[str, tuple[str, s
     if len(ordered) > MOST_ROWS:
         ordered = [ordered[round(i * (len(ordered) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
     best = {g.cell for g in sorted(kept, key=lambda g: -g.chrf)[:MOST_CELLS]}
-    short, strategies = cell_names(record.cells), {cell.cell: cell.strategy for cell in record.cells}
+    strategies = {cell.cell: cell.strategy for cell in study.cells}
 
     def said(g: GenerationRecord, row: str) -> Said:
-        name, text = short.get(g.cell, g.cell), _cut(written.texts[g.cell][row])
+        name, text = study.cell_names.get(g.cell, g.cell), _cut(written.texts[g.cell][row])
         return Said(name, strategies.get(g.cell), g.row_chrf[row], text)
 
     return [

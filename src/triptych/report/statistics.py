@@ -23,15 +23,16 @@ from triptych.records import Comparison, ItemScore
 
 __all__ = [
     "a_is_better",
+    "beyond_chance",
     "compare",
     "compare_rows",
     "effect_size",
     "holm",
     "interval",
     "intervals",
+    "is_significant",
     "paired_rows",
     "sign_flip",
-    "told_apart",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -233,15 +234,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def told_apart(comparison: Comparison) -> bool:
-    """Whether the two differ beyond chance: corrected p below 1 - confidence, and the interval leaves zero out.
+def is_significant(comparison: Comparison) -> bool:
+    """Whether the two differ beyond chance (`beyond_chance`)."""
+    c = comparison
+    return beyond_chance(c.ci_low, c.ci_high, c.p_holm, c.confidence)
+
+
+def beyond_chance(low: float, high: float, p_holm: float, confidence: float = 0.95) -> bool:
+    """Whether a difference is one beyond chance: corrected p below 1 - confidence, and the interval leaves zero out.
 
     Both are asked for, so that no sentence, table or figure of a report can contradict another.
     """
-    excludes_zero = comparison.ci_low > 0 or comparison.ci_high < 0
-    return excludes_zero and comparison.p_holm < 1 - comparison.confidence
+    return (low > 0 or high < 0) and p_holm < 1 - confidence
 
 
 def a_is_better(comparison: Comparison) -> bool:
-    """Whether the mean speaks for `a`, told apart or not."""
+    """Whether the mean speaks for `a`, significantly or not."""
     return comparison.difference > 0 if comparison.metric == "chrf" else comparison.difference < 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from triptych.records import RunRecord, TuneSummary
-from triptych.report.contenders import Setting, trained_with
+from triptych.report.groups import Setting, trained_with
 
 __all__ = ["trainings_behind", "trainings_of", "what_training_did"]
 

@@ -22,7 +22,7 @@ from triptych.records.manifest import Manifest
 from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.records.work_in import work_in
 from triptych.report import write_curve
-from triptych.report.tables import flat
+from triptych.report.tables.overview import flat
 from triptych.runner.context import RunContext
 from triptych.runner.folder import RunFolder
 from triptych.runner.generation import to_write, write_cell

@@ -23,8 +23,8 @@ const plots = (() => {
     const traces = best.map(([strategy, place]) => violin(core, strategy, place, values.get(`setting:${place}`)));
     const all = traces.flatMap((trace) => [...trace.x]);
     const [low, high] = [Math.min(...all), Math.max(...all)];
-    const x = axis("perplexity of a row (log scale)", null, { ...logTicks(low, high) });
-    return [traces, layout({ xaxis: x, yaxis: axis("", null, { showticklabels: false, ticks: "", showgrid: false }), height: narrow() ? 130 + 95 * best.length : 545 })];
+    const x = axis("perplexity of a row (log scale)", false, { ...logTicks(low, high) });
+    return [traces, layout({ xaxis: x, yaxis: axis("", false, { showticklabels: false, ticks: "", showgrid: false }), height: narrow() ? 130 + 95 * best.length : 545 })];
   }
 
   function violin(core, strategy, place, values) {
@@ -61,7 +61,7 @@ const plots = (() => {
     const label = (select) => plain(select.selectedOptions[0].textContent);
     const log = { type: "log", range: ends.map(Math.log10), dtick: narrow() || ends[1] > 300 * ends[0] ? 1 : "D2", tickformat: ",~r" };
     const titles = [`perplexity of a row: ${label(b)}`, `perplexity: ${label(a)}`];
-    return [[same, points], layout({ xaxis: axis(titles[0], null, log), yaxis: axis(titles[1], null, log), showlegend: false, height: narrow() ? 380 : 480 })];
+    return [[same, points], layout({ xaxis: axis(titles[0], false, log), yaxis: axis(titles[1], false, log), showlegend: false, height: narrow() ? 380 : 480 })];
   }
 
   function colourOf(core, key) {
@@ -107,8 +107,6 @@ const plots = (() => {
     if (kept) return kept;
     const core = structuredClone(await data.json("core"));
     for (const setting of core.settings) setting.name = plain(setting.name);
-    for (const each of core.comparisons) [each.a, each.b] = [plain(each.a), plain(each.b)];
-    for (const point of core.few_shot) point.prompt = plain(point.prompt);
     kept = core;
     return core;
   }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.records.schema import Strategy
 from triptych.records.store import write_bytes
-from triptych.report.fonts import BASE
+from triptych.report.figures.fonts import BASE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,6 +107,8 @@ def save(figure: Figure, folder: Path, name: str) -> None:
         with warnings.catch_warnings():
             # names so long that they leave no room: the figure is drawn as well as it can be
             warnings.filterwarnings("ignore", message="constrained_layout not applied")
+            # `draw_figures` says so
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure.savefig(content, format=kind, dpi=200, facecolor="white", metadata=metadata)
         write_bytes(folder / f"{name}.{kind}", content.getvalue())
 

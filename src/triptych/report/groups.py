@@ -17,13 +17,16 @@ from triptych.records.schema import Strategy
 from triptych.report.seeds import averaged, selection
 
 __all__ = [
+    "STRATEGIES",
+    "STRATEGY_NAMES",
     "Setting",
     "best_of_each",
+    "display_names",
+    "group_cells",
     "items_of",
     "label_of",
-    "names",
     "recipe",
-    "settings",
+    "repeat_of",
     "trained_with",
 ]
 
@@ -59,6 +62,13 @@ class Setting:
     def select(self) -> str | None:
         """How its demonstrations were chosen; None where there are none."""
         return selection(self.first)
+
+    @property
+    def demo_words(self) -> list[str]:
+        """How its demonstrations were chosen, ordered and drawn, where that isn't plain random choice."""
+        chosen = [self.select] if self.select not in (None, "random") else []
+        known = [*chosen, self.first.order, self.first.draw and f"draw={self.first.draw}"]
+        return [word for word in known if word] if self.k else []
 
     @property
     def train_seeds(self) -> tuple[int, ...]:
@@ -114,7 +124,7 @@ def _values(cells: Sequence[CellRecord], average: str) -> list[float]:
     return [getattr(cell.aggregate, average) for cell in cells]
 
 
-def settings(cells: Sequence[CellRecord]) -> tuple[Setting, ...]:
+def group_cells(cells: Sequence[CellRecord]) -> tuple[Setting, ...]:
     """Group cells that differ only in their seeds, in the order in which they first appear."""
     groups: dict[tuple[object, ...], list[CellRecord]] = {}
     for cell in cells:
@@ -159,17 +169,16 @@ def label_of(cell: CellRecord) -> str:
     return "/".join(parts)
 
 
-def best_of_each(cells: Sequence[CellRecord]) -> dict[Strategy, Setting]:
+def best_of_each(every: Sequence[Setting]) -> dict[Strategy, Setting]:
     """The setting with the lowest ppl_mean of each strategy that was run, cheapest strategy first."""
     found: dict[Strategy, Setting] = {}
-    every = settings(cells)
     for strategy in STRATEGIES:
         if of_it := [setting for setting in every if setting.strategy == strategy]:
             found[strategy] = min(of_it, key=lambda setting: (setting.mean(), setting.label))
     return found
 
 
-def names(of: Sequence[Setting]) -> dict[str, str]:
+def display_names(of: Sequence[Setting]) -> dict[str, str]:
     """Label -> a short name for people; a label stands for itself where short names would be the same."""
     short = {setting.label: _name(setting, of) for setting in of}
     taken = list(short.values())
@@ -209,6 +218,12 @@ def trained_with(cell: CellRecord) -> list[str]:
     other = [cell.trained_prompt] if cell.trained_prompt not in (None, cell.prompt) else []
     other += [f"{cell.trained_k} demo{'s' * (cell.trained_k != 1)}"] if cell.trained_k else []
     return [f"trained with {' and '.join(map(str, other))}"] if other else []
+
+
+def repeat_of(cell: CellRecord) -> list[str]:
+    """What tells a cell from the others of its setting: `training seed 1`, `seed 0`."""
+    found = [f"training seed {cell.train_seed}"] if cell.train_seed is not None else []
+    return found + ([f"seed {cell.seed}"] if cell.seed is not None else [])
 
 
 def items_of(setting: Setting, items: Mapping[str, Sequence[ItemScore]]) -> list[ItemScore]:

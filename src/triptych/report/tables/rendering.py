@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from triptych.records import Averaged
 from triptych.report.numbers import Estimate, Interval, Probability, difference, number, p_text, spread, together
-from triptych.report.tables import Table, Value
+from triptych.report.tables.table import Table, Value
 
 __all__ = ["escape", "numeric_columns", "to_csv", "to_latex", "to_markdown", "write_value"]
 
@@ -106,27 +106,19 @@ def _fields(value: Value, width: int) -> list[object]:
     return ["" if field is None else field for field in found]
 
 
-LATEX = {
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
-    **{"±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "<": r"\textless{}", ">": r"\textgreater{}", "…": r"\ldots{}"},
-    **dict.fromkeys("\n\r\t", " "),
-}
-
-
-def escape_latex(text: str) -> str:
-    """Make any text plain text in a LaTeX table; Chinese needs a font for it (xeCJK, CJKutf8)."""
-    escaped = "".join(LATEX.get(character, character) for character in text)
-    # after a line's end, LaTeX would read these as the line end's own options
-    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
+LATEX = str.maketrans({"±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "…": r"\ldots{}"})
+"""Characters that tabulate leaves as they are."""
 
 
 def to_latex(table: Table) -> str:
-    r"""A tabular with booktabs' rules (`\usepackage{booktabs}`), numbers rounded as in the report, names escaped."""
-    numbers = numeric_columns(table)
-    sides = "".join("r" if index in numbers else "l" for index in range(len(table.columns)))
-    comment = " ".join(f"{table.title}. {table.note}".split())
-    body = [" & ".join(escape_latex(write_value(value)) for value in row) + r" \\" for row in table.rows]
-    head = " & ".join(escape_latex(column) for column in table.columns) + r" \\"
-    lines = [f"% {comment}", rf"\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule", *body]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    r"""A tabular with booktabs' rules (`\usepackage{booktabs}`), numbers rounded as in the report, names escaped.
+
+    Chinese needs a font for it (xeCJK, CJKutf8).
+    """
+    rows = [[" ".join(re.split(r"[\n\r\t]", write_value(value))) for value in row] for row in table.rows]
+    text = tabulate(rows, table.columns, tablefmt="latex_booktabs", disable_numparse=True, colalign=_aligned(table))
+    if not rows:
+        text = text.replace(r"\begin{tabular}{}", rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}")
+    # after a line's end, LaTeX would read these as the line end's own options
+    text = re.sub(r"^\s*(?=[\[*])", "{}", text.translate(LATEX), flags=re.MULTILINE)
+    return f"% {' '.join(f'{table.title}. {table.note}'.split())}\n{text}\n"

@@ -9,13 +9,14 @@ from typing import Literal
 
 import numpy as np
 
-from triptych.records import CellRecord, Comparison, FewShotSummary, ItemScore
+from triptych.records import Comparison, ItemScore
 from triptych.records.schema import Strategy
-from triptych.report.certainty import would_settle
-from triptych.report.contenders import STRATEGIES, STRATEGY_NAMES, Setting, best_of_each, names, settings
+from triptych.report.groups import STRATEGIES, STRATEGY_NAMES, Setting
 from triptych.report.numbers import difference, number, p_text, together
-from triptych.report.statistics import told_apart
-from triptych.report.summaries import adapters_summary, demos_summary, prompts_summary, searched
+from triptych.report.power import would_settle
+from triptych.report.statistics import is_significant
+from triptych.report.study import Study
+from triptych.report.text.summaries import adapters_summary, demos_summary, prompts_summary, searched
 
 __all__ = ["answer", "dominated", "row_warnings"]
 
@@ -28,20 +29,17 @@ FEWEST_ROWS = 20
 """Below this, 5 % of the rows is less than one row, and one row always carries much."""
 
 
-def answer(
-    comparisons: Sequence[Comparison], cells: Sequence[CellRecord], few_shot: Sequence[FewShotSummary]
-) -> list[str]:
+def answer(study: Study) -> list[str]:
     """Plain sentences, the headline first; every one true for either sign and for what wasn't run."""
-    best = best_of_each(cells)
+    best, by_label = study.best, study.by_label
     if not best:
         return ["Nothing was scored, so there is no answer yet."]
-    described = _descriptions(settings(cells), best)
-    known = [c for c in comparisons if c.a in described and c.b in described]
-    by_label = {setting.label: setting for setting in settings(cells)}
+    described = _descriptions(study)
+    known = [c for c in study.comparisons if c.a in by_label and c.b in by_label]
     kinds: dict[Kind, list[Comparison]] = {"main": [], "prompts": [], "demos": [], "adapters": []}
     for c in known:
         kinds[_kind(by_label[c.a], by_label[c.b], best)].append(c)
-    count = len(comparisons)
+    count = len(study.comparisons)
     sentences = [_headline(best, known, described)]
     few = len(kinds["adapters"]) < MOST_SENTENCES
     full = [c for c in known if c in kinds["main"] or (few and c in kinds["adapters"])]
@@ -51,9 +49,8 @@ def answer(
     else:
         sentences += prompts_summary(kinds["prompts"], by_label)
     sentences += demos_summary(kinds["demos"], by_label)
-    sentences += adapters_summary([] if few else kinds["adapters"], by_label)
-    sentences += _other_averages(best) + searched(cells)
-    return sentences + _selection(cells, few_shot)
+    sentences += adapters_summary([] if few else kinds["adapters"], study)
+    return sentences + _other_averages(best) + searched(study) + _selection(study)
 
 
 def _kind(a: Setting, b: Setting, best: Mapping[Strategy, Setting]) -> Kind:
@@ -64,14 +61,13 @@ def _kind(a: Setting, b: Setting, best: Mapping[Strategy, Setting]) -> Kind:
     return "main" if a in best.values() and b in best.values() else "adapters"
 
 
-def _descriptions(every: Sequence[Setting], best: Mapping[Strategy, Setting]) -> dict[str, str]:
+def _descriptions(study: Study) -> dict[str, str]:
     """Label -> how a sentence calls it, for everything that takes part in a comparison."""
-    short = names(every)
-    count = {strategy: sum(s.strategy == strategy for s in every) for strategy in STRATEGIES}
     texts = {}
-    for setting in every:
-        which = "best" if count[setting.strategy] > 1 and best[setting.strategy] == setting else ""
-        texts[setting.label] = _description(setting, which, short[setting.label])
+    for setting in study.settings:
+        several = len(study.of(setting.strategy)) > 1
+        which = "best" if several and study.best[setting.strategy] is setting else ""
+        texts[setting.label] = _description(setting, which, study.name(setting.label))
     return texts
 
 
@@ -82,11 +78,8 @@ def _description(setting: Setting, which: str, short: str) -> str:
         return f"QLoRA ({', '.join(inside)})" if inside else "QLoRA"
     if setting.strategy == "zero_shot":
         return f"the {which} zero-shot prompt ({setting.prompt})".replace("  ", " ")
-    seeds, first = len(setting.cells), setting.first
-    parts = [f"k={setting.k}"]
-    parts += [setting.select] if setting.select not in (None, "random") else []
-    parts += [first.order] if first.order else []
-    parts += [f"draw={first.draw}"] if first.draw else []
+    seeds = len(setting.cells)
+    parts = [f"k={setting.k}", *setting.demo_words]
     parts += [f"mean of {seeds} seeds" if seeds > 1 else "one seed"] if setting.seeds else []
     if setting.prompt != "default":
         parts.insert(0, f"prompt {setting.prompt}")
@@ -120,7 +113,7 @@ def _verdicts(best: Mapping[Strategy, Setting], known: Sequence[Comparison]) -> 
     pairs = [frozenset((a.label, b.label)) for a, b in combinations(best.values(), 2)]
     if any(pair not in found for pair in pairs):
         return None
-    told = [found[pair] for pair in pairs if told_apart(found[pair])]
+    told = [found[pair] for pair in pairs if is_significant(found[pair])]
     return {(c.a, c.b) if c.difference < 0 else (c.b, c.a) for c in told}
 
 
@@ -153,7 +146,7 @@ def _not_run(best: Mapping[Strategy, Setting]) -> str:
 
 def _sentence(c: Comparison, a: str, b: str, count: int) -> str:
     subject = _capital(a)
-    if not told_apart(c):
+    if not is_significant(c):
         return f"{subject}: the difference to {b}, {_undecided(c, count)}"
     return f"{subject} {_decided(c, b)}"
 
@@ -174,7 +167,7 @@ def _undecided(c: Comparison, count: int) -> str:
 
 def _prompt_sentence(c: Comparison, by_label: Mapping[str, Setting], count: int) -> str:
     a, b = by_label[c.a].prompt, by_label[c.b].prompt
-    if told_apart(c):
+    if is_significant(c):
         return f"The {a} prompt {_decided(c, f'the {b} prompt')}"
     return f"The {a} prompt's difference to the {b} prompt, {_undecided(c, count)}"
 
@@ -194,13 +187,12 @@ def _other_averages(best: Mapping[Strategy, Setting]) -> list[str]:
     return [f"By {name} the order is another one: {' < '.join(found)}." for name, found in odd.items()]
 
 
-def _selection(cells: Sequence[CellRecord], few_shot: Sequence[FewShotSummary]) -> list[str]:
-    every = settings(cells)
+def _selection(study: Study) -> list[str]:
     tried = {
-        "zero-shot prompts": sum(s.strategy == "zero_shot" for s in every),
+        "zero-shot prompts": len(study.of("zero_shot")),
         # what a search found is in no summary, but to call it the best is a choice made here as well
-        "few-shot settings": len(few_shot) + sum(s.strategy == "few_shot" and bool(s.first.searched) for s in every),
-        "QLoRA settings": sum(s.strategy == "qlora" for s in every),
+        "few-shot settings": len(study.record.few_shot) + sum(bool(s.first.searched) for s in study.of("few_shot")),
+        "QLoRA settings": len(study.of("qlora")),
     }
     several = [f"the best of {count} {name}" for name, count in tried.items() if count > 1]
     if not several:
@@ -227,17 +219,17 @@ def dominated(items: Sequence[ItemScore]) -> str | None:
     )
 
 
-def row_warnings(cells: Sequence[CellRecord], items: Mapping[str, Sequence[ItemScore]]) -> list[str]:
+def row_warnings(study: Study) -> list[str]:
     """What a reader must know about the rows of the best setting of each strategy: `dominated`, dropped demos."""
     found = []
-    for setting in best_of_each(cells).values():
-        cell = setting.cells[0]
-        if text := dominated(items[cell.cell]):
-            found.append(f"{cell.cell}: {text}")
-    if short := [cell for cell in cells if cell.rows_with_demos_dropped]:
+    for setting in study.best.values():
+        cell = setting.first.cell
+        if text := dominated(study.items[cell]):
+            found.append(f"{cell}: {text}")
+    if short := [cell for cell in study.cells if cell.rows_with_demos_dropped]:
         rows = max(cell.rows_with_demos_dropped for cell in short)
         found.append(
-            f"In {len(short)} of {len(cells)} cells demonstrations did not all fit the context and some were left out "
-            f"(on up to {rows:,} rows): such a cell is not quite its k. Section 5 counts them."
+            f"In {len(short)} of {len(study.cells)} cells demonstrations did not all fit the context and some were "
+            f"left out (on up to {rows:,} rows): such a cell is not quite its k. Section 5 counts them."
         )
     return found

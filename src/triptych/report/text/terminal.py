@@ -9,14 +9,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from triptych.records import CellRecord, Comparison, RunRecord
-from triptych.report.contenders import STRATEGY_NAMES, Setting, best_of_each, names, settings
+from triptych.records.schema import Strategy
+from triptych.report.groups import STRATEGY_NAMES
 from triptych.report.numbers import Estimate, Probability
-from triptych.report.rendering import numeric_columns, write_value
 from triptych.report.seeds import selection
-from triptych.report.statistics import told_apart
-from triptych.report.tables import Table, Value
+from triptych.report.statistics import is_significant
+from triptych.report.study import Study
+from triptych.report.tables.generations import generations_table
+from triptych.report.tables.overview import means
+from triptych.report.tables.rendering import numeric_columns, write_value
+from triptych.report.tables.table import Table, averages
+from triptych.report.text.written import plain_name
 from triptych.report.versions import mixed_versions
-from triptych.report.written import cell_names, generations_table, plain_name
 from triptych.terminal import shown
 
 if TYPE_CHECKING:
@@ -29,12 +33,13 @@ def print_tables(record: RunRecord, console: Console) -> None:
     """The study's table, the paired differences, the scores of texts where any were written, and every cell."""
     for warning in mixed_versions(record):
         console.print(shown(f"warning: {warning}"), markup=False, highlight=False, soft_wrap=True)
-    short = {label: plain_name(name) for label, name in names(settings(record.cells)).items()}
-    tables = [_study(record, short)]
+    study = Study(record)
+    short = {label: plain_name(name) for label, name in study.names.items()}
+    tables = [_study(study, short)]
     if record.comparisons:
         tables.append(_differences(record.comparisons, short))
     if record.generations:
-        tables += _written(record)
+        tables += _written(study)
     tables.append(_cells(record))
     for table in tables:
         if table.rows:
@@ -64,25 +69,19 @@ def print_table(table: Table, console: Console) -> None:
         console.print()
 
 
-def _study(record: RunRecord, short: dict[str, str]) -> Table:
-    best = set(best_of_each(record.cells).values())
-    ordered = sorted(settings(record.cells), key=lambda s: ("qlora", "zero_shot", "few_shot").index(s.strategy))
+def _study(study: Study, short: dict[str, str]) -> Table:
+    best = [setting.label for setting in study.best.values()]
+    strategies: tuple[Strategy, ...] = ("qlora", "zero_shot", "few_shot")
+    ordered = [setting for strategy in strategies for setting in study.of(strategy)]
     rows = tuple(
-        (short[s.label], *_means(s), s.over().n, "best of its kind" if s in best and len(best) > 1 else "")
+        (short[s.label], *means(s), s.over().n, "best of its kind" if s.label in best and len(best) > 1 else "")
         for s in ordered
     )
-    counts = " or ".join(f"{n:,}" for n in sorted({cell.aggregate.n_rows for cell in record.cells}))
-    note = f"Mean perplexity of {counts} rows, lower is better."
+    note = f"Mean perplexity of {study.n_rows} rows, lower is better."
     if any(len(s.cells) > 1 for s in ordered):
         trained = any(s.repeated == "trainings" for s in ordered)
         note += f" ±: standard deviation over seeds{' (QLoRA: of the training)' * trained}."
     return Table("The study", ("setting", "ppl_mean", "bits/char", "seeds", ""), rows, note)
-
-
-def _means(setting: Setting) -> tuple[Value, ...]:
-    return tuple(
-        over if over is None or over.n > 1 else over.mean for over in (setting.over(), setting.bits_per_char())
-    )
 
 
 def _differences(comparisons: Sequence[Comparison], short: dict[str, str]) -> Table:
@@ -101,19 +100,19 @@ def _differences(comparisons: Sequence[Comparison], short: dict[str, str]) -> Ta
 
 
 def _sign(c: Comparison) -> str:
-    return ("<" if c.difference < 0 else ">") if told_apart(c) else "~"
+    return ("<" if c.difference < 0 else ">") if is_significant(c) else "~"
 
 
-def _written(record: RunRecord) -> list[Table]:
-    short = {cell: plain_name(name) for cell, name in cell_names(record.cells).items()}
-    full = generations_table(record.generations, short)
+def _written(study: Study) -> list[Table]:
+    short = {cell: plain_name(name) for cell, name in study.cell_names.items()}
+    full = generations_table(study.record.generations, short)
     wanted = ("cell", "chrF++", "BLEU", "row chrF++", "95 % interval", "found in the texts")
     places = [full.columns.index(name) for name in wanted]
     rows = tuple(tuple(row[place] for place in places) for row in full.rows)
     note = "0 to 100, higher is better; the interval is of the mean of the rows' own chrF++."
     tables = [Table(full.title, wanted, rows, note)]
-    if record.text_comparisons:
-        less = _differences(record.text_comparisons, short)
+    if study.record.text_comparisons:
+        less = _differences(study.record.text_comparisons, short)
         tables.append(Table("Paired differences of row chrF++ (higher is better)", less.columns, less.rows, less.note))
     return tables
 
@@ -123,7 +122,7 @@ def _cells(record: RunRecord) -> Table:
         (
             " ".join([STRATEGY_NAMES[cell.strategy], cell.prompt, *_shown(cell)]),
             cell.seed if cell.train_seed is None or cell.seed is not None else f"t{cell.train_seed}",
-            *(getattr(cell.aggregate, name) for name in ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")),
+            *averages(cell.aggregate),
             cell.seconds,
         )
         for cell in record.cells

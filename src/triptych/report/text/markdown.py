@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triptych.records import CellRecord, RunRecord
-from triptych.report.answer import answer
-from triptych.report.contenders import Setting, settings
-from triptych.report.fonts import WHY
+from triptych.records.schema import Strategy
+from triptych.report.groups import Setting
 from triptych.report.numbers import number, spread
-from triptych.report.rendering import escape, to_markdown
 from triptych.report.samples import Texts
 from triptych.report.seeds import selection
-from triptych.report.tables import Table, flat
+from triptych.report.study import Study
+from triptych.report.tables.overview import flat, provenance_table
+from triptych.report.tables.rendering import escape, to_markdown
+from triptych.report.tables.table import Table
+from triptych.report.text.answer import answer
 
-__all__ = ["SELECTED", "TEMPLATES", "draw_facts", "duration", "figure_key", "render_markdown"]
+if TYPE_CHECKING:
+    from jinja2 import Template
 
-TEMPLATES = Path(__file__).parent / "templates"
+__all__ = ["Contents", "draw_facts", "facts", "render_markdown", "template"]
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
 SELECTED = {
     "last": "the last one",
     "dev": "chosen by its perplexity on held-out training rows (dev)",
@@ -27,84 +33,83 @@ SELECTED = {
 }
 
 
-def render_markdown(
-    record: RunRecord,
-    tables: Mapping[str, Table],
-    *,
-    figures: Mapping[str, Mapping[str, str]],
-    warnings: Sequence[str],
-    more: Sequence[Table] = (),
-    written: Texts | None = None,
-) -> str:
-    """Fill the template; sections without cells are left out.
+@dataclass(frozen=True)
+class Contents:
+    """What a report shows beside the study, in `report.md` and `report.html` alike."""
 
-    `figures`: those that were drawn, each with its key (`figure_key`). `more`: tables of certainty and of slices, shown
-    after the comparison. `written`: what is said of texts, and rows side by side.
-    """
+    tables: Mapping[str, Table]
+    """The study's, by name."""
+    figures: Collection[str]
+    """Those that were drawn."""
+    warnings: Sequence[str]
+    evidence: Sequence[Table] = ()
+    """Of uncertainty."""
+    slices: Sequence[Table] = ()
+    written: Texts = field(default_factory=Texts)
+    """What is said of texts, and rows side by side."""
+
+
+def render_markdown(study: Study, contents: Contents) -> str:
+    """Fill the template; sections without cells are left out."""
+    filters: dict[str, Callable[..., str]] = {"md": escape, "spread": spread, "table": to_markdown, "fence": fence}
+    # markdown, not HTML: `md` escapes what users named
+    page = template("report.md.j2", filters, autoescape=False)
+    return re.sub(r"\n{3,}", "\n\n", page.render(_context(study, contents))).rstrip() + "\n"
+
+
+def template(name: str, filters: Mapping[str, Callable[..., str]], *, autoescape: bool) -> Template:
+    """A template in which a name that isn't given is an error; numbers, counts and times are written as everywhere."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # markdown, not HTML: `md` escapes what users named
+    loader = FileSystemLoader(TEMPLATES)
+    found = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=autoescape
     )
-    environment.filters |= {
-        "md": escape,
-        "number": number,
-        "spread": spread,
-        "count": lambda value: f"{value:,}",
-        "table": to_markdown,
-        "fence": fence,
-        "duration": duration,
-    }
-    text = environment.get_template("report.md.j2").render(
-        _context(record, tables, figures, warnings), more=more, written=written
-    )
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    found.filters |= {"number": number, "count": lambda value: f"{value:,}", "duration": duration, **filters}
+    return found.get_template(name)
 
 
-def _context(
-    record: RunRecord, tables: Mapping[str, Table], figures: Mapping[str, Mapping[str, str]], warnings: Sequence[str]
-) -> dict[str, Any]:
-    by_strategy: dict[str, list[Setting]] = {"qlora": [], "zero_shot": [], "few_shot": []}
-    for setting in settings(record.cells):
-        by_strategy[setting.strategy].append(setting)
-    shown = dict.fromkeys(setting.prompt for setting in by_strategy["zero_shot"])
-    few_shot = dict.fromkeys(setting.prompt for setting in by_strategy["few_shot"])
-    provenance = {key: value for key, value in record.provenance.items() if key != "command"}
-    command = record.provenance.get("command", "")
+def facts(study: Study, contents: Contents) -> dict[str, Any]:
+    """What both templates say."""
+    record = study.completed
     return {
-        **by_strategy,
         "record": record,
         "tune": record.tune,
         "selected": SELECTED[record.tune.selected_by] if record.tune else "",
+        "answer": answer(study),
+        "intervals_shown": bool(study.comparisons),
+        "warnings": contents.warnings,
+        "written": contents.written,
+        "tables": {**contents.tables, "provenance": provenance_table(record)},
+        "command": command(record),
+    }
+
+
+def _context(study: Study, contents: Contents) -> dict[str, Any]:
+    strategies: tuple[Strategy, ...] = ("qlora", "zero_shot", "few_shot")
+    by_strategy: dict[str, list[Setting]] = {strategy: study.of(strategy) for strategy in strategies}
+    record = study.record
+    return {
+        **by_strategy,
+        **facts(study, contents),
         "sections": {
             **{strategy: bool(found) for strategy, found in by_strategy.items()},
             "qlora": bool(by_strategy["qlora"] or record.tune),
         },
-        "answer": answer(record.comparisons, record.cells, record.few_shot),
-        "intervals_shown": bool(record.comparisons),
-        "warnings": warnings,
-        "figures": figures,
-        "key": lambda name: figure_key(figures.get(name, {})),
+        "figures": contents.figures,
+        "more": [*contents.evidence, *contents.slices],
         "curve_band": sum(p.split == "test" and p.ci_low is not None for p in record.curve) > 1,
-        "tables": {**tables, "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items()))},
-        "command": " ".join(command) if isinstance(command, list | tuple) else str(command),
         "prompts": lambda chosen, kind: _prompts(record, chosen, kind),
-        "zero_shot_prompts": list(shown),
-        "few_shot_prompts": list(few_shot),
+        "zero_shot_prompts": list(dict.fromkeys(setting.prompt for setting in by_strategy["zero_shot"])),
+        "few_shot_prompts": list(dict.fromkeys(setting.prompt for setting in by_strategy["few_shot"])),
         **draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"]),
     }
 
 
-def figure_key(key: Mapping[str, str]) -> str:
-    """What a figure writes for names that can't be drawn, and why; empty where it writes all names as they are."""
-    if not key:
-        return ""
-    return f"Written for a name in the figure: {', '.join(f'{short} = {name}' for short, name in key.items())} ({WHY})."
+def command(record: RunRecord) -> str:
+    """The command line that made the run; empty where it isn't known."""
+    kept = record.provenance.get("command", "")
+    return " ".join(kept) if isinstance(kept, list | tuple) else str(kept)
 
 
 def draw_facts(cells: Sequence[CellRecord]) -> dict[str, Any]:

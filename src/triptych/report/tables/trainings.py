@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from triptych.records import RunRecord
 from triptych.records.schema import SearchRecord
-from triptych.report.tables import Table
+from triptych.report.tables.table import Table
 from triptych.report.trainings import trainings_of
 
 __all__ = ["search_table", "training_tables", "trainings_table"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from triptych.records import CellRecord, Comparison
-from triptych.report.contenders import Setting, names, settings
+from triptych.records import Comparison
+from triptych.report.groups import Setting
 from triptych.report.numbers import difference, number
-from triptych.report.statistics import told_apart
+from triptych.report.statistics import is_significant
+from triptych.report.study import Study
 
 __all__ = ["adapters_summary", "demos_summary", "prompts_summary", "searched"]
 
@@ -40,27 +41,24 @@ def demos_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]) 
     return sentences
 
 
-def adapters_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
+def adapters_summary(found: Sequence[Comparison], study: Study) -> list[str]:
     """QLoRA settings against the plainest one, and how many of the others beat the base model's best."""
-    short = names(list(by_label.values()))
+    by_label, short = study.by_label, study.names
     among = [c for c in found if by_label[c.a].strategy == by_label[c.b].strategy]
     sentences = []
     if among:
         # the plainest comes first in each: turned round, a sentence speaks of what was added to it
         turned = [_turned(c) for c in among]
         parts = _sorted_out(turned, {c.a: short[c.a] for c in turned})
-        sentences.append(f"Against {_described(among[0].a, by_label, short)}: {parts}.")
+        plainest = among[0].a
+        sentences.append(f"Against {short[plainest]} ({number(by_label[plainest].mean())}): {parts}.")
     rest = [c for c in found if c not in among]
     for label in dict.fromkeys(c.b for c in rest):
         against = [c for c in rest if c.b == label]
-        lower = sum(told_apart(c) and c.difference < 0 for c in against)
+        lower = sum(is_significant(c) and c.difference < 0 for c in against)
         what = f"{short[label][0].lower()}{short[label][1:]}"
         sentences.append(f"Of the {len(against)} other QLoRA settings {lower} are better {SURE} than {what}.")
     return sentences
-
-
-def _described(label: str, by_label: Mapping[str, Setting], short: Mapping[str, str]) -> str:
-    return f"{short[label]} ({number(by_label[label].mean())})"
 
 
 def _turned(c: Comparison) -> Comparison:
@@ -70,9 +68,9 @@ def _turned(c: Comparison) -> Comparison:
 
 def _sorted_out(found: Sequence[Comparison], called: Mapping[str, str]) -> str:
     """`better beyond chance: a (-0.3 [..]); can't be told: b, c`."""
-    better = [c for c in found if told_apart(c) and c.difference < 0]
-    worse = [c for c in found if told_apart(c) and c.difference > 0]
-    rest = [c for c in found if not told_apart(c)]
+    better = [c for c in found if is_significant(c) and c.difference < 0]
+    worse = [c for c in found if is_significant(c) and c.difference > 0]
+    rest = [c for c in found if not is_significant(c)]
     parts = []
     for way, chosen in (("better", better), ("worse", worse)):
         ordered = sorted(chosen, key=lambda c: -abs(c.difference)) if len(chosen) > 1 else chosen
@@ -82,12 +80,11 @@ def _sorted_out(found: Sequence[Comparison], called: Mapping[str, str]) -> str:
     return "; ".join(parts)
 
 
-def searched(cells: Sequence[CellRecord]) -> list[str]:
+def searched(study: Study) -> list[str]:
     """What a search chose on dev rows, which no number of the test set had a part in."""
-    short = names(settings(cells))
     return [
-        f"{short[setting.label]}, {number(setting.mean())}, was chosen on dev rows among {setting.first.searched:,} "
-        "settings and scored once on the test rows, so no selection favours it."
-        for setting in settings(cells)
+        f"{study.name(setting.label)}, {number(setting.mean())}, was chosen on dev rows among "
+        f"{setting.first.searched:,} settings and scored once on the test rows, so no selection favours it."
+        for setting in study.settings
         if setting.first.searched
     ]

@@ -1,4 +1,4 @@
-"""What a table is: its cells hold numbers, and each renderer writes them its way (`rendering`)."""
+"""What a table is: its cells hold numbers, and each renderer writes them its way (`tables.rendering`)."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 
-from triptych.records import CellRecord, RunRecord
-from triptych.report.contenders import STRATEGY_NAMES, Setting, settings
-from triptych.report.numbers import Interval
+from triptych.records import CellRecord
+from triptych.report.groups import STRATEGY_NAMES, Setting
 from triptych.report.seeds import selection
-from triptych.report.table import AVERAGES, Table, averages
+from triptych.report.study import Study
+from triptych.report.tables.table import AVERAGES, Table, averages
 
 __all__ = ["cells_table", "few_shot_table", "std_note", "zero_shot_table"]
 
@@ -23,20 +23,20 @@ FURTHER: dict[str, Callable[[CellRecord], str | float | None]] = {
 """Columns of the table of cells that only some runs need."""
 
 
-def few_shot_table(record: RunRecord) -> Table:
+def few_shot_table(study: Study) -> Table:
     """Each k over its seeds, by all four averages."""
-    chosen = any(s.select != "random" for s in record.few_shot)
-    ordered = any(s.order for s in record.few_shot)
+    summaries = study.record.few_shot
+    chosen = any(s.select != "random" for s in summaries)
+    ordered = any(s.order for s in summaries)
     rows = tuple(
         (
             *(s.prompt, *([s.select] if chosen else []), *([s.order] if ordered else []), s.draw, s.k),
             *(", ".join(map(str, s.seeds)), *(getattr(s, average) for average in AVERAGES)),
         )
-        for s in record.few_shot
+        for s in summaries
     )
     columns = ("prompt", *(["chosen by"] if chosen else []), *(["order"] if ordered else []), "draw", "k", "seeds")
-    few_shot = [setting for setting in settings(record.cells) if setting.strategy == "few_shot"]
-    note = f"Mean over seeds. {std_note(few_shot)}".strip()
+    note = f"Mean over seeds. {std_note(study.of('few_shot'))}".strip()
     if chosen:
         note += " Demonstrations that are ranked and not drawn have no seed, and so no ±."
     return Table("Few-shot over seeds", (*columns, *AVERAGES), rows, note)
@@ -51,11 +51,16 @@ def std_note(every: Iterable[Setting]) -> str:
     return f"± is the standard deviation (n-1, {'; '.join(kinds)})." if kinds else ""
 
 
-def zero_shot_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) -> Table:
+def zero_shot_table(study: Study) -> Table:
     """Each zero-shot prompt, by all four averages."""
     rows = tuple(
-        (cell.prompt + _found(cell), cell.aggregate.ppl_mean, intervals.get(cell.cell), *averages(cell.aggregate)[1:])
-        for cell in cells
+        (
+            cell.prompt + _found(cell),
+            cell.aggregate.ppl_mean,
+            study.intervals.get(cell.cell),
+            *averages(cell.aggregate)[1:],
+        )
+        for cell in study.cells
         if cell.strategy == "zero_shot" and cell.adapter_sha256 is None
     )
     return Table("Zero-shot", ("prompt", "ppl_mean", "95 % interval", *AVERAGES[1:]), rows)
@@ -65,8 +70,9 @@ def _found(cell: CellRecord) -> str:
     return f" (chosen on dev rows among {cell.searched:,})" if cell.searched else ""
 
 
-def cells_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) -> Table:
-    """Every cell; `intervals` holds the 95 % interval of ppl_mean by cell name, where it is known."""
+def cells_table(study: Study) -> Table:
+    """Every cell."""
+    cells = study.cells
     further = {name: get for name, get in FURTHER.items() if any(get(cell) not in (None, "random") for cell in cells)}
     rows = tuple(
         (
@@ -78,7 +84,7 @@ def cells_table(cells: Sequence[CellRecord], intervals: Mapping[str, Interval]) 
             *(get(cell) for get in further.values()),
             cell.adapter_sha256[:8] if cell.adapter_sha256 else None,
             cell.aggregate.ppl_mean,
-            intervals.get(cell.cell),
+            study.intervals.get(cell.cell),
             *averages(cell.aggregate)[1:],
             cell.aggregate.n_rows,
             cell.aggregate.n_tokens,

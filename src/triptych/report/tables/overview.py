@@ -1,8 +1,8 @@
-"""Tables of a run: their cells hold numbers, and each renderer writes them its way (`rendering`)."""
+"""Tables of a run: their cells hold numbers, and each renderer writes them its way (`tables.rendering`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych.records import (
@@ -12,38 +12,38 @@ from triptych.records import (
     RunRecord,
     TuneSummary,
 )
-from triptych.report.cell_tables import cells_table, few_shot_table, std_note, zero_shot_table
-from triptych.report.contenders import STRATEGY_NAMES, Setting, best_of_each, names, settings
-from triptych.report.numbers import NONE, Estimate, Interval, Probability, number, spread
-from triptych.report.statistics import a_is_better, told_apart
-from triptych.report.table import AVERAGES, Table, Value, averages
+from triptych.records.schema import Strategy
+from triptych.report.groups import STRATEGY_NAMES, Setting
+from triptych.report.numbers import NONE, Estimate, Probability, number, spread
+from triptych.report.statistics import a_is_better, is_significant
+from triptych.report.study import Study
+from triptych.report.tables.cells import cells_table, few_shot_table, std_note, zero_shot_table
+from triptych.report.tables.table import AVERAGES, Table, Value, averages
 from triptych.report.trainings import what_training_did
 
 __all__ = [
-    "Table",
-    "Value",
-    "cells_table",
     "comparisons_table",
     "curve_table",
-    "few_shot_table",
     "flat",
     "further_curves_table",
+    "means",
+    "provenance_table",
     "settings_table",
     "study_table",
     "study_tables",
-    "zero_shot_table",
 ]
 
 
-def study_tables(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[str, Table]:
-    """The study's tables that this run has, by the name of their files. `intervals` by cell name."""
-    tables = {"study": study_table(record), "cells": cells_table(record.cells, intervals)}
-    if (zero_shot := zero_shot_table(record.cells, intervals)).rows:
+def study_tables(study: Study) -> dict[str, Table]:
+    """The study's tables that this run has, by the name of their files."""
+    record = study.record
+    tables = {"study": study_table(study), "cells": cells_table(study)}
+    if (zero_shot := zero_shot_table(study)).rows:
         tables["zero_shot"] = zero_shot
     if record.few_shot:
-        tables["few_shot"] = few_shot_table(record)
-    if record.comparisons:
-        tables["comparisons"] = comparisons_table(record.comparisons, names(settings(record.cells)))
+        tables["few_shot"] = few_shot_table(study)
+    if study.comparisons:
+        tables["comparisons"] = comparisons_table(study.comparisons, study.names)
     if record.curve:
         tables["curve"] = curve_table(record.curve)
     if record.further_curves:
@@ -53,18 +53,17 @@ def study_tables(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[s
     return tables
 
 
-def study_table(record: RunRecord) -> Table:
+def study_table(study: Study) -> Table:
     """What the study's report shows: QLoRA, each zero-shot prompt, each k over seeds, and the best of each."""
-    every = settings(record.cells)
+    strategies: tuple[Strategy, ...] = ("qlora", "zero_shot", "few_shot")
     rows: list[tuple[Value, ...]] = [
-        (STRATEGY_NAMES[s.strategy], _what(s, record), *_means(s), s.over().n)
-        for strategy in ("qlora", "zero_shot", "few_shot")
-        for s in sorted((s for s in every if s.strategy == strategy), key=_order)
+        (STRATEGY_NAMES[strategy], _what(s, study.record), *means(s), s.over().n)
+        for strategy in strategies
+        for s in sorted(study.of(strategy), key=_order)
     ]
-    best = best_of_each(record.cells)
-    if len(best) > 1:
-        rows.append(_best_row(best.values(), every))
-    note = f"ppl_mean: mean perplexity per token over {_n_rows(record)} rows, lower is better. {std_note(every)}"
+    if len(study.best) > 1:
+        rows.append(_best_row(study))
+    note = f"ppl_mean: mean perplexity per token over {study.n_rows} rows, lower is better. {std_note(study.settings)}"
     return Table("The study", ("strategy", "setting", "ppl_mean", "bits_per_char", "seeds"), tuple(rows), note.strip())
 
 
@@ -79,36 +78,30 @@ def _order(setting: Setting) -> tuple[object, ...]:
 def _what(setting: Setting, record: RunRecord) -> str:
     parts = [setting.prompt]
     if setting.k:
-        parts += [f"k={setting.k}", *([setting.select] if setting.select not in (None, "random") else [])]
-        parts += [setting.first.order] if setting.first.order else []
-        parts += [f"draw={setting.first.draw}"] if setting.first.draw else []
+        parts += [f"k={setting.k}", *setting.demo_words]
     parts += what_training_did(setting, record)
     if setting.first.searched:
         parts.append(f"chosen on dev rows among {setting.first.searched:,} settings")
     return ", ".join(parts)
 
 
-def _means(setting: Setting) -> tuple[Averaged | float | None, ...]:
+def means(setting: Setting) -> tuple[Averaged | float | None, ...]:
+    """ppl_mean and bits per character, with their spread where the setting was repeated."""
     return tuple(
         over if over is None or over.n > 1 else over.mean for over in (setting.over(), setting.bits_per_char())
     )
 
 
-def _best_row(best: Iterable[Setting], every: Sequence[Setting]) -> tuple[Value, ...]:
-    short, found = names(every), list(best)
-    columns = [" / ".join(_text(value) for value in values) for values in zip(*map(_means, found), strict=True)]
-    return ("best of each", " / ".join(short[s.label] for s in found), *columns, None)
+def _best_row(study: Study) -> tuple[Value, ...]:
+    best = list(study.best.values())
+    columns = [" / ".join(_text(value) for value in values) for values in zip(*map(means, best), strict=True)]
+    return ("best of each", " / ".join(study.name(s.label) for s in best), *columns, None)
 
 
 def _text(value: Averaged | float | None) -> str:
     if value is None:
         return NONE
     return spread(value) if isinstance(value, Averaged) else number(value)
-
-
-def _n_rows(record: RunRecord) -> str:
-    counts = sorted({cell.aggregate.n_rows for cell in record.cells})
-    return " or ".join(f"{count:,}" for count in counts)
 
 
 def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str] | None = None) -> Table:
@@ -125,7 +118,7 @@ def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str
             c.wins,
             c.ties,
             c.losses,
-            ("a is better" if a_is_better(c) else "b is better") if told_apart(c) else "can't be told",
+            ("a is better" if a_is_better(c) else "b is better") if is_significant(c) else "can't be told",
         )
         for c in comparisons
     )
@@ -179,6 +172,12 @@ def further_curves_table(curves: Mapping[str, Sequence[CurvePoint]]) -> Table:
 def settings_table(tune: TuneSummary) -> Table:
     """The hyper-parameters as they were given."""
     return Table("Hyper-parameters", ("setting", "value"), tuple(flat(tune.settings).items()))
+
+
+def provenance_table(record: RunRecord) -> Table:
+    """Where the numbers come from, key by key; the command is shown apart."""
+    facts = {key: value for key, value in record.provenance.items() if key != "command"}
+    return Table("Provenance", ("what", "value"), tuple(flat(facts).items()))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

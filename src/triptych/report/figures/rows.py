@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from triptych.records import RunRecord
-from triptych.report.contenders import Setting, best_of_each, names, settings
+from triptych.report.figures.style import COLOURS, GREY, INK, MARKERS, legend_below, new_figure, perplexity_scale
+from triptych.report.groups import Setting
 from triptych.report.numbers import number
 from triptych.report.statistics import TIE
-from triptych.report.style import COLOURS, GREY, INK, MARKERS, legend_below, new_figure, perplexity_scale
+from triptych.report.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,25 +17,23 @@ if TYPE_CHECKING:
 
 __all__ = ["distribution", "scatter"]
 
-RowPpl = Mapping[str, Mapping[str, float]]
-"""Setting label -> row id -> perplexity, a mean over seeds where there are several."""
 MANY = 2000
 """Points beyond this are pixels in the SVG too, or it would be megabytes."""
 LINES = {"qlora": "-", "few_shot": "--", "zero_shot": ":"}
 
 
-def scatter(record: RunRecord, rows: RowPpl) -> Figure | None:
+def scatter(study: Study) -> Figure | None:
     """Each row's perplexity under the two best strategies; the better one is drawn upwards, so low is good."""
-    found = sorted((s for s in best_of_each(record.cells).values() if s.label in rows), key=lambda s: s.mean())
-    if len(found) < 2:
+    found = sorted(study.best.values(), key=Setting.mean)
+    if len(found) < 2 or not study.rows:
         return None
-    up, across = found[:2]
+    (up, across), rows = found[:2], study.rows
     pairs = [(rows[across.label][row], ppl) for row, ppl in rows[up.label].items() if row in rows[across.label]]
     if not pairs:
         return None
     figure = new_figure(5.6, 5.9)
     axes = figure.subplots()
-    short, full = names(settings(record.cells)), {s.label: _name(record, s) for s in (up, across)}
+    short, full = study.names, {s.label: _name(study, s) for s in (up, across)}
     _points(axes, up, [(x, y) for x, y in pairs if x - y >= TIE], f"below: {short[up.label]} better")
     _points(axes, across, [(x, y) for x, y in pairs if y - x >= TIE], f"above: {short[across.label]} better")
     every = [ppl for pair in pairs for ppl in pair]
@@ -71,15 +68,16 @@ def _rows(count: int) -> str:
     return f"{count:,} row{'s' * (count != 1)}"
 
 
-def distribution(record: RunRecord, rows: RowPpl) -> Figure | None:
+def distribution(study: Study) -> Figure | None:
     """Which share of the rows lies at or below a perplexity, for the best of each strategy, with median and mean."""
-    found = [s for s in best_of_each(record.cells).values() if len(rows.get(s.label, ())) > 1]
+    rows = study.rows
+    found = [s for s in study.best.values() if len(rows.get(s.label, ())) > 1]
     if not found:
         return None
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
     for setting in found:
-        _steps(axes, setting, sorted(rows[setting.label].values()), _name(record, setting))
+        _steps(axes, setting, sorted(rows[setting.label].values()), _name(study, setting))
     axes.axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
     every = [ppl for setting in found for ppl in rows[setting.label].values()]
     perplexity_scale(axes, every, axis="x", always=True)
@@ -99,6 +97,6 @@ def _steps(axes: Axes, setting: Setting, values: list[float], name: str) -> None
     axes.plot([mean], [below], color=colour, linestyle=line, marker=marker, markersize=7, label=label)
 
 
-def _name(record: RunRecord, setting: Setting) -> str:
-    name = names(settings(record.cells))[setting.label]
+def _name(study: Study, setting: Setting) -> str:
+    name = study.name(setting.label)
     return f"{name} (mean of {setting.over().n} {setting.repeated})" if setting.repeated else name

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from triptych.records import CellRecord, ItemScore, RunRecord
-from triptych.report.contenders import best_of_each
+from triptych.report.groups import best_of_each, group_cells
 from triptych.report.slices import by_length
-from triptych.report.tables import Table, Value
+from triptych.report.study import Study
+from triptych.report.tables.table import Table, Value
 
-__all__ = ["Known", "known_rows", "known_table"]
+__all__ = ["Suspect", "contamination_table", "suspects"]
 
 LIMIT = 3.5
 SHARE = 0.5
@@ -39,7 +40,7 @@ MOST_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Suspect:
     """A row that stands out, and by what; None where that sign is absent or wasn't looked at."""
 
     row_id: str
@@ -52,22 +53,22 @@ class Known:
     """Highest row chrF++ of a zero-shot text of the base model; None where it isn't near the reference."""
 
 
-def known_rows(record: RunRecord, items: Mapping[str, Sequence[ItemScore]]) -> list[Known]:
+def suspects(study: Study) -> list[Suspect]:
     """Rows with either sign, the strongest outlier first; empty where no zero-shot prompt was scored."""
-    plain = [cell for cell in record.cells if cell.strategy == "zero_shot" and cell.adapter_sha256 is None]
-    best = best_of_each(plain).get("zero_shot")
+    plain = [cell for cell in study.cells if cell.strategy == "zero_shot" and cell.adapter_sha256 is None]
+    best = best_of_each(group_cells(plain)).get("zero_shot")
     if best is None:
         return []
-    long = {i.id: i for i in items[best.first.cell] if i.n_chars >= FEWEST_CHARACTERS}
-    near = _near(record, plain)
+    long = {i.id: i for i in study.items[best.first.cell] if i.n_chars >= FEWEST_CHARACTERS}
+    near = _near(study.record, plain)
     found = []
     for row, (usual, deviation) in _usual(long).items():
         x = long[row].nll_nats / long[row].n_tokens
         distance = (usual - x) / deviation if deviation > 0 and x <= SHARE * usual else 0.0
         chrf = near.get(row)
         if distance > LIMIT or chrf is not None:
-            found.append(Known(row, x, usual, distance if distance > LIMIT else None, chrf))
-    return sorted(found, key=lambda known: (-(known.distance or 0), -(known.chrf or 0), known.row_id))
+            found.append(Suspect(row, x, usual, distance if distance > LIMIT else None, chrf))
+    return sorted(found, key=lambda row: (-(row.distance or 0), -(row.chrf or 0), row.row_id))
 
 
 def _usual(rows: Mapping[str, ItemScore]) -> dict[str, tuple[float, float]]:
@@ -98,11 +99,11 @@ def _near(record: RunRecord, plain: Sequence[CellRecord]) -> dict[str, float]:
     return found
 
 
-def known_table(found: Sequence[Known], record: RunRecord) -> Table | None:
+def contamination_table(found: Sequence[Suspect], record: RunRecord) -> Table | None:
     """The rows by id with what makes them stand out; None where none does."""
     if not found:
         return None
-    written = any(known.chrf is not None for known in found)
+    written = any(row.chrf is not None for row in found)
     rows: tuple[tuple[Value, ...], ...] = tuple(
         (k.row_id, k.nats_per_token, k.usual, k.distance, *([k.chrf] if written else [])) for k in found[:MOST_SHOWN]
     )
@@ -110,7 +111,7 @@ def known_table(found: Sequence[Known], record: RunRecord) -> Table | None:
     return Table("Rows the base model may know already", columns, rows, _note(found, record, written=written))
 
 
-def _note(found: Sequence[Known], record: RunRecord, *, written: bool) -> str:
+def _note(found: Sequence[Suspect], record: RunRecord, *, written: bool) -> str:
     well = f"more than {LIMIT:g} robust SDs better than is usual at its length, with half the nats or fewer"
     signs = [f"expects the output {well}"]
     signs += [f"writes it nearly to the letter (chrF++ of {NEAR:g} or more)"] if written else []
@@ -119,7 +120,7 @@ def _note(found: Sequence[Known], record: RunRecord, *, written: bool) -> str:
         f"{' or '.join(signs)}, which can mean that it saw these rows in its own training, and also that they are easy "
         "or common phrases. Look at them before trusting a comparison that rests on them."
     )
-    heart, rows = sum(known.chrf is not None for known in found), max((g.n_rows for g in record.generations), default=0)
+    heart, rows = sum(row.chrf is not None for row in found), max((g.n_rows for g in record.generations), default=0)
     if heart > MANY * rows:
         note += (
             f" {heart:,} of {rows:,} rows are written so: either the task is easy, or much of the test set is known."

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from triptych.records import CellRecord, ItemScore
 from triptych.records.schema import Strategy
-from triptych.report.contenders import STRATEGY_NAMES, best_of_each, items_of, names, settings
+from triptych.report.groups import STRATEGY_NAMES
 from triptych.report.slices import Slices
-from triptych.report.statistics import paired_rows
-from triptych.report.tables import Table, Value
+from triptych.report.study import Study
+from triptych.report.tables.table import Table, Value
 
 __all__ = ["difficulty", "hard_table", "hurt_table", "slice_tables"]
 
-Items = Mapping[str, Sequence[ItemScore]]
 FEW_VALUES = 4
 HARDEST = 0.1
 """Hard: among this share of rows with the highest perplexity."""
@@ -23,22 +21,20 @@ MOST_SHOWN = 15
 WORST = 3
 
 
-def slice_tables(cells: Sequence[CellRecord], items: Items, slices: Slices) -> dict[str, Table]:
+def slice_tables(study: Study, slices: Slices) -> dict[str, Table]:
     """Slice name -> mean perplexity by part. Few parts: a column each; many: a line each, for the best settings."""
-    every, short = settings(cells), names(settings(cells))
-    best = list(best_of_each(cells).values())
-    by_row = {s.label: paired_rows(items_of(s, items)) for s in every}
+    every, best, by_row = study.settings, study.best.values(), study.rows
     tables = {}
     for name, values in slices.items():
         parts = {value: [row for row in values if values[row] == value] for value in dict.fromkeys(values.values())}
         heads = {value: f"{value}, {len(rows):,} rows" for value, rows in parts.items()}
         title = f"By {name}"
         if len(parts) <= FEW_VALUES:
-            lines = [(short[s.label], *(_mean(by_row[s.label], rows) for rows in parts.values())) for s in every]
+            lines = [(study.name(s.label), *(_mean(by_row[s.label], rows) for rows in parts.values())) for s in every]
             tables[name] = Table(title, ("setting", *heads.values()), tuple(lines), "Mean perplexity of those rows.")
             continue
         ordered = sorted(parts.items(), key=lambda part: -len(part[1]))
-        columns = (name, "rows", *(short[s.label] for s in best))
+        columns = (name, "rows", *(study.name(s.label) for s in best))
         rest = [(value, len(rows), *(_mean(by_row[s.label], rows) for s in best)) for value, rows in ordered]
         tables[name] = Table(title, columns, tuple(rest), "Mean perplexity of the best setting of each strategy.")
     return tables
@@ -47,10 +43,6 @@ def slice_tables(cells: Sequence[CellRecord], items: Items, slices: Slices) -> d
 def _mean(ppl: Mapping[str, float], rows: Sequence[str]) -> float | None:
     found = [ppl[row] for row in rows if row in ppl]
     return float(np.mean(found)) if found else None
-
-
-def _best_rows(cells: Sequence[CellRecord], items: Items) -> dict[Strategy, dict[str, float]]:
-    return {strategy: paired_rows(items_of(setting, items)) for strategy, setting in best_of_each(cells).items()}
 
 
 def _hard(best: Mapping[Strategy, Mapping[str, float]]) -> list[str]:
@@ -65,9 +57,9 @@ def _hard(best: Mapping[Strategy, Mapping[str, float]]) -> list[str]:
     return sorted(shared, key=lambda row: -float(np.mean([np.log(ppl[row]) for ppl in best.values()])))
 
 
-def difficulty(cells: Sequence[CellRecord], items: Items) -> Slices:
+def difficulty(study: Study) -> Slices:
     """Slices to filter rows by: hard for every strategy, and helped or hurt against the best zero-shot prompt."""
-    best = _best_rows(cells, items)
+    best = study.best_rows
     found: Slices = {}
     if hard := _hard(best):
         found["hard for every strategy"] = dict.fromkeys(hard, "yes")
@@ -83,9 +75,9 @@ def _verdict(ppl: float, base: float) -> str:
     return "helps" if ppl < base else "hurts" if ppl > base else "same"
 
 
-def hard_table(cells: Sequence[CellRecord], items: Items, excerpts: Mapping[str, str]) -> Table | None:
+def hard_table(study: Study, excerpts: Mapping[str, str]) -> Table | None:
     """Rows that every strategy finds hard; `excerpts`: row id -> the beginning of its text, where it may be shown."""
-    best = _best_rows(cells, items)
+    best = study.best_rows
     hard = _hard(best)
     if not hard:
         return None
@@ -99,14 +91,14 @@ def hard_table(cells: Sequence[CellRecord], items: Items, excerpts: Mapping[str,
     return Table("Rows hard for every strategy", columns, tuple(rows), note + more)
 
 
-def hurt_table(cells: Sequence[CellRecord], items: Items) -> Table | None:
+def hurt_table(study: Study) -> Table | None:
     """How often, and where most, a strategy makes a row worse than the best zero-shot prompt does."""
-    best = _best_rows(cells, items)
-    base = best.pop("zero_shot", None)
-    if base is None or not best:
+    base = study.best_rows.get("zero_shot")
+    others = {strategy: ppl for strategy, ppl in study.best_rows.items() if strategy != "zero_shot"}
+    if base is None or not others:
         return None
     rows: list[tuple[Value, ...]] = []
-    for strategy, ppl in best.items():
+    for strategy, ppl in others.items():
         worse = sorted((row for row in ppl if ppl[row] > base[row]), key=lambda row: base[row] / ppl[row])
         ratio = float(np.median([ppl[row] / base[row] for row in worse])) if worse else None
         share = f"{100 * len(worse) / len(ppl):.0f} %"

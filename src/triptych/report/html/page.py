@@ -9,27 +9,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from triptych.records import RunRecord
-from triptych.report.answer import answer
-from triptych.report.contenders import STRATEGY_NAMES, best_of_each
-from triptych.report.markdown import SELECTED, TEMPLATES, draw_facts, duration
-from triptych.report.numbers import Interval, number, together
-from triptych.report.packing import pack
-from triptych.report.rendering import numeric_columns, write_value
-from triptych.report.samples import Texts
-from triptych.report.tables import Table, flat
+from triptych.report.groups import STRATEGY_NAMES
+from triptych.report.html.packing import pack
+from triptych.report.numbers import together
+from triptych.report.series import CHARTS
+from triptych.report.study import Study
+from triptych.report.tables.overview import flat
+from triptych.report.tables.rendering import numeric_columns, write_value
+from triptych.report.tables.table import Table
+from triptych.report.text.markdown import Contents, draw_facts, facts, template
 from triptych.version import __version__
 
-__all__ = ["Page", "render_html"]
+__all__ = ["render_html"]
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parent.parent / "assets"
 SCRIPTS = ("data.js", "chart.js", "plots.js", "detail.js", "explorer.js", "main.js")
 AVERAGES = Table(
     "The four averages",
@@ -43,56 +42,24 @@ AVERAGES = Table(
 )
 
 
-@dataclass(frozen=True)
-class Page:
-    """What the page shows beside the record."""
+def render_html(study: Study, contents: Contents, parts: Mapping[str, str], kept_note: str = "") -> str:
+    """The whole file.
 
-    tables: Mapping[str, Table]
-    warnings: Sequence[str]
-    intervals: Mapping[str, Interval]
-    """By setting label."""
-    parts: Mapping[str, str]
-    """Packed data by name (`payload`)."""
-    written: Texts = field(default_factory=Texts)
-    evidence: Sequence[Table] = field(default=())
-    slices: Sequence[Table] = field(default=())
-    figure_key: str = ""
-    """What the files in `figures/` write for names that can't be drawn (`markdown.figure_key`)."""
-    kept_note: str = ""
-    """What the records don't hold about rows, and how to get it; empty where all is there."""
-
-
-def render_html(record: RunRecord, page: Page) -> str:
-    """The whole file."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
-    filters: dict[str, Callable[..., str]] = {
-        "value": write_value,
-        "count": lambda value: f"{value:,}",
-        "duration": duration,
-        "number": number,
-        "glue": _glued,
-    }
-    environment.filters |= filters
+    Args:
+        study: the run.
+        contents: what is shown beside it.
+        parts: packed data by name (`payload`).
+        kept_note: what the records don't hold about rows, and how to get it; empty where all is there.
+    """
     library, policy = _library()
-    return environment.get_template("report.html.j2").render(
-        record=record,
-        tune=record.tune,
-        tables=page.tables,
-        warnings=page.warnings,
-        evidence=page.evidence,
-        written=page.written,
-        slice_tables=page.slices,
-        kept_note=page.kept_note,
-        figure_key=page.figure_key,
-        parts={**page.parts, "plotly": library},
+    page = template("report.html.j2", {"value": write_value, "glue": _glued}, autoescape=True)
+    drawn = draw_facts([cell for cell in study.cells if cell.strategy == "few_shot"])
+    return page.render(
+        **facts(study, contents),
+        evidence=contents.evidence,
+        slice_tables=contents.slices,
+        kept_note=kept_note,
+        parts={**parts, "plotly": library},
         policy=policy,
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),
         script=_script(),
@@ -100,7 +67,11 @@ def render_html(record: RunRecord, page: Page) -> str:
         averages=AVERAGES,
         numeric=numeric_columns,
         prompt_texts=_prompt_texts,
-        **_facts(record, page),
+        panels=_panels(study),
+        n_rows=study.n_rows,
+        shown=_shown(drawn) if study.record.few_shot else "",
+        repeated=_repeated(study),
+        charts=[name for name, make in CHARTS.items() if make(study)],
     )
 
 
@@ -109,30 +80,13 @@ def _glued(text: str) -> str:
     return re.sub(r"\bp ([<>=]) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
 
 
-def _facts(record: RunRecord, page: Page) -> dict[str, Any]:
-    provenance = {key: value for key, value in record.provenance.items() if key != "command"}
-    drawn = draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"])
-    return {
-        "answer": answer(record.comparisons, record.cells, record.few_shot),
-        "intervals_shown": bool(record.comparisons),
-        "selected": SELECTED[record.tune.selected_by] if record.tune else "",
-        "panels": _panels(record, page.intervals),
-        "n_rows": " or ".join(f"{n:,}" for n in sorted({cell.aggregate.n_rows for cell in record.cells})),
-        "shown": _shown(drawn) if record.few_shot else "",
-        "repeated": _repeated(record),
-        "losses": len({point.step for point in record.curve if point.train_loss is not None and point.split == "test"}),
-        "provenance": Table("Provenance", ("what", "value"), tuple(flat(provenance).items())),
-        "command": str(record.provenance.get("command", "")),
-    }
-
-
-def _panels(record: RunRecord, intervals: Mapping[str, Interval]) -> list[dict[str, str]]:
+def _panels(study: Study) -> list[dict[str, str]]:
     """The best of each strategy, cheapest first: three panels, as the name says."""
     found = []
-    for strategy, setting in best_of_each(record.cells).items():
+    for strategy, setting in study.best.items():
         over = setting.over()
         level, *std = together(over.mean, *([over.std] if over.std is not None else []))
-        bounds = intervals.get(setting.label)
+        bounds = study.intervals.get(setting.label)
         what = [f"prompt {setting.prompt}"]
         what += [f"k = {setting.k}"] if setting.k else []
         what += [setting.select] if setting.select not in (None, "random") else []
@@ -160,9 +114,9 @@ def _shown(facts: Mapping[str, Any]) -> str:
     return f"Demonstrations: training pairs, {ways}; k = {', '.join(map(str, facts['ks']))}. {facts['seeds']}; {kept}."
 
 
-def _repeated(record: RunRecord) -> str:
+def _repeated(study: Study) -> str:
     """What the ± in the panels is over."""
-    kinds = {setting.repeated for setting in best_of_each(record.cells).values()}
+    kinds = {setting.repeated for setting in study.best.values()}
     names = {"seeds": "over seeds of the demonstrations", "trainings": "over training seeds"}
     return " or ".join(text for kind, text in names.items() if kind in kinds)
 

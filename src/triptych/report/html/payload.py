@@ -1,6 +1,6 @@
 """What `report.html` carries for its plots and its explorer of rows, and in how many pieces.
 
-core       cells, settings, curve, comparisons, prompts: read at once
+core       cells, settings, the series of charts, prompts: read at once
 rows       ids, lengths, slices and the scores of every row in every cell: read by the explorer
 texts      instructions and outputs, of test rows and of demonstrations
 chunk-N    tokens and demonstrations of `CHUNK` rows: read when one of them is opened
@@ -10,44 +10,40 @@ written-N  what the models wrote for them, where anything was
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from triptych.records import CellRecord, CurvePoint, ItemScore, RunRecord
+from triptych.records import CellRecord, ItemScore, RunRecord
 from triptych.records.texts import TokenTexts
-from triptych.report.contenders import Setting, best_of_each, names, settings
-from triptych.report.numbers import Interval, number
-from triptych.report.packing import LOG_STEP, NLL_STEP, pack_json, pack_logs, pack_nll
-from triptych.report.statistics import told_apart
-from triptych.report.texts import RowTexts
+from triptych.report.groups import Setting, repeat_of
+from triptych.report.html.packing import LOG_STEP, NLL_STEP, pack_json, pack_logs, pack_nll
+from triptych.report.numbers import number
+from triptych.report.row_texts import RowTexts
+from triptych.report.series import CHARTS, Chart
+from triptych.report.study import Items, Study
 
 __all__ = ["CHUNK", "payload"]
 
 CHUNK = 250
 """Rows whose tokens are unpacked together."""
 
-Items = Mapping[str, Sequence[ItemScore]]
-
 
 def payload(
-    record: RunRecord,
-    items: Items,
+    study: Study,
     texts: RowTexts,
     *,
-    intervals: Mapping[str, Interval],
     slices: Mapping[str, Mapping[str, str]],
     written: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, str]:
-    """Name -> packed text.
-
-    `intervals` by setting label; `slices`: name -> row id -> value; `written`: cell -> row id -> the model's text.
-    """
+    """Name -> packed text. `slices`: name -> row id -> value; `written`: cell -> row id -> the model's text."""
+    record, items = study.record, study.items
     ids = _ids(record, items)
     test = texts.rows.get("test", {})
     with_texts = bool(ids) and all(row in test for row in ids)
     with_tokens = bool(ids) and all(row in texts.tokens.pieces for row in ids)
     said = _written_chunks(record, ids, written or {})
     core = {
-        **_core(record, intervals),
+        **_core(study),
         "has": {"texts": with_texts, "tokens": with_tokens, "written": bool(said)},
         "steps": {"log": LOG_STEP, "nll": NLL_STEP, "chunk": CHUNK},
     }
@@ -105,65 +101,38 @@ def _ids(record: RunRecord, items: Items) -> list[str]:
     return [item.id for item in items[record.cells[0].cell] if item.id in shared]
 
 
-def _curve(points: Sequence[CurvePoint]) -> list[dict[str, Any]]:
-    return [
-        {
-            **{"step": p.step, "split": p.split, "ppl": p.aggregate.ppl_mean, "loss": p.train_loss},
-            **{"epoch": p.epoch, "low": p.ci_low, "high": p.ci_high},
-        }
-        for p in points
-    ]
-
-
-def _core(record: RunRecord, intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    every = settings(record.cells)
-    places = {setting.label: place for place, setting in enumerate(every)}
-    cell_places = {cell.cell: place for place, cell in enumerate(record.cells)}
-    by_cell = {cell.cell: cell.aggregate.ppl_mean for cell in record.cells}
-    short = names(every)
+def _core(study: Study) -> dict[str, Any]:
+    places = {setting.label: place for place, setting in enumerate(study.settings)}
+    cell_places = {cell.cell: place for place, cell in enumerate(study.cells)}
+    charts = {name: chart for name, make in CHARTS.items() if (chart := make(study))}
     return {
-        "name": record.name,
-        "cells": [_cell(cell) for cell in record.cells],
-        "settings": [_setting(s, short[s.label], cell_places, intervals.get(s.label)) for s in every],
-        "best": {strategy: places[setting.label] for strategy, setting in best_of_each(record.cells).items()},
-        "curve": _curve(record.curve),
-        "further": {name: _curve(points) for name, points in record.further_curves.items()},
-        "training": record.tune and record.tune.name,
-        "selected": record.tune and {"step": record.tune.selected_step, "by": record.tune.selected_by},
-        "few_shot": [
-            {
-                **{"prompt": s.prompt, "select": s.select, "order": s.order, "draw": s.draw, "k": s.k},
-                **{"mean": s.ppl_mean.mean, "std": s.ppl_mean.std},
-                "seeds": [[seed, by_cell[cell]] for seed, cell in zip(s.seeds, s.cells, strict=False)],
-            }
-            for s in record.few_shot
-        ],
-        "comparisons": [
-            {
-                **{"a": short.get(c.a, c.a), "b": short.get(c.b, c.b), "difference": c.difference},
-                **{"low": c.ci_low, "high": c.ci_high, "p": c.p_holm, "told": told_apart(c)},
-            }
-            for c in record.comparisons
-        ],
-        "prompts": record.prompts,
+        "name": study.record.name,
+        "cells": [_cell(cell) for cell in study.cells],
+        "settings": [_setting(s, study, cell_places) for s in study.settings],
+        "best": {strategy: places[setting.label] for strategy, setting in study.best.items()},
+        "charts": {name: _chart(chart) for name, chart in charts.items()},
+        "prompts": study.record.prompts,
     }
 
 
+def _chart(chart: Chart) -> dict[str, Any]:
+    axes = {"x": chart.x, "y": chart.y, "log": chart.log, "ticks": chart.ticks}
+    return {**axes, "series": [asdict(series) for series in chart.series]}
+
+
 def _cell(cell: CellRecord) -> dict[str, Any]:
-    repeat = [f"training seed {cell.train_seed}"] if cell.train_seed is not None else []
-    repeat += [f"seed {cell.seed}"] if cell.seed is not None else []
-    return {"cell": cell.cell, "prompt": cell.prompt, "k": cell.k, "repeat": ", ".join(repeat)}
+    return {"cell": cell.cell, "prompt": cell.prompt, "k": cell.k, "repeat": ", ".join(repeat_of(cell))}
 
 
-def _setting(setting: Setting, name: str, places: Mapping[str, int], bounds: Interval | None) -> dict[str, Any]:
+def _setting(setting: Setting, study: Study, places: Mapping[str, int]) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": study.name(setting.label),
         "strategy": setting.strategy,
         "cells": [places[cell.cell] for cell in setting.cells],
         "ppl": setting.mean(),
         "shown": number(setting.mean()),
         "repeats": f"{setting.over().n} {setting.repeated}" if setting.repeated else "",
-        "interval": bounds,
+        "interval": study.intervals.get(setting.label),
     }
 
 

@@ -5,12 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from made_up_run import make_run, rows_from_ppl
+from made_up_run import make_run, rows_from_ppl, study_of
 
-from triptych.report import compare, interval
-from triptych.report.certainty import detectable, rows_to_settle, settle_table, uncertainty_table, would_settle
-from triptych.report.contenders import names, settings
-from triptych.report.numbers import Interval
+from triptych.report import Study, compare, interval
+from triptych.report.power import detectable, rows_to_settle, would_settle
+from triptych.report.tables.power import settle_table, uncertainty_table
 
 
 def shifted(n_rows: int, mean: float, deviation: float, seed: int = 0) -> tuple[list[float], list[float]]:
@@ -54,7 +53,7 @@ def test_hopeless_and_close_calls_are_said() -> None:
     a, b = shifted(50, 0.001, 2.0)
     hopeless = compare("a", rows_from_ppl(a), "b", rows_from_ppl(b))
     assert "not even 1,000,000 rows" in would_settle(hopeless, 1)
-    assert settle_table([hopeless], {}).rows[0][-1] == "over 1,000,000"
+    assert settle_table(study_of((), comparisons=(hopeless,))).rows[0][-1] == "over 1,000,000"
     a, b = shifted(50, 1.0, 2.0)
     close = compare("a", rows_from_ppl(a), "b", rows_from_ppl(b)).model_copy(update={"p_holm": 0.06})
     assert "close call" in would_settle(close, 1)
@@ -62,10 +61,10 @@ def test_hopeless_and_close_calls_are_said() -> None:
 
 def test_the_two_uncertainties_stand_apart() -> None:
     record, items = make_run()
-    table = uncertainty_table(record.cells, items, {"qlora/default": Interval(3.1, 3.7)})
+    table = uncertainty_table(study := Study(record, items))
     by_name = {str(row[0]): row for row in table.rows}
     assert by_name["QLoRA"][2:4] == (1, None)
-    assert by_name["QLoRA"][5] == Interval(3.1, 3.7)
+    assert by_name["QLoRA"][5] == study.intervals["qlora/default"]
     over = next(summary for summary in record.few_shot if summary.k == 3).ppl_mean
     assert by_name["Few-shot, k=3"][1:4] == (over.mean, 3, over.std)
     assert "one seed" in table.note
@@ -73,7 +72,7 @@ def test_the_two_uncertainties_stand_apart() -> None:
 
 def test_open_comparisons_are_named_for_people() -> None:
     record, _ = make_run()
-    table = settle_table(record.comparisons, names(settings(record.cells)))
+    table = settle_table(Study(record))
     assert table.rows[0][0] == "QLoRA − Few-shot, k=10"
     assert {row[-1] for row in table.rows if row[0] == "QLoRA − Few-shot, k=10"} == {"settled"}
     assert dataclasses.is_dataclass(table)

@@ -1,4 +1,4 @@
-"""Which settings are compared: the study's questions, and those that a richer grid asks."""
+"""Which settings are compared: the study's pairs, those that a richer grid adds, and the texts of cells."""
 
 from __future__ import annotations
 
@@ -6,27 +6,35 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from triptych.records import CellRecord, Comparison, ItemScore
-from triptych.report.contenders import Setting, best_of_each, items_of, settings
-from triptych.report.statistics import compare, holm
+from triptych.records.schema import GenerationRecord
+from triptych.report.groups import STRATEGIES, Setting, best_of_each, group_cells, items_of
+from triptych.report.statistics import compare, compare_rows, holm
 
-__all__ = ["comparisons", "counterpart", "plain_qlora"]
+__all__ = ["comparisons", "counterpart", "plain_qlora", "text_comparisons"]
+
+MOST_PAIRED = 6
+"""Up to here the texts of every two cells are compared: 15 comparisons. More cells are compared with the first."""
 
 
 def comparisons(cells: Sequence[CellRecord], items: Mapping[str, Sequence[ItemScore]]) -> tuple[Comparison, ...]:
-    """The run's questions, Holm-corrected together; a strategy that was not run is not compared.
+    """The run's comparisons, Holm-corrected together; a strategy that was not run is not compared.
 
     - every QLoRA setting against the best few-shot setting and the best zero-shot prompt, and those two;
     - every other QLoRA setting against the plainest (`plain_qlora`): what demonstrations or another prompt add;
     - every other zero-shot prompt against the one named `default` (or the first, where none has that name);
     - demonstrations chosen in another way than at random against random ones, at the same prompt and k.
     """
-    made = [compare(a.label, items_of(a, items), b.label, items_of(b, items)) for a, b in _pairs(settings(cells))]
-    corrected = holm([comparison.p_value for comparison in made])
+    pairs = _pairs(group_cells(cells))
+    return _corrected([compare(a.label, items_of(a, items), b.label, items_of(b, items)) for a, b in pairs])
+
+
+def _corrected(made: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    corrected = holm([c.p_value for c in made])
     return tuple(c.model_copy(update={"p_holm": p}) for c, p in zip(made, corrected, strict=True))
 
 
 def _pairs(every: Sequence[Setting]) -> list[tuple[Setting, Setting]]:
-    best = best_of_each([cell for setting in every for cell in setting.cells])
+    best = best_of_each(every)
     base = [best[strategy] for strategy in ("few_shot", "zero_shot") if strategy in best]
     tuned = [setting for setting in every if setting.strategy == "qlora"]
     # the study's three questions are read first
@@ -58,3 +66,24 @@ def counterpart(setting: Setting, every: Sequence[Setting]) -> Setting | None:
     wanted = ("few_shot", setting.prompt, setting.k, "random")
     alike = [other for other in every if (other.strategy, other.prompt, other.k, other.select) == wanted]
     return next(iter(sorted(alike, key=lambda other: other.first.draw != (setting.first.draw or "item"))), None)
+
+
+def text_comparisons(generations: Sequence[GenerationRecord]) -> tuple[Comparison, ...]:
+    """Paired differences of the rows' chrF++ between cells, the dearer strategy minus the cheaper, corrected together.
+
+    Every two cells where there are few (`MOST_PAIRED`), else each against the first, which is the first zero-shot cell
+    where there is one: no cell is chosen by its score.
+
+    Raises:
+        ValueError: the cells don't hold the same rows.
+    """
+    ordered = sorted(generations, key=_cost)
+    pairs = [(b, a) for a, b in combinations(ordered, 2)]
+    if len(ordered) > MOST_PAIRED:
+        pairs = [(other, ordered[0]) for other in ordered[1:]]
+    return _corrected([compare_rows(a.cell, a.row_chrf, b.cell, b.row_chrf, metric="chrf") for a, b in pairs])
+
+
+def _cost(generation: GenerationRecord) -> int:
+    places = {strategy: place for place, strategy in enumerate(STRATEGIES)}
+    return next((place for name, place in places.items() if generation.cell.startswith(f"{name}/")), len(places))
