@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, fake_folder: Callable[..., 
 
 @pytest.fixture(scope="module")
 def ran(folder: Path) -> triptych.Run:
-    return triptych.run(folder / "experiment.yaml", out=folder / "runs" / "tiny", watcher=Silent())
+    return triptych.run(folder / "experiment.yaml", out=folder / "runs" / "tiny", reporter=Silent())
 
 
 def test_a_run_gives_its_records_as_frames(ran: triptych.Run) -> None:
@@ -170,7 +170,7 @@ def test_scores_are_computed_in_memory(
     monkeypatch.setattr(tempfile, "mkdtemp", lambda *_, **__: pytest.fail("a temporary folder was made"))
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     test, train = rows("test", 3), rows("train", 6)
-    given: dict[str, Any] = {**PLAINLY, "cache": False, "watcher": Silent()}
+    given: dict[str, Any] = {**PLAINLY, "cache": False, "reporter": Silent()}
     scored = triptych.score(fake_folder("llama"), test, pool=train, shots=1, **given)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in test)
     assert scored.provenance["data"]["data"] == {"path": None, "sha256": hashlib.sha256(text.encode()).hexdigest()}
@@ -211,14 +211,14 @@ def test_errors_name_parameters_and_not_options(
     Path("theirs.json").write_text('{"mine": 1}')
     model, test = fake_folder("llama"), folder / "test.json"
     if given.get("out") == "written.json":
-        triptych.predict(model, test, out="written.json", max_new_tokens=2, watcher=Silent(), **PLAINLY)
+        triptych.predict(model, test, out="written.json", max_new_tokens=2, reporter=Silent(), **PLAINLY)
     required: dict[str, Any] = (
         {"config": folder / "experiment.yaml"} if call == "run" else {"model": model, "data": test}
     )
     required |= {"test": test} if call == "tune" else {}
     plainly = {} if call == "run" else PLAINLY
     with pytest.raises(InputError) as caught:
-        getattr(triptych, call)(**{**required, **plainly, "watcher": Silent(), **given})
+        getattr(triptych, call)(**{**required, **plainly, "reporter": Silent(), **given})
     for part in named:
         assert part in str(caught.value)
     assert "--" not in str(caught.value)
@@ -228,17 +228,17 @@ def test_an_adapter_is_trained_and_put_on(folder: Path, fake_folder: Callable[..
     model, test = fake_folder("llama"), folder / "test.json"
     hyper = {"r": 2, "epochs": 1, "batch_size": 4, "eval_every": 3, "lr": 0.01}
     tuned = triptych.tune(
-        model, folder / "train.json", test, out=folder / "tuned", watcher=Silent(), **PLAINLY, **hyper
+        model, folder / "train.json", test, out=folder / "tuned", reporter=Silent(), **PLAINLY, **hyper
     )
     assert list(tuned.curve["step"]) == [0, 3]
     assert tuned.adapter is not None
-    after = triptych.score(model, test, adapter=tuned.adapter, watcher=Silent(), **PLAINLY)
+    after = triptych.score(model, test, adapter=tuned.adapter, reporter=Silent(), **PLAINLY)
     assert after.aggregate.ppl_mean == pytest.approx(tuned.cells["ppl_mean"].iloc[0], rel=1e-5)
     assert after.aggregate.ppl_mean != pytest.approx(tuned.curve["ppl_mean"].iloc[0], rel=1e-5)
 
 
 def test_texts_are_written(folder: Path, fake_folder: Callable[..., Path]) -> None:
-    written = triptych.predict(fake_folder("llama"), rows("test", 3), max_new_tokens=4, watcher=Silent(), **PLAINLY)
+    written = triptych.predict(fake_folder("llama"), rows("test", 3), max_new_tokens=4, reporter=Silent(), **PLAINLY)
     assert list(written.items["id"]) == ["test-0", "test-1", "test-2"]
     assert (written.items["n_tokens"] <= 4).all()
     assert set(written.items["stopped_by"]) <= {"eos", "length", "stop_text"}
@@ -248,13 +248,13 @@ def test_texts_are_written(folder: Path, fake_folder: Callable[..., Path]) -> No
     assert "<table" in written._repr_html_()
     assert set(written.findings.columns) == {"finding", "wrong", "rows"}
     again = triptych.predict(
-        fake_folder("llama"), rows("test", 3), max_new_tokens=4, batch_rows=1, watcher=Silent(), **PLAINLY
+        fake_folder("llama"), rows("test", 3), max_new_tokens=4, batch_rows=1, reporter=Silent(), **PLAINLY
     )
     pd.testing.assert_frame_equal(again.items, written.items)
-    short = triptych.predict(fake_folder("llama"), rows("test", 3), max_new_ratio=1e-9, watcher=Silent(), **PLAINLY)
+    short = triptych.predict(fake_folder("llama"), rows("test", 3), max_new_ratio=1e-9, reporter=Silent(), **PLAINLY)
     assert set(short.items["n_tokens"]) == {1}
     bare = [{"id": "a", "instruction": "翻譯"}]
-    unjudged = triptych.predict(fake_folder("llama"), bare, max_new_tokens=2, watcher=Silent(), **PLAINLY)
+    unjudged = triptych.predict(fake_folder("llama"), bare, max_new_tokens=2, reporter=Silent(), **PLAINLY)
     assert unjudged.chrf is None
     assert unjudged.bleu is None
     assert repr(unjudged) == "<Predictions of 1 rows>"

@@ -267,7 +267,7 @@ def ours(job: Job, settings: dict[str, Any], report: Report) -> dict[str, Any]:
         before = 0.0
 
         @contextmanager
-        def phase(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
+        def task(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
             yield self.logged if unit == "steps" else lambda _: None
 
         def logged(self, n: int) -> None:
@@ -275,7 +275,7 @@ def ours(job: Job, settings: dict[str, Any], report: Report) -> dict[str, Any]:
             report(line["loss"], line["seconds"] - self.before)
             self.before = line["seconds"]
 
-    tune(loaded, TuneRows(rows), config, folder, prompt="default", watcher=FromLog())
+    tune(loaded, TuneRows(rows), config, folder, prompt="default", reporter=FromLog())
     return {"weights_held": loaded.info["weights_held"]}
 
 

@@ -22,7 +22,7 @@ from rich.text import Text
 from triptych.progress import Advance
 from triptych.terminal import new_console
 
-__all__ = ["ConsoleWatcher"]
+__all__ = ["ConsoleReporter"]
 
 
 class _Rate(ProgressColumn):
@@ -33,8 +33,8 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
 
 
-class ConsoleWatcher:
-    """Draws a bar per phase (done, left, rate, time left) on a terminal or in a notebook; always prints messages.
+class ConsoleReporter:
+    """Draws a bar per task (done, left, rate, time left) on a terminal or in a notebook; always prints messages.
 
     Args:
         console: where to; None for standard output.
@@ -47,8 +47,8 @@ class ConsoleWatcher:
         self._draws = self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None)
 
     @contextmanager
-    def phase(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
-        """See `progress.Watcher.phase`; phases may be nested."""
+    def task(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
+        """See `progress.Reporter.task`; tasks may be nested."""
         if not self._draws:
             yield lambda _: None
             return
@@ -76,6 +76,10 @@ class ConsoleWatcher:
                 bars.stop()
                 self._bars = None
 
-    def say(self, message: str) -> None:
-        """See `progress.Watcher.say`."""
+    def info(self, message: str) -> None:
+        """See `progress.Reporter.info`."""
         self.console.print(message, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """See `progress.Reporter.warn`."""
+        self.info(f"warning: {message}")

@@ -1,4 +1,4 @@
-"""What long work tells whoever watches. The command line draws bars from it; libraries and tests stay silent."""
+"""What long work reports. The command line draws bars from it; libraries and tests stay silent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-__all__ = ["Advance", "Silent", "Watcher"]
+__all__ = ["Advance", "Reporter", "Silent"]
 
 logger = logging.getLogger("triptych")
 
@@ -15,24 +15,31 @@ Advance = Callable[[int], None]
 """Called with the number of units just done."""
 
 
-class Watcher(Protocol):
-    """Someone who watches."""
+class Reporter(Protocol):
+    """Shows progress and messages, or does something else with them: `console.ConsoleReporter` prints them."""
 
-    def phase(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> AbstractContextManager[Advance]:
-        """A stretch of work of `total` units, `done` of them already; yields a function to report more."""
+    def task(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> AbstractContextManager[Advance]:
+        """Work of `total` units, `done` of them already; yields a function to report more."""
 
-    def say(self, message: str) -> None:
-        """One line worth reading now."""
+    def info(self, message: str) -> None:
+        """A line worth reading now."""
+
+    def warn(self, message: str) -> None:
+        """A line about something that may be wrong, and that stops nothing."""
 
 
 class Silent:
-    """Watches nothing; messages go to the log."""
+    """Shows nothing. Messages go to the log, as information: nobody asked to see them."""
 
     @contextmanager
-    def phase(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
-        """See `Watcher.phase`."""
+    def task(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
+        """See `Reporter.task`."""
         yield lambda _: None
 
-    def say(self, message: str) -> None:
-        """See `Watcher.say`."""
+    def info(self, message: str) -> None:
+        """See `Reporter.info`."""
         logger.info(message)
+
+    def warn(self, message: str) -> None:
+        """See `Reporter.warn`."""
+        logger.info("warning: %s", message)

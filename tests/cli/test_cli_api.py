@@ -25,7 +25,7 @@ def options_of(command: str) -> dict[str, Any]:
 
 def parameters_of(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Name -> parameter; who watches is a terminal's business in one case and the caller's in the other."""
-    return {name: one for name, one in inspect.signature(call).parameters.items() if name != "watcher"}
+    return {name: one for name, one in inspect.signature(call).parameters.items() if name != "reporter"}
 
 
 @pytest.mark.parametrize(("command", "alone"), [("score", set()), ("predict", {"check"})])

@@ -146,22 +146,22 @@ def test_an_output_that_is_not_utf_8_stops_nothing(name: str, project: Any) -> N
 
 
 def test_python_calls_print_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
-    from triptych.console import ConsoleWatcher
+    from triptych.console import ConsoleReporter
 
-    ConsoleWatcher().say(f"said {EVIL}")
+    ConsoleReporter().info(f"said {EVIL}")
     printed = capsys.readouterr().out
     assert not OBEYED.search(printed)
     assert "\\u202e[red]" in printed
 
 
 def test_progress_titles_and_messages_are_escaped() -> None:
-    from triptych.console import ConsoleWatcher
+    from triptych.console import ConsoleReporter
     from triptych.terminal import new_console
 
     out = io.StringIO()
-    watcher = ConsoleWatcher(new_console(file=out, force_terminal=True, color_system=None, width=200))
-    with watcher.phase(f"cell {EVIL}", 2) as advance:
-        watcher.say(f"said {EVIL}")
+    reporter = ConsoleReporter(new_console(file=out, force_terminal=True, color_system=None, width=200))
+    with reporter.task(f"cell {EVIL}", 2) as advance:
+        reporter.info(f"said {EVIL}")
         advance(2)
     written = out.getvalue()
     assert "\x1b]" not in written  # rich moves the cursor, and nothing else is obeyed
@@ -171,14 +171,14 @@ def test_progress_titles_and_messages_are_escaped() -> None:
 
 
 def test_where_there_is_no_terminal_messages_are_printed_and_no_bars() -> None:
-    from triptych.console import ConsoleWatcher
+    from triptych.console import ConsoleReporter
 
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
     with contextlib.redirect_stdout(ascii_only):
-        watcher = ConsoleWatcher()
-        with watcher.phase(f"cell {EVIL}", 1) as advance:
+        reporter = ConsoleReporter()
+        with reporter.task(f"cell {EVIL}", 1) as advance:
             advance(1)
-            watcher.say(f"said 春 {EVIL}")
+            reporter.info(f"said 春 {EVIL}")
     printed = ascii_only.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
     assert "cell" not in printed
     assert printed.startswith("said \\u6625 ")
@@ -192,7 +192,7 @@ def test_a_notebook_has_bars_where_ipywidgets_is_installed(monkeypatch: pytest.M
     for installed in (None, object()):
         monkeypatch.setattr(console, "find_spec", lambda _, found=installed: found)
         notebook = new_console(file=io.StringIO(), force_jupyter=True)
-        assert console.ConsoleWatcher(notebook)._draws == (installed is not None)
+        assert console.ConsoleReporter(notebook)._draws == (installed is not None)
 
 
 def test_librarys_warnings_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -199,11 +199,14 @@ def test_train_and_test_may_be_written_differently(write: Write) -> None:
     class Listens:
         heard: list[str] = []  # noqa: RUF012
 
-        def say(self, message: str) -> None:
+        def info(self, message: str) -> None:
             self.heard.append(message)
 
+        def warn(self, message: str) -> None:
+            self.heard.append(f"warning: {message}")
+
     rows = {"train_rows": None, "test_rows": None}
-    data = load_dataset(train=train, test=test, folder=None, columns=columns, watcher=Listens(), **rows)  # type: ignore[arg-type]
+    data = load_dataset(train=train, test=test, folder=None, columns=columns, reporter=Listens(), **rows)  # type: ignore[arg-type]
     assert (data.train[0].instruction, data.test[0].instruction) == ("a", "c")
     assert data.files["train"]["format"] == "json, mapped (modern -> classical)"
     assert Listens.heard == [f"{train}: 1 rows; json, mapped (modern -> classical)"]

@@ -138,11 +138,14 @@ def test_notes_are_said_once_a_file(tmp_path: Path) -> None:
     heard: list[str] = []
 
     class Listens:
-        def say(self, message: str) -> None:
+        def info(self, message: str) -> None:
             heard.append(message)
 
+        def warn(self, message: str) -> None:
+            heard.append(f"warning: {message}")
+
     path = write(tmp_path, *[{"instruction": f"a{n}", "output": n, "system": "S"} for n in range(3)])
-    read_rows(path, watcher=Listens())  # type: ignore[arg-type]
-    load_dataset(train=path, test=None, folder=None, train_rows=None, test_rows=None, watcher=Listens())  # type: ignore[arg-type]
+    read_rows(path, reporter=Listens())  # type: ignore[arg-type]
+    load_dataset(train=path, test=None, folder=None, train_rows=None, test_rows=None, reporter=Listens())  # type: ignore[arg-type]
     assert len([text for text in heard if "system turn" in text]) == 2
     assert f"{path}: 3 outputs are numbers, true or false: the JSON text is used, e.g. `0`" in heard

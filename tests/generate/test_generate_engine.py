@@ -202,9 +202,9 @@ def test_a_model_that_can_not_be_written_together_is_written_alone(
     monkeypatch.setattr(engine, "_can_decode_together", lambda *_: False)
     monkeypatch.setattr(DecodeBatch, "extend", lambda *_, **__: pytest.fail("it was continued after all"))
     said: list[str] = []
-    watcher = Silent()
-    monkeypatch.setattr(watcher, "say", said.append)
-    found = generate_rows(loaded, prompts, GenerationSettings(max_new_tokens=MOST), watcher)
+    reporter = Silent()
+    monkeypatch.setattr(reporter, "info", said.append)
+    found = generate_rows(loaded, prompts, GenerationSettings(max_new_tokens=MOST), reporter)
     assert tokens(found) == one_by_one(loaded, prompts, max_new_tokens=MOST)
     assert said == []  # the probe has said it, with the reason (tests/generate/test_generate_probe.py)
 

@@ -37,7 +37,7 @@ def test_a_run_says_what_it_did_and_when(project: Project, tmp_path: Path) -> No
     assert " INFO begun: " in first
     assert all(line[:2] == "20" for line in rest)  # each begins with its time
     said = "\n".join(rest)
-    assert " WARNING warning: " in said  # of rows in both sets: known before the log was there
+    assert " WARNING " in said  # of rows in both sets: known before the log was there
     assert "1/1 zero_shot/default: 6 rows" in said
     assert said.endswith("INFO done")
 
@@ -84,15 +84,18 @@ def test_a_warning_of_the_engine_is_in_the_log_and_on_the_terminal(tmp_path: Pat
     said: list[str] = []
 
     class Says(Silent):
-        def say(self, message: str) -> None:
+        def info(self, message: str) -> None:
             said.append(message)
+
+        def warn(self, message: str) -> None:
+            said.append(f"warning: {message}")
 
     log = RunLog(Says())
     log.begin(tmp_path)
     logging.getLogger("triptych.likelihood.probe").warning("rows are scored %s", "one by one")
-    log.say("warning: once")
+    log.warn("once")
     log.ended()
     logging.getLogger("triptych.likelihood.probe").warning("after the end")
     assert said == ["warning: rows are scored one by one", "warning: once"]
     text = (tmp_path / "run.log").read_text(encoding="utf-8")
-    assert text.count("rows are scored one by one") == text.count("warning: once") == 1
+    assert text.count("rows are scored one by one") == text.count(" WARNING once") == 1

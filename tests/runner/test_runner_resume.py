@@ -37,7 +37,7 @@ class Here(NamedTuple):
     model: Path
 
     def again(self, *sets: str, out: Path | None = None, said: list[str] | None = None) -> RunRecord:
-        return run_experiment(read_config(self.yaml, sets), out or self.run, watcher=Said(said))
+        return run_experiment(read_config(self.yaml, sets), out or self.run, reporter=Said(said))
 
     def cell(self, name: str) -> Path:
         return self.run / "cells" / f"{name}.json"
@@ -47,11 +47,14 @@ class Said:
     def __init__(self, said: list[str] | None) -> None:
         self.said = [] if said is None else said
 
-    def phase(self, *_: Any, **__: Any) -> Any:
+    def task(self, *_: Any, **__: Any) -> Any:
         return nullcontext(lambda _: None)
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         self.said.append(message)
+
+    def warn(self, message: str) -> None:
+        self.said.append(f"warning: {message}")
 
 
 def edit(path: Path, change: Callable[[Any], Any]) -> None:

@@ -36,23 +36,26 @@ BASE = {"qlora": None}
 SHORT = {"zero_shot": None, "few_shot": None}
 
 
-class Watcher:
+class Reporter:
     """Remembers what was said and which stretches of work there were."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
         self.phases: list[str] = []
 
-    def phase(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Any:
+    def task(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Any:
         self.phases.append(title)
         return nullcontext(lambda _: None)
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         self.said.append(message)
 
+    def warn(self, message: str) -> None:
+        self.said.append(f"warning: {message}")
 
-def run(path: Path, out: Path, *sets: str, fresh: bool = False, watcher: Watcher | None = None) -> RunRecord:
-    return run_experiment(read_config(path, sets), out, fresh=fresh, watcher=watcher)
+
+def run(path: Path, out: Path, *sets: str, fresh: bool = False, reporter: Reporter | None = None) -> RunRecord:
+    return run_experiment(read_config(path, sets), out, fresh=fresh, reporter=reporter)
 
 
 @pytest.fixture
@@ -200,9 +203,9 @@ def test_a_finished_run_computes_nothing(
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(session, "load_model", never)
-    watcher = Watcher()
-    run(*copy, watcher=watcher)
-    assert "9 of 9 cells are already scored" in watcher.said
+    reporter = Reporter()
+    run(*copy, reporter=reporter)
+    assert "9 of 9 cells are already scored" in reporter.said
     assert numbers(copy[1]) == numbers(undisturbed)
 
 
@@ -423,9 +426,9 @@ def overlapping(tmp_path: Path) -> None:
 def test_test_rows_in_train_warn_and_are_never_shown(project: Project, tmp_path: Path) -> None:
     path = project(strategies={**BASE, "few_shot": {"k": [12], "seeds": [0, 1, 2], "draw": ["item", "seed"]}})
     overlapping(tmp_path)
-    watcher = Watcher()
-    record = run(path, tmp_path / "run", watcher=watcher)
-    [warning] = [said for said in watcher.said if said.startswith("warning")]
+    reporter = Reporter()
+    record = run(path, tmp_path / "run", reporter=reporter)
+    [warning] = [said for said in reporter.said if said.startswith("warning")]
     assert "2 of 6 test rows occur in train (1 exactly, 1 after normalising)" in warning
     assert "test test-0 = train train-2" in warning
     assert any(text in warning for text in record.warnings)
@@ -490,13 +493,13 @@ def test_training_rows_that_are_too_long_are_left_out_and_counted(
     tune = read_run(undisturbed).tune
     assert tune is not None
     longest = round(tune.tokens / tune.rows / tune.epochs)
-    watcher = Watcher()
+    reporter = Reporter()
     path = project(strategies={**SHORT, "qlora": {}}, tune={"max_tokens": longest, "epochs": 1})
-    summary = run(path, tmp_path / "run", watcher=watcher).tune
+    summary = run(path, tmp_path / "run", reporter=reporter).tune
     assert summary is not None
     assert 0 < summary.rows_dropped < 14
     assert summary.rows == 14 - summary.rows_dropped
-    assert any(f"{summary.rows_dropped} training rows are longer than {longest}" in said for said in watcher.said)
+    assert any(f"{summary.rows_dropped} training rows are longer than {longest}" in said for said in reporter.said)
 
 
 # --- what can't be used

@@ -21,8 +21,11 @@ class Heard(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         self.lines.append(message)
+
+    def warn(self, message: str) -> None:
+        self.lines.append(f"warning: {message}")
 
 
 class Fake(Tracker):
@@ -106,7 +109,7 @@ def with_fake(folder: Path, heard: Heard, **options: Any) -> tuple[Trackers, lis
         made.append(Fake(known, **options))
         return made[-1]
 
-    trackers = Trackers(["wandb"], folder, title="made-up", watcher=heard, opens={"wandb": opens})
+    trackers = Trackers(["wandb"], folder, title="made-up", reporter=heard, opens={"wandb": opens})
     return trackers, made
 
 
@@ -208,7 +211,7 @@ def test_one_that_fails_leaves_the_others(tmp_path: Path) -> None:
         raise SystemExit("please log in")
 
     trackers = Trackers(
-        ["mlflow", "wandb"], tmp_path, title="x", watcher=heard, opens={"mlflow": broken, "wandb": lambda _: good}
+        ["mlflow", "wandb"], tmp_path, title="x", reporter=heard, opens={"mlflow": broken, "wandb": lambda _: good}
     )
     trackers.cell(cell("a", 5.0))
     trackers.close()
@@ -217,7 +220,7 @@ def test_one_that_fails_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_no_tracker_does_nothing_at_all(tmp_path: Path) -> None:
-    trackers = Trackers([], tmp_path, title="x", watcher=Heard())
+    trackers = Trackers([], tmp_path, title="x", reporter=Heard())
     trackers.config({"a": "1"})
     trackers.points([point(0, 9.0)], log=tmp_path / "none")
     trackers.cell(cell("a", 5.0))
@@ -230,7 +233,7 @@ def test_a_missing_library_is_an_error_that_names_the_extra(monkeypatch: pytest.
     with pytest.raises(ConfigError, match=r"pip install 'triptych\[trackio\]'"):
         check_trackers(["trackio"])
     with pytest.raises(ConfigError, match="the tracker trackio is not installed"):
-        Trackers(["trackio"], tmp_path, title="x", watcher=Heard())
+        Trackers(["trackio"], tmp_path, title="x", reporter=Heard())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -255,12 +258,12 @@ def events(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], dict[str, 
 def test_tensorboard_reads_back_what_the_run_did(tmp_path: Path) -> None:
     heard = Heard()
     for steps in (3, 6):  # the second process goes on from the first
-        trackers = Trackers(["tensorboard"], tmp_path, title="demo", watcher=heard)
+        trackers = Trackers(["tensorboard"], tmp_path, title="demo", reporter=heard)
         trackers.config({"tune.epochs": "2"})
         trackers.points([point(n, 9.0 - n) for n in range(0, steps + 1, 3)], log=write_log(tmp_path, steps))
         trackers.close()
     record = a_run(tmp_path, cell("few_shot/default/k=3/seed=0", 4.5))
-    trackers = Trackers(["tensorboard"], tmp_path, title="demo", watcher=heard)
+    trackers = Trackers(["tensorboard"], tmp_path, title="demo", reporter=heard)
     trackers.finish(record)
     assert heard.lines == []
     scalars, texts = events(tmp_path / "trackers" / "tensorboard")

@@ -14,8 +14,8 @@ from triptych.api.advice import names_parameters
 from triptych.api.given import cell_settings, config_of, generation_settings, model_settings
 from triptych.api.objects import Predictions, Run, Scores
 from triptych.config.choices import MAX_TOKENS, Draw, Dtype, Hold, Order, Quantize, Select
-from triptych.console import ConsoleWatcher
-from triptych.progress import Watcher
+from triptych.console import ConsoleReporter
+from triptych.progress import Reporter
 
 if TYPE_CHECKING:
     from triptych.config.experiment import ExperimentConfig
@@ -29,7 +29,7 @@ def run(
     *,
     out: str | Path | None = None,
     fresh: bool = False,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
     **overrides: Any,
 ) -> Run:
     """Run an experiment; the same call goes on with one that was interrupted.
@@ -38,7 +38,7 @@ def run(
         config: a YAML file, its content as a mapping (paths in it are relative to where Python runs), or a config.
         out: the run's folder; `runs/NAME` if it isn't said.
         fresh: remove what an earlier run left there.
-        watcher: told of progress; None prints what is said and how far things are.
+        reporter: told of progress; None prints what is said and how far things are.
         **overrides: settings to change: a section with the keys to change in it, `tune={"epochs": 1}`, or one key
             with `__` between its parts, `tune__epochs=1`.
 
@@ -53,7 +53,7 @@ def run(
 
     settings = config_of(config, overrides)
     folder = Path(out) if out is not None else Path("runs") / settings.name
-    record = run_experiment(settings, folder, fresh=fresh, watcher=watcher or ConsoleWatcher())
+    record = run_experiment(settings, folder, fresh=fresh, reporter=reporter or ConsoleReporter())
     return Run(folder, record)
 
 
@@ -88,7 +88,7 @@ def score(
     cache: bool = True,
     out: str | Path | None = None,
     force: bool = False,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
 ) -> Scores:
     """Perplexity of rows under one prompt: NLL of output and EOS, four averages.
 
@@ -123,7 +123,7 @@ def score(
         cache: look up scores of the same tokens under the same weights first.
         out: write `scores.json` here too.
         force: replace a file that is there and holds no scores.
-        watcher: told of progress; None prints.
+        reporter: told of progress; None prints.
 
     Returns:
         The rows' scores and their averages.
@@ -141,7 +141,7 @@ def score(
     request.check()
     if out is not None:
         check_output(Path(out), reads=request.reads(), ours=is_scores, what="the scores", force=force)
-    scores = score_cell(request, watcher or ConsoleWatcher(), cache=cache)
+    scores = score_cell(request, reporter or ConsoleReporter(), cache=cache)
     if out is not None:
         write_json(Path(out), scores.record())
     return Scores(scores.items, scores.aggregate, scores.provenance)
@@ -166,7 +166,7 @@ def tune(
     limit: int | None = None,
     dev_rows: int = 0,
     fresh: bool = False,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
     **settings: Any,
 ) -> Run:
     """Train a LoRA adapter on a quantized base; the same call goes on with an interrupted training.
@@ -188,7 +188,7 @@ def tune(
         limit: train on a seeded sample of so many rows.
         dev_rows: rows held out of the training rows, for `select="dev"`.
         fresh: remove what an earlier training left there.
-        watcher: told of progress; None prints.
+        reporter: told of progress; None prints.
         **settings: the keys of the section `tune`: `r`, `alpha`, `epochs`, `lr`, `batch_size`, …
 
     Returns:
@@ -207,7 +207,7 @@ def tune(
         "strategies": {"qlora": {"prompt": prompt}},
         "tune": settings,
     }
-    return run(config_of(config, {}), out=out, fresh=fresh, watcher=watcher)
+    return run(config_of(config, {}), out=out, fresh=fresh, reporter=reporter)
 
 
 @names_parameters
@@ -250,7 +250,7 @@ def predict(
     max_tokens: int = MAX_TOKENS,
     batch_rows: int | None = None,
     fresh: bool = False,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
 ) -> Predictions:
     """What the model writes for each row; greedy unless told otherwise.
 
@@ -294,7 +294,7 @@ def predict(
         max_tokens: longest prompt with its output.
         batch_rows: rows written at a time; None for as many as memory allows.
         fresh: replace what is there, whatever made it.
-        watcher: told of progress; None prints.
+        reporter: told of progress; None prints.
 
     Returns:
         The texts, what their check found and, where the data has outputs, chrF++ and BLEU.
@@ -311,7 +311,7 @@ def predict(
         stop_texts=stop_texts,
         batch_rows=batch_rows,
     )
-    watcher = watcher or ConsoleWatcher()
+    reporter = reporter or ConsoleReporter()
     if out is None:
-        return Predictions(predict_cell(request, watcher))
-    return Predictions(predict_file(request, Path(out), watcher, fresh=fresh))
+        return Predictions(predict_cell(request, reporter))
+    return Predictions(predict_file(request, Path(out), reporter, fresh=fresh))

@@ -17,7 +17,7 @@ from triptych.checks.text import round_trip, special_text, unknown_tokens
 from triptych.checks.tokens import eos_scored, one_bos, prompt_masked
 from triptych.errors import ConfigError, DataError
 from triptych.grid.rendered import RenderedExperiment
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 
 __all__ = ["begin", "require", "run_checks"]
 
@@ -47,7 +47,7 @@ def run_checks(
 
 
 def begin(
-    experiment: RenderedExperiment, watcher: Watcher, *, adapters: Mapping[str, Mapping[str, Any]] | None = None
+    experiment: RenderedExperiment, reporter: Reporter, *, adapters: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[Check, ...]:
     """Check the rows of a command before it computes anything, and say each warning once.
 
@@ -59,7 +59,7 @@ def begin(
     require(checks)
     for check in checks:
         if not check.passed:
-            watcher.say(f"warning: {check.name}: {check.detail}")
+            reporter.warn(f"{check.name}: {check.detail}")
     return checks
 
 

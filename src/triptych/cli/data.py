@@ -48,7 +48,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Look for repeated and nearly repeated rows, test rows in train, empty outputs, odd characters; show lengths."""
-    from triptych.console import ConsoleWatcher
+    from triptych.console import ConsoleReporter
     from triptych.data.survey import survey
     from triptych.progress import Silent
 
@@ -60,7 +60,7 @@ def check(
         within=within,
         across=across,
         count_tokens=None if model is None else _counter(model),
-        watcher=Silent() if as_json else ConsoleWatcher(console),
+        reporter=Silent() if as_json else ConsoleReporter(console),
     )
     if as_json:
         write_json(asdict(found), indent=1)

@@ -41,7 +41,7 @@ def plan(
     """Say what an experiment takes: cells, tokens, memory, time, disk, and what is done already. Reads no weights."""
 
     from triptych.config.read import read_config
-    from triptych.console import ConsoleWatcher
+    from triptych.console import ConsoleReporter
     from triptych.plan.plan import plan_experiment
 
     size = bytes_of(memory) if memory else None
@@ -51,7 +51,7 @@ def plan(
         out or Path("runs") / settings.name,
         memory=size,
         calibrate=calibrate,
-        watcher=ConsoleWatcher(new_console(stderr=True)),
+        reporter=ConsoleReporter(new_console(stderr=True)),
     )
     if json:
         write_json(made.record(), indent=2)

@@ -77,7 +77,7 @@ def predict(
         _check_file(console, check, data, limit)
         return
     from triptych.api import calls
-    from triptych.console import ConsoleWatcher
+    from triptych.console import ConsoleReporter
     from triptych.errors import ConfigError
 
     for option in ("model", "out"):
@@ -85,7 +85,7 @@ def predict(
             raise ConfigError(
                 "an option is missing", where=f"--{option}", fix="give it, or look at a file with --check"
             )
-    result = calls.predict(**given, watcher=ConsoleWatcher(console)).written
+    result = calls.predict(**given, reporter=ConsoleReporter(console)).written
     _say(console, result)
     console.print(f"predictions: {out}", soft_wrap=True)
 

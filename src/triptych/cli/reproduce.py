@@ -35,7 +35,7 @@ def reproduce(
     Exit code 0: all agree (with --only-check: nothing that decides numbers changed). 1: numbers moved.
     """
 
-    from triptych.console import ConsoleWatcher
+    from triptych.console import ConsoleReporter
     from triptych.reproduce.differences import decides
     from triptych.reproduce.reproduce import reproduce as again
 
@@ -47,7 +47,7 @@ def reproduce(
         only_check=only_check,
         data=data,
         model=model,
-        watcher=ConsoleWatcher(new_console(stderr=True) if as_json else console),
+        reporter=ConsoleReporter(new_console(stderr=True) if as_json else console),
     )
     if as_json:
         write_json(found.as_json(), indent=1)

@@ -23,11 +23,11 @@ def run(
     """Run an experiment; the same command goes on with one that was interrupted."""
     from triptych.api import calls
     from triptych.config.read import read_config
-    from triptych.console import ConsoleWatcher
+    from triptych.console import ConsoleReporter
     from triptych.report import print_tables
 
     console = new_console()
-    done = calls.run(read_config(config, sets or []), out=out, fresh=fresh, watcher=ConsoleWatcher(console))
+    done = calls.run(read_config(config, sets or []), out=out, fresh=fresh, reporter=ConsoleReporter(console))
     print_tables(done.record, console)
     for sentence in done.answer:
         console.print(sentence)

@@ -47,10 +47,10 @@ def score(
     """Score rows: NLL of output and EOS, four averages, one JSON."""
     given = dict(locals())
     from triptych.api import calls
-    from triptych.console import ConsoleWatcher
+    from triptych.console import ConsoleReporter
 
     console = new_console()
-    aggregate = calls.score(**given, watcher=ConsoleWatcher(console)).aggregate
+    aggregate = calls.score(**given, reporter=ConsoleReporter(console)).aggregate
     bits = "none" if aggregate.bits_per_char is None else f"{aggregate.bits_per_char:.4f}"
     console.print(
         f"ppl_mean {aggregate.ppl_mean:.4f}   ppl_corpus {aggregate.ppl_corpus:.4f}   "

@@ -73,10 +73,10 @@ def tune(
     """
     given = {name: value for name, value in locals().items() if value is not None}
     from triptych.api import calls
-    from triptych.console import ConsoleWatcher
+    from triptych.console import ConsoleReporter
 
     console = new_console()
-    record = calls.tune(**given, watcher=ConsoleWatcher(console)).record
+    record = calls.tune(**given, reporter=ConsoleReporter(console)).record
     for point in record.curve:
         console.print(
             f"step {point.step:5d}  {point.split}  ppl_mean {point.aggregate.ppl_mean:.4f}  "

@@ -20,7 +20,7 @@ from triptych.data.readers import read_source
 from triptych.data.row import Row
 from triptych.data.splits import split_dev, take
 from triptych.errors import DataError
-from triptych.progress import Silent, Watcher
+from triptych.progress import Reporter, Silent
 from triptych.records.disk import sha256_of_file
 from triptych.records.home import at_home
 
@@ -76,7 +76,7 @@ def load_dataset(
     strict: bool = False,
     columns: Mapping[str, str] | None = None,
     derive: Rules | None = None,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
 ) -> Dataset:
     """Read train and test, hold out dev, and look for test rows in train.
 
@@ -96,7 +96,7 @@ def load_dataset(
         strict: make overlap an error.
         columns: our name (instruction, output, id, input, messages) -> the file's column, where it can't be detected.
         derive: further columns to read off the instructions.
-        watcher: how each file was read is reported to it.
+        reporter: how each file was read is reported to it.
 
     Raises:
         DataError: a file or a row is unusable, more rows are asked for than there are, a rule of `columns` or `derive`
@@ -117,9 +117,9 @@ def load_dataset(
         if file.layout is not None and (file.layout.name != "triptych" or file.is_sample):
             # nothing was guessed about a file in our own layout
             of = f" of {file.n_rows}" if file.is_sample else ""
-            (watcher or Silent()).say(f"{file.path}: {len(file.rows)}{of} rows; {file.format}")
+            (reporter or Silent()).info(f"{file.path}: {len(file.rows)}{of} rows; {file.format}")
         for note in file.notes:
-            (watcher or Silent()).say(f"{file.path}: {note}")
+            (reporter or Silent()).info(f"{file.path}: {note}")
     if columns and not any(file.layout.name == "mapped" for file in (train_file, test_file) if file.layout):
         raise _maps_nothing(columns, train_file, test_file)
     derived, unmet = _derived((train_file, test_file), derive or {})

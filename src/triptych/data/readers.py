@@ -24,7 +24,7 @@ from triptych.data.sampling import sample
 from triptych.data.table_files import parse_parquet
 from triptych.data.validate import to_rows
 from triptych.errors import DataError
-from triptych.progress import Silent, Watcher
+from triptych.progress import Reporter, Silent
 from triptych.records.home import at_home
 
 __all__ = ["GivenRows", "RowsRead", "read_rows", "read_source"]
@@ -76,12 +76,12 @@ def read_rows(
     need_output: bool = True,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
 ) -> list[Row]:
-    """The rows of `read_source`; its notes are reported to the watcher."""
+    """The rows of `read_source`; its notes are reported to the reporter."""
     read = read_source(source, need_output=need_output, columns=columns, seed=seed)
     for note in read.notes:
-        (watcher or Silent()).say(f"{source}: {note}")
+        (reporter or Silent()).info(f"{source}: {note}")
     return read.rows
 
 

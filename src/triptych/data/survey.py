@@ -16,7 +16,7 @@ from triptych.data.near import Pair, near_pairs
 from triptych.data.oddities import odd_characters
 from triptych.data.readers import RowsRead, read_source
 from triptych.data.row import Row
-from triptych.progress import Silent, Watcher
+from triptych.progress import Reporter, Silent
 
 __all__ = ["ACROSS", "WITHIN", "survey"]
 
@@ -50,7 +50,7 @@ def survey(
     within: float = WITHIN,
     across: float = ACROSS,
     count_tokens: CountTokens | None = None,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
 ) -> Survey:
     """Look through a file, or a train and a test file. Rows needn't have outputs.
 
@@ -61,12 +61,12 @@ def survey(
         within: Jaccard index from which bodies of one file are near-duplicates.
         across: the same between test and train.
         count_tokens: from texts to their numbers of tokens.
-        watcher: progress is reported to it.
+        reporter: progress is reported to it.
 
     Raises:
         DataError: a file can't be read as rows.
     """
-    watcher = watcher or Silent()
+    reporter = reporter or Silent()
     read = [
         read_source(source, need_output=False, to_answer=False, columns=columns)
         for source in (train, test)
@@ -75,17 +75,17 @@ def survey(
     everything = [row for one in read for row in one.rows]
     asked = find_templates([row.instruction for row in everything])
     answered = find_templates([row.output or "" for row in everything], share=_ANSWER_SHARE)
-    texts = [_texts(one.rows, asked, answered, watcher) for one in read]
+    texts = [_texts(one.rows, asked, answered, reporter) for one in read]
     paths = [str(source) for source in (train, test) if source is not None]
-    files = [_file(*one, within, count_tokens, watcher) for one in zip(paths, read, texts, strict=True)]
+    files = [_file(*one, within, count_tokens, reporter) for one in zip(paths, read, texts, strict=True)]
     shared = sorted(asked.heads | asked.tails | {f"{opening}:" for opening in asked.openings})
-    between = _across(texts[0], texts[1], across, watcher) if len(texts) > 1 else None
+    between = _across(texts[0], texts[1], across, reporter) if len(texts) > 1 else None
     return Survey(files[0], files[1] if len(files) > 1 else None, between, tuple(shared))
 
 
-def _texts(rows: list[Row], asked: Templates, answered: Templates, watcher: Watcher) -> _Texts:
+def _texts(rows: list[Row], asked: Templates, answered: Templates, reporter: Reporter) -> _Texts:
     bodies, answers = [], []
-    with watcher.phase("normalising", len(rows)) as advance:
+    with reporter.task("normalising", len(rows)) as advance:
         for row in rows:
             bodies.append(normalise(asked.body(row.instruction)))
             answers.append(normalise(answered.body(row.output)) if row.output else "")
@@ -94,10 +94,10 @@ def _texts(rows: list[Row], asked: Templates, answered: Templates, watcher: Watc
 
 
 def _file(
-    path: str, read: RowsRead, texts: _Texts, within: float, count_tokens: CountTokens | None, watcher: Watcher
+    path: str, read: RowsRead, texts: _Texts, within: float, count_tokens: CountTokens | None, reporter: Reporter
 ) -> FileSurvey:
     rows = texts.rows
-    with watcher.phase("near-duplicates", len(rows)) as advance:
+    with reporter.task("near-duplicates", len(rows)) as advance:
         pairs = near_pairs(texts.bodies, within, advance=advance)
     return FileSurvey(
         path=path,
@@ -115,7 +115,7 @@ def _file(
         outputs=_repeats(rows, texts.answers),
         flipped=_flipped(texts),
         near=_likeness(pairs, within, rows, rows),
-        lengths=_lengths(rows, count_tokens, watcher),
+        lengths=_lengths(rows, count_tokens, reporter),
         odd=odd_characters(rows),
     )
 
@@ -153,9 +153,9 @@ def _likeness(pairs: Sequence[Pair], threshold: float, left: Sequence[Row], righ
     return Likeness(threshold, len(pairs), n_rows, examples)
 
 
-def _across(train: _Texts, test: _Texts, threshold: float, watcher: Watcher) -> Across:
+def _across(train: _Texts, test: _Texts, threshold: float, reporter: Reporter) -> Across:
     overlap = find_overlap(train.rows, test.rows)
-    with watcher.phase("test rows near train rows", len(train.rows) + len(test.rows)) as advance:
+    with reporter.task("test rows near train rows", len(train.rows) + len(test.rows)) as advance:
         pairs = near_pairs(test.bodies + train.bodies, threshold, across=len(test.rows), advance=advance)
     bodies, answers = _places(train.bodies), _places(train.answers)
     either = [[*answers.get(text, ()), *bodies.get(text, ())] if text else [] for text in test.answers]
@@ -202,7 +202,7 @@ def _meeting(
     return Repeats(len(met), len({at for _, there in met for at in there}), tuple(examples))
 
 
-def _lengths(rows: Sequence[Row], count_tokens: CountTokens | None, watcher: Watcher) -> dict[str, Lengths]:
+def _lengths(rows: Sequence[Row], count_tokens: CountTokens | None, reporter: Reporter) -> dict[str, Lengths]:
     texts = {
         "instruction": [row.instruction for row in rows],
         "output": [row.output for row in rows if row.output is not None],
@@ -211,7 +211,7 @@ def _lengths(rows: Sequence[Row], count_tokens: CountTokens | None, watcher: Wat
     if count_tokens is not None:
         for name, column in texts.items():
             if column:
-                watcher.say(f"counting tokens of {len(column)} {name}s")
+                reporter.info(f"counting tokens of {len(column)} {name}s")
                 found[f"{name} tokens"] = _spread(count_tokens(column))
     return found
 

@@ -30,7 +30,7 @@ from triptych.likelihood.plan import Branch, batches
 from triptych.likelihood.score import check_vocabulary
 from triptych.models import LoadedModel
 from triptych.models.device import out_of_memory
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 
 __all__ = ["OnRow", "generate_rows"]
 
@@ -47,7 +47,7 @@ def generate_rows(
     loaded: LoadedModel,
     prompts: Sequence[Prompt],
     settings: GenerationSettings,
-    watcher: Watcher,
+    reporter: Reporter,
     on_row: OnRow | None = None,
     *,
     known: Mapping[str, Generated] | None = None,
@@ -59,7 +59,7 @@ def generate_rows(
         loaded: the model.
         prompts: row ids must be unique.
         settings: how tokens are chosen and when a row ends.
-        watcher: is told of rows done.
+        reporter: is told of rows done.
         on_row: called with each row as it is finished, in no order to rely on; not with known ones.
         known: rows that are written already, by row id. A batch with any row missing is written whole.
         limits: bounds of what is computed together; None finds them from free memory.
@@ -71,7 +71,7 @@ def generate_rows(
         ModelError: a prompt leaves no room in the context, or holds a token the model doesn't know.
     """
     results = dict(known or {})
-    with watcher.phase("writing", len(prompts), done=sum(p.row_id in results for p in prompts)) as advance:
+    with reporter.task("writing", len(prompts), done=sum(p.row_id in results for p in prompts)) as advance:
 
         def done(row: Generated) -> None:
             if row.row_id not in results:

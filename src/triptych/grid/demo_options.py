@@ -18,7 +18,7 @@ from triptych.grid.cells import CellSpec
 from triptych.grid.demonstrations import Demonstrations
 from triptych.models import Adapter, LoadedModel, adapter_enabled
 from triptych.models.embed import embed_texts
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.prompts.ranking import Vectors
 from triptych.prompts.selection import BY_VECTORS, DRAWN, default_order
 
@@ -94,7 +94,7 @@ class Shots:
                 fix="name a column of the data with --column; one made by a rule needs an experiment (`data.derive`)",
             )
 
-    def read_pool(self, rows: Sequence[Row], data: str | GivenRows, watcher: Watcher) -> list[Row]:
+    def read_pool(self, rows: Sequence[Row], data: str | GivenRows, reporter: Reporter) -> list[Row]:
         """Rows that may be shown: those of the pool that are not among `rows`, which come from `data`.
 
         Raises:
@@ -103,9 +103,9 @@ class Shots:
         """
         if not self.k or self.pool is None:
             return []
-        pool = read_rows(self.pool, watcher=watcher)
+        pool = read_rows(self.pool, reporter=reporter)
         if overlap := find_overlap(pool, rows):
-            watcher.say(f"warning: {overlap.message()}; these are never shown as demonstrations")
+            reporter.warn(f"{overlap.message()}; these are never shown as demonstrations")
             pool = [row for row in pool if row.id not in overlap.train_ids]
         if self.k > len(pool):
             raise ConfigError(
@@ -121,7 +121,7 @@ class Shots:
         rows: Sequence[Row],
         pool: Sequence[Row],
         loaded: LoadedModel,
-        watcher: Watcher,
+        reporter: Reporter,
         *,
         adapter: Adapter | None = None,
     ) -> Demonstrations:
@@ -135,6 +135,6 @@ class Shots:
             texts = [row.instruction for row in (*pool, *rows)]
             named = loaded if self.demos.embedding == "model" else self.demos.embedding
             with adapter_enabled(adapter, on=False):
-                return embed_texts(texts, model=named, watcher=watcher)
+                return embed_texts(texts, model=named, reporter=reporter)
 
         return Demonstrations(pool, self.demos, vectors=vectors)

@@ -9,7 +9,7 @@ from triptych.config.sources import SAMPLE, is_there, split_sample
 from triptych.data import Dataset, Row, load_dataset
 from triptych.errors import ConfigError
 from triptych.grid.cells import grid, trainings
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.prompts import Template, find_template, template_from_text
 from triptych.prompts.template import template_from_mapping
 
@@ -34,13 +34,13 @@ def templates_of(config: ExperimentConfig) -> dict[str, Template]:
     return {name: find_template(name, own, where="strategies") for name in dict.fromkeys(used)}
 
 
-def read_data(config: ExperimentConfig, watcher: Watcher | None = None) -> Dataset:
+def read_data(config: ExperimentConfig, reporter: Reporter | None = None) -> Dataset:
     """The experiment's rows.
 
     Args:
         config: says which; train rows are read if some strategy needs them, or if they are there: test rows that occur
             in them are told.
-        watcher: is told how each file was read.
+        reporter: is told how each file was read.
 
     Raises:
         DataError: a file or a row is unusable.
@@ -58,7 +58,7 @@ def read_data(config: ExperimentConfig, watcher: Watcher | None = None) -> Datas
         strict=given.strict,
         columns=given.columns,
         derive=given.derive,
-        watcher=watcher,
+        reporter=reporter,
     )
 
 

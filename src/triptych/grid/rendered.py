@@ -30,7 +30,7 @@ from triptych.grid.context_limit import ContextLimit
 from triptych.grid.renderer import NO_LIMIT
 from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile
-from triptych.progress import Advance, Silent, Watcher
+from triptych.progress import Advance, Reporter, Silent
 from triptych.prompts import Rendered, RenderedPrompt, Template
 
 __all__ = [
@@ -106,7 +106,7 @@ class RenderedExperiment:
     """Cells and trainings whose demonstrations only embeddings can choose."""
 
 
-def render_experiment(rows: ExperimentRows, watcher: Watcher | None = None) -> RenderedExperiment:
+def render_experiment(rows: ExperimentRows, reporter: Reporter | None = None) -> RenderedExperiment:
     """Render all cells, candidates and trainings.
 
     Raises:
@@ -121,7 +121,7 @@ def render_experiment(rows: ExperimentRows, watcher: Watcher | None = None) -> R
     on_dev = [*map(cell_as_trained, trained), *tried] if data.dev else []
     n_rows = len(cells) * min(len(data.test), MOST_ROWS) + len(on_dev) * min(len(data.dev), MOST_ROWS)
     n_rows += sum(min(len(data.train), _most_of(training)) for training in trained)
-    with (watcher or Silent()).phase("checking rows", n_rows) as advance:
+    with (reporter or Silent()).task("checking rows", n_rows) as advance:
         parts = [
             *(_cell(rows, cell, cell.name, data.test, advance) for cell in cells),
             *(_cell(rows, cell, f"dev {cell.name}", data.dev, advance) for cell in on_dev),

@@ -22,7 +22,7 @@ from triptych.grid.inputs import check_pool, demo_pool, read_data, templates_of
 from triptych.grid.renderer import NO_LIMIT, RenderedCell, Renderer
 from triptych.models import TokenizerProfile
 from triptych.models.header import ModelHeader, read_header
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.prompts import RenderedPrompt, Template
 from triptych.prompts.ranking import Vectors
 from triptych.training import TuneRows, select_rows
@@ -60,19 +60,19 @@ class ExperimentRows(Renderer):
 
     @classmethod
     def read(
-        cls, config: ExperimentConfig, header: ModelHeader | None = None, watcher: Watcher | None = None
+        cls, config: ExperimentConfig, header: ModelHeader | None = None, reporter: Reporter | None = None
     ) -> ExperimentRows:
         """Read templates, rows and tokenizer. No weights are read.
 
         Args:
             config: the experiment.
             header: the model's, where it was read already.
-            watcher: told how each file was read.
+            reporter: told how each file was read.
 
         Raises:
             InputError: settings, data or tokenizer can't be used.
         """
-        templates, data = templates_of(config), read_data(config, watcher)
+        templates, data = templates_of(config), read_data(config, reporter)
         check_pool(config, data)
         header = header or read_header(config.model)
         return cls(config, data, templates, header.profile, ContextLimit.of_experiment(config, header.config))

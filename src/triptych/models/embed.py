@@ -26,7 +26,7 @@ from triptych.models.load import LoadedModel
 from triptych.models.quantize import computes_in_int8
 from triptych.models.rope import reset_rope
 from triptych.models.weight_formats import refuse_code_and_pickles
-from triptych.progress import Silent, Watcher
+from triptych.progress import Reporter, Silent
 from triptych.records.provenance import library_versions
 
 __all__ = ["embed_texts"]
@@ -39,21 +39,23 @@ _TEXTS_AT_ONCE = 256
 _FORMAT = 1  # raised when vectors of the same text and weights change
 
 
-def embed_texts(texts: Sequence[str], *, model: LoadedModel | str, watcher: Watcher | None = None) -> dict[str, Vector]:
+def embed_texts(
+    texts: Sequence[str], *, model: LoadedModel | str, reporter: Reporter | None = None
+) -> dict[str, Vector]:
     """Embed texts: text -> vector (d,), float32.
 
     Args:
         texts: instructions; repeated ones are embedded once.
         model: the model itself, its adapter disabled by the caller; or the name or path of a sentence-transformers
             model.
-        watcher: progress is reported to it.
+        reporter: progress is reported to it.
 
     Raises:
         ModelError: the embedding model, or the library for it, isn't there.
         DataError: a text has no tokens, or more than the model takes.
     """
     if isinstance(model, str):
-        return _embed_by_name(texts, model, watcher)
+        return _embed_by_name(texts, model, reporter)
     if adapter_is_on(model.model):
         raise ValueError("embedding is the base model's: switch the adapter off")
     facts = {
@@ -64,10 +66,10 @@ def embed_texts(texts: Sequence[str], *, model: LoadedModel | str, watcher: Watc
         **{key: model.info.get(key) for key in ("config_sha256", "quantize", "double_quant", "weights_held")},
         "versions": library_versions(),
     }
-    return _kept(texts, facts, lambda missing: _hidden_means(missing, model), watcher)
+    return _kept(texts, facts, lambda missing: _hidden_means(missing, model), reporter)
 
 
-def _embed_by_name(texts: Sequence[str], name: str, watcher: Watcher | None) -> dict[str, Vector]:
+def _embed_by_name(texts: Sequence[str], name: str, reporter: Reporter | None) -> dict[str, Vector]:
     try:
         import sentence_transformers as library
         from sentence_transformers import SentenceTransformer
@@ -101,7 +103,7 @@ def _embed_by_name(texts: Sequence[str], name: str, watcher: Watcher | None) -> 
             made = model.encode(some, convert_to_numpy=True, show_progress_bar=False)
             yield list(zip(some, np.asarray(made, dtype=np.float32), strict=True))
 
-    return _kept(texts, facts, vectors, watcher)
+    return _kept(texts, facts, vectors, reporter)
 
 
 def _hidden_means(texts: list[str], loaded: LoadedModel) -> Iterator[Batch]:
@@ -188,10 +190,10 @@ def _kept(
     texts: Sequence[str],
     facts: dict[str, Any],
     make: Callable[[list[str]], Iterator[Batch]],
-    watcher: Watcher | None,
+    reporter: Reporter | None,
 ) -> dict[str, Vector]:
     """What the cache has, and what it lacks made and put there as it comes. A broken cache is no cache."""
-    watcher = watcher or Silent()
+    reporter = reporter or Silent()
     state = json.dumps({**facts, "format": _FORMAT}, sort_keys=True, default=str)
     keys = {text: hashlib.sha256(f"{state}\n{text}".encode()).digest() for text in texts}
     with closing(ArrayCache(cache_folder() / "embeddings.sqlite", "vector")) as cache:
@@ -201,7 +203,7 @@ def _kept(
             vectors = {}  # of one model all have one length
         missing = [text for text in keys if text not in vectors]
         if missing:
-            with watcher.phase("embedding", len(keys), done=len(vectors)) as advance:
+            with reporter.task("embedding", len(keys), done=len(vectors)) as advance:
                 for batch in make(missing):
                     if vectors and batch and len(batch[0][1]) != len(next(iter(vectors.values()))):
                         return _made_anew(make, list(keys))  # what the cache has is of another length than its own

@@ -15,7 +15,7 @@ from triptych.models.shape import ModelShape
 from triptych.plan.rows import CellRows, Gathered, TrainingRows
 from triptych.plan.time import Rates, scoring_flops, training_flops
 from triptych.plan.tokens import scoring_work, training_work
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.prompts import Rendered
 from triptych.training.batches import rows_of_step
 from triptych.training.optimizer import adamw
@@ -29,7 +29,7 @@ _PASSES = 2
 _STEPS = 2
 
 
-def calibrated_rates(config: ExperimentConfig, shape: ModelShape, work: Gathered, watcher: Watcher) -> Rates:
+def calibrated_rates(config: ExperimentConfig, shape: ModelShape, work: Gathered, reporter: Reporter) -> Rates:
     """Load the model and time it on the experiment's own rows.
 
     Cells of one kind (strategy, number of demonstrations) are taken to run alike: one of each is timed, on rows spread
@@ -45,7 +45,7 @@ def calibrated_rates(config: ExperimentConfig, shape: ModelShape, work: Gathered
     trained = [cell for cell in kinds.values() if cell.with_adapter]
     rates: dict[str, float] = {}
     training = 0.0
-    with watcher.phase("timing passes and steps", len(kinds) + len(work.trainings[:1]), unit="kinds") as advance:
+    with reporter.task("timing passes and steps", len(kinds) + len(work.trainings[:1]), unit="kinds") as advance:
         for cell in base:
             rates[cell.kind] = _scoring_rate(scorer, shape, cell)
             advance(1)

@@ -37,7 +37,7 @@ from triptych.plan.time import (
     training_flops,
 )
 from triptych.plan.tokens import Work
-from triptych.progress import Silent, Watcher
+from triptych.progress import Reporter, Silent
 from triptych.runner.folder import RunFolder
 from triptych.training.choose import fits_with_room
 
@@ -123,7 +123,7 @@ def plan_experiment(
     *,
     memory: int | None = None,
     calibrate: bool = False,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
 ) -> Plan:
     """Plan an experiment. Reads no weights, unless it is told to calibrate.
 
@@ -132,19 +132,19 @@ def plan_experiment(
         out: the run's folder, which need not exist.
         memory: bytes of the machine it shall run on; None for this one.
         calibrate: load the model and time it.
-        watcher: told of progress.
+        reporter: told of progress.
 
     Raises:
         InputError: what a run would refuse, or a model whose configuration can't be read.
     """
-    watcher = watcher or Silent()
+    reporter = reporter or Silent()
     spec = config.model
     header = read_header(spec)
     shape = shape_of(header.config)
-    work = gather(ExperimentRows.read(config, header, watcher), watcher)
+    work = gather(ExperimentRows.read(config, header, reporter), reporter)
     machine = _Machine.of(config, memory)
     memory_lines = _memory(config, shape, work, machine)
-    rates = _rates(config, shape, work, machine, memory_lines, watcher, calibrate=calibrate)
+    rates = _rates(config, shape, work, machine, memory_lines, reporter, calibrate=calibrate)
     folder = RunFolder(out)
     cells = [_cell(cell, shape, rates, folder) for cell in work.cells]
     recompute = any(line.chosen and line.recompute for line in memory_lines)
@@ -262,7 +262,7 @@ def _rates(
     work: Gathered,
     machine: _Machine,
     memory: list[MemoryVerdict],
-    watcher: Watcher,
+    reporter: Reporter,
     *,
     calibrate: bool,
 ) -> Rates:
@@ -276,7 +276,7 @@ def _rates(
         threads=config.model.threads,
     )
     if calibrate:
-        rates = calibrated_rates(config, shape, work, watcher)
+        rates = calibrated_rates(config, shape, work, reporter)
         remember_rates(key, rates)
         return rates
     known = remembered_rates(key)

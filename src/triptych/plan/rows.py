@@ -13,7 +13,7 @@ from triptych.data import Dataset, Row
 from triptych.grid.cells import CellSpec, TrainingSpec, candidates, grid, needs_vectors, trainings
 from triptych.grid.rows import ExperimentRows
 from triptych.plan.tokens import Work, scoring_work, training_work
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.prompts import Rendered
 from triptych.runner.search import rounds
 from triptych.training.memory import PassSize, largest_pass
@@ -66,7 +66,7 @@ class Gathered:
     max_tokens: int
 
 
-def gather(rows: ExperimentRows, watcher: Watcher) -> Gathered:
+def gather(rows: ExperimentRows, reporter: Reporter) -> Gathered:
     """Render all that the experiment's grid asks for.
 
     Raises:
@@ -74,7 +74,7 @@ def gather(rows: ExperimentRows, watcher: Watcher) -> Gathered:
     """
     specs = grid(rows.config)
     cells: list[CellRows] = []
-    with watcher.phase("rendering cells", len(specs), unit="cells") as advance:
+    with reporter.task("rendering cells", len(specs), unit="cells") as advance:
         for spec in specs:
             cells.append(_cell(rows, spec))
             advance(1)

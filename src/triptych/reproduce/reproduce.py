@@ -15,7 +15,7 @@ from typing import Any
 
 from triptych.errors import ConfigError, DataError
 from triptych.grid.inputs import read_data, templates_of
-from triptych.progress import Silent, Watcher
+from triptych.progress import Reporter, Silent
 from triptych.records.manifest import MANIFEST, remove
 from triptych.records.process_lock import LOCK_FILE
 from triptych.records.store import read_items, read_json, write_json
@@ -57,7 +57,7 @@ def reproduce(
     only_check: bool = False,
     data: Path | None = None,
     model: str | None = None,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
 ) -> Reproduction:
     """Report what differs now, and compute the run again.
 
@@ -68,12 +68,12 @@ def reproduce(
         only_check: compute nothing.
         data: folder of the data files, where they are no longer where they were.
         model: the model, where its name means nothing here.
-        watcher: progress is reported to it.
+        reporter: progress is reported to it.
 
     Raises:
         InputError: the run can't be read, or its data or model can't be found.
     """
-    watcher = watcher or Silent()
+    reporter = reporter or Silent()
     run = read_recorded(folder)
     only = _asked_for(cells, run)
     config, notes = settings_again(run, data=data, model=model)
@@ -86,7 +86,7 @@ def reproduce(
     now = [asdict(fact) for fact in facts]
     for fact in facts:
         if fact.status == "changed":
-            watcher.say(f"changed: {fact.sentence()}")
+            reporter.info(f"changed: {fact.sentence()}")
     # no score is known at first; rows that cells share are looked up as they were then
     scores = RunFolder(place).scores
     _check_place(place, folder)
@@ -95,7 +95,7 @@ def reproduce(
         manifest.check_free([_MARK])
         fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(only or ())})
         given: dict[str, Any] = {"chosen": run.runtime_choices, "only": only, "scores": scores}
-        record = run_experiment(config, place, fresh=fresh, watcher=watcher, **given)
+        record = run_experiment(config, place, fresh=fresh, reporter=reporter, **given)
         items = [read_items(path / "items.parquet") for path in (folder, place)]
         agreements = agree(run.record, record, items[0], items[1], facts, dtype)
         verdict = worst([one.verdict for part in agreements for one in part])

@@ -8,7 +8,7 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.grid.cells import TrainingSpec
 from triptych.grid.rows import ExperimentRows
 from triptych.models import Adapter
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.runner.folder import FinishedCell, RunFolder
 from triptych.runner.made_from import RunFacts
 from triptych.runner.session import Session
@@ -22,7 +22,7 @@ class RunContext:
 
     config: ExperimentConfig
     folder: RunFolder
-    watcher: Watcher
+    reporter: Reporter
     rows: ExperimentRows
     session: Session
     facts: RunFacts

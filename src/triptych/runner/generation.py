@@ -135,11 +135,11 @@ def _generate(
     if part is None:
         part = PartFile.begin(path, facts, {"limits": choose_limits(loaded).record(), "versions": versions()})
     elif changed := version_changes(part.chosen.get("versions", {}), versions()):
-        run.watcher.say(f"warning: the texts of {cell.name} were begun with other versions: {', '.join(changed)}")
-    run.watcher.say(f"writing {len(prompts)} rows of {cell.name}")
+        run.reporter.warn(f"the texts of {cell.name} were begun with other versions: {', '.join(changed)}")
+    run.reporter.info(f"writing {len(prompts)} rows of {cell.name}")
     try:
         limits = Limits(**part.chosen["limits"])
-        rows = generate_rows(loaded, prompts, settings, run.watcher, part.add, known=part.known, limits=limits)
+        rows = generate_rows(loaded, prompts, settings, run.reporter, part.add, known=part.known, limits=limits)
         return rows, joined_versions([part.chosen.get("versions", {}), versions()])
     finally:
         part.close()

@@ -21,7 +21,7 @@ from triptych.grid.demo_options import Shots
 from triptych.grid.file_views import view_prompts, view_scored
 from triptych.grid.renderer import Renderer
 from triptych.models import Adapter, LoadedModel, load_adapter, load_model
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.prompts import Rendered, RenderedPrompt, Template, find_template, template_from_text
 from triptych.records.disk import sha256_of_file
 from triptych.records.provenance import provenance
@@ -74,7 +74,7 @@ class OneCell:
 
     Args:
         request: what is asked for, checked.
-        watcher: told of progress, and of what is odd.
+        reporter: told of progress, and of what is odd.
         need_output: whether rows without an output are refused.
 
     Raises:
@@ -85,15 +85,15 @@ class OneCell:
     adapter: Adapter | None = None
     adapter_facts: Mapping[str, Any]
 
-    def __init__(self, request: CellRequest, watcher: Watcher, *, need_output: bool) -> None:
-        self.request, self.watcher = request, watcher
+    def __init__(self, request: CellRequest, reporter: Reporter, *, need_output: bool) -> None:
+        self.request, self.reporter = request, reporter
         if request.template:
             self.template = template_from_text(request.template)
         else:
             self.template = find_template(request.prompt, where="--prompt")
         self.cell = request.shots.cell(self.template.name)
-        self.rows = read_rows(request.data, need_output=need_output, watcher=watcher)[: request.limit]
-        self.pool = request.shots.read_pool(self.rows, request.data, watcher)
+        self.rows = read_rows(request.data, need_output=need_output, reporter=reporter)[: request.limit]
+        self.pool = request.shots.read_pool(self.rows, request.data, reporter)
 
     def load(self, spec: ModelConfig | None = None, identity: Mapping[str, Any] | None = None) -> LoadedModel:
         """Load the model, and the adapter onto it.
@@ -110,7 +110,7 @@ class OneCell:
         self.adapter_facts = {}
         if self.request.adapter is not None:
             self.adapter, self.adapter_facts = load_adapter(self.loaded, self.request.adapter)
-            _warn_of_other_base_or_prompt(self.adapter_facts, self.loaded, self.template, self.watcher)
+            _warn_of_other_base_or_prompt(self.adapter_facts, self.loaded, self.template, self.reporter)
         return self.loaded
 
     def rendered(self) -> list[Rendered]:
@@ -120,7 +120,7 @@ class OneCell:
             InputError: a row can't be rendered, or the model would not see what it should.
         """
         experiment = view_scored(self._renderer(), self.cell, self.rows, self.limit)
-        begin(experiment, self.watcher)
+        begin(experiment, self.reporter)
         return list(experiment.parts[0].rendered)
 
     def prompts(self, new_tokens: int) -> list[RenderedPrompt]:
@@ -139,7 +139,7 @@ class OneCell:
                 fix="lower --max-new-tokens" + ("" if limit.tokens == limit.context else ", or raise --max-tokens"),
             )
         experiment, prompts = view_prompts(self._renderer(), self.cell, self.rows, limit, reserve=new_tokens)
-        begin(experiment, self.watcher)
+        begin(experiment, self.reporter)
         return list(prompts)
 
     @property
@@ -151,7 +151,7 @@ class OneCell:
         """Tell how many demonstrations did not fit."""
         if dropped:
             limit = self.limit.tokens
-            self.watcher.say(f"warning: {dropped} demonstrations did not fit {limit} tokens and were dropped")
+            self.reporter.warn(f"{dropped} demonstrations did not fit {limit} tokens and were dropped")
 
     def made_from(self) -> dict[str, Any]:
         """For records: the machine, the model, the adapter and the prompt."""
@@ -165,7 +165,7 @@ class OneCell:
 
     def _renderer(self) -> Renderer:
         shots, loaded = self.request.shots, self.loaded
-        demonstrations = shots.demonstrations(self.rows, self.pool, loaded, self.watcher, adapter=self.adapter)
+        demonstrations = shots.demonstrations(self.rows, self.pool, loaded, self.reporter, adapter=self.adapter)
         return Renderer(demonstrations, {self.template.name: self.template}, loaded.profile)
 
 
@@ -182,19 +182,19 @@ def _file_of(source: str | GivenRows | None) -> str | Path | None:
 
 
 def _warn_of_other_base_or_prompt(
-    facts: Mapping[str, Any], loaded: LoadedModel, template: Template, watcher: Watcher
+    facts: Mapping[str, Any], loaded: LoadedModel, template: Template, reporter: Reporter
 ) -> None:
     """Warn that an adapter was trained under another config.json than the model has now (another rope scaling, say), or
     with another prompt.
     """
     trained = facts.get("base_config_sha256")
     if trained not in (None, loaded.info["config_sha256"]):
-        watcher.say(
-            f"warning: the adapter was trained under another config.json (sha256 {trained[:12]}…) than the model's "
+        reporter.warn(
+            f"the adapter was trained under another config.json (sha256 {trained[:12]}…) than the model's "
             f"({loaded.info['config_sha256'][:12]}…)"
         )
     if facts.get("prompt_sha256") not in (None, template.sha256):
-        watcher.say(
-            f"warning: the adapter was trained with another prompt ({facts.get('prompt')}) than `{template.name}`: "
+        reporter.warn(
+            f"the adapter was trained with another prompt ({facts.get('prompt')}) than `{template.name}`: "
             f"sha256 {facts['prompt_sha256'][:12]}…, not {template.sha256[:12]}…"
         )

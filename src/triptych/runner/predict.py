@@ -36,7 +36,7 @@ from triptych.generate.stops import patterns_of
 from triptych.likelihood.cache import versions
 from triptych.models import LoadedModel, identify
 from triptych.models.device import choose_device, choose_dtype
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.prompts import RenderedPrompt
 from triptych.records.disk import sha256_of_file
 from triptych.records.identity import version_changes
@@ -82,24 +82,24 @@ class Predictions:
         }
 
 
-def predict_cell(request: PredictRequest, watcher: Watcher) -> Predictions:
+def predict_cell(request: PredictRequest, reporter: Reporter) -> Predictions:
     """Continue every row's prompt; nothing is written.
 
     Raises:
         InputError: anything in the request that can't be used.
     """
     request.check()
-    cell = OneCell(request, watcher, need_output=False)
+    cell = OneCell(request, reporter, need_output=False)
     settings = _settings(request, cell)
     loaded = cell.load()
     prompts = _prompts(cell, settings)
     began = time.monotonic()
-    written = generate_rows(loaded, prompts, settings, watcher, limits=choose_limits(loaded, request.batch_rows))
+    written = generate_rows(loaded, prompts, settings, reporter, limits=choose_limits(loaded, request.batch_rows))
     found = _judge(written, cell, special_texts(loaded.profile.tokenizer))
     return replace(found, seconds=time.monotonic() - began)
 
 
-def predict_file(request: PredictRequest, out: Path, watcher: Watcher, *, fresh: bool = False) -> Predictions:
+def predict_file(request: PredictRequest, out: Path, reporter: Reporter, *, fresh: bool = False) -> Predictions:
     """Continue every row's prompt and write the predictions.
 
     The same request goes on where an earlier process was stopped, and ends with the file it would have ended with.
@@ -107,7 +107,7 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher, *, fresh:
     Args:
         request: what to write.
         out: the file.
-        watcher: told of progress.
+        reporter: told of progress.
         fresh: replace what is there, whatever made it.
 
     Raises:
@@ -122,13 +122,13 @@ def predict_file(request: PredictRequest, out: Path, watcher: Watcher, *, fresh:
     try:
         if out.parent.is_dir():  # else it is made, and locked, when the request was checked
             lock.acquire()
-        return _predict(request, out, watcher, lock, fresh)
+        return _predict(request, out, reporter, lock, fresh)
     finally:
         lock.release()
 
 
-def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: ProcessLock, fresh: bool) -> Predictions:
-    cell = OneCell(request, watcher, need_output=False)
+def _predict(request: PredictRequest, out: Path, reporter: Reporter, lock: ProcessLock, fresh: bool) -> Predictions:
+    cell = OneCell(request, reporter, need_output=False)
     settings = _settings(request, cell)
     facts = _facts(request, cell, settings)
     part_path = part_of(out)
@@ -137,7 +137,7 @@ def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: Process
         refuse_changed(part_path, {key: begun["facts"].get(key) for key in facts}, facts)
     elif out.exists() and not fresh:
         written, special = finished_rows(out, facts), special_texts_of(out)
-        watcher.say("these predictions are there already; --fresh writes them again")
+        reporter.info("these predictions are there already; --fresh writes them again")
         return replace(_judge(written, cell, special), rows_known=len(written))
     loaded = cell.load(_spec(request, begun), facts["model"])
     prompts = _prompts(cell, settings)
@@ -145,13 +145,13 @@ def _predict(request: PredictRequest, out: Path, watcher: Watcher, lock: Process
     lock.acquire()
     part = (None if fresh else PartFile.resume(part_path, facts)) or _begin(request, part_path, facts, loaded)
     if part.known:
-        watcher.say(f"{len(part.known)} of {len(cell.rows)} rows were written before; going on")
+        reporter.info(f"{len(part.known)} of {len(cell.rows)} rows were written before; going on")
         if changed := version_changes(part.chosen.get("versions", {}), versions()):
-            watcher.say(f"warning: these predictions were begun with other versions: {', '.join(changed)}")
+            reporter.warn(f"these predictions were begun with other versions: {', '.join(changed)}")
     began = time.monotonic()
     limits = Limits(**part.chosen["limits"])
     try:
-        written = generate_rows(loaded, prompts, settings, watcher, part.add, known=part.known, limits=limits)
+        written = generate_rows(loaded, prompts, settings, reporter, part.add, known=part.known, limits=limits)
     except BaseException:
         part.close()
         raise

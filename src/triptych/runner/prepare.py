@@ -22,7 +22,7 @@ from triptych.grid.rendered import render_experiment
 from triptych.grid.rows import ExperimentRows
 from triptych.models import identify
 from triptych.models.header import read_header
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.records.copies import copy_of
 from triptych.records.lock import check_lock
 from triptych.records.manifest import Manifest, remove
@@ -43,7 +43,7 @@ def prepare(
     config: ExperimentConfig,
     cells: Sequence[CellSpec],
     folder: RunFolder,
-    watcher: Watcher,
+    reporter: Reporter,
     *,
     enter: Callable[[], Manifest] | None = None,
     fresh: bool = False,
@@ -56,7 +56,7 @@ def prepare(
         config: what to run.
         cells: the grid, or what is asked for of it.
         folder: the run's.
-        watcher: told of warnings.
+        reporter: told of warnings.
         enter: makes the folder this process's and gives its manifest; called before anything in it is changed. None on
             the ranks that only train.
         fresh: remove what an earlier run left, when all checks have passed; it is set aside until there is new work.
@@ -68,12 +68,12 @@ def prepare(
         ForeignFileError: a file that Triptych did not write lies where one of the run's belongs.
         InputError: something is wrong; the folder is as it was.
     """
-    templates, data = templates_of(config), read_data(config, watcher)
+    templates, data = templates_of(config), read_data(config, reporter)
     check_pool(config, data)
     if config.generate:
         check_names(config.generate, cells)
     for warning in data.warnings:
-        watcher.say(f"warning: {warning}")
+        reporter.warn(warning)
     header = read_header(config.model)
     limit = ContextLimit.of_experiment(config, header.config)
     instructions = [*data.train, *data.dev, *data.test]
@@ -90,7 +90,7 @@ def prepare(
             check_lock(folder.lock, facts_of_lock)
     checked = writes and (fresh or not all(folder.cell_path(cell.name).exists() for cell in cells))
     if checked:
-        _check_rows(rows, None if fresh else folder, watcher)
+        _check_rows(rows, None if fresh else folder, reporter)
     identity = identify(config.model)  # after all checks that need no weights: it may download them
     _check_tokenizer(rows, identity)
     if enter is not None and is_new:
@@ -99,18 +99,18 @@ def prepare(
     held = dict(facts_of_lock) if fresh else check_lock(folder.lock, facts_of_lock)
     if chosen and "chosen" not in held:
         held["chosen"] = dict(chosen)
-    session = Session(config, folder, watcher, held, scores=scores, writes=writes, locked=not fresh)
+    session = Session(config, folder, reporter, held, scores=scores, writes=writes, locked=not fresh)
     facts = RunFacts(rows, identity, session.compute)
-    finished = take_up(cells, folder, facts, watcher) if writes and not fresh else {}
+    finished = take_up(cells, folder, facts, reporter) if writes and not fresh else {}
     if finished:
-        watcher.say(f"{len(finished)} of {len(cells)} cells are already scored")
+        reporter.info(f"{len(finished)} of {len(cells)} cells are already scored")
     if writes and not checked and len(finished) < len(cells):  # a cell's file is there, and torn
-        _check_rows(rows, folder, watcher)
+        _check_rows(rows, folder, reporter)
     if writes and fresh:
         folder.set_aside()
         check_lock(folder.lock, held)
         session.locked()
-    return RunContext(config, folder, watcher, rows, session, facts, finished)
+    return RunContext(config, folder, reporter, rows, session, facts, finished)
 
 
 def _open(
@@ -138,9 +138,9 @@ def _open(
     check_lock_version(folder)
 
 
-def _check_rows(rows: ExperimentRows, folder: RunFolder | None, watcher: Watcher) -> None:
+def _check_rows(rows: ExperimentRows, folder: RunFolder | None, reporter: Reporter) -> None:
     adapters = adapter_facts(rows.config, folder.adapter_of if folder else None)
-    begin(render_experiment(rows, watcher), watcher, adapters=adapters)
+    begin(render_experiment(rows, reporter), reporter, adapters=adapters)
 
 
 def _check_tokenizer(rows: ExperimentRows, identity: Mapping[str, str]) -> None:

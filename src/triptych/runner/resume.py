@@ -12,7 +12,7 @@ from triptych.errors import DataError, RunChangedError
 from triptych.grid.cells import CellSpec, TrainingSpec, trainings
 from triptych.likelihood.cache import versions
 from triptych.models.adapter_files import check_adapter_files
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.records import TuneSummary
 from triptych.records.copies import put_back
 from triptych.records.identity import require_same, version_changes
@@ -52,7 +52,9 @@ def check_lock_version(folder: RunFolder) -> None:
         )
 
 
-def take_up(cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts, watcher: Watcher) -> dict[str, FinishedCell]:
+def take_up(
+    cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts, reporter: Reporter
+) -> dict[str, FinishedCell]:
     """What is finished in the folder, cells and trainings, seen to be what is asked for. Returns the cells.
 
     Raises:
@@ -61,7 +63,7 @@ def take_up(cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts, watch
     """
     finished = finished_cells(cells, folder, facts)
     trained = [finished_adapter(training, folder, facts) for training in trainings(facts.config)]
-    _say_other_versions(list(finished.values()), [summary for summary in trained if summary], watcher)
+    _say_other_versions(list(finished.values()), [summary for summary in trained if summary], reporter)
     return finished
 
 
@@ -131,7 +133,7 @@ def check_adapter_of_cell(cell: FinishedCell, training: TuneSummary, path: Path)
         )
 
 
-def _say_other_versions(finished: Sequence[FinishedCell], trained: Sequence[TuneSummary], watcher: Watcher) -> None:
+def _say_other_versions(finished: Sequence[FinishedCell], trained: Sequence[TuneSummary], reporter: Reporter) -> None:
     """Say in one line that what is finished was computed with other versions than this process has."""
     now = versions()
     kept = [*(cell.record.versions for cell in finished), *(training.versions for training in trained)]
@@ -139,8 +141,8 @@ def _say_other_versions(finished: Sequence[FinishedCell], trained: Sequence[Tune
     other = [then for then in every if version_changes(then, now)]
     if other:
         changed = dict.fromkeys(change for then in other for change in version_changes(then, now))
-        watcher.say(
-            f"warning: {len(other)} of {len(every)} finished cells and trainings were computed with other versions, "
+        reporter.warn(
+            f"{len(other)} of {len(every)} finished cells and trainings were computed with other versions, "
             f"and are kept: {', '.join(changed)}"
         )
 

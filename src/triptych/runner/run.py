@@ -16,7 +16,7 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.errors import TriptychError
 from triptych.grid.cells import CellSpec, TrainingSpec, grid, trainings
 from triptych.models import save_adapter
-from triptych.progress import Silent, Watcher
+from triptych.progress import Reporter, Silent
 from triptych.records import CurvePoint, RunRecord, TuneSummary
 from triptych.records.manifest import Manifest
 from triptych.records.schema import GenerationRecord, SearchRecord
@@ -43,7 +43,7 @@ def run_experiment(
     out: Path,
     *,
     fresh: bool = False,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
     chosen: Mapping[str, Any] | None = None,
     only: Collection[str] | None = None,
     scores: Path | None = None,
@@ -56,7 +56,7 @@ def run_experiment(
         config: what to run.
         out: the run's folder.
         fresh: remove what an earlier run left there, first.
-        watcher: told of progress.
+        reporter: told of progress.
         chosen: dtype, threads, way of holding weights and token budget of another run, instead of finding them.
         only: names of cells; nothing is computed that these don't need. None for all.
         scores: file of the scores that are known, instead of the user's cache (where `cache` allows one).
@@ -68,7 +68,7 @@ def run_experiment(
         Interrupted: stop was asked during training; everything is saved.
     """
     with process_group(config.model.device) as world, ExitStack() as stack:
-        log = RunLog((watcher or Silent()) if world.is_rank0 else Silent())
+        log = RunLog((reporter or Silent()) if world.is_rank0 else Silent())
         folder = RunFolder(out)
         cells = [cell for cell in grid(config) if only is None or cell.name in only]
         begun: list[_Run] = []
@@ -132,7 +132,7 @@ class _Run:
         self.written: dict[str, GenerationRecord] = {}
         self.searched: SearchRecord | None = None
         used = self.config.report.trackers if world.is_rank0 else ()
-        self.trackers = Trackers(used, self.folder.path, title=self.config.name, watcher=context.watcher)
+        self.trackers = Trackers(used, self.folder.path, title=self.config.name, reporter=context.reporter)
 
     def begin_log(self, log: RunLog) -> None:
         """Write the log and tell the trackers; not sooner, since `fresh` sets aside what was written before."""
@@ -181,7 +181,7 @@ class _Run:
                 facts=facts,
                 made_from=self.facts.training(training),
                 scorer=scorer,
-                watcher=self.context.watcher,
+                reporter=self.context.reporter,
                 on_curve=partial(self._on_curve, training),
                 world=self.world,
             )
@@ -234,7 +234,7 @@ class _Run:
     def _tune_rows(self, training: TrainingSpec) -> TuneRows:
         rows = self.context.rows.training(training)
         if dropped := rows.dropped:
-            self.context.watcher.say(
+            self.context.reporter.info(
                 f"{len(dropped)} training rows are longer than {dropped.limit} tokens and are left out: "
                 f"{', '.join(dropped.ids[:8])}{' …' if len(dropped) > 8 else ''}"
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import Interrupted
-from triptych.progress import Advance, Watcher
+from triptych.progress import Advance, Reporter
 from triptych.records.manifest import claim
 from triptych.records.provenance import provenance
 from triptych.terminal import LogFormatter
@@ -26,28 +26,28 @@ logger = logging.getLogger("triptych.run")
 
 
 class _ShowWarnings(logging.Handler):
-    """Warnings of our own modules to the watcher too: with the log's handler in place, Python prints them no more."""
+    """Warnings of our own modules to the reporter too: with the log's handler in place, Python prints them no more."""
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, reporter: Reporter) -> None:
         super().__init__(logging.WARNING)
-        self._watcher = watcher
+        self._reporter = reporter
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show it, unless it came from the watcher."""
+        """Show it, unless it came from the reporter."""
         if record.name != logger.name:
-            self._watcher.say(f"warning: {record.getMessage()}")
+            self._reporter.warn(record.getMessage())
 
 
 class RunLog:
-    """A watcher that also writes; warnings of libraries go to the file too.
+    """A reporter that also writes; warnings of libraries go to the file too.
 
     What is said before `begin` is held until then: a run that can't begin leaves no log.
     """
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
         self._handler: logging.FileHandler | None = None
-        self._shown = _ShowWarnings(watcher)
+        self._shown = _ShowWarnings(reporter)
         self._held: list[tuple[int, str]] = []
 
     def begin(self, folder: Path) -> None:
@@ -65,16 +65,21 @@ class RunLog:
         self._held.clear()
 
     @contextmanager
-    def phase(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
-        """See `progress.Watcher.phase`."""
+    def task(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
+        """See `progress.Reporter.task`."""
         self._write(logging.INFO, f"{title}: {total:,} {unit}" + (f", {done:,} of them done before" if done else ""))
-        with self._watcher.phase(title, total, done=done, unit=unit) as advance:
+        with self._reporter.task(title, total, done=done, unit=unit) as advance:
             yield advance
 
-    def say(self, message: str) -> None:
-        """See `progress.Watcher.say`."""
-        self._write(logging.WARNING if message.startswith("warning") else logging.INFO, message)
-        self._watcher.say(message)
+    def info(self, message: str) -> None:
+        """See `progress.Reporter.info`."""
+        self._write(logging.INFO, message)
+        self._reporter.info(message)
+
+    def warn(self, message: str) -> None:
+        """See `progress.Reporter.warn`."""
+        self._write(logging.WARNING, message)
+        self._reporter.warn(message)
 
     def ended(self, error: BaseException | None = None) -> None:
         """The run is over: done, stopped, or failed; then its traceback is written, and the error says where."""

@@ -9,7 +9,7 @@ from triptych.data import empty_outputs
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer, to_items
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.records import SCHEMA_VERSION, Aggregate
 from triptych.runner.one_cell import CellRequest, OneCell, source_record
 
@@ -35,12 +35,12 @@ class CellScores:
         }
 
 
-def score_cell(request: CellRequest, watcher: Watcher, *, cache: bool = True) -> CellScores:
+def score_cell(request: CellRequest, reporter: Reporter, *, cache: bool = True) -> CellScores:
     """Score the rows of a request; nothing is written but the scores' cache.
 
     Args:
         request: what to score.
-        watcher: told of progress.
+        reporter: told of progress.
         cache: look up scores of the same tokens under the same weights first.
 
     Raises:
@@ -48,13 +48,13 @@ def score_cell(request: CellRequest, watcher: Watcher, *, cache: bool = True) ->
         ScoringError: the model gives a row no finite likelihood.
     """
     request.check()
-    cell = OneCell(request, watcher, need_output=True)
+    cell = OneCell(request, reporter, need_output=True)
     if empty := empty_outputs(cell.rows):
-        watcher.say(f"warning: {empty}")
+        reporter.warn(empty)
     loaded = cell.load()
     rendered = cell.rendered()
     scorer = Scorer(loaded, cache=score_cache(loaded) if cache else None)
-    with watcher.phase("scoring", len(rendered)) as advance:
+    with reporter.task("scoring", len(rendered)) as advance:
         nlls = scorer.score(rendered, advance)
     items = to_items(rendered, nlls)
     cell.warn_of_dropped(sum(item.n_demos_dropped for item in items))

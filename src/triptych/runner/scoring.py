@@ -36,11 +36,11 @@ def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None, title: 
     began = time.perf_counter()
     rendered = run.rows.cell(cell)
     if needs_vectors(cell):  # the checks before the first pass could not see these
-        begin(rendered_cell(run.rows, cell, rendered.rows), run.watcher)
+        begin(rendered_cell(run.rows, cell, rendered.rows), run.reporter)
     with adapter_enabled(adapter, on=adapter is not None):
         if adapter_is_on(loaded.model) != (adapter is not None):
             raise TriptychError(f"the adapter is {'off' if adapter else 'on'} for cell {cell.name}")
-        with run.watcher.phase(title, len(rendered.rows)) as advance:
+        with run.reporter.task(title, len(rendered.rows)) as advance:
             nlls = scorer.score(rendered.rows, advance)
     items = to_items(rendered.rows, nlls)
     trained, made_from = cell.training, run.facts.cell(cell)

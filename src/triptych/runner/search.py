@@ -57,7 +57,7 @@ def search_on_dev(run: RunContext, config: SearchConfig) -> tuple[SearchRecord, 
     for number, (n_alive, n_rows) in enumerate(plan, start=1):
         alive = alive[:n_alive]
         title = f"search, round {number} of {len(plan)}: {len(alive)} settings on {n_rows} dev rows"
-        with run.watcher.phase(title, n_rows * len(alive)) as advance:
+        with run.reporter.task(title, n_rows * len(alive)) as advance:
             for cell in alive:
                 have = known.setdefault(cell.name, [])
                 began = time.perf_counter()
@@ -90,7 +90,7 @@ def search_on_dev(run: RunContext, config: SearchConfig) -> tuple[SearchRecord, 
         seconds=spent,
         versions=Versions(**used),
     )
-    run.watcher.say(f"search: {alive[0].name} is the best of {len(cells)} settings on {plan[-1][1]} dev rows")
+    run.reporter.info(f"search: {alive[0].name} is the best of {len(cells)} settings on {plan[-1][1]} dev rows")
     return record, alive[0]
 
 

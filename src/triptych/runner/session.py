@@ -25,7 +25,7 @@ from triptych.models import (
     load_adapter,
     load_model,
 )
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.prompts.ranking import Vectors
 from triptych.records.copies import write_twice
 from triptych.records.manifest import claim
@@ -43,14 +43,14 @@ class Session:
         self,
         config: ExperimentConfig,
         folder: RunFolder,
-        watcher: Watcher,
+        reporter: Reporter,
         held: dict[str, Any],
         *,
         scores: Path | None = None,
         writes: bool = True,
         locked: bool = True,
     ) -> None:
-        self.config, self.folder, self.watcher, self._writes = config, folder, watcher, writes
+        self.config, self.folder, self.reporter, self._writes = config, folder, reporter, writes
         self._locked = locked
         """Whether the folder's lock is this run's already; not while an earlier run's files are still there."""
         self._scores = scores
@@ -65,7 +65,7 @@ class Session:
     def load(self) -> tuple[LoadedModel, Scorer]:
         """The model and its scorer, loaded the first time that one of them is needed."""
         if self.loaded is None or self.scorer is None:
-            self.watcher.say(f"loading {self.config.model.name}")
+            self.reporter.info(f"loading {self.config.model.name}")
             chosen = dict(self.chosen)
             budget = chosen.pop("budget_tokens", None)
             spec = self.config.model.model_copy(update=chosen)
@@ -113,10 +113,10 @@ class Session:
         texts = [row.instruction for row in rows]
         name = self.config.strategies.demos.embedding
         if name != "model":
-            return embed_texts(texts, model=name, watcher=self.watcher)
+            return embed_texts(texts, model=name, reporter=self.reporter)
         loaded, _ = self.load()
         with adapter_enabled(self.adapter, on=False):
-            return embed_texts(texts, model=loaded, watcher=self.watcher)
+            return embed_texts(texts, model=loaded, reporter=self.reporter)
 
     def note_memory(self) -> int | None:
         """Keep the largest of all processes that worked on this run, killed ones included."""

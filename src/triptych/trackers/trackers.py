@@ -17,7 +17,7 @@ from operator import methodcaller
 from pathlib import Path
 
 from triptych.errors import ConfigError, DataError
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.records import Aggregate, CellRecord, CurvePoint, RunRecord
 from triptych.records.manifest import claim
 from triptych.records.store import read_json, write_json
@@ -56,7 +56,7 @@ class Trackers:
         names: of `tensorboard`, `wandb`, `mlflow` and `trackio`.
         folder: the run's.
         title: the run's name.
-        watcher: is told of a tracker that is dropped.
+        reporter: is told of a tracker that is dropped.
         opens: how each name is opened; None for the real ones.
 
     Raises:
@@ -69,10 +69,10 @@ class Trackers:
         folder: Path,
         *,
         title: str,
-        watcher: Watcher,
+        reporter: Reporter,
         opens: Mapping[str, Open] | None = None,
     ) -> None:
-        self.folder, self.watcher = folder, watcher
+        self.folder, self.reporter = folder, reporter
         if opens is None:
             check_trackers(names)
             claim(*(folder / "trackers" / name for name in names if name in _FILLS), tree=True)
@@ -152,7 +152,7 @@ class Trackers:
         except (Exception, SystemExit) as error:
             del self._senders[name]
             text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:200]
-            self.watcher.say(f"warning: the tracker {name} failed and is dropped: {text}")
+            self.reporter.warn(f"the tracker {name} failed and is dropped: {text}")
 
 
 class _Sender:

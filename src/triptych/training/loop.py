@@ -27,7 +27,7 @@ from triptych.likelihood.score import Scorer, check_rows
 from triptych.models import LoadedModel, LoraSettings, attach_adapter
 from triptych.models.adapters import set_dropout
 from triptych.models.device import trim_malloc
-from triptych.progress import Silent, Watcher
+from triptych.progress import Reporter, Silent
 from triptych.prompts import Rendered
 from triptych.records.identity import MadeFrom, joined_versions, version_changes
 from triptych.training.batches import rows_of_step
@@ -59,7 +59,7 @@ def tune(
     facts: dict[str, Any] | None = None,
     made_from: MadeFrom | None = None,
     scorer: Scorer | None = None,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
     on_curve: OnCurve | None = None,
     world: World | None = None,
 ) -> TuneResult:
@@ -74,7 +74,7 @@ def tune(
         facts: stored beside the adapter (hashes of base and prompt).
         made_from: what decides the training; stored with all that it leaves, and compared on resuming.
         scorer: the scorer of the final table, so that curve and table can't differ.
-        watcher: told of progress.
+        reporter: told of progress.
         on_curve: called with the whole curve after every point, on the first rank.
         world: the processes that share the work (`parallel.process_group`); None for this one alone. All call this
             with the same arguments and get the same result.
@@ -97,8 +97,8 @@ def tune(
             fix="set data.dev_rows, or use `select: last`",
         )
     world = world or World()
-    watcher = (watcher or Silent()) if world.is_rank0 else Silent()
-    training = _Training(loaded, rows, config, folder, scorer or Scorer(loaded), watcher, on_curve, world, made_from)
+    reporter = (reporter or Silent()) if world.is_rank0 else Silent()
+    training = _Training(loaded, rows, config, folder, scorer or Scorer(loaded), reporter, on_curve, world, made_from)
     training.begin()
     with stop_requested() as asked:
         training.run(asked)
@@ -113,18 +113,18 @@ class _Training:
         config: TuneConfig,
         folder: Path,
         scorer: Scorer,
-        watcher: Watcher,
+        reporter: Reporter,
         on_curve: OnCurve | None,
         world: World,
         made_from: MadeFrom | None,
     ) -> None:
         self.loaded, self.rows, self.config, self.folder = loaded, rows, config, folder
-        self.scorer, self.watcher, self.world = scorer, watcher, world
+        self.scorer, self.reporter, self.world = scorer, reporter, world
         self.total = config.total_steps(len(rows.train))
         self.eval_steps = set(config.eval_steps(self.total))
         self.state = TrainState()
         self.made_from, self.versions = made_from, versions()
-        self.points = Points(rows, config, folder / "curve.json", scorer, watcher, on_curve, made_from)
+        self.points = Points(rows, config, folder / "curve.json", scorer, reporter, on_curve, made_from)
         self.stopped_early = False
 
     def begin(self) -> None:
@@ -136,11 +136,11 @@ class _Training:
             choose(self.loaded, self.rows.train, self.config, self.adapter.target_modules, self.world.size)
         )
         if self.chosen.said:
-            self.watcher.say(self.chosen.said)
+            self.reporter.info(self.chosen.said)
         if found := self.world.on_rank0(lambda: latest_checkpoint(self.folder / "checkpoints", self.made_from)):
             path, self.state = found
             restore(path, self.adapter, self.optimizer)
-            self.watcher.say(f"training goes on from step {self.state.step} of {self.total}")
+            self.reporter.info(f"training goes on from step {self.state.step} of {self.total}")
             self._take_up_versions(versions_of(path))
         if self.world.is_rank0:
             self.points.read(up_to=self.state.step)
@@ -152,12 +152,12 @@ class _Training:
             self.versions = before or self.versions
             return
         if changed := version_changes(before, self.versions):
-            self.watcher.say(f"warning: this training was begun with other versions: {', '.join(changed)}")
+            self.reporter.warn(f"this training was begun with other versions: {', '.join(changed)}")
         self.versions = joined_versions([before, self.versions])
 
     def run(self, asked: Callable[[], bool]) -> None:
         """To the last step."""
-        with self.watcher.phase("training", self.total, done=self.state.step, unit="steps") as advance:
+        with self.reporter.task("training", self.total, done=self.state.step, unit="steps") as advance:
             while True:
                 if self.state.step in self.eval_steps:
                     patient = self.world.on_rank0(self._evaluate)
@@ -176,7 +176,7 @@ class _Training:
                         "  to go on: run the same command again"
                     )
         if self.stopped_early:
-            self.watcher.say(
+            self.reporter.info(
                 f"stopped early after step {self.state.step} of {self.total}: "
                 f"{self.config.patience} points in a row no better on dev"
             )

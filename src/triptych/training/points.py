@@ -9,7 +9,7 @@ from pathlib import Path
 from triptych.config.tune import TuneConfig
 from triptych.errors import ScoringError
 from triptych.likelihood.score import Scorer
-from triptych.progress import Watcher
+from triptych.progress import Reporter
 from triptych.prompts import Rendered
 from triptych.records import CurvePoint
 from triptych.records.identity import MadeFrom
@@ -41,7 +41,7 @@ class Points:
     config: TuneConfig
     path: Path
     scorer: Scorer
-    watcher: Watcher
+    reporter: Reporter
     on_curve: OnCurve | None
     made_from: MadeFrom | None
     curve: list[CurvePoint] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Points:
         self, rows: Sequence[Rendered], split: Split, state: TrainState, lr: float, total: int
     ) -> tuple[CurvePoint, list[float]]:
         epoch = state.rows_seen / len(self.rows.train)
-        with self.watcher.phase(f"curve: {split} at step {state.step}", len(rows)) as advance:
+        with self.reporter.task(f"curve: {split} at step {state.step}", len(rows)) as advance:
             try:
                 return evaluate(self.scorer, rows, split, state, epoch=epoch, lr=lr, advance=advance)
             except (ScoringError, OverflowError) as error:  # OverflowError: a perplexity beyond any float
