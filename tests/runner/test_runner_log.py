@@ -99,3 +99,32 @@ def test_a_warning_of_the_engine_is_in_the_log_and_on_the_terminal(tmp_path: Pat
     assert said == ["warning: rows are scored one by one", "warning: once"]
     text = (tmp_path / "run.log").read_text(encoding="utf-8")
     assert text.count("rows are scored one by one") == text.count(" WARNING once") == 1
+
+
+@pytest.mark.usefixtures("no_report")
+def test_warnings_and_messages_come_by_methods_of_their_own(project: Project, tmp_path: Path) -> None:
+    """Whoever calls from Python can tell them apart, and so does the log: how a message begins decides nothing."""
+    messages: list[str] = []
+    warnings: list[str] = []
+
+    class Kept(Silent):
+        def info(self, message: str) -> None:
+            messages.append(message)
+
+        def warn(self, message: str) -> None:
+            warnings.append(message)
+
+    path = project(strategies=ZERO)
+    test = tmp_path / "data" / "test.json"
+    (tmp_path / "data" / "train.json").write_text(test.read_text(encoding="utf-8"), encoding="utf-8")
+    run_experiment(read_config(path), tmp_path / "run", reporter=Kept())
+    assert any("occur" in warning for warning in warnings)
+    assert not [text for text in (*messages, *warnings) if text.startswith("warning")]
+    log = RunLog(Silent())
+    log.begin(tmp_path)
+    log.info("warning signs were counted")
+    log.warn("one of them is red")
+    log.ended()
+    lines = log_of(tmp_path).splitlines()
+    assert any(line.endswith("INFO warning signs were counted") for line in lines)
+    assert any(line.endswith("WARNING one of them is red") for line in lines)
