@@ -15,7 +15,7 @@ def test_everything_is_looked_at_and_what_is_wrong_says_what_to_do(monkeypatch: 
     monkeypatch.setattr(doctor, "device_findings", lambda: iter(()))  # tests/models has them
     findings = list(diagnose())
     seen = {finding.what for finding in findings}
-    assert {"python", "cache", "disk, cache", "disk, here", "fonts", "versions", "demo model"} <= seen
+    assert {"cache", "disk, cache", "disk, here", "fonts", "versions", "demo model"} <= seen
     assert all(finding.to_do for finding in findings if finding.status != "ok")
     assert not any(finding.to_do for finding in findings if finding.status == "ok")
 
@@ -33,7 +33,7 @@ def test_versions_against_what_is_needed_and_tested(monkeypatch: pytest.MonkeyPa
     assert findings["d"].status == "failure"
     assert findings["c"].status == "warning"
     assert "9.0; tested with 3.2" in findings["c"].found
-    assert findings["versions"].found == "b 2.4"
+    assert findings["versions"].found.endswith(", b 2.4")
     assert set(findings) == {"a", "c", "d", "versions"}
 
 
@@ -46,12 +46,11 @@ def test_the_tested_versions_are_the_constraints() -> None:
 def test_not_installed_as_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_DISTRIBUTION", "no-such-distribution-here")
     assert [f.status for f in doctor._versions()] == ["warning"]
-    assert doctor._python().status == "ok"
 
 
 def test_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.9.1")
-    finding = doctor._python()
+    [finding] = [one for one in doctor._versions() if one.what == "python"]
     assert finding.status == "failure"
     assert ">=3.11 is needed" in finding.found
 

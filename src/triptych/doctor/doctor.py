@@ -26,7 +26,6 @@ _CJK = {"Chinese": "語說们", "Japanese": "かなカ", "Korean": "한글"}
 
 def diagnose() -> Iterator[Finding]:
     """All findings, one after another as they are made."""
-    yield _python()
     yield from device_findings()
     yield from _versions()
     yield _cache()
@@ -36,61 +35,41 @@ def diagnose() -> Iterator[Finding]:
     yield _demo()
 
 
-def _python() -> Finding:
-    found = f"{platform.python_version()} ({platform.python_implementation()}) on {platform.platform(terse=True)}"
-    try:
-        asked = metadata.metadata(_DISTRIBUTION)["Requires-Python"]
-    except (metadata.PackageNotFoundError, KeyError):
-        asked = ""
-    return _fits("python", found, platform.python_version(), asked or "")
-
-
-def _fits(what: str, found: str, version: str, asked: str) -> Finding:
-    from packaging.specifiers import SpecifierSet
-
-    if asked and not SpecifierSet(asked).contains(version, prereleases=True):
-        return Finding("failure", what, f"{found}; {asked} is needed", f"install {what} {asked}")
-    return Finding("ok", what, found)
-
-
 def _versions() -> Iterator[Finding]:
-    """What Triptych depends on: there, not older than it needs, and no newer major version than it was tested with."""
+    """Python and what Triptych depends on: there, as new as needed, no newer major version than it was tested with."""
+    from packaging.specifiers import SpecifierSet
     from packaging.version import Version
 
-    tested = _tested()
-    needed = list(_requirements())
+    tested, fine = _tested(), []
+    needed = _requirements()
     if not needed:
         yield Finding("warning", "versions", "triptych is not installed as a package", "pip install triptych")
-    fine = []
-    for name, asked in needed:
-        version = _installed(name)
-        if version is None:
-            yield Finding("failure", name, "not installed", f"pip install '{name}{asked}'")
-            continue
-        finding = _fits(name, version, version, asked)
-        if finding.status != "ok":
-            yield Finding("failure", name, finding.found, f"pip install '{name}{asked}'")
-        elif (known := tested.get(_normal(name))) and Version(version).major > Version(known).major:
-            yield Finding(
-                "warning", name, f"{version}; tested with {known}", f"if it misbehaves: pip install '{name}=={known}'"
-            )
+    for name, asked in needed.items():
+        version = platform.python_version() if name == "python" else _installed(name)
+        known = tested.get(_normal(name))
+        if version is None or not SpecifierSet(asked).contains(version, prereleases=True):
+            found = f"{version}; {asked} is needed" if version else "not installed"
+            to_do = f"install python {asked}" if name == "python" else f"pip install '{name}{asked}'"
+            yield Finding("failure", name, found, to_do)
+        elif known and Version(version).major > Version(known).major:
+            to_do = f"if it misbehaves: pip install '{name}=={known}'"
+            yield Finding("warning", name, f"{version}; tested with {known}", to_do)
         else:
             fine.append(f"{name} {version}")
     if fine:
         yield Finding("ok", "versions", ", ".join(fine))
 
 
-def _requirements() -> Iterator[tuple[str, str]]:
-    """(name, version specifier) of what Triptych needs without extras."""
+def _requirements() -> dict[str, str]:
+    """Name -> version specifier of Python and of what Triptych needs without extras; empty if it isn't installed."""
     from packaging.requirements import Requirement
 
     try:
-        lines = metadata.requires(_DISTRIBUTION) or []
+        lines, python = metadata.requires(_DISTRIBUTION) or [], metadata.metadata(_DISTRIBUTION)["Requires-Python"]
     except metadata.PackageNotFoundError:
-        return
-    for requirement in map(Requirement, lines):
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            yield requirement.name, str(requirement.specifier)
+        return {}
+    needed = [line for line in map(Requirement, lines) if line.marker is None or line.marker.evaluate({"extra": ""})]
+    return {"python": python or "", **{line.name: str(line.specifier) for line in needed}}
 
 
 def _installed(name: str) -> str | None:
