@@ -73,10 +73,8 @@ def test_config_init(files: tuple[Path, Path], tmp_path: Path, triptych: Triptyc
     assert "is not there yet" in done.err
 
 
-def test_config_init_from_a_peer(tmp_path: Path, triptych: Triptych) -> None:
-    peer = tmp_path / "axolotl.yml"
-    peer.write_text("base_model: owner/m\nload_in_4bit: true\ndatasets: [{path: owner/d, type: alpaca}]\nflash: true\n")
-    done = triptych("config", "init", "--from", peer, "--out", tmp_path / "exp.yaml")
-    assert done.code == 0
-    assert "left out: flash: true" in done.err
-    assert "#   flash: true" in (tmp_path / "exp.yaml").read_text()
+def test_config_init_reads_no_file_of_another_tool(tmp_path: Path, triptych: Triptych) -> None:
+    done = triptych("config", "init", "--from", tmp_path / "axolotl.yml", "--out", tmp_path / "exp.yaml")
+    assert done.code == 2
+    assert "No such option: --from" in done.err
+    assert not (tmp_path / "exp.yaml").exists()
