@@ -48,20 +48,17 @@ class Experiment:
     """
 
     def __init__(self, path: Path, sets: Sequence[str], vectors: Any) -> None:
-        from triptych.experiment import grid, read_config
-        from triptych.experiment.cells import demo_pool, templates_of
-        from triptych.experiment.showing import Demonstrations
-        from triptych.experiment.views import longest_rendering, read_data
-
-        from triptych.models import load_profile
+        from triptych.config.read import read_config
+        from triptych.grid.cells import grid
+        from triptych.grid.rows import ExperimentRows
 
         self.config = read_config(path, sets)
-        self.data, self.templates, self.cells = read_data(self.config), templates_of(self.config), grid(self.config)
-        self.profile = load_profile(self.config.model.spec())
-        self.limit = longest_rendering(self.config, self.profile)
-        rows = (*self.data.train, *self.data.dev, *self.data.test)
+        self.cells = grid(self.config)
+        first = ExperimentRows.read(self.config)
+        rows = (*first.data.train, *first.data.dev, *first.data.test)
         known = {row.instruction: vectors(row.instruction) for row in rows}
-        self.shown = Demonstrations(demo_pool(self.data), self.config.strategies.demos, vectors=lambda: known)
+        parts = (self.config, first.data, first.templates, first.profile, first.limit)
+        self.rows = ExperimentRows(*parts, vectors=lambda: known)
 
     def views(self, train_rows: int) -> Iterator[tuple[str, list[Seen]]]:
         """Every cell (and candidate of a search) and every training (`training NAME`), and its rows.
@@ -69,35 +66,27 @@ class Experiment:
         Args:
             train_rows: the first so many training rows are rendered; demonstrations come from all.
         """
-        from triptych.experiment.cells import trainings
-        from triptych.experiment.showing import render_cell, render_training
-        from triptych.experiment.views import view_experiment
+        from triptych.grid.cells import trainings
+        from triptych.grid.rendered import render_experiment
 
-        few = replace(self.data, train=self.data.train[:train_rows])
-        views = view_experiment(
-            self.config, few, self.templates, self.profile, max_tokens=self.limit, demonstrations=self.shown
-        )
-        for view in views.views:
-            yield view.name, [_seen(row) for row in view.rendered]
+        self.rows.data = replace(self.rows.data, train=self.rows.data.train[:train_rows])
+        rendered = render_experiment(self.rows)
+        for part in rendered.parts:
+            yield part.name, [_seen(row) for row in part.rendered]
         by_name = {cell.name: cell for cell in self.cells}
-        most = {"max_tokens": self.limit.tokens}
-        for name in views.left_out:  # those that rank by vectors
+        for name in rendered.left_out:  # those that rank by vectors
             if name in by_name:
-                cell = render_cell(by_name[name], few.test, self.shown, self.templates, self.profile, **most)
-                yield name, [_seen(row) for row in cell.rows]
+                yield name, [_seen(row) for row in self.rows.cell(by_name[name]).rows]
             else:
                 spec = next(one for one in trainings(self.config) if f"training {one.name}" == name)
-                template = self.templates[spec.prompt]
-                rows = render_training(spec, few.train, self.shown, template, self.profile, **most)
-                yield name, [_seen(row) for row in rows]
+                limit = self.rows.limit.tokens
+                yield name, [_seen(self.rows.row(spec, row, limit)) for row in self.rows.data.train]
 
     def prompts(self, rows: int) -> Iterator[tuple[str, list[tuple[str, tuple[int, ...], tuple[int, ...]]]]]:
         """Every cell, and what the model would go on from in it: row id, token ids, the ids that end an answer."""
-        from triptych.experiment.showing import prompts_of_cell
-
-        few, most = self.data.test[:rows], {"max_tokens": self.limit.tokens, "reserve": 64}
+        few = self.rows.data.test[:rows]
         for cell in self.cells:
-            found = prompts_of_cell(cell, few, self.shown, self.templates, self.profile, **most)
+            found = self.rows.prompts(cell, few, reserve=64)
             yield cell.name, [(one.row_id, one.ids, one.stop_ids) for one in found]
 
 
@@ -119,9 +108,12 @@ class Tiny:
     """A loaded tiny model, on which everything is computed through the engine that a run uses."""
 
     def __init__(self, folder: Path, dtype: str, quantize: str) -> None:
-        from triptych.models import ModelSpec, load_model
+        from triptych.config.model import ModelConfig
+        from triptych.models import load_model
 
-        self.loaded = load_model(ModelSpec(str(folder), quantize=quantize, dtype=dtype, device="cpu", threads=1))  # type: ignore[arg-type]
+        self.loaded = load_model(
+            ModelConfig(name=str(folder), quantize=quantize, dtype=dtype, device="cpu", threads=1)  # type: ignore[arg-type]
+        )
         self.adapter: Any = None
 
     def attach(self, seed: int) -> None:
@@ -156,16 +148,15 @@ class Tiny:
 
     def gradient(self, rows: Sequence[Any], *, max_rows: int, share_prefix: bool) -> tuple[float, dict[str, Any]]:
         """Of one training step: the sum of NLL, and the gradient of every trainable parameter by name."""
-        from triptych.tune.step import accumulate_gradient
-
         from triptych.likelihood.head import head_of
+        from triptych.training.step import accumulate_gradient
 
         parameters = self.adapter.parameters()
         for parameter in parameters.values():
             parameter.grad = None
         options: dict[str, Any] = {"max_rows": max_rows, "max_tokens": 1 << 20, "share_prefix": share_prefix}
-        step = accumulate_gradient(self.loaded, head_of(self.loaded.model), rows, **options)
-        return step.nll_nats, {name: parameter.grad for name, parameter in parameters.items()}
+        nll = accumulate_gradient(self.loaded, head_of(self.loaded.model), rows, **options)
+        return nll, {name: parameter.grad for name, parameter in parameters.items()}
 
     def write(self, texts: Sequence[str], **settings: Any) -> dict[str, list[int]]:
         """Continue prompts: row id -> new tokens. Greedy unless the settings say otherwise."""

@@ -52,7 +52,7 @@ def test_the_tokenizer_of_a_gguf_file_needs_no_weights(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(gguf, "_dequantize", lambda *_: pytest.fail("weights were dequantized"))
-        patch.setattr(cache, "_digest", lambda *_: pytest.fail("the whole file was read"))
+        patch.setattr(cache, "sha256_of_file", lambda *_: pytest.fail("the whole file was read"))
         profile = load_profile(spec(packed))
         header = read_header(spec(packed))
     assert (profile.bos_id, profile.eos_id) == (257, 258)
@@ -68,8 +68,8 @@ def test_the_tokenizer_of_a_gguf_file_needs_no_weights(
 def test_a_gguf_file_is_hashed_once(packed: Path, own_cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_SETTLED", -1.0)  # the file is remembered, however new it is
     hashed: list[Path] = []
-    digest = cache._digest
-    monkeypatch.setattr(cache, "_digest", lambda path: (hashed.append(path), digest(path))[1])
+    digest = cache.sha256_of_file
+    monkeypatch.setattr(cache, "sha256_of_file", lambda path: (hashed.append(path), digest(path))[1])
     facts = identify(spec(packed))
     load_profile(spec(packed))
     load_model(spec(packed)).check_identity(facts)

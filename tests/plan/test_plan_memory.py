@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from triptych.config.tune import TuneConfig
 from triptych.likelihood.head import head_chunk
 from triptych.models.fake import fake_config
 from triptych.models.shape import shape_of
 from triptych.plan.memory import memory_need
 from triptych.plan.tokens import Work
-from triptych.training import TuneConfig
 
 
 @pytest.mark.parametrize("gpu", [False, True])

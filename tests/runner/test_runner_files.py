@@ -123,7 +123,7 @@ def test_a_report_leaves_what_is_not_its_own(copy: tuple[Path, Path], tmp_path: 
 
 def test_what_the_user_edited_is_kept_aside(copy: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """An edited report is neither lost nor in the way: it gets a name of its own, each time another."""
-    monkeypatch.setattr(build, "draw_figures", lambda *_: {})  # most of the time
+    monkeypatch.setattr(build, "draw_figures", lambda *_: ({}, ()))  # most of the time
     path, out = copy
     for n, rebuild in enumerate((lambda: build_report(out), lambda: build_report(out), lambda: run(path, out)), 1):
         (out / "report.md").write_text(f"edited {n}")

@@ -506,7 +506,7 @@ def test_training_rows_that_are_too_long_are_left_out_and_counted(
 
 
 def test_selecting_on_dev_rows_without_any(project: Project, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dev rows, and there are none[\s\S]*data\.dev_rows"):
+    with pytest.raises(ConfigError, match=r"key `tune\.select`[\s\S]*data\.dev_rows"):
         run(project(tune={"select": "dev"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     # without training it is no matter
