@@ -22,8 +22,6 @@ from rich.text import Text
 from triptych.progress import Advance
 from triptych.terminal import new_console
 
-__all__ = ["ConsoleReporter"]
-
 
 class _Rate(ProgressColumn):
     """Units per second."""

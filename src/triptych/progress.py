@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-__all__ = ["Advance", "Reporter", "Silent"]
-
 logger = logging.getLogger("triptych")
 
 Advance = Callable[[int], None]

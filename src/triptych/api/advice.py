@@ -14,8 +14,6 @@ from typing import ParamSpec, TypeVar
 
 from triptych.errors import InputError
 
-__all__ = ["KEY_OF_OPTION", "for_the_command_line", "names_parameters"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

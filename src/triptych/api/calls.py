@@ -20,8 +20,6 @@ from triptych.progress import Reporter
 if TYPE_CHECKING:
     from triptych.config.experiment import ExperimentConfig
 
-__all__ = ["predict", "run", "score", "tune"]
-
 
 @names_parameters
 def run(

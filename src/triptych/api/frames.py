@@ -10,8 +10,6 @@ from pydantic import BaseModel
 
 from triptych.records.schema import RunRecord
 
-__all__ = ["cells_frame", "comparisons_frame", "curve_frame", "few_shot_frame", "frame", "items_frame"]
-
 
 def frame(lines: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> Any:
     """A DataFrame of these lines; `columns` are its columns where there are no lines."""

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from triptych.data import GivenRows
     from triptych.generate.settings import GenerationSettings
 
-__all__ = ["cell_settings", "config_of", "generation_settings", "model_settings", "source_of"]
-
 _OF_MODEL = ("revision", "quantize", "double_quant", "dtype", "device", "hold", "threads", "allow_pickle")
 _OF_CELL = ("prompt", "template", "limit", "max_tokens")
 _OF_DEMONSTRATIONS = ("select", "seed", "draw", "order")

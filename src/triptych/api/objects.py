@@ -14,8 +14,6 @@ from triptych.records import Aggregate, RunRecord
 if TYPE_CHECKING:
     from triptych.runner.predict import Predictions as Written
 
-__all__ = ["Predictions", "Run", "Scores", "load_run"]
-
 _BESIDE = ("strategy", "prompt", "k", "seed")
 
 

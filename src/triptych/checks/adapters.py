@@ -14,8 +14,6 @@ from triptych.grid.rendered import RenderedExperiment
 from triptych.records.run_files import ADAPTER_RECORD
 from triptych.records.store import read_json
 
-__all__ = ["adapter_facts", "adapter_prompt"]
-
 
 def adapter_prompt(experiment: RenderedExperiment, adapters: Mapping[str, Mapping[str, Any]]) -> Check:
     """Whether each adapter there is was trained with the prompt it would be used with."""

@@ -11,8 +11,6 @@ from triptych.grid.rendered import RenderedExperiment
 from triptych.models import TokenizerProfile
 from triptych.prompts import Rendered
 
-__all__ = ["REPORT", "Check", "Outputs", "count", "quoted", "rendered_rows", "short", "some", "text_of"]
-
 _NAMED = 5
 
 REPORT = "this is a mistake of Triptych or of the tokenizer, not of yours: please report it with this message"

@@ -6,8 +6,6 @@ from triptych.checks.findings import REPORT, Check, count, quoted, rendered_rows
 from triptych.data import find_overlap
 from triptych.grid.rendered import RenderedExperiment
 
-__all__ = ["demos_apart", "nothing_truncated", "rendered_alike"]
-
 
 def nothing_truncated(experiment: RenderedExperiment) -> Check:
     """Whether every row fits with its whole output."""

@@ -24,8 +24,6 @@ from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile
 from triptych.prompts import Rendered
 
-__all__ = ["Line", "Preview", "ShownRow", "lines_of", "preview", "visible"]
-
 _VISIBLE = {"\n": "↵", "\t": "→", "\r": "␍"}
 
 

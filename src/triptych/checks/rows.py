@@ -19,8 +19,6 @@ from triptych.errors import ConfigError, DataError
 from triptych.grid.rendered import RenderedExperiment
 from triptych.progress import Reporter
 
-__all__ = ["begin", "require", "run_checks"]
-
 
 def run_checks(
     experiment: RenderedExperiment, *, adapters: Mapping[str, Mapping[str, Any]] | None = None

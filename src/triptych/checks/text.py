@@ -9,8 +9,6 @@ from triptych.data import Row
 from triptych.grid.rendered import RenderedExperiment
 from triptych.models import TokenizerProfile
 
-__all__ = ["round_trip", "special_text", "unknown_tokens"]
-
 
 def round_trip(experiment: RenderedExperiment, outputs: Outputs) -> Check:
     """Whether decoding the tokens of every output gives its text."""

@@ -6,8 +6,6 @@ from triptych.checks.findings import REPORT, Check, Outputs, count, quoted, rend
 from triptych.data import Row
 from triptych.grid.rendered import RenderedExperiment, RenderedRows
 
-__all__ = ["eos_scored", "one_bos", "prompt_masked"]
-
 _ANY_ROW = Row("any", "a", "a")
 _CHAT_TEMPLATE = (
     "correct chat_template in the model's tokenizer_config.json (or chat_template.jinja), or use a prompt with "

@@ -12,8 +12,6 @@ from collections.abc import Collection, Mapping
 from triptych.api.advice import KEY_OF_OPTION
 from triptych.errors import InputError
 
-__all__ = ["message_for"]
-
 _READS_YAML = frozenset({"run", "plan", "preview", "config"})
 _TAKES_SETTINGS = frozenset({"score", "predict", "tune", "data"})
 _KEY = re.compile(r"\b((?:data|model|tune|strategies|generate|report)\.[a-z_]+(?:\.[a-z_]+)*)\b")

@@ -11,8 +11,6 @@ from rich.console import Console
 
 from triptych.terminal import new_console, write_json
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Write a configuration, or its schema.", no_args_is_help=True, rich_markup_mode=None)
 
 

@@ -16,8 +16,6 @@ from triptych.terminal import new_console, write_json
 if TYPE_CHECKING:
     from triptych.data.findings import FileSurvey, Likeness, Repeats, Survey
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Look at data before it is used.", no_args_is_help=True, rich_markup_mode=None)
 
 

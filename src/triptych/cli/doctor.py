@@ -9,8 +9,6 @@ from rich.text import Text
 
 from triptych.terminal import new_console, shown, write_json
 
-__all__ = ["doctor"]
-
 _SIGNS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗", "red")}
 
 

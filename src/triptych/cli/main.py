@@ -21,8 +21,6 @@ from triptych.errors import InputError, Interrupted, TriptychError
 from triptych.terminal import new_console, open_streams, shown
 from triptych.version import __version__
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     name="triptych",
     help="Is a better prompt enough, do in-context examples do it, or should I fine-tune?",

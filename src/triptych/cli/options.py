@@ -11,29 +11,6 @@ import typer
 
 from triptych.config import choices
 
-__all__ = [
-    "AllowPickle",
-    "Column",
-    "Device",
-    "DoubleQuant",
-    "Draw",
-    "Dtype",
-    "Embedding",
-    "Hold",
-    "MaxSimilarity",
-    "MmrLambda",
-    "ModelName",
-    "Order",
-    "Pool",
-    "PromptName",
-    "Quantize",
-    "Revision",
-    "Select",
-    "ShotCount",
-    "TemplateText",
-    "Threads",
-]
-
 # --- the model
 
 ModelName = Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or `demo`.", show_default=False)]

@@ -16,8 +16,6 @@ from triptych.terminal import new_console, write_json
 if TYPE_CHECKING:
     from triptych.plan.plan import Plan
 
-__all__ = ["bytes_of", "plan"]
-
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _MINUTE, _HOUR = 60, 3600

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from triptych.generate.check import Check
     from triptych.runner.predict import Predictions
 
-__all__ = ["predict"]
-
 _NAMED = 8
 
 

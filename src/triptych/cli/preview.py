@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from triptych.checks.findings import Check
     from triptych.checks.preview import ShownRow
 
-__all__ = ["preview"]
-
 _EDGE = 4
 """Lines kept of each side of a long prompt."""
 _SCORED = "bold black on green"

@@ -8,8 +8,6 @@ import typer
 
 from triptych.terminal import new_console, write_json, write_text
 
-__all__ = ["app"]
-
 app = typer.Typer(help="The prompts that ship, and how they look.", no_args_is_help=True, rich_markup_mode=None)
 
 

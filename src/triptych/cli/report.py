@@ -11,8 +11,6 @@ from rich.console import Console
 
 from triptych.terminal import new_console
 
-__all__ = ["report"]
-
 
 def report(
     run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folder of a run.", show_default=False)],

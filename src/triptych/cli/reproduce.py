@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from triptych.reproduce.differences import Fact
     from triptych.reproduce.reproduce import Reproduction
 
-__all__ = ["reproduce"]
-
 _STYLES = {"same": "dim", "changed": "bold yellow", "unknown": "cyan", "exact": "green", "different": "bold red"}
 
 

@@ -9,8 +9,6 @@ import typer
 
 from triptych.terminal import new_console
 
-__all__ = ["run"]
-
 
 def run(
     config: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],

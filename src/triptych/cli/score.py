@@ -11,8 +11,6 @@ from triptych.cli import options
 from triptych.config.choices import MAX_TOKENS
 from triptych.terminal import new_console
 
-__all__ = ["score"]
-
 
 def score(
     model: options.ModelName,

@@ -11,8 +11,6 @@ from triptych.cli import options
 from triptych.config import choices
 from triptych.terminal import new_console
 
-__all__ = ["tune"]
-
 
 def tune(
     model: options.ModelName,

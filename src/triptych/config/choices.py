@@ -4,24 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = [
-    "LARGEST_SEED",
-    "MANY",
-    "MAX_TOKENS",
-    "Draw",
-    "Dtype",
-    "DtypeName",
-    "Hold",
-    "LongRows",
-    "Order",
-    "Preset",
-    "Quantize",
-    "Recompute",
-    "Schedule",
-    "Select",
-    "SelectPoint",
-]
-
 Quantize = Literal["nf4", "int8", "none"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 Dtype = Literal["auto", DtypeName]

@@ -18,8 +18,6 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.config.yaml_file import line_of
 from triptych.errors import ConfigError
 
-__all__ = ["all_mistakes", "section_of", "short"]
-
 _EXPECTED = {
     "missing": "a value",
     "tuple_type": "a list, e.g. [a, b]",

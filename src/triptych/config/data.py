@@ -15,8 +15,6 @@ from triptych.config.choices import LARGEST_SEED, MANY
 from triptych.config.section import Section
 from triptych.errors import DataError
 
-__all__ = ["ROW_PARTS", "DataConfig", "check_columns", "compile_rule"]
-
 ROW_PARTS = ("id", "instruction", "input", "output", "messages", "system")
 """What `data.columns` can say the column of."""
 _LONGEST_RULE = 10_000

@@ -19,8 +19,6 @@ from triptych.config.section import Section, refused
 from triptych.config.strategies import FewShotConfig, PromptName, QloraConfig, StrategiesConfig, ZeroShotConfig
 from triptych.config.tune import TuneConfig
 
-__all__ = ["ExperimentConfig", "ReportConfig"]
-
 
 class ReportConfig(Section):
     """What the report shows, and where else it goes. None of it decides a number."""

@@ -9,8 +9,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from triptych.config.choices import LARGEST_SEED, MANY
 from triptych.config.section import Section
 
-__all__ = ["DecodingConfig", "GenerateConfig"]
-
 
 class DecodingConfig(Section):
     """How tokens are chosen, wherever a model writes. The default is greedy: the likeliest token, always."""

@@ -9,8 +9,6 @@ from pydantic import Field, field_validator
 from triptych.config.choices import Dtype, Hold, Quantize
 from triptych.config.section import Section
 
-__all__ = ["ModelConfig"]
-
 _DEVICE = re.compile(r"auto|cpu|mps|xpu|cuda(:\d{1,3})?")
 
 

@@ -16,8 +16,6 @@ from triptych.config.yaml_file import load_yaml, read_text
 from triptych.errors import ConfigError
 from triptych.records.home import at_home
 
-__all__ = ["from_options", "read_config", "validated"]
-
 S = TypeVar("S", bound=BaseModel)
 
 

@@ -7,8 +7,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-__all__ = ["Section", "refused"]
-
 
 class Section(BaseModel):
     """A part of the settings: unknown keys are refused."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["SAMPLE", "is_there", "split_sample"]
-
 SAMPLE = "sample"
 """The name that stands for the bundled sample wherever a data folder is asked for."""
 _ASKED = re.compile(r"(?P<path>.+)#(?P<n>\d+)", re.DOTALL)

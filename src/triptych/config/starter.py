@@ -22,8 +22,6 @@ from triptych.errors import ConfigError
 from triptych.records.outputs import check_output
 from triptych.records.store import write_text
 
-__all__ = ["schema", "starter_settings", "starter_text", "write_starter"]
-
 _WIDTH = 100
 _STRATEGIES: dict[str, dict[str, Any]] = {
     "zero_shot": {"prompts": ["default", "emotional"]},

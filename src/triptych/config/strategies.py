@@ -16,18 +16,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from triptych.config.choices import LARGEST_SEED, Draw, Order, Select
 from triptych.config.section import Section, refused
 
-__all__ = [
-    "DemosConfig",
-    "FewShotConfig",
-    "PromptName",
-    "QloraConfig",
-    "ScoredUnder",
-    "SearchConfig",
-    "ShownConfig",
-    "StrategiesConfig",
-    "ZeroShotConfig",
-]
-
 T = TypeVar("T")
 
 _MOST_CELLS = 100_000

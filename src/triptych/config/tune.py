@@ -10,8 +10,6 @@ from pydantic import Field, field_validator, model_validator
 from triptych.config.choices import LARGEST_SEED, MANY, MAX_TOKENS, LongRows, Preset, Recompute, Schedule, SelectPoint
 from triptych.config.section import Section
 
-__all__ = ["PRESETS", "TuneConfig"]
-
 PRESETS: dict[Preset, dict[str, Any]] = {
     "qlora-short": {},  # the defaults below
     # as published; it names no schedule, so the rate is that of the trainer it used: constant after warm-up

@@ -12,8 +12,6 @@ import yaml
 from triptych.errors import ConfigError
 from triptych.records.small_files import LARGEST, TooLargeError, read_small
 
-__all__ = ["line_of", "load_yaml", "read_text"]
-
 _LARGEST = 100_000
 """Values in a file, anchors written out: ten lines of aliases of aliases can stand for more than memory holds."""
 _NAMED = 10

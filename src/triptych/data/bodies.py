@@ -11,8 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Templates", "find_templates"]
-
 _FEWEST = 3
 """The fewest rows that share a template."""
 _COLON = re.compile(r"[:：]")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["sample_folder"]
-
 
 def sample_folder() -> Path:
     """The folder of the bundled sample, with train.json and test.json."""

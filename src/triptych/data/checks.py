@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from triptych.data.row import Row
 
-__all__ = ["Overlap", "empty_outputs", "find_overlap", "normalise"]
-
 _NAMED = 5
 
 

@@ -20,8 +20,6 @@ from typing import Any
 from triptych.data.notes import Notes
 from triptych.data.raw import describe
 
-__all__ = ["HOW_JOINED", "Unusable", "from_turns", "looks_like_json_list", "parse_json_list"]
-
 HOW_JOINED = "the last assistant turn is the output; earlier turns are joined as `USER: …` and `ASSISTANT: …` lines"
 """For messages."""
 

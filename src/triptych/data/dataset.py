@@ -24,8 +24,6 @@ from triptych.progress import Reporter, Silent
 from triptych.records.disk import sha256_of_file
 from triptych.records.home import at_home
 
-__all__ = ["Dataset", "load_dataset"]
-
 
 @dataclass(frozen=True)
 class Dataset:

@@ -15,8 +15,6 @@ from triptych.config.data import compile_rule
 from triptych.data.row import Row
 from triptych.errors import DataError
 
-__all__ = ["Rules", "derive", "unmatched"]
-
 Rules = Mapping[str, Mapping[str, Sequence[str]]]
 """Column -> value -> regular expressions, one of which is found (`re.search`) in the instructions of its rows."""
 

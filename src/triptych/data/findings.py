@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 from triptych.data.oddities import Odd
 
-__all__ = ["Across", "FileSurvey", "Group", "Lengths", "Likeness", "Repeats", "Survey"]
-
 
 @dataclass(frozen=True, slots=True)
 class Group:

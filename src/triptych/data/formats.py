@@ -16,8 +16,6 @@ from triptych.data.raw import RawStream
 from triptych.data.table_files import parse_csv, parse_parquet
 from triptych.errors import DataError
 
-__all__ = ["KINDS", "PARSERS", "Parser", "kind_of", "opened"]
-
 Parser = Callable[[IO[bytes], str], RawStream]
 """(the open file, the name to use for it in errors) -> its raw rows, read as they are asked for."""
 

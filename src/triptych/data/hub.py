@@ -17,8 +17,6 @@ from triptych.data.formats import PARSERS, kind_of
 from triptych.data.raw import RawRow, RawStream
 from triptych.errors import DataError
 
-__all__ = ["looks_like_hub_id", "read_hub"]
-
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+){0,2}", re.ASCII)
 _WAIT = 3.0
 """Seconds for the hub to answer at all: the library itself tries for a minute, and prints every try."""

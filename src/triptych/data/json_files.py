@@ -10,8 +10,6 @@ from typing import IO, Any
 from triptych.data.raw import RawRow, RawStream, decode, describe, lines_of, not_an_object
 from triptych.errors import DataError
 
-__all__ = ["parse_json", "parse_jsonl", "stream_of"]
-
 _SPACE = re.compile(r"[ \t\n\r]*")
 _TRAILING = "a comma after the last row"
 _LINES = "the file has one object on each line, as .jsonl files have: it is read so"

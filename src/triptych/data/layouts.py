@@ -12,8 +12,6 @@ from triptych.data.conversations import HOW_JOINED, looks_like_json_list
 from triptych.data.raw import RawRow
 from triptych.errors import DataError
 
-__all__ = ["NESTED", "Layout", "choose_layout"]
-
 NESTED = ("messages", "conversations", "conversation", "prompt", "completion", "history")
 """Columns that may hold lists and objects."""
 

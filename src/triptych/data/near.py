@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from triptych.progress import Advance
 
-__all__ = ["GRAM", "Pair", "bands_for", "jaccard", "near_pairs"]
-
 GRAM = 3
 """Characters of a gram; a shorter text is one gram."""
 _CHUNK = 20_000

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from triptych.data.row import Row
 
-__all__ = ["KINDS", "Odd", "odd_characters"]
-
 KINDS = {
     "replacement character": "\ufffd",
     "control characters": "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f",

@@ -8,8 +8,6 @@ from typing import Any
 
 from triptych.errors import DataError
 
-__all__ = ["RawRow", "RawStream", "decode", "describe", "lines_of"]
-
 _ROW = '{"id": ..., "instruction": ..., "output": ...}'
 
 

@@ -27,8 +27,6 @@ from triptych.errors import DataError
 from triptych.progress import Reporter, Silent
 from triptych.records.home import at_home
 
-__all__ = ["GivenRows", "RowsRead", "read_rows", "read_source"]
-
 _HEAD = 1 << 16
 
 

@@ -15,8 +15,6 @@ from collections.abc import Iterable
 from triptych.data.raw import RawRow
 from triptych.errors import DataError
 
-__all__ = ["sample"]
-
 
 def sample(rows: Iterable[RawRow], n: int, seed: int, source: str) -> tuple[list[RawRow], int]:
     """Draw `n` rows and return them in the file's order, with the number of rows there were.

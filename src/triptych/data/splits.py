@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from triptych.data.row import Row
 from triptych.errors import DataError
 
-__all__ = ["split_dev", "take"]
-
 
 def take(rows: Sequence[Row], n: int | None, seed: int) -> list[Row]:
     """Draw `n` rows at random and return them in their own order; None means all.

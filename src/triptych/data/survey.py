@@ -18,8 +18,6 @@ from triptych.data.readers import RowsRead, read_source
 from triptych.data.row import Row
 from triptych.progress import Reporter, Silent
 
-__all__ = ["ACROSS", "WITHIN", "survey"]
-
 WITHIN = 0.7
 """Rows of one file are near-duplicates from this Jaccard index of their bodies' trigrams on."""
 ACROSS = 0.5

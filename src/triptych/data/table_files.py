@@ -14,8 +14,6 @@ from triptych.data.layouts import NESTED
 from triptych.data.raw import RawRow, RawStream, describe, lines_of
 from triptych.errors import DataError
 
-__all__ = ["parse_csv", "parse_parquet"]
-
 _ROWS_AT_ONCE = 4096
 _LONGEST_FIELD = 1 << 28
 """Characters: Python's own limit of 131,072 is shorter than a chapter of a book."""

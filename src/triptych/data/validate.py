@@ -16,8 +16,6 @@ from triptych.data.raw import RawRow, RawStream, describe
 from triptych.data.row import Row
 from triptych.errors import DataError
 
-__all__ = ["to_rows"]
-
 _HEAD = 1000
 """Rows that the layout is recognized by."""
 _KEPT = 100_000

@@ -14,8 +14,6 @@ import torch
 from triptych.models.device import choose_dtype, free_memory
 from triptych.models.speed import matmul_rate
 
-__all__ = ["Finding", "device_findings", "devices", "four_bit_error"]
-
 Status = Literal["ok", "warning", "failure"]
 
 _LITTLE_MEMORY, _NO_MEMORY = 4 << 30, 1 << 30  # the demo model scores in 1.5 GiB and trains in 2

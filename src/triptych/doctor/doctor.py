@@ -17,8 +17,6 @@ from pathlib import Path
 from triptych.doctor.device import Finding, device_findings
 from triptych.models.cache import cache_folder
 
-__all__ = ["Finding", "diagnose"]
-
 _DISTRIBUTION = "triptych"
 _LITTLE_DISK, _NO_DISK = 5 << 30, 500 << 20
 _CJK = {"Chinese": "語說们", "Japanese": "かなカ", "Korean": "한글"}

@@ -26,8 +26,6 @@ from torch import Tensor
 
 from triptych.likelihood.context import BLOCK, PrefixKV, Scores, causal_mask, forward, times_own, times_shared
 
-__all__ = ["DecodeBatch"]
-
 _GROWTH = 64  # slots added at a time: growing copies all of them
 
 _KV = tuple[Tensor, Tensor]

@@ -20,8 +20,6 @@ from triptych.data import Row, normalise
 from triptych.errors import DataError
 from triptych.generate.settings import StoppedBy
 
-__all__ = ["Check", "Finding", "check_predictions", "loops", "read_predictions"]
-
 _SPECIAL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:bos|eos|pad|unk|mask)>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<0x[0-9A-F]{2}>"
 )

@@ -12,8 +12,6 @@ from torch import Tensor
 from triptych.generate.settings import GenerationSettings
 from triptych.likelihood.head import Head
 
-__all__ = ["Chooser", "seed_of"]
-
 _CHUNK_COLUMNS = 8192  # of the vocabulary at a time, so that no [rows, vocabulary] tensor is made
 
 

@@ -32,8 +32,6 @@ from triptych.models import LoadedModel
 from triptych.models.device import out_of_memory
 from triptych.progress import Reporter
 
-__all__ = ["OnRow", "generate_rows"]
-
 logger = logging.getLogger(__name__)
 
 OnRow = Callable[[Generated], None]

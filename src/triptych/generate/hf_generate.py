@@ -13,8 +13,6 @@ from triptych.generate.settings import GenerationSettings, Prompt
 from triptych.models import LoadedModel
 from triptych.models.rope import reset_rope
 
-__all__ = ["hf_generate"]
-
 
 def hf_generate(
     loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int, settings: GenerationSettings

@@ -20,8 +20,6 @@ from triptych.models.device import free_memory
 from triptych.models.shape import sizes_of
 from triptych.prompts import Rendered
 
-__all__ = ["Limits", "choose_limits", "decode_batches", "plan_groups"]
-
 _GROUP_SAVES = 4096
 """Tokens a longer shared prefix must save to be worth batches of its own: about what a batch of few rows wastes."""
 

@@ -14,8 +14,6 @@ from triptych.likelihood.probe import Trial, why_not
 from triptych.models import LoadedModel
 from triptych.prompts import Rendered
 
-__all__ = ["can_decode_together"]
-
 logger = logging.getLogger(__name__)
 
 

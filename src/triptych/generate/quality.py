@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["Quality", "measure_quality", "tokenize_for"]
-
 Tokenize = Literal["zh", "13a"]
 
 

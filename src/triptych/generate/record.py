@@ -19,18 +19,6 @@ from triptych.records import SCHEMA_VERSION
 from triptych.records.disk import sha256_of_file
 from triptych.records.store import read_json, write_json, write_text
 
-__all__ = [
-    "check_file",
-    "finished_rows",
-    "is_predictions",
-    "is_record",
-    "prompt_texts",
-    "record_of",
-    "special_texts",
-    "special_texts_of",
-    "write_predictions",
-]
-
 _SPECIAL_CHARACTERS = 3
 _TEXTS = ("zero_shot", "few_shot", "preamble", "style")
 

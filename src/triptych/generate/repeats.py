@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-__all__ = ["Repeats"]
-
 
 class Repeats:
     """One sequence of tokens and what follows each of its stretches, kept while it grows.

@@ -17,11 +17,9 @@ from typing import IO, Any
 
 from triptych.errors import RunChangedError
 from triptych.generate.settings import Generated
+from triptych.records.disk import disk_errors
 from triptych.records.lock import changes
 from triptych.records.manifest import claim, remove
-from triptych.records.store import disk_errors
-
-__all__ = ["PartFile", "is_part", "part_of", "peek", "refuse_changed"]
 
 _KIND = {"triptych": "predictions", "format": 1}
 _SHOWN = 12

@@ -11,8 +11,6 @@ from pydantic import Field, field_validator
 from triptych.config.generate import DecodingConfig
 from triptych.errors import ModelError
 
-__all__ = ["Generated", "GenerationSettings", "Prompt", "StoppedBy"]
-
 StoppedBy = Literal["eos", "stop_text", "length"]
 """`eos`: the model ended it (EOS, end of turn). `stop_text`: it began what a prompt has there. `length`: it was cut."""
 

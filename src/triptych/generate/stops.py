@@ -14,8 +14,6 @@ from triptych.generate.repeats import Repeats
 from triptych.generate.settings import Generated, GenerationSettings, Prompt, StoppedBy
 from triptych.prompts import Template, pieces_of
 
-__all__ = ["DecodeState", "patterns_of"]
-
 _NUMBERS = ("i", "k")
 _TELLING = 4  # characters that are needed to tell a template's text from an output's
 _TAIL = 48  # tokens looked at for a stop text: more than any template's piece has between two fields

@@ -19,8 +19,6 @@ from triptych.config.strategies import ScoredUnder, SearchConfig, ShownConfig
 from triptych.prompts.selection import BY_VECTORS, DRAWN, NEAREST, default_order
 from triptych.records.schema import Strategy
 
-__all__ = ["CellSpec", "TrainingSpec", "candidates", "cell_as_trained", "grid", "needs_vectors", "trainings"]
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:

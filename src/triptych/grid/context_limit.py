@@ -8,8 +8,6 @@ from typing import Any
 from triptych.config.experiment import ExperimentConfig
 from triptych.models.shape import context_of
 
-__all__ = ["ContextLimit"]
-
 
 @dataclass(frozen=True, slots=True)
 class ContextLimit:

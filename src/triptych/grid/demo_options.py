@@ -22,8 +22,6 @@ from triptych.progress import Reporter
 from triptych.prompts.ranking import Vectors
 from triptych.prompts.selection import BY_VECTORS, DRAWN, default_order
 
-__all__ = ["Shots"]
-
 
 @dataclass(frozen=True, slots=True)
 class Shots:

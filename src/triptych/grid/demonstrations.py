@@ -16,8 +16,6 @@ from triptych.grid.cells import CellSpec
 from triptych.prompts.ranking import Vectors
 from triptych.prompts.selection import BY_VECTORS, Chosen, Selector
 
-__all__ = ["Demonstrations"]
-
 
 class Demonstrations:
     """Chooses demonstrations from a pool by an experiment's rules.

@@ -16,8 +16,6 @@ from triptych.grid.rendered import RenderedExperiment, RenderedRows, rows_that_f
 from triptych.grid.renderer import Renderer
 from triptych.prompts import Rendered, RenderedPrompt
 
-__all__ = ["view_prompts", "view_scored"]
-
 
 def view_scored(renderer: Renderer, cell: CellSpec, rows: Sequence[Row], limit: ContextLimit) -> RenderedExperiment:
     """The rows with their outputs, as an experiment of one part: its `rendered` are scored."""

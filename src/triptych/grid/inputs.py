@@ -13,8 +13,6 @@ from triptych.progress import Reporter
 from triptych.prompts import Template, find_template, template_from_text
 from triptych.prompts.template import template_from_mapping
 
-__all__ = ["check_pool", "demo_pool", "needs_train", "read_data", "templates_of"]
-
 
 def templates_of(config: ExperimentConfig) -> dict[str, Template]:
     """The template of every prompt the grid uses.

@@ -33,16 +33,6 @@ from triptych.models import TokenizerProfile
 from triptych.progress import Advance, Reporter, Silent
 from triptych.prompts import Rendered, RenderedPrompt, Template
 
-__all__ = [
-    "RenderedExperiment",
-    "RenderedPair",
-    "RenderedRows",
-    "render_experiment",
-    "rendered_cell",
-    "rows_that_fit",
-    "spread",
-]
-
 MOST_ROWS = 20_000
 """Of one cell; of more rows, this many are rendered, evenly spaced."""
 MOST_WITH_DEMOS = 2000

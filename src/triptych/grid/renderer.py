@@ -11,8 +11,6 @@ from triptych.grid.demonstrations import Demonstrations
 from triptych.models import TokenizerProfile
 from triptych.prompts import Rendered, RenderedPrompt, Template, render, render_prompt
 
-__all__ = ["NO_LIMIT", "RenderedCell", "Renderer"]
-
 NO_LIMIT = 1 << 30
 
 

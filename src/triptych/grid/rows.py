@@ -27,8 +27,6 @@ from triptych.prompts import RenderedPrompt, Template
 from triptych.prompts.ranking import Vectors
 from triptych.training import TuneRows, select_rows
 
-__all__ = ["ExperimentRows"]
-
 
 class ExperimentRows(Renderer):
     """Renders an experiment's rows with its templates, its demonstrations and the model's tokenizer.

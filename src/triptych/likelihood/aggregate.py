@@ -16,8 +16,6 @@ from collections.abc import Sequence
 
 from triptych.records import Aggregate, ItemScore
 
-__all__ = ["aggregate"]
-
 
 def aggregate(items: Sequence[ItemScore]) -> Aggregate:
     """Average the rows of one cell. Raises ValueError for no rows: an average of nothing is not a number."""

@@ -30,8 +30,6 @@ from torch import Tensor
 from triptych.likelihood.context import BLOCK, PrefixKV, Scores, causal_mask, times_own, times_shared
 from triptych.likelihood.varlen import VarlenLayout, can_use_varlen, varlen_attention, varlen_layout
 
-__all__ = ["Pack", "attention_path"]
-
 
 def attention_path(device: str, itemsize: int) -> Literal["varlen", "fused", "blocks"]:
     """How attention is computed on `cpu` or `cuda` in a dtype of so many bytes, as a rule; estimates of memory ask it.

@@ -24,8 +24,6 @@ from triptych.prompts import Rendered
 from triptych.records.provenance import library_versions
 from triptych.version import __version__
 
-__all__ = ["ENGINE", "ScoreCache", "score_cache", "versions"]
-
 ENGINE = 2
 """Generation of the engine: raised when a change to it moves numbers beyond rounding. 2: config.json is in the key."""
 

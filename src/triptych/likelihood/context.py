@@ -18,19 +18,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Pass",
-    "PrefixKV",
-    "Scores",
-    "Unsupported",
-    "attention",
-    "causal_mask",
-    "forward",
-    "resumable",
-    "times_own",
-    "times_shared",
-]
-
 BLOCK = 256
 """Queries attended at a time where scores are written out, and on a CPU."""
 _NAME = "triptych"

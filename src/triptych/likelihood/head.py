@@ -24,8 +24,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Head", "head_chunk", "head_of"]
-
 
 def head_chunk(device: str) -> tuple[int, int]:
     """Rows and vocabulary columns of one product with the head, on `cpu` or `cuda`.

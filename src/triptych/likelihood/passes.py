@@ -17,8 +17,6 @@ from triptych.models import LoadedModel
 from triptych.models.rope import reset_rope
 from triptych.prompts import Rendered
 
-__all__ = ["common_prefix", "is_packable", "own_states", "pass_nll", "prefix_kv", "reference_nll"]
-
 
 def is_packable(loaded: LoadedModel, row: Rendered) -> bool:
     """Whether a row may be computed beside others: not where its rotary frequencies depend on its own length."""

@@ -20,8 +20,6 @@ from itertools import pairwise
 
 from triptych.prompts import Rendered
 
-__all__ = ["Branch", "batches", "plan_branches"]
-
 BRANCH_SAVES = 384
 """Tokens a branch must save to be worth its own passes: about what a small pass costs beyond its tokens."""
 

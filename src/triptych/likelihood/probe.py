@@ -32,8 +32,6 @@ from triptych.models.shape import largest
 from triptych.models.small_copy import small_copy
 from triptych.prompts import Rendered
 
-__all__ = ["Trial", "can_be_packed", "probe_tokens", "why_not"]
-
 logger = logging.getLogger(__name__)
 
 _CANNOT = (Unsupported, AttributeError, LookupError, NotImplementedError, TypeError, RuntimeError)

@@ -31,8 +31,6 @@ from triptych.models.device import out_of_memory, trim_malloc
 from triptych.prompts import Rendered
 from triptych.records import ItemScore
 
-__all__ = ["RowNLL", "Scorer", "check_rows", "check_vocabulary", "to_items"]
-
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]

@@ -6,8 +6,6 @@ from triptych.models import LoadedModel
 from triptych.models.device import free_memory
 from triptych.models.shape import Sizes, sizes_of
 
-__all__ = ["default_budget", "kv_bytes", "pass_tokens", "token_bytes"]
-
 
 def token_bytes(sizes: Sizes, itemsize: int) -> int:
     """Bytes of a token of a pass without a gradient.

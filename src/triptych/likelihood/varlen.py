@@ -26,8 +26,6 @@ from torch import Tensor
 
 from triptych.likelihood.context import Scores
 
-__all__ = ["VarlenLayout", "can_use_varlen", "varlen_attention", "varlen_layout"]
-
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 

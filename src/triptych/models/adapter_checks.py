@@ -20,8 +20,6 @@ from triptych.models.lora import lora_layers, wraps_plain_linear
 from triptych.models.saved_modules import is_named
 from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-__all__ = ["check_adapter_config", "place_tensors", "read_tensors"]
-
 _INITS = (None, True, False, "true", "false", "gaussian", "orthogonal", "eva")
 """Ways to draw a fresh A that leave the base's weights alone."""
 _CHANGES_BASE = {

@@ -12,8 +12,6 @@ from triptych.models.weight_formats import PICKLED, require_safetensors
 from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_RECORD, ADAPTER_WEIGHTS
 from triptych.records.store import read_json, write_json
 
-__all__ = ["check_adapter_files", "read_adapter_record", "write_adapter_record"]
-
 
 def write_adapter_record(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the facts an adapter was made with, and the hashes of its files; last, when the files are whole."""

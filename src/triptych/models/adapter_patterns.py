@@ -15,8 +15,6 @@ from typing import Any
 
 from triptych.errors import ModelError
 
-__all__ = ["check_patterns"]
-
 _SECONDS = 5.0
 _MOST = 10_000
 """Expressions, and ranks."""

@@ -20,8 +20,6 @@ from triptych.models.saved_modules import attach_saved
 from triptych.records.manifest import claim, remove, written
 from triptych.records.run_files import ADAPTER_FILES, ADAPTER_RECORD
 
-__all__ = ["load_adapter", "save_adapter"]
-
 
 def save_adapter(adapter: Adapter, folder: Path, *, facts: dict[str, Any]) -> None:
     """Write the adapter in PEFT's format, with Triptych's facts (base hash, prompt hash) in a file beside it."""

@@ -27,19 +27,6 @@ from triptych.models.remarks import on_training
 from triptych.models.saved_modules import enable_saved, forget_saved, saved_tensors
 from triptych.models.targets import targets_of
 
-__all__ = [
-    "Adapter",
-    "LoraSettings",
-    "active_adapter_sha256",
-    "adapter_enabled",
-    "adapter_is_on",
-    "attach_adapter",
-    "check_targets",
-    "detach_adapter",
-    "prepare_layers",
-    "set_dropout",
-]
-
 logger = logging.getLogger(__name__)
 
 _DEFAULTS = TuneConfig()

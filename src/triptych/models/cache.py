@@ -20,8 +20,6 @@ from triptych.errors import DiskError, ModelError
 from triptych.records.disk import sha256_of_file
 from triptych.records.store import write_json
 
-__all__ = ["cache_folder", "file_state", "sha256_of_large_file", "sha256_of_weights", "unkept", "writable_cache"]
-
 logger = logging.getLogger(__name__)
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SAMPLED, _SAMPLE = 16, 1 << 16

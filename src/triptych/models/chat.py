@@ -29,8 +29,6 @@ from triptych.errors import DataError, ModelError
 from triptych.models.chat_limits import BoundedTemplate, OutOfBoundsError
 from triptych.models.twin import TwinTokenizer
 
-__all__ = ["ChatFormat"]
-
 Turns = Sequence[tuple[str, str]]
 
 _PRIVATE, _PRIVATE_END = 0x100000, 0x10FFFE  # the last plane of Unicode, private use: texts don't have these

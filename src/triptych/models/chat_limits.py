@@ -16,8 +16,6 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-__all__ = ["BoundedTemplate", "OutOfBoundsError"]
-
 _LARGEST = 10_000_000
 """Characters of a text, elements of a list."""
 _LONGEST_TEMPLATE = 1_000_000

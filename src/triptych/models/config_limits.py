@@ -10,8 +10,6 @@ from typing import Any
 
 from triptych.errors import ModelError
 
-__all__ = ["LARGEST_FILE", "check_config_file", "check_config_sizes"]
-
 LARGEST_FILE = 10_000_000
 """Bytes of a config.json or an adapter_config.json; the largest of published models has some hundred thousand."""
 _LIMITS = (

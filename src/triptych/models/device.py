@@ -15,16 +15,6 @@ import torch
 from triptych.config.choices import Dtype, DtypeName
 from triptych.errors import ConfigError
 
-__all__ = [
-    "DTYPES",
-    "choose_device",
-    "choose_dtype",
-    "choose_threads",
-    "free_memory",
-    "out_of_memory",
-    "trim_malloc",
-]
-
 DTYPES: dict[DtypeName, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,

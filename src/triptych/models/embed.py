@@ -29,8 +29,6 @@ from triptych.models.weight_formats import refuse_code_and_pickles
 from triptych.progress import Reporter, Silent
 from triptych.records.provenance import library_versions
 
-__all__ = ["embed_texts"]
-
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 Batch = list[tuple[str, Vector]]
 

@@ -12,8 +12,6 @@ from typing import Any, Literal
 
 import torch
 
-__all__ = ["Architecture", "fake_config", "write_fake_model"]
-
 Architecture = Literal["llama", "qwen3", "gemma3", "mistral", "gpt2"]
 
 VOCABULARY = 259  # 256 bytes, BOS, EOS, PAD

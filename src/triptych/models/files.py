@@ -18,8 +18,6 @@ from triptych.models.library_errors import reason_of
 from triptych.records.identity import sha256_of
 from triptych.records.run_files import ADAPTER_CONFIG
 
-__all__ = ["ModelFiles", "model_files"]
-
 _BOOKKEEPING = frozenset({"transformers_version", "_name_or_path", "_commit_hash", "dtype", "torch_dtype"})
 """Keys of config.json that decide no number: who wrote it, and the dtype, which is always asked for by name."""
 _READ = (

@@ -26,9 +26,8 @@ from triptych.errors import DiskError, ModelError
 from triptych.models.cache import cache_folder, file_state, sha256_of_large_file, writable_cache
 from triptych.models.library_errors import NO_CODE
 from triptych.models.weight_formats import require_gguf
-from triptych.records.store import disk_errors, write_json
-
-__all__ = ["DEMO", "demo_gguf", "demo_is_unpacked", "gguf_header", "unpack_gguf"]
+from triptych.records.disk import disk_errors
+from triptych.records.store import write_json
 
 logger = logging.getLogger(__name__)
 

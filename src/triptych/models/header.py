@@ -14,8 +14,6 @@ from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE
 from triptych.models.source import header_folder, is_gguf, is_hub_id, unreadable
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
 
-__all__ = ["ModelHeader", "load_profile", "model_config", "profile_in", "read_header"]
-
 
 @dataclass(frozen=True)
 class ModelHeader:

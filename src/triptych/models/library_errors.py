@@ -15,8 +15,6 @@ from safetensors import SafetensorError
 
 from triptych.errors import ModelError
 
-__all__ = ["LIBRARY_ERRORS", "NO_CODE", "explained", "reason_of"]
-
 NO_CODE = {"trust_remote_code": False}
 """For every `from_pretrained`. Left out, transformers asks on a terminal whether to run a stranger's code."""
 

@@ -32,8 +32,6 @@ from triptych.models.source import header_folder, is_hub_id, model_folder, unrea
 from triptych.models.tokenizer import TokenizerProfile
 from triptych.models.weight_formats import PICKLED, refuse_pickles
 
-__all__ = ["LoadedModel", "choose_weight_storage", "identify", "load_model"]
-
 logger = logging.getLogger(__name__)
 
 

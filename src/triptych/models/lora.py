@@ -20,16 +20,6 @@ from torch import Tensor, nn
 
 from triptych.models.quantize import is_linear
 
-__all__ = [
-    "NAME",
-    "cast_once",
-    "compute_in_input_dtype",
-    "forget_layers",
-    "lora_layers",
-    "remember_layers",
-    "wraps_plain_linear",
-]
-
 NAME = "default"
 _CAST, _LAYERS = "_triptych_cast", "_triptych_lora_layers"
 _CAN_KEEP_FLOAT = hasattr(torch.ops.aten.mm, "dtype")  # torch 2.8 and later

@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["fuse_norms"]
-
 
 def fuse_norms(model: Any) -> int:
     """Let each norm that multiplies by its weight as it stands be computed by the kernel; returns how many.

@@ -19,19 +19,6 @@ from torch import nn
 
 from triptych.config.choices import Quantize
 
-__all__ = [
-    "computes_in_int8",
-    "dequantized_once",
-    "is_linear",
-    "is_quantized_linear",
-    "keep_differentiable",
-    "linear_layers",
-    "quantization_config",
-    "routed_experts",
-    "stored_quantization",
-]
-
-
 BLOCK_SIZE = 64
 """Weights per absmax, the paper's and bitsandbytes' default."""
 

@@ -8,8 +8,6 @@ from typing import Any
 from triptych.config.choices import Quantize
 from triptych.models.quantize import routed_experts
 
-__all__ = ["on_loading", "on_training"]
-
 
 def on_loading(model: Any, unused: Sequence[str], quantize: Quantize, stored: str | None) -> list[str]:
     """Warnings about a loaded model.

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["reset_rope", "rope_limit"]
-
 
 def rope_limit(model: Any) -> int | None:
     """Tokens up to which a row's rotary frequencies don't depend on its length; None where they never do."""

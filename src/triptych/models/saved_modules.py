@@ -12,8 +12,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["attach_saved", "enable_saved", "forget_saved", "is_named", "saved_tensors"]
-
 _SAVED = "_triptych_saved_modules"
 
 

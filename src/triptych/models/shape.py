@@ -16,8 +16,6 @@ from triptych.errors import ModelError
 from triptych.models.library_errors import reason_of
 from triptych.models.quantize import linear_layers
 
-__all__ = ["ModelShape", "Sizes", "context_of", "largest", "shape_of", "sizes_of"]
-
 
 class Sizes(NamedTuple):
     """Widths that decide how much memory a token takes, of the widest layer where layers differ."""

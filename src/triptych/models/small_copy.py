@@ -14,8 +14,6 @@ import torch
 
 from triptych.models.shape import largest
 
-__all__ = ["VOCABULARY", "small_copy"]
-
 logger = logging.getLogger(__name__)
 
 VOCABULARY = 320

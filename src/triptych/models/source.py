@@ -15,8 +15,6 @@ from triptych.models.gguf import DEMO, demo_gguf, gguf_header, unpack_gguf
 from triptych.models.library_errors import LIBRARY_ERRORS, explained
 from triptych.records.run_files import ADAPTER_CONFIG
 
-__all__ = ["header_folder", "is_gguf", "is_hub_id", "model_folder", "unreadable"]
-
 _HEADER = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.codes", "*.spm", "*.jinja")
 """Configuration, tokenizer and chat template, as model families name them."""
 _WEIGHTS = ("*.safetensors",)

@@ -9,8 +9,6 @@ import torch
 from triptych.config.choices import DtypeName
 from triptych.models.device import DTYPES
 
-__all__ = ["matmul_rate"]
-
 
 def matmul_rate(device: torch.device, dtype: DtypeName, *, seconds: float = 0.3) -> float:
     """Operations a second of a product of a transformer layer's shape, timed for about `seconds`."""

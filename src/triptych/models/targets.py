@@ -15,8 +15,6 @@ from typing import Any
 from triptych.errors import ModelError
 from triptych.models.quantize import linear_layers
 
-__all__ = ["Targets", "targets_of"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -14,8 +14,6 @@ from triptych.errors import ModelError
 from triptych.models.chat import ChatFormat
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE, explained
 
-__all__ = ["TokenizerProfile", "load_tokenizer", "profile_of"]
-
 _LONGEST_PIECE = 8  # bytes of a character, twice over: beyond that it is no character
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from triptych.errors import DataError, ModelError
 
-__all__ = ["TwinTokenizer"]
-
 
 class TwinTokenizer:
     """A tokenizer in which control tokens are private-use characters, from U+`start` on.

@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 from triptych.errors import ModelError
 
-__all__ = ["PICKLED", "refuse_code_and_pickles", "refuse_pickles", "require_gguf", "require_safetensors"]
-
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """How pickled weights are usually called."""
 _LONGEST_HEADER = 100_000_000

@@ -22,8 +22,6 @@ from triptych.training.optimizer import adamw
 from triptych.training.recompute import recomputed
 from triptych.training.step import accumulate_gradient
 
-__all__ = ["calibrated_rates"]
-
 _PASSES = 2
 """Rows worth so many full passes are timed of each kind of cell."""
 _STEPS = 2

@@ -17,8 +17,6 @@ from triptych.records.run_files import ADAPTER_RECORD
 from triptych.runner.folder import RunFolder
 from triptych.training import read_summary
 
-__all__ = ["DiskNeed", "disk_needs", "is_trained", "steps_done"]
-
 _TOKENIZER = 20 << 20  # adapters are saved with a README and a config only; a model's folder has its tokenizer
 _REPORT = 4 << 20  # figures, tables, HTML and Markdown without rows (measured: 3.1 MB)
 _ROW, _TOKEN = 400, 16  # bytes of a scored row and of each of its tokens over all records (measured: 330 and 12)

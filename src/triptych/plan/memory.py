@@ -25,8 +25,6 @@ from triptych.models.shape import ModelShape
 from triptych.plan.tokens import Work
 from triptych.training.memory import Held, PassSize, training_bytes, weight_bytes
 
-__all__ = ["Held", "MemoryNeed", "MemoryVerdict", "memory_need"]
-
 LIBRARIES = 120 << 20
 """What is imported after planning: peft, bitsandbytes, figures (measured: 95 MB)."""
 GPU_PROCESS = 600 << 20

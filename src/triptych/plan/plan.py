@@ -25,7 +25,7 @@ from triptych.models.load import choose_weight_storage
 from triptych.models.shape import ModelShape, shape_of
 from triptych.plan.calibrate import calibrated_rates
 from triptych.plan.disk import DiskNeed, disk_needs, is_trained, steps_done
-from triptych.plan.memory import Held, MemoryVerdict, memory_need
+from triptych.plan.memory import MemoryVerdict, memory_need
 from triptych.plan.rows import CellRows, Gathered, TrainingRows, gather
 from triptych.plan.time import (
     Rates,
@@ -40,8 +40,7 @@ from triptych.plan.tokens import Work
 from triptych.progress import Reporter, Silent
 from triptych.runner.folder import RunFolder
 from triptych.training.choose import fits_with_room
-
-__all__ = ["Plan", "PlannedCell", "PlannedTraining", "plan_experiment"]
+from triptych.training.memory import Held
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,6 @@ from triptych.prompts import Rendered
 from triptych.runner.search import rounds
 from triptych.training.memory import PassSize, largest_pass
 
-__all__ = ["CellRows", "Gathered", "TrainingRows", "gather"]
-
 _T = TypeVar("_T", CellSpec, TrainingSpec)
 
 

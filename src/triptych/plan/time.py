@@ -27,16 +27,6 @@ from triptych.models.speed import matmul_rate
 from triptych.plan.tokens import Work
 from triptych.records.store import write_json
 
-__all__ = [
-    "Rates",
-    "assumed_rates",
-    "rates_key",
-    "remember_rates",
-    "remembered_rates",
-    "scoring_flops",
-    "training_flops",
-]
-
 Origin = Literal["calibrated", "remembered", "assumed"]
 
 _PASS_SHARE = {"cpu, 16 bits": 0.35, "cpu, float32": 0.7, "cuda": 0.45}

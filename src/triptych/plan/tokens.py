@@ -16,8 +16,6 @@ from triptych.likelihood.plan import Branch, plan_branches
 from triptych.prompts import Rendered
 from triptych.training.batches import passes_of, rows_of_step
 
-__all__ = ["Work", "scoring_work", "training_work"]
-
 
 @dataclass(frozen=True, slots=True)
 class Work:

@@ -10,8 +10,6 @@ import numpy as np
 
 from triptych.prompts.ngrams import grams
 
-__all__ = ["Bm25Index"]
-
 K1, B = 1.5, 0.75  # the library's defaults
 
 

@@ -17,8 +17,6 @@ from triptych.config.choices import Draw
 from triptych.data import Row
 from triptych.errors import ConfigError
 
-__all__ = ["draw_demos", "drawn_positions"]
-
 
 def draw_demos(pool: Sequence[Row], k: int, *, seed: int, draw: Draw, row_id: str) -> tuple[Row, ...]:
     """Draw k distinct rows of `pool`, uniformly, in the order they are shown.

@@ -16,8 +16,6 @@ from triptych.prompts.template import Template, template_from_mapping
 from triptych.records.home import at_home
 from triptych.records.small_files import read_small
 
-__all__ = ["catalogue", "find_template", "template_from_text"]
-
 
 def catalogue() -> dict[str, Template]:
     """The prompts that ship, by name."""

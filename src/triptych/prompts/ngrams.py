@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["GramIndex", "grams", "jaccard"]
-
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 
 

@@ -13,8 +13,6 @@ from triptych.errors import DataError
 from triptych.prompts.bm25 import Bm25Index
 from triptych.prompts.ngrams import GramIndex, Scores
 
-__all__ = ["Ranking", "Vectors"]
-
 Vectors = Mapping[str, np.ndarray[Any, np.dtype[np.float32]]]
 """An embedding by instruction: an id could mean one row in train and another in test, a text means itself."""
 

@@ -24,8 +24,6 @@ from triptych.data import Row
 from triptych.errors import DataError, ModelError
 from triptych.prompts.template import Template
 
-__all__ = ["Chats", "Drop", "Rendered", "RenderedPrompt", "Tokenizes", "render", "render_prompt"]
-
 Drop = Literal["last", "first"]
 """From which end demonstrations are dropped that don't fit."""
 

@@ -33,8 +33,6 @@ from triptych.prompts.ngrams import jaccard
 from triptych.prompts.ranking import Ranking, Vectors
 from triptych.prompts.render import Drop
 
-__all__ = ["BY_VECTORS", "DRAWN", "NEAREST", "Chosen", "Selector", "default_order"]
-
 DRAWN: frozenset[Select] = frozenset({"random", "same"})
 """Selections that draw by a seed. The others rank, and have one answer for each query."""
 NEAREST: frozenset[Select] = frozenset({"bm25", "embedding", "mmr"})

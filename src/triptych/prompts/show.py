@@ -9,8 +9,6 @@ from triptych.errors import ConfigError
 from triptych.prompts.demonstrations import draw_demos
 from triptych.prompts.named import catalogue, find_template, template_from_text
 
-__all__ = ["show_on_sample"]
-
 
 def show_on_sample(name: str, k: int = 0) -> str:
     """What a prompt says and where it comes from, then the sample's first test row in it, with k demonstrations.

@@ -28,8 +28,6 @@ from typing import Any, Literal, get_args
 from triptych.data import Row
 from triptych.errors import TemplateError
 
-__all__ = ["FewShotText", "Style", "Template", "pieces_of", "template_from_mapping"]
-
 Style = Literal["plain", "chat", "multiturn"]
 
 _FIELD = re.compile(r"\{(\{\w+\})\}|\{(\w+)\}")

@@ -14,8 +14,6 @@ from typing import Any
 from triptych.records.run_files import json_or_none
 from triptych.records.store import read_json, write_json
 
-__all__ = ["copy_of", "put_back", "write_twice"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from triptych.errors import DiskError
 
-__all__ = ["disk_errors", "sha256_of_file"]
-
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["at_home"]
-
 P = TypeVar("P", str, Path, "str | Path")
 
 

@@ -20,8 +20,6 @@ from typing import Any
 from triptych.errors import RunChangedError
 from triptych.records.lock import changes
 
-__all__ = ["MadeFrom", "joined_versions", "require_same", "sha256_of", "version_changes"]
-
 _SHOWN = 8
 
 

@@ -14,8 +14,6 @@ from triptych.errors import DataError, RunChangedError
 from triptych.records.copies import copy_of, put_back, write_twice
 from triptych.records.store import read_json
 
-__all__ = ["changes", "check_lock"]
-
 _SHOWN = 12
 _HASH = re.compile(r"[0-9a-f]{64}")
 

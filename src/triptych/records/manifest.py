@@ -25,8 +25,6 @@ from triptych.errors import ForeignFileError
 from triptych.records.disk import disk_errors, sha256_of_file
 from triptych.records.run_files import known_before_manifest, matches
 
-__all__ = ["MANIFEST", "Manifest", "claim", "is_kept", "keep", "remove", "replacing", "written"]
-
 MANIFEST = "manifest.json"
 _KIND = {"triptych": "manifest", "format": 1}
 logger = logging.getLogger(__name__)

@@ -14,8 +14,6 @@ import re
 import unicodedata
 from pathlib import Path
 
-__all__ = ["file_name", "stored"]
-
 _MOST_BYTES = 120
 """Of a name, before what is put behind it (`.record.json`, a temporary file's number)."""
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from triptych.errors import ConfigError, ForeignFileError
 from triptych.records.run_files import json_or_none
 
-__all__ = ["check_not_read", "check_output", "is_scores"]
-
 
 def check_output(
     out: Path,

@@ -14,8 +14,6 @@ from triptych.records.disk import sha256_of_file
 from triptych.records.names import stored
 from triptych.records.store import read_json
 
-__all__ = ["predictions_path", "read_written"]
-
 
 def predictions_path(run_dir: Path, cell: str) -> Path:
     """Where a cell's texts are."""

@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from triptych.errors import RunBusyError
-from triptych.records.store import disk_errors
-
-__all__ = ["LOCK_FILE", "ProcessLock"]
+from triptych.records.disk import disk_errors
 
 LOCK_FILE = ".triptych.lock"
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}

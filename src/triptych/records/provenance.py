@@ -13,8 +13,6 @@ from typing import Any
 
 from triptych.version import __version__
 
-__all__ = ["library_versions", "peak_memory", "provenance"]
-
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors", "gguf", "numpy", "scipy")
 
 

@@ -11,22 +11,6 @@ import json
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-__all__ = [
-    "ADAPTER_CONFIG",
-    "ADAPTER_FILES",
-    "ADAPTER_RECORD",
-    "ADAPTER_WEIGHTS",
-    "CHECKPOINT_FILES",
-    "COMPARISON",
-    "REPORT",
-    "ROOT",
-    "TRAINING",
-    "is_run_file",
-    "json_or_none",
-    "known_before_manifest",
-    "matches",
-]
-
 ROOT = (
     *("run.lock.json", "results.json", "items.parquet", "rows.parquet", "tokens.parquet", "search.json", "run.log"),
     *("curve.csv", "manifest.json", "run.lock.copy.json"),

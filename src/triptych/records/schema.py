@@ -12,24 +12,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "Aggregate",
-    "Averaged",
-    "Candidate",
-    "CellRecord",
-    "Comparison",
-    "CurvePoint",
-    "FewShotSummary",
-    "GenerationRecord",
-    "ItemScore",
-    "RunRecord",
-    "SearchRecord",
-    "Strategy",
-    "TuneSummary",
-    "Versions",
-]
-
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes; readers refuse what they don't know."""
 

@@ -17,8 +17,6 @@ from pathlib import Path
 from triptych.errors import ForeignFileError
 from triptych.records.manifest import MANIFEST, Manifest
 
-__all__ = ["AWAY", "check_no_links", "drop", "restore", "set_aside"]
-
 AWAY = ".replaced"
 _BEGUN = "begun"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["LARGEST", "TooLargeError", "read_small"]
-
 LARGEST = 250_000
 """Bytes of a configuration or a template. A megabyte of YAML can take its parser ten seconds."""
 

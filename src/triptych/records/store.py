@@ -18,20 +18,6 @@ from triptych.records.disk import disk_errors
 from triptych.records.run_files import is_run_file
 from triptych.records.schema import SCHEMA_VERSION, ItemScore, RunRecord
 
-__all__ = [
-    "atomic_write",
-    "disk_errors",
-    "read_items",
-    "read_json",
-    "read_record",
-    "read_run",
-    "sweep",
-    "write_bytes",
-    "write_items",
-    "write_json",
-    "write_text",
-]
-
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 _TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["Text", "TokenTexts", "read_columns", "read_rows_shown", "read_tokens", "write_rows", "write_tokens"]
-
 
 class Text(Protocol):
     """A row as the records see it (`data.Row` is one). It may have `columns`: (name, value) pairs beside its texts."""

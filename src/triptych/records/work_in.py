@@ -10,8 +10,6 @@ from triptych.records.manifest import Manifest, is_kept, keep
 from triptych.records.process_lock import ProcessLock
 from triptych.records.set_aside import restore
 
-__all__ = ["work_in"]
-
 
 @contextmanager
 def work_in(folder: Path) -> Iterator[Manifest]:

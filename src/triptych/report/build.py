@@ -37,8 +37,6 @@ from triptych.report.text.written import written_said
 from triptych.report.trainings import trainings_of
 from triptych.report.versions import mixed_versions
 
-__all__ = ["build_report", "write_curve", "write_tables"]
-
 EXCERPT = 40
 _LONGEST = 120
 """Characters of a table's file name."""

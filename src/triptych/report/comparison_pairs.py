@@ -10,8 +10,6 @@ from triptych.records.schema import GenerationRecord
 from triptych.report.groups import STRATEGIES, Setting, best_of_each, group_cells, items_of
 from triptych.report.statistics import compare, compare_rows, holm
 
-__all__ = ["comparisons", "counterpart", "plain_qlora", "text_comparisons"]
-
 MOST_PAIRED = 6
 """Up to here the texts of every two cells are compared: 15 comparisons. More cells are compared with the first."""
 

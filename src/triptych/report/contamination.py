@@ -25,8 +25,6 @@ from triptych.report.slices import by_length
 from triptych.report.study import Study
 from triptych.report.tables.table import Table, Value
 
-__all__ = ["Suspect", "contamination_table", "suspects"]
-
 LIMIT = 3.5
 SHARE = 0.5
 """Of the usual nats per token: what lies above it is no memory, however alike the other rows are."""

@@ -16,20 +16,6 @@ from triptych.records import Averaged, CellRecord, ItemScore
 from triptych.records.schema import Strategy
 from triptych.report.seeds import averaged, selection
 
-__all__ = [
-    "STRATEGIES",
-    "STRATEGY_NAMES",
-    "Setting",
-    "best_of_each",
-    "display_names",
-    "group_cells",
-    "items_of",
-    "label_of",
-    "recipe",
-    "repeat_of",
-    "trained_with",
-]
-
 STRATEGIES: tuple[Strategy, ...] = ("zero_shot", "few_shot", "qlora")
 """From the cheapest to adopt to the dearest: a sentence, longer prompts, a training run."""
 STRATEGY_NAMES: dict[Strategy, str] = {"zero_shot": "zero-shot", "few_shot": "few-shot", "qlora": "QLoRA"}

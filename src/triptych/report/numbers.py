@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 from triptych.records import Averaged
 
-__all__ = ["NONE", "Estimate", "Interval", "Probability", "difference", "number", "p_text", "spread", "together"]
-
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EM DASH}"
 """Where people read sentences or joined values and there is no number; in a table's cell nothing stands there."""

@@ -21,8 +21,6 @@ from statistics import NormalDist
 from triptych.records import Comparison
 from triptych.report.numbers import number
 
-__all__ = ["MOST_ROWS", "POWER", "detectable", "round_up", "rows_to_settle", "would_settle"]
-
 POWER = 0.8
 MOST_ROWS = 1_000_000
 """Beyond this no test set is meant."""

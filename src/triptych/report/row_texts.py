@@ -16,8 +16,6 @@ from triptych.records.texts import TokenTexts, read_columns, read_rows_shown, re
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["LEFT_OUT", "RowTexts", "kept_note", "read_texts"]
-
 LEFT_OUT = (
     "The texts of the rows were left out of this report (--without-texts): it shows their numbers only. So were slices "
     "by further columns, but for those that report.slices names."

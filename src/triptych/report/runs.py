@@ -26,8 +26,6 @@ from triptych.report.statistics import beyond_chance, holm, interval, sign_flip
 from triptych.report.study import Study
 from triptych.report.tables.table import Table, Value
 
-__all__ = ["Run", "RunsCompared", "compare_runs", "read_runs"]
-
 DRAWS, SEED = 10_000, 0
 
 

@@ -11,8 +11,6 @@ from triptych.report.build import write_tables
 from triptych.report.runs import RunsCompared
 from triptych.report.tables.rendering import escape, to_markdown
 
-__all__ = ["write_comparison"]
-
 
 def write_comparison(compared: RunsCompared, folder: Path) -> Path:
     """Write the files and name the one to read first.

@@ -12,8 +12,6 @@ from triptych.records.predictions import read_written
 from triptych.records.schema import GenerationRecord, Strategy
 from triptych.report.study import Study
 
-__all__ = ["Said", "Sample", "Texts", "Written", "read_texts_written", "samples", "samples_note"]
-
 MOST_ROWS = 12
 MOST_CELLS = 8
 MOST_CHARACTERS = 600

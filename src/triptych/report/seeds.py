@@ -11,8 +11,6 @@ import numpy as np
 from triptych.prompts.selection import DRAWN
 from triptych.records import Averaged, CellRecord, FewShotSummary
 
-__all__ = ["averaged", "averaged_where_known", "selection", "summarise_few_shot"]
-
 
 def selection(cell: CellRecord) -> str | None:
     """How a cell's demonstrations were chosen; runs of earlier versions, which don't say, drew them at random."""

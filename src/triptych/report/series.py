@@ -16,8 +16,6 @@ from triptych.report.numbers import Interval, difference, number, p_text, spread
 from triptych.report.statistics import is_significant
 from triptych.report.study import Study
 
-__all__ = ["CHARTS", "Chart", "Series", "best_chart", "by_k_chart", "curve_chart", "differences_chart", "loss_chart"]
-
 PPL = "mean perplexity of the test rows"
 SELECTED = {"last": "last step", "dev": "best on dev", "test": "best on test"}
 

@@ -17,8 +17,6 @@ import numpy as np
 
 from triptych.data import Row
 
-__all__ = ["Slices", "by_length", "column_slices", "slices"]
-
 Slices = dict[str, dict[str, str]]
 
 # the study's and the sample's wordings; 下麵 is the study's own spelling

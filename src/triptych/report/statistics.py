@@ -21,20 +21,6 @@ import numpy.typing as npt
 
 from triptych.records import Comparison, ItemScore
 
-__all__ = [
-    "a_is_better",
-    "beyond_chance",
-    "compare",
-    "compare_rows",
-    "effect_size",
-    "holm",
-    "interval",
-    "intervals",
-    "is_significant",
-    "paired_rows",
-    "sign_flip",
-]
-
 FloatArray = npt.NDArray[np.float64]
 
 EXACT_ROWS = 12

@@ -15,8 +15,6 @@ from triptych.report.groups import Setting, best_of_each, display_names, group_c
 from triptych.report.numbers import Interval
 from triptych.report.statistics import effect_size, intervals, paired_rows
 
-__all__ = ["Items", "Study"]
-
 Items = Mapping[str, Sequence[ItemScore]]
 
 

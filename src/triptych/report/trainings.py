@@ -5,8 +5,6 @@ from __future__ import annotations
 from triptych.records import RunRecord, TuneSummary
 from triptych.report.groups import Setting, trained_with
 
-__all__ = ["trainings_behind", "trainings_of", "what_training_did"]
-
 
 def trainings_of(record: RunRecord) -> tuple[TuneSummary, ...]:
     """All trainings of a run; runs of earlier versions have one or none."""

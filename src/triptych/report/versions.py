@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 from triptych.records import RunRecord, Versions
 
-__all__ = ["mixed_versions"]
-
 _NAMED = 3
 
 

@@ -14,8 +14,6 @@ from typing import Literal, NamedTuple
 from triptych.records import CellRecord, CurvePoint, ItemScore, RunRecord, TuneSummary
 from triptych.reproduce.differences import Fact, shortened
 
-__all__ = ["CellAgreement", "Tolerance", "TrainingAgreement", "Verdict", "agree", "tolerance_of", "worst"]
-
 Verdict = Literal["exact", "within tolerance", "different"]
 _ORDER: tuple[Verdict, ...] = ("exact", "within tolerance", "different")
 

@@ -13,8 +13,6 @@ from triptych.records.provenance import provenance
 from triptych.reproduce.recorded import RecordedRun
 from triptych.runner.results import deciding
 
-__all__ = ["Fact", "Kind", "decides", "differences"]
-
 Kind = Literal["code", "machine", "data", "prompt", "model", "settings"]
 _CHANGES = "+changes"
 _MODEL = (

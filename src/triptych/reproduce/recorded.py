@@ -23,8 +23,6 @@ from triptych.records import RunRecord
 from triptych.records.disk import sha256_of_file
 from triptych.records.store import read_json, read_run
 
-__all__ = ["RecordedRun", "identified", "read_recorded", "settings_again"]
-
 
 @dataclass(frozen=True)
 class RecordedRun:

@@ -26,8 +26,6 @@ from triptych.reproduce.recorded import RecordedRun, identified, read_recorded, 
 from triptych.runner.folder import RunFolder
 from triptych.runner.run import run_experiment
 
-__all__ = ["Reproduction", "reproduce"]
-
 _MARK = "reproduction.json"
 
 

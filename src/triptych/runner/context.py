@@ -13,8 +13,6 @@ from triptych.runner.folder import FinishedCell, RunFolder
 from triptych.runner.made_from import RunFacts
 from triptych.runner.session import Session
 
-__all__ = ["RunContext"]
-
 
 @dataclass(frozen=True)
 class RunContext:

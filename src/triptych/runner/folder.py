@@ -34,8 +34,6 @@ from triptych.records.run_files import ADAPTER_FILES, REPORT, ROOT, TRAINING
 from triptych.records.set_aside import check_no_links, drop, restore, set_aside
 from triptych.records.store import read_json, write_json
 
-__all__ = ["FinishedCell", "RunFolder"]
-
 _STAY = ("reproduction.json", *(f"cells/scores.sqlite{part}" for part in ("", "-wal", "-shm")))
 """Of a reproduction, which begins before its run does."""
 _WORK = ("cells", "tune", "adapter", "trainings", "predictions", "search.json", "results.json")

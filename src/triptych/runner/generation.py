@@ -36,8 +36,6 @@ from triptych.records.store import read_json
 from triptych.runner.context import RunContext
 from triptych.runner.folder import FinishedCell
 
-__all__ = ["check_names", "to_write", "write_cell"]
-
 
 def check_names(config: GenerateConfig, cells: Sequence[CellSpec]) -> None:
     """Say before any work that a cell isn't there.

@@ -30,8 +30,6 @@ from triptych.prompts import Template
 from triptych.prompts.selection import BY_VECTORS
 from triptych.records.identity import MadeFrom, sha256_of
 
-__all__ = ["RunFacts", "model_of_lock"]
-
 
 def model_of_lock(templates: Mapping[str, Template], identity: Mapping[str, str]) -> dict[str, str]:
     """What a run's lock holds of its model: of what `models.identify` tells, that which decides this run's numbers."""

@@ -26,8 +26,6 @@ from triptych.prompts import Rendered, RenderedPrompt, Template, find_template, 
 from triptych.records.disk import sha256_of_file
 from triptych.records.provenance import provenance
 
-__all__ = ["CellRequest", "OneCell", "source_record"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellRequest:

@@ -45,8 +45,6 @@ from triptych.records.process_lock import ProcessLock
 from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from triptych.runner.one_cell import CellRequest, OneCell, source_record
 
-__all__ = ["PredictRequest", "Predictions", "predict_cell", "predict_file"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictRequest(CellRequest):

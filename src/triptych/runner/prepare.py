@@ -36,8 +36,6 @@ from triptych.runner.results import deciding
 from triptych.runner.resume import check_lock_version, take_up
 from triptych.runner.session import Session
 
-__all__ = ["prepare"]
-
 
 def prepare(
     config: ExperimentConfig,

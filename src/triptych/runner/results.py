@@ -21,8 +21,6 @@ from triptych.runner.context import RunContext
 from triptych.runner.folder import FinishedCell
 from triptych.training.curve import point_key, read_curve
 
-__all__ = ["deciding", "write_results"]
-
 
 def write_results(
     run: RunContext,

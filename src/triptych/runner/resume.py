@@ -22,8 +22,6 @@ from triptych.runner.folder import FinishedCell, RunFolder
 from triptych.runner.made_from import RunFacts
 from triptych.training import read_summary
 
-__all__ = ["check_adapter_of_cell", "check_lock_version", "finished_adapter", "finished_cells", "take_up"]
-
 
 def check_lock_version(folder: RunFolder) -> None:
     """See that the folder's work is under a lock of a version that recorded what it was made from.

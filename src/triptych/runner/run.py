@@ -35,8 +35,6 @@ from triptych.runner.search import search_on_dev
 from triptych.trackers.trackers import Trackers, check_trackers
 from triptych.training import TuneRows, World, process_group, tune
 
-__all__ = ["run_experiment"]
-
 
 def run_experiment(
     config: ExperimentConfig,

@@ -18,8 +18,6 @@ from triptych.records.manifest import claim
 from triptych.records.provenance import provenance
 from triptych.terminal import LogFormatter
 
-__all__ = ["RUN_LOG", "RunLog"]
-
 RUN_LOG = "run.log"
 
 logger = logging.getLogger("triptych.run")

@@ -13,8 +13,6 @@ from triptych.progress import Reporter
 from triptych.records import SCHEMA_VERSION, Aggregate
 from triptych.runner.one_cell import CellRequest, OneCell, source_record
 
-__all__ = ["CellScores", "score_cell"]
-
 
 @dataclass(frozen=True, slots=True)
 class CellScores:

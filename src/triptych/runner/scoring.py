@@ -16,8 +16,6 @@ from triptych.records import CellRecord, Versions
 from triptych.runner.context import RunContext
 from triptych.runner.folder import FinishedCell
 
-__all__ = ["score_cell"]
-
 
 def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None, title: str) -> FinishedCell:
     """Score a cell on the test rows and keep it in the folder.

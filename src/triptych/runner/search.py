@@ -28,8 +28,6 @@ from triptych.records.schema import Candidate, SearchRecord, Versions
 from triptych.records.store import read_json, write_json
 from triptych.runner.context import RunContext
 
-__all__ = ["rounds", "search_on_dev"]
-
 
 def rounds(n_candidates: int, n_dev: int, start_rows: int) -> list[tuple[int, int]]:
     """(candidates, dev rows) of each round."""

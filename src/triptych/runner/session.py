@@ -33,8 +33,6 @@ from triptych.records.provenance import peak_memory, provenance
 from triptych.records.store import read_json
 from triptych.runner.folder import RunFolder
 
-__all__ = ["Session"]
-
 
 class Session:
     """A run's model and what is known of it."""

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KINDS", "Tracker"]
-
 _PROJECT = "triptych"
 
 

@@ -23,8 +23,6 @@ from triptych.records.manifest import claim
 from triptych.records.store import read_json, write_json
 from triptych.trackers.kinds import KINDS, Tracker
 
-__all__ = ["Trackers", "check_trackers"]
-
 Call = Callable[[Tracker], None]
 Open = Callable[[str | None], Tracker]
 """Opens a tracker, under the id it had before."""

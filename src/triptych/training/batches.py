@@ -13,8 +13,6 @@ from collections.abc import Sequence
 
 from triptych.prompts import Rendered
 
-__all__ = ["passes_of", "rows_of_step"]
-
 
 def rows_of_step(step: int, n_rows: int, rows_per_step: int, seed: int) -> list[int]:
     """Indices of the training rows of one optimizer step (from 0), epochs following one another."""

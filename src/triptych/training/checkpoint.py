@@ -27,13 +27,11 @@ from safetensors.torch import load_file, save
 
 from triptych.errors import DataError
 from triptych.models import Adapter
-from triptych.records.disk import sha256_of_file
+from triptych.records.disk import disk_errors, sha256_of_file
 from triptych.records.identity import MadeFrom, require_same
 from triptych.records.manifest import claim, remove
 from triptych.records.run_files import CHECKPOINT_FILES
-from triptych.records.store import disk_errors, read_json, write_bytes, write_json
-
-__all__ = ["TrainState", "latest_checkpoint", "restore", "save_checkpoint", "versions_of"]
+from triptych.records.store import read_json, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")

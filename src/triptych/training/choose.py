@@ -17,8 +17,6 @@ from triptych.prompts import Rendered
 from triptych.training.memory import Held, TrainingBytes, largest_pass, training_bytes
 from triptych.training.recompute import decoder_blocks
 
-__all__ = ["Chosen", "choose", "fits_with_room"]
-
 _ROOM = 1.25
 
 

@@ -17,17 +17,6 @@ from triptych.records.identity import MadeFrom, require_same
 from triptych.records.store import read_json
 from triptych.training.checkpoint import TrainState
 
-__all__ = [
-    "Rows",
-    "Split",
-    "best_step",
-    "evaluate",
-    "out_of_patience",
-    "point_key",
-    "read_curve",
-    "write_curve",
-]
-
 Split = Literal["test", "dev"]
 Rows = dict[str, list[float]]
 """`point_key` of a point -> the perplexities of its rows, in the rows' order, to six significant digits."""

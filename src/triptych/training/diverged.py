@@ -10,8 +10,6 @@ from triptych.errors import DivergedError
 from triptych.prompts import Rendered
 from triptych.training.checkpoint import latest_checkpoint
 
-__all__ = ["diverged_point", "diverged_step"]
-
 
 def diverged_step(
     folder: Path, config: TuneConfig, step: int, total: int, loss: float, norm: float, rows: Sequence[Rendered]

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from triptych.records.disk import disk_errors
 from triptych.records.manifest import claim
-from triptych.records.store import disk_errors, write_text
-
-__all__ = ["append_line", "trim_log"]
+from triptych.records.store import write_text
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:

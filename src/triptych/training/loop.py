@@ -44,8 +44,6 @@ from triptych.training.rows import TuneRows, check_scored
 from triptych.training.step import accumulate_gradient
 from triptych.training.stop import stop_requested
 
-__all__ = ["tune"]
-
 _TRIM_EVERY = 8  # steps; each costs about a tenth of one
 
 

@@ -43,8 +43,6 @@ from triptych.prompts import Rendered
 from triptych.training.batches import passes_of, rows_of_step
 from triptych.training.parallel import World, share_of
 
-__all__ = ["Held", "PassSize", "TrainingBytes", "largest_pass", "training_bytes", "weight_bytes"]
-
 Held = Literal["plain", "dequantized", "packed", "int8"]
 """How the base's weights are stored: as loaded, dequantized from NF4 once, packed in 4 bits, or in int8."""
 

@@ -9,8 +9,6 @@ import torch
 from triptych.config.tune import TuneConfig
 from triptych.models import Adapter
 
-__all__ = ["adamw", "learning_rate", "set_rate"]
-
 
 def adamw(adapter: Adapter, config: TuneConfig) -> torch.optim.AdamW:
     """The optimizer of a training.

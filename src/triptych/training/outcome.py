@@ -19,8 +19,6 @@ from triptych.training.checkpoint import TrainState, latest_checkpoint, restore
 from triptych.training.curve import best_step
 from triptych.training.rows import TuneRows, write_dropped
 
-__all__ = ["TuneResult", "choose_weights", "read_summary", "write_outcome"]
-
 
 @dataclass(frozen=True)
 class TuneResult:

@@ -25,8 +25,6 @@ from triptych.errors import ConfigError, TriptychError
 from triptych.models.device import choose_device
 from triptych.prompts import Rendered
 
-__all__ = ["World", "current_world", "process_group", "share_of"]
-
 T = TypeVar("T")
 _PATIENCE = timedelta(days=2)
 """The others wait this long for rank 0, which may be scoring thousands of rows. A rank that dies ends the group."""

@@ -27,8 +27,6 @@ from triptych.training.curve import (
 from triptych.training.diverged import diverged_point
 from triptych.training.rows import TuneRows
 
-__all__ = ["OnCurve", "Points"]
-
 OnCurve = Callable[[Sequence[CurvePoint]], None]
 _SPLITS: tuple[Split, ...] = ("test", "dev")
 

@@ -17,8 +17,6 @@ from torch.utils.checkpoint import checkpoint
 
 from triptych.likelihood.context import resumable
 
-__all__ = ["decoder_blocks", "recomputed"]
-
 
 def decoder_blocks(model: Any) -> list[nn.Module]:
     """The repeated blocks of a transformers model, by the mark that transformers itself puts on them."""

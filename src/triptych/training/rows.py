@@ -13,8 +13,6 @@ from triptych.prompts import Rendered
 from triptych.records.manifest import remove
 from triptych.records.store import write_json
 
-__all__ = ["DroppedRows", "TuneRows", "select_rows", "write_dropped"]
-
 _LISTED = 20
 
 

@@ -22,8 +22,6 @@ from triptych.models.lora import cast_once
 from triptych.prompts import Rendered
 from triptych.training.batches import passes_of
 
-__all__ = ["accumulate_gradient"]
-
 
 def accumulate_gradient(
     loaded: LoadedModel,

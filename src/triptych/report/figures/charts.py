@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["comparison", "differences", "learning_curve", "ppl_by_k"]
-
 WAYS = (
     *(("-", "s", "#D55E00"), ("--", "^", "#CC79A7"), (":", "v", "#8C5E00"), ("-.", "P", "#5B4A9E")),
     *(("-", "X", "#00797A"), ("--", "D", "#A3312C"), (":", "<", "#5E7F1E"), ("-.", ">", "#767676")),

@@ -16,8 +16,6 @@ from triptych.report.study import Study
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "draw_figures"]
-
 FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     **{"learning_curve": learning_curve, "ppl_by_k": ppl_by_k, "comparison": comparison, "differences": differences},
     **{"scatter": scatter, "distribution": distribution},

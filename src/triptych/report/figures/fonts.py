@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-__all__ = ["BASE", "families"]
-
 BASE = "DejaVu Sans"
 PREFERRED = (
     *("Noto Sans CJK TC", "Noto Sans TC", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK HK"),

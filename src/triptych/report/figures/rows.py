@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["distribution", "scatter"]
-
 MANY = 2000
 """Points beyond this are pixels in the SVG too, or it would be megabytes."""
 LINES = {"qlora": "-", "few_shot": "--", "zero_shot": ":"}

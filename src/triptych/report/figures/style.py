@@ -18,19 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "COLOURS",
-    "GREY",
-    "INK",
-    "MARKERS",
-    "legend_below",
-    "new_figure",
-    "perplexity_scale",
-    "save",
-    "style",
-    "text_beside",
-]
-
 COLOURS: dict[Strategy, str] = {"qlora": "#0072B2", "few_shot": "#D55E00", "zero_shot": "#009E73"}
 """From the palette of Okabe and Ito (2008), told apart with any colour vision; markers differ as well."""
 MARKERS: dict[Strategy, str] = {"qlora": "o", "few_shot": "s", "zero_shot": "D"}

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LOG_STEP", "NLL_STEP", "pack", "pack_json", "pack_logs", "pack_nll"]
-
 LOG_STEP = 5e-4
 """Steps of ln(ppl): perplexities keep three significant places and a half."""
 NLL_STEP = 0.1

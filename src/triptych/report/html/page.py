@@ -26,8 +26,6 @@ from triptych.report.tables.table import Table
 from triptych.report.text.markdown import Contents, draw_facts, facts, template
 from triptych.version import __version__
 
-__all__ = ["render_html"]
-
 ASSETS = Path(__file__).parent.parent / "assets"
 SCRIPTS = ("data.js", "chart.js", "plots.js", "detail.js", "explorer.js", "main.js")
 AVERAGES = Table(

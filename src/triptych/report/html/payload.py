@@ -22,8 +22,6 @@ from triptych.report.row_texts import RowTexts
 from triptych.report.series import CHARTS, Chart
 from triptych.report.study import Items, Study
 
-__all__ = ["CHUNK", "payload"]
-
 CHUNK = 250
 """Rows whose tokens are unpacked together."""
 

@@ -10,8 +10,6 @@ from triptych.report.seeds import selection
 from triptych.report.study import Study
 from triptych.report.tables.table import AVERAGES, Table, averages
 
-__all__ = ["cells_table", "few_shot_table", "std_note", "zero_shot_table"]
-
 FURTHER: dict[str, Callable[[CellRecord], str | float | None]] = {
     "chosen by": selection,
     "order": lambda cell: cell.order,

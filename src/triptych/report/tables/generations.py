@@ -15,8 +15,6 @@ from triptych.report.study import Study
 from triptych.report.tables.overview import comparisons_table
 from triptych.report.tables.table import Table
 
-__all__ = ["FINDINGS", "generations_table", "written_tables"]
-
 ENDS = {"eos": "ended by itself", "stop_text": "cut before a stop text", "length": "cut at the limit"}
 FINDINGS = {
     **{"missing": "missing", "unknown": "of no row", "repeated": "written twice", "order": "in another order"},

@@ -21,18 +21,6 @@ from triptych.report.tables.cells import cells_table, few_shot_table, std_note, 
 from triptych.report.tables.table import AVERAGES, Table, Value, averages
 from triptych.report.trainings import what_training_did
 
-__all__ = [
-    "comparisons_table",
-    "curve_table",
-    "flat",
-    "further_curves_table",
-    "means",
-    "provenance_table",
-    "settings_table",
-    "study_table",
-    "study_tables",
-]
-
 
 def study_tables(study: Study) -> dict[str, Table]:
     """The study's tables that this run has, by the name of their files."""

@@ -12,8 +12,6 @@ from triptych.report.statistics import is_significant
 from triptych.report.study import Study
 from triptych.report.tables.table import Table, Value
 
-__all__ = ["settle_table", "uncertainty_table"]
-
 
 def settle_table(study: Study) -> Table:
     """What the rows could have shown, and what it would take to settle what they did not."""

@@ -16,8 +16,6 @@ from triptych.records import Averaged
 from triptych.report.numbers import Estimate, Interval, Probability, difference, number, p_text, spread, together
 from triptych.report.tables.table import Table, Value
 
-__all__ = ["escape", "numeric_columns", "to_csv", "to_latex", "to_markdown", "write_value"]
-
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 

@@ -12,8 +12,6 @@ from triptych.report.slices import Slices
 from triptych.report.study import Study
 from triptych.report.tables.table import Table, Value
 
-__all__ = ["difficulty", "hard_table", "hurt_table", "slice_tables"]
-
 FEW_VALUES = 4
 HARDEST = 0.1
 """Hard: among this share of rows with the highest perplexity."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from triptych.records import Aggregate, Averaged
 from triptych.report.numbers import Estimate, Interval
 
-__all__ = ["AVERAGES", "Table", "Value", "averages"]
-
 AVERAGES = ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
 
 Value = str | int | float | Averaged | Interval | Estimate | None

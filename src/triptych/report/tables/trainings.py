@@ -7,8 +7,6 @@ from triptych.records.schema import SearchRecord
 from triptych.report.tables.table import Table
 from triptych.report.trainings import trainings_of
 
-__all__ = ["search_table", "training_tables", "trainings_table"]
-
 MOST_CANDIDATES = 20
 
 

@@ -18,8 +18,6 @@ from triptych.report.statistics import is_significant
 from triptych.report.study import Study
 from triptych.report.text.summaries import adapters_summary, demos_summary, prompts_summary, searched
 
-__all__ = ["answer", "dominated", "row_warnings"]
-
 Kind = Literal["main", "prompts", "demos", "adapters"]
 
 HEAVY_SHARE = 0.05

@@ -23,8 +23,6 @@ from triptych.report.text.answer import answer
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["Contents", "draw_facts", "facts", "render_markdown", "template"]
-
 TEMPLATES = Path(__file__).parent.parent / "templates"
 SELECTED = {
     "last": "the last one",

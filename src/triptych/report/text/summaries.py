@@ -10,8 +10,6 @@ from triptych.report.numbers import difference, number
 from triptych.report.statistics import is_significant
 from triptych.report.study import Study
 
-__all__ = ["adapters_summary", "demos_summary", "prompts_summary", "searched"]
-
 SURE = "beyond chance"
 """p below 0.05 after Holm correction and an interval without zero, as every report explains below its answer."""
 

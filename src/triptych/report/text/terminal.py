@@ -26,8 +26,6 @@ from triptych.terminal import shown
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_table", "print_tables"]
-
 
 def print_tables(record: RunRecord, console: Console) -> None:
     """The study's table, the paired differences, the scores of texts where any were written, and every cell."""

@@ -9,8 +9,6 @@ from triptych.report.numbers import difference, number, p_text
 from triptych.report.statistics import a_is_better, is_significant
 from triptych.report.study import Study
 
-__all__ = ["plain_name", "written_said"]
-
 
 def plain_name(name: str) -> str:
     """`few-shot k=10`: a comma and a capital less, for the middle of a sentence and for narrow columns."""
