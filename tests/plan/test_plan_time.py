@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from triptych.models.fake import fake_config
+from fake_model import fake_config
 from triptych.models.shape import shape_of
 from triptych.plan.time import (
     Rates,
