@@ -26,6 +26,8 @@ def save_adapter(adapter: Adapter, folder: Path, *, facts: dict[str, Any]) -> No
     folder.mkdir(parents=True, exist_ok=True)
     claim(*(folder / name for name in ADAPTER_FILES))
     remove(folder / ADAPTER_RECORD)  # its presence means that the files beside it are whole
+    for config in adapter.model.peft_config.values():  # peft writes sets in an order that differs between processes
+        vars(config).update({key: sorted(value) for key, value in vars(config).items() if isinstance(value, set)})
     adapter.model.save_pretrained(folder, safe_serialization=True)
     written(*(folder / name for name in ADAPTER_FILES))
     write_adapter_record(folder, {"adapter_sha256": adapter.sha256(), **facts})
