@@ -23,7 +23,7 @@ from pathlib import Path
 
 from triptych.errors import ForeignFileError
 from triptych.records.disk import disk_errors, sha256_of_file
-from triptych.records.run_files import known_before_manifest, matches
+from triptych.records.run_files import json_or_none, known_before_manifest, matches
 
 MANIFEST = "manifest.json"
 _KIND = {"triptych": "manifest", "format": 1}
@@ -41,14 +41,13 @@ class Manifest:
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
         """A folder's manifest; None where there is none, or a torn or foreign file of that name."""
+        value = json_or_none(folder / MANIFEST)
         try:
-            value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            if {key: value[key] for key in _KIND} != _KIND:
+            if not isinstance(value, dict) or {key: value[key] for key in _KIND} != _KIND:
                 return None
-            files = {name: [str(sha256) for sha256 in known] for name, known in value["files"].items() if _inside(name)}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return cls(folder, {name: list(map(str, known)) for name, known in value["files"].items() if _inside(name)})
+        except (LookupError, TypeError, AttributeError):
             return None
-        return cls(folder, files)
 
     def save(self) -> None:
         """Write it, whole or not at all."""
@@ -98,7 +97,8 @@ class Manifest:
                 name = path.relative_to(self.folder).as_posix()
                 if os.path.lexists(path) and name != MANIFEST and not self.lists(name) and matches(name, pattern):
                     raise self._in_the_way(name)
-        if os.path.lexists(self.folder / MANIFEST) and not self.files and self._is_foreign_manifest():
+        value = None if self.files else json_or_none(self.folder / MANIFEST)  # a torn one is Triptych's
+        if value is not None and not (isinstance(value, dict) and value.get("triptych") == "manifest"):
             raise self._in_the_way(MANIFEST)
 
     def replacing(self, path: Path, new: Path) -> None:
@@ -155,19 +155,11 @@ class Manifest:
         path.rename(kept)
         logger.warning("%s was edited after Triptych wrote it; it is kept as %s", path, kept.name)
 
-    def _is_foreign_manifest(self) -> bool:
-        """Whether a file of the manifest's name is the user's: JSON of another kind. A torn one is not."""
-        try:
-            value = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return not (isinstance(value, dict) and value.get("triptych") == "manifest")
-
     def _in_the_way(self, name: str) -> ForeignFileError:
         path = self.folder / name
         kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a file"
         return ForeignFileError(
-            f"{kind} that Triptych did not write lies where one of its files belongs",
+            f"{kind} that Triptych did not write is where one of its files belongs",
             where=str(path),
             found=f"{kind} that {MANIFEST} of {self.folder} doesn't name",
             expected="nothing there, or a file that an earlier run of Triptych wrote there",
@@ -197,44 +189,43 @@ def is_kept(folder: Path) -> bool:
 def replacing(path: Path, new: Path) -> None:
     """See `Manifest.replacing`. Does nothing for a file in no folder that is kept."""
     with _lock:
-        if (found := _of(path)) is not None:
-            found.replacing(path, new)
+        if (manifest := _of(path)) is not None:
+            manifest.replacing(path, new)
 
 
 def claim(*paths: Path, tree: bool = False) -> None:
     """See `Manifest.claim`; `tree`: they are folders that a library fills."""
     with _lock:
         for path in paths:
-            if (found := _of(path)) is not None:
-                found.claim(f"{found.name_of(path)}{'/' if tree else ''}")
+            if (manifest := _of(path)) is not None:
+                manifest.claim(f"{manifest.name_of(path)}{'/' if tree else ''}")
 
 
 def written(*paths: Path) -> None:
     """Note the content of claimed files, now that they are whole: from here on an edit is seen."""
     with _lock:
         for path in paths:
-            if (found := _of(path)) is not None and path.is_file() and (name := found.name_of(path)) in found.files:
-                found.files[name] = [sha256_of_file(path)]
-                found.save()
+            manifest = _of(path)
+            if manifest is not None and path.is_file() and (name := manifest.name_of(path)) in manifest.files:
+                manifest.files[name] = [sha256_of_file(path)]
+                manifest.save()
 
 
 def remove(path: Path) -> bool:
     """See `Manifest.remove`; a file in no folder that is kept is removed. Returns whether it is gone."""
     with _lock:
-        found = _of(path)
-        if found is None:
-            path.unlink(missing_ok=True)
-            return True
-        return found.remove(str(found.name_of(path)))
+        if (manifest := _of(path)) is not None:
+            return manifest.remove(str(manifest.name_of(path)))
+        path.unlink(missing_ok=True)
+        return True
 
 
 def _of(path: Path) -> Manifest | None:
     """The manifest that a path is noted in. Folders that are made under another name note nothing (`.NAME.tmp/`)."""
-    for found in _open.values():
-        name = found.name_of(path)
-        if name is not None:
+    for manifest in _open.values():
+        if (name := manifest.name_of(path)) is not None:
             made = any(part.startswith(".") and part.endswith(".tmp") for part in name.split("/")[:-1])
-            return None if made else found
+            return None if made else manifest
     return None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -22,16 +23,12 @@ _BEGUN = "begun"
 
 
 def check_no_links(manifest: Manifest) -> None:
-    """Check that no file of the earlier run is behind a linked folder, where it would be neither removed nor replaced.
-
-    Raises:
-        ForeignFileError: one is.
-    """
+    """Refuse a file of the earlier run behind a linked folder, where it would be neither removed nor replaced."""
     for name in manifest.files:
         link = manifest.linked(name)
         if link is not None and os.path.lexists(manifest.folder / name):
             raise ForeignFileError(
-                "an earlier run's files lie behind a link, and --fresh removes nothing there",
+                "an earlier run's files are behind a link, and --fresh removes nothing there",
                 where=str(link),
                 found=f"a link to {os.path.realpath(link)}",
                 expected="a folder",
@@ -85,7 +82,10 @@ def restore(folder: Path) -> bool:
             path.replace(target)
     if (away / MANIFEST).exists():
         (away / MANIFEST).replace(folder / MANIFEST)
-    _remove_tree_of_empty(away)
+    folders = [path for path in away.rglob("*") if path.is_dir() and not path.is_symlink()]
+    for path in [*sorted(folders, reverse=True), away]:
+        with contextlib.suppress(OSError):  # not empty: what could not be put back stays where it is
+            path.rmdir()
     return True
 
 
@@ -95,14 +95,12 @@ def drop(folder: Path) -> None:
     if away.is_symlink() or not away.is_dir():
         return
     (away / _BEGUN).touch()
-    for path in sorted(away.rglob("*"), reverse=True):
-        if path.is_symlink() or not path.is_dir():
-            if path.name != _BEGUN or path.parent != away:
-                path.unlink(missing_ok=True)
-        else:
-            path.rmdir()
-    (away / _BEGUN).unlink()
-    away.rmdir()
+    for path in away.iterdir():  # `begun` last: a kill in between leaves it to the next command
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _BEGUN:
+            path.unlink()
+    shutil.rmtree(away)
 
 
 def _remove_empty(path: Path, top: Path) -> None:
@@ -113,10 +111,3 @@ def _remove_empty(path: Path, top: Path) -> None:
         except OSError:
             return
         path = path.parent
-
-
-def _remove_tree_of_empty(top: Path) -> None:
-    folders = [path for path in top.rglob("*") if path.is_dir() and not path.is_symlink()]
-    for path in [*sorted(folders, reverse=True), top]:
-        with contextlib.suppress(OSError):  # not empty: what could not be put back stays where it is
-            path.rmdir()
