@@ -10,13 +10,16 @@ from typing import Any
 import torch
 
 from triptych.errors import ModelError
-from triptych.models.adapter_checks import check_adapter_config, place_tensors, read_tensors
-from triptych.models.adapter_files import check_adapter_files, write_adapter_record
-from triptych.models.adapter_patterns import check_patterns
+from triptych.models.adapter_checks import (
+    check_adapter_config,
+    check_adapter_files,
+    check_patterns,
+    write_adapter_record,
+)
+from triptych.models.adapter_tensors import attach_saved, place_tensors, read_tensors
 from triptych.models.adapters import Adapter, LoraSettings, prepare_layers
 from triptych.models.library_errors import reason_of
 from triptych.models.load import LoadedModel
-from triptych.models.saved_modules import attach_saved
 from triptych.records.manifest import claim, remove, written
 from triptych.records.run_files import ADAPTER_FILES, ADAPTER_RECORD
 

@@ -20,11 +20,11 @@ from torch import nn
 
 from triptych.config.tune import TuneConfig
 from triptych.errors import ModelError
+from triptych.models.adapter_tensors import enable_saved, forget_saved, saved_tensors
 from triptych.models.load import LoadedModel
 from triptych.models.lora import compute_in_input_dtype, forget_layers, lora_layers, remember_layers
 from triptych.models.quantize import linear_layers
 from triptych.models.remarks import on_training
-from triptych.models.saved_modules import enable_saved, forget_saved, saved_tensors
 from triptych.models.targets import targets_of
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,7 @@ import torch
 
 from triptych.errors import DataError, ModelError
 from triptych.models.adapters import adapter_is_on
-from triptych.models.array_cache import ArrayCache
-from triptych.models.cache import cache_folder
+from triptych.models.cache import ArrayCache, cache_folder
 from triptych.models.library_errors import reason_of
 from triptych.models.load import LoadedModel
 from triptych.models.quantize import computes_in_int8

@@ -11,7 +11,7 @@ from typing import Any
 from triptych.errors import DataError, RunChangedError
 from triptych.grid.cells import CellSpec, TrainingSpec, trainings
 from triptych.likelihood.cache import versions
-from triptych.models.adapter_files import check_adapter_files
+from triptych.models.adapter_checks import check_adapter_files
 from triptych.progress import Reporter
 from triptych.records import TuneSummary
 from triptych.records.identity import require_same, version_changes
