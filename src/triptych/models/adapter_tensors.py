@@ -9,6 +9,7 @@ reads the weights of the embedding or the output head gets the right ones; a hea
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,15 @@ from triptych.models.lora import lora_layers, wraps_plain_linear
 from triptych.records.run_files import ADAPTER_WEIGHTS
 
 _SAVED = "_triptych_saved_modules"
+
+
+def sha256_of_tensors(tensors: Mapping[str, Tensor], start: str = "") -> str:
+    """Hash of names and values, in float32, in the mapping's order, after a text that they depend on."""
+    digest = hashlib.sha256(start.encode())
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

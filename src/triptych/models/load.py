@@ -20,10 +20,10 @@ from triptych.models.quantize import (
     is_quantized_linear,
     keep_differentiable,
     linear_layers,
+    loading_warnings,
     quantization_config,
     stored_quantization,
 )
-from triptych.models.remarks import on_loading
 from triptych.models.rope import rope_limit
 from triptych.models.shape import context_of
 from triptych.models.source import ModelFiles, header_folder, is_hub_id, model_files, model_folder, unreadable
@@ -118,9 +118,9 @@ def load_model(spec: ModelConfig) -> LoadedModel:
                 spec.quantize, dtype=dtype, double_quant=spec.double_quant
             )
     model, unused = _read_weights(files, config, spec, options)
-    remarks = on_loading(model, unused, spec.quantize, stored)
-    for remark in remarks:
-        logger.warning("%s", remark)
+    warnings = loading_warnings(model, unused, spec.quantize, stored)
+    for warning in warnings:
+        logger.warning("%s", warning)
     if storage == "packed":
         keep_differentiable(model)
         if stored is None:
@@ -158,7 +158,7 @@ def load_model(spec: ModelConfig) -> LoadedModel:
         "device": str(device),
         "threads": threads,
         "threads_reason": threads_why,
-        "remarks": remarks,
+        "remarks": warnings,
     }
     return LoadedModel(
         model=model,

@@ -10,7 +10,7 @@ short batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -134,3 +134,35 @@ def quantization_config(quantize: Quantize, *, dtype: torch.dtype, double_quant:
         bnb_4bit_use_double_quant=double_quant,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def loading_warnings(model: Any, unused: Sequence[str], quantize: Quantize, stored: str | None) -> list[str]:
+    """Warnings about a loaded model.
+
+    Args:
+        model: as transformers loaded it.
+        unused: keys of its files that the model has no place for.
+        quantize: the setting.
+        stored: how the folder's own weights are quantized, if they are (`stored_quantization`).
+    """
+    warnings = []
+    if unused:
+        warnings.append(
+            f"{len(unused)} tensors of the model's files are not used by {type(model).__name__}: {first_names(unused)}"
+        )
+    if stored is not None:
+        warnings.append(
+            f"the model's files are quantized already ({stored}): they are used so, not as `quantize: {quantize}`"
+        )
+    elif quantize != "none" and (experts := routed_experts(model)):
+        sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+        share = f"{sum(sizes[name] for name in experts) / sum(sizes.values()):.0%}"
+        warnings.append(
+            f"routed experts are not quantized, {share} of the weights stay as they are: {first_names(experts)}"
+        )
+    return warnings
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first two names of a list, for a warning."""
+    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")

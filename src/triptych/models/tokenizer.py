@@ -121,20 +121,20 @@ def profile_of(tokenizer: Any, config_eos: int | list[int] | None = None) -> Tok
     if isinstance(eos, list):
         note = f"the model names EOS ids {eos}; the first is used"
         eos = eos[0] if eos else None
-    if eos is None:
-        raise ModelError(
-            "the tokenizer has no EOS token, so the end of an output can't be scored",
-            where=str(getattr(tokenizer, "name_or_path", "tokenizer")),
-            fix="set eos_token in tokenizer_config.json",
-        )
     # without its files, transformers makes some families an empty tokenizer: no tokens, or `unknown` for everything
     a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in "ab")
-    if not a or a == b:
-        raise ModelError(
-            "the tokenizer turns text into no tokens, or different texts into the same",
-            where=str(getattr(tokenizer, "name_or_path", "tokenizer")),
-            fix="check that the tokenizer files are whole and belong to the model",
+    if eos is None or not a or a == b:
+        problem, fix = (
+            "turns text into no tokens, or different texts into the same",
+            "check that its files are the model's",
         )
+        if eos is None:
+            problem, fix = (
+                "has no EOS token, so the end of an output can't be scored",
+                "set eos_token in tokenizer_config.json",
+            )
+        where = str(getattr(tokenizer, "name_or_path", "tokenizer"))
+        raise ModelError(f"the tokenizer {problem}", where=where, fix=fix)
     bos = tokenizer.bos_token_id
     if bos is not None and list(tokenizer("a")["input_ids"])[:1] != [bos]:
         no_bos = (
