@@ -72,7 +72,7 @@ def test_other_patterns(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         check_patterns({"target_modules": "(q_proj"}, NAMES, Path("f"))
     assert "not a regular expression" in (caught.value.found or "")
-    with pytest.raises(ModelError, match="rank is too large"):
+    with pytest.raises(ModelError, match="too large a rank"):
         check_patterns({"r": 10**9}, NAMES, Path("f"))
     (tmp_path / "adapter_config.json").write_text(" " * 20_000_000)
     with pytest.raises(ModelError, match="can't be read"):

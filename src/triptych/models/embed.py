@@ -2,7 +2,7 @@
 
 The model's own: the mean of its last hidden state (after the final norm) over the instruction's tokens, BOS seen but
 not counted, adapter off, averaged in float32. Vectors are kept in the user's cache under a hash of what they depend on
-(the weights, the way they are held, and the text), so a text is embedded once.
+(the weights, how they are stored, and the text), so a text is embedded once.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _PER_LAYER = re.compile(r"layer|block")
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What is known of a model before its weights are read."""
+    """What can be read of a model without its weights."""
 
     config: Any
     """The transformers configuration."""

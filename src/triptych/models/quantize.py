@@ -26,8 +26,7 @@ BLOCK_SIZE = 64
 def linear_layers(model: Any) -> Iterator[tuple[str, nn.Module]]:
     """The layers that are quantized and adapted: every linear one except the output head (as transformers does).
 
-    Routers that return which experts they chose are none, nor are routed experts, which lie in one tensor of three
-    dimensions.
+    Routers that return which experts they chose are left out, as are routed experts: one tensor of three dimensions.
     """
     head = model.get_output_embeddings()
     for name, module in model.named_modules():
@@ -113,7 +112,7 @@ def keep_differentiable(model: Any) -> None:
     """Keep bitsandbytes' 4-bit layers from repacking their weights for its AVX512-BF16 product.
 
     That product is inference only: it has no backward, so a layer that was once called without a gradient (by the
-    scorer) would let no gradient through ever after, and it rounds to bfloat16 whatever the model's dtype.
+    scorer) would let no gradient through from then on, and it rounds to bfloat16 in a model of any dtype.
     """
     import bitsandbytes as bnb
 

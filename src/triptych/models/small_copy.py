@@ -68,7 +68,7 @@ def _build(config: Any, kind: type) -> Any:
 
 @torch.no_grad()
 def _draw(model: Any, seed: int) -> None:
-    """Weights large enough that every part of the model tells in its output."""
+    """Draw weights large enough that every part of the model changes its output."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
@@ -79,7 +79,7 @@ def _draw(model: Any, seed: int) -> None:
 
 
 def _shrink_length(config: Any) -> Any:
-    """Fewer layers and words, narrower windows."""
+    """Fewer layers and tokens, narrower windows."""
     layers = _layers_of(config)
     before = largest(config, "num_hidden_layers", default=1)
     if layers < before:

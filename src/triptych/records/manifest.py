@@ -8,7 +8,7 @@ it is replaced or removed it is renamed to `NAME.edited-1`, with a warning. Wher
 the manifest holds the name without a hash, and `NAME/` for a folder that a library fills: all of it is Triptych's.
 
 The name is written before the file is in its place, with the hash of the content before beside the new one: a kill in
-between leaves a file that is still known. Writers find the manifest by the folder they write in (`keep`).
+between leaves a file that is still Triptych's. Writers find the manifest by their folder (`open_manifest`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Manifest:
         try:
             if not isinstance(value, dict) or {key: value[key] for key in _KIND} != _KIND:
                 return None
-            return cls(folder, {name: list(map(str, known)) for name, known in value["files"].items() if _inside(name)})
+            return cls(
+                folder, {name: list(map(str, hashes)) for name, hashes in value["files"].items() if _inside(name)}
+            )
         except (LookupError, TypeError, AttributeError):
             return None
 
@@ -80,8 +82,8 @@ class Manifest:
 
     def edited(self, name: str) -> bool:
         """Whether a file of Triptych's holds something that Triptych did not write. An empty file holds nothing."""
-        path, known = self.folder / name, self.files.get(name)
-        return bool(known and path.is_file() and path.stat().st_size and sha256_of_file(path) not in known)
+        path, hashes = self.folder / name, self.files.get(name)
+        return bool(hashes and path.is_file() and path.stat().st_size and sha256_of_file(path) not in hashes)
 
     def check_free(self, patterns: Iterable[str]) -> None:
         """Check that only Triptych's own files are where files of these names will be written.
@@ -115,9 +117,9 @@ class Manifest:
                 raise self._in_the_way(name)
             if edited:
                 self._keep_edited(name)
-        known = self.files.get(name, [])
-        if (sha256 := sha256_of_file(new)) not in known[:1]:
-            self.files[name] = [sha256, *known[:1]]
+        hashes = self.files.get(name, [])
+        if (sha256 := sha256_of_file(new)) not in hashes[:1]:
+            self.files[name] = [sha256, *hashes[:1]]
             self.save()
 
     def claim(self, name: str) -> None:
@@ -150,10 +152,10 @@ class Manifest:
     def _keep_edited(self, name: str) -> None:
         path = self.folder / name
         number = 1
-        while os.path.lexists(kept := path.with_name(f"{path.name}.edited-{number}")):
+        while os.path.lexists(edited := path.with_name(f"{path.name}.edited-{number}")):
             number += 1
-        path.rename(kept)
-        logger.warning("%s was edited after Triptych wrote it; it is kept as %s", path, kept.name)
+        path.rename(edited)
+        logger.warning("%s was edited after Triptych wrote it; it is kept as %s", path, edited.name)
 
     def _in_the_way(self, name: str) -> ForeignFileError:
         path = self.folder / name
@@ -168,8 +170,8 @@ class Manifest:
 
 
 @contextlib.contextmanager
-def keep(folder: Path) -> Iterator[Manifest]:
-    """Until the end of the block, every file written in this folder is noted in its manifest."""
+def open_manifest(folder: Path) -> Iterator[Manifest]:
+    """Note every file written in this folder in its manifest, until the end of the block."""
     at = _absolute(folder)
     if at in _open:
         yield _open[at]
@@ -181,13 +183,13 @@ def keep(folder: Path) -> Iterator[Manifest]:
         del _open[at]
 
 
-def is_kept(folder: Path) -> bool:
+def is_open(folder: Path) -> bool:
     """Whether this process is writing in the folder, with its manifest open."""
     return _absolute(folder) in _open
 
 
 def replacing(path: Path, new: Path) -> None:
-    """See `Manifest.replacing`. Does nothing for a file in no folder that is kept."""
+    """See `Manifest.replacing`. Does nothing for a file in no folder with an open manifest."""
     with _lock:
         if (manifest := _of(path)) is not None:
             manifest.replacing(path, new)
@@ -212,7 +214,7 @@ def written(*paths: Path) -> None:
 
 
 def remove(path: Path) -> bool:
-    """See `Manifest.remove`; a file in no folder that is kept is removed. Returns whether it is gone."""
+    """See `Manifest.remove`; a file in no folder with an open manifest is removed. Returns whether it is gone."""
     with _lock:
         if (manifest := _of(path)) is not None:
             return manifest.remove(str(manifest.name_of(path)))

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from triptych.errors import RunBusyError
 from triptych.records.disk import disk_errors
-from triptych.records.manifest import Manifest, is_kept, keep
+from triptych.records.manifest import Manifest, is_open, open_manifest
 from triptych.records.set_aside import restore
 
 LOCK_FILE = ".triptych.lock"
@@ -97,15 +97,15 @@ def work_in(folder: Path) -> Iterator[Manifest]:
         RunBusyError: another process works in the folder.
         DiskError: it can't be written to.
     """
-    if is_kept(folder):
-        with keep(folder) as manifest:
+    if is_open(folder):
+        with open_manifest(folder) as manifest:
             yield manifest
         return
     lock = ProcessLock(folder)
     lock.acquire()
     try:
         restore(folder)
-        with keep(folder) as manifest:
+        with open_manifest(folder) as manifest:
             yield manifest
     finally:
         lock.release()

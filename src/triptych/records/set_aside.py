@@ -1,9 +1,9 @@
 """`--fresh`: an earlier run's files are set aside while the new run begins, and removed when it holds work of its own.
 
     OUT/.replaced/            the earlier run's files, moved there one by one; its manifest last
-    OUT/.replaced/begun       the new run holds work: what was set aside is no longer needed
+    OUT/.replaced/begun       the new run has results: what was set aside is no longer needed
 
-A failure, or a kill at any moment, so leaves the old run or the new one: `restore` puts the old one back where the new
+So a failure, or a kill at any moment, leaves the old run or the new one: `restore` puts the old one back where the new
 one had not begun. Only what the manifest names is moved, and nothing behind a linked folder.
 """
 
@@ -37,13 +37,13 @@ def check_no_links(manifest: Manifest) -> None:
 
 
 def set_aside(manifest: Manifest, *, but: Collection[str] = ()) -> None:
-    """Move the manifest's files out of the way; those that were edited are kept beside, under a name of their own."""
+    """Move the manifest's files to `.replaced/`; those that were edited stay, under a name of their own."""
     away = manifest.folder / AWAY
-    kept = {name: manifest.files[name] for name in but if name in manifest.files}
-    names = [name for name in manifest.files if name not in kept]
-    moved = [name for name in names if os.path.lexists(manifest.folder / name) and not manifest.linked(name)]
-    manifest.save()  # folders of older versions have none, and their files are known by name
-    for name in moved:
+    staying = {name: manifest.files[name] for name in but if name in manifest.files}
+    manifest.save()  # folders of older versions have none, and their files are recognized by name
+    for name in [name for name in manifest.files if name not in staying]:
+        if manifest.linked(name) or not os.path.lexists(manifest.folder / name):
+            continue
         if manifest.edited(name):
             manifest.remove(name)
             continue
@@ -53,8 +53,8 @@ def set_aside(manifest: Manifest, *, but: Collection[str] = ()) -> None:
         _remove_empty((manifest.folder / name).parent, manifest.folder)
     away.mkdir(exist_ok=True)
     (manifest.folder / MANIFEST).replace(away / MANIFEST)
-    manifest.files = kept
-    if kept:
+    manifest.files = staying
+    if staying:
         manifest.save()
 
 

@@ -31,7 +31,7 @@ _TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary neighbour of `path`, and on success flush it to disk and rename it into place.
 
-    In a folder that is kept (`manifest.keep`) the file is noted, and none but Triptych's own is replaced.
+    In a folder with an open manifest the file is noted, and none but Triptych's own is replaced.
 
     Raises:
         DiskError: the disk is full or the folder can't be written; the old file is as it was.
@@ -113,7 +113,7 @@ def _missing(path: Path) -> DataError:
 
 
 def read_record(path: Path, kind: type[RecordT]) -> RecordT:
-    """Read one record of a known kind; a field missing, unknown or of the wrong type is a `DataError`."""
+    """Read a record of one kind; a field missing, unknown or of the wrong type is a `DataError`."""
     value = read_json(path)
     try:
         return kind.model_validate(value)
