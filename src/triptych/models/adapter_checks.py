@@ -142,12 +142,7 @@ def check_patterns(config: Mapping[str, Any], names: Sequence[str], where: Path)
     """Check that the regular expressions in an adapter's configuration can be matched with the model's layers in time.
 
     peft gives them to Python's `re`, which can't be stopped: `(a|aa)+$` takes time that doubles with every letter. They
-    are tried on every name in a process of their own first, which can.
-
-    Args:
-        config: `adapter_config.json`.
-        names: of the model's modules.
-        where: the adapter's folder.
+    are tried on the names of the model's modules in a process of their own first, which can.
 
     Raises:
         ModelError: one is no regular expression, takes too long, or a rank is too large to be one.

@@ -59,7 +59,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
     tensors, brought = read_tensors(folder, loaded.model, saved=config_of_file.get("modules_to_save") or [])
     try:
         config = LoraConfig.from_pretrained(folder)
-        config.modules_to_save = None  # `saved_modules` handles them, for the head and the embedding too
+        config.modules_to_save = None  # `attach_saved` handles them, for the head and the embedding too
         with _base_unchanged(loaded.model, brought):
             wrapped = PeftModel.from_pretrained(loaded.model, folder, config=config, is_trainable=True)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:

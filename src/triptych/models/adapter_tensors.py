@@ -56,12 +56,8 @@ def _is_named(parameter: str, modules: list[str]) -> bool:
 def read_tensors(folder: Path, base: Any, *, saved: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The adapter's own tensors by their names in the file, and the weights that it brings by their names in the base.
 
-    Copies of base weights that peft put in beside them must be the base's: they are left out.
-
-    Args:
-        folder: the adapter's.
-        base: the model it will be attached to, without any adapter.
-        saved: modules that the adapter may bring whole (peft's `modules_to_save`).
+    Copies of base weights that peft put in beside them must be the base's: they are left out. `base` has no adapter;
+    `saved` are modules that the adapter may bring whole (peft's `modules_to_save`).
 
     Raises:
         ModelError: the file can't be read, or brings base weights that are no such module's.
@@ -79,11 +75,11 @@ def read_tensors(folder: Path, base: Any, *, saved: list[str]) -> tuple[dict[str
             fix="copy or save the adapter again",
         ) from error
     own = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
-    there = dict(base.named_parameters(remove_duplicate=False))
+    of_base = dict(base.named_parameters(remove_duplicate=False))
     brought = {}
     for name in tensors.keys() - own.keys():
         at = name.removeprefix("base_model.model.").replace(".base_layer", "")
-        weight, tensor = there.get(at), tensors[name]
+        weight, tensor = of_base.get(at), tensors[name]
         fits = weight is not None and weight.shape == tensor.shape
         if weight is not None and fits and weight.is_floating_point() and _is_named(at, saved):
             brought[at] = tensor

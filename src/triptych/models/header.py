@@ -75,11 +75,7 @@ def profile_in(folder: Path, *, name: str) -> TokenizerProfile:
 
 
 def model_config(folder: str | Path, *, name: str | None = None) -> Any:
-    """A model folder's config.json, as transformers reads it.
-
-    Args:
-        folder: the model's.
-        name: the model as the user gave it, for errors; None: the folder.
+    """A model folder's config.json, as transformers reads it; errors call the model by `name`, or by its folder.
 
     Raises:
         ModelError: it can't be read, or describes a model larger than any there is.

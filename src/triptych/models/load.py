@@ -49,10 +49,7 @@ class LoadedModel:
     info: dict[str, Any] = field(default_factory=dict)
 
     def check_identity(self, expected: Mapping[str, Any]) -> None:
-        """Check that what was loaded is what was identified before.
-
-        Args:
-            expected: hashes by the names that `identify` gives them; missing ones are not compared.
+        """Check that what was loaded has the hashes that `identify` gave before; missing ones are not compared.
 
         Raises:
             ModelError: the model's files were changed in between.

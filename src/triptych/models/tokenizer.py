@@ -106,11 +106,7 @@ def load_tokenizer(folder: str | Path, *, name: str | None = None) -> Any:
 
 
 def profile_of(tokenizer: Any, config_eos: int | list[int] | None = None) -> TokenizerProfile:
-    """Read BOS, EOS and a content hash off a tokenizer.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        config_eos: the model configuration's EOS id or ids, used when the tokenizer names none.
+    """Read BOS, EOS and a content hash off a transformers tokenizer; `config_eos` is used when it names no EOS.
 
     Raises:
         ModelError: neither names an EOS, so the end of an output can't be scored, or text yields no tokens.
@@ -123,18 +119,14 @@ def profile_of(tokenizer: Any, config_eos: int | list[int] | None = None) -> Tok
         eos = eos[0] if eos else None
     # without its files, transformers makes some families an empty tokenizer: no tokens, or `unknown` for everything
     a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in "ab")
-    if eos is None or not a or a == b:
-        problem, fix = (
-            "turns text into no tokens, or different texts into the same",
-            "check that its files are the model's",
-        )
-        if eos is None:
-            problem, fix = (
-                "has no EOS token, so the end of an output can't be scored",
-                "set eos_token in tokenizer_config.json",
-            )
-        where = str(getattr(tokenizer, "name_or_path", "tokenizer"))
-        raise ModelError(f"the tokenizer {problem}", where=where, fix=fix)
+    problem, fix = "", "check that the tokenizer files are whole and belong to the model"
+    if not a or a == b:
+        problem = "the tokenizer turns text into no tokens, or different texts into the same"
+    if eos is None:
+        problem = "the tokenizer has no EOS token, so the end of an output can't be scored"
+        fix = "set eos_token in tokenizer_config.json"
+    if problem:
+        raise ModelError(problem, where=str(getattr(tokenizer, "name_or_path", "tokenizer")), fix=fix)
     bos = tokenizer.bos_token_id
     if bos is not None and list(tokenizer("a")["input_ids"])[:1] != [bos]:
         no_bos = (

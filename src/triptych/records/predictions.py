@@ -20,12 +20,7 @@ def predictions_path(run_dir: Path, cell: str) -> Path:
 
 
 def read_written(run_dir: Path, cell: str, rows: Collection[str]) -> dict[str, str] | None:
-    """Row id -> what the model wrote in the cell; None if the file isn't there.
-
-    Args:
-        run_dir: the run's folder.
-        cell: which cell.
-        rows: ids of the rows that were written, as the cell's record has them.
+    """Row id -> what the model wrote in the cell; None if the file isn't there. `rows`: ids in the cell's record.
 
     Raises:
         DataError: the file is torn, was changed after it was written, or is another cell's or another run's.

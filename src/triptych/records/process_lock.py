@@ -28,12 +28,7 @@ _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.E
 
 
 class ProcessLock:
-    """The lock of one folder, for this process. Acquiring it twice through one object is acquiring it once.
-
-    Args:
-        folder: where the lock is.
-        of: one file in the folder, where it is the lock of that file alone.
-    """
+    """The lock of one folder, or `of` one file in it, for this process. Acquiring it again does nothing."""
 
     def __init__(self, folder: Path, of: str | None = None) -> None:
         self.folder, self.of = folder, of

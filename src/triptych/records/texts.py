@@ -107,10 +107,8 @@ def write_tokens(
 ) -> None:
     """Write `tokens.parquet`.
 
-    Args:
-        path: the file.
-        pieces: row id -> (text, number of tokens), in the order of the test set.
-        nll: cell -> per row, in the same order, the NLL of each scored token.
+    `pieces` is row id -> (text, number of tokens), in the order of the test set; `nll` is cell -> NLL of each scored
+    token, per row in the same order.
     """
     import pyarrow as pa
 
