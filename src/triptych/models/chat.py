@@ -179,9 +179,10 @@ class ChatFormat:
             if backend is None:
                 raise self._unusable("its tokenizer is not one of the `tokenizers` library (tokenizer.json)")
             twin = self._twins[start] = TwinTokenizer(backend, self._control, start)
+            ours = twin.ids(self._written(_PROBE, twin))  # first: within bounds
             messages = [{"role": role, "content": text} for role, text in _PROBE]
-            ids = self._tokenizer.apply_chat_template(messages, return_dict=False, chat_template=self._template)
-            if twin.ids(self._written(_PROBE, twin)) != list(ids):
+            theirs = self._tokenizer.apply_chat_template(messages, return_dict=False, chat_template=self._template)
+            if ours != list(theirs):
                 raise self._unusable("the tokenizer does more than its tokenizer.json says, so data can't be kept data")
         return self._twins[start]
 
