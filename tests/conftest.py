@@ -85,7 +85,7 @@ def fake_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
     """`fake_folder(architecture, uniform=...)`: a fake model's folder, written once a session. Don't change it."""
     import torch
 
-    from triptych.models.fake import write_fake_model
+    from fake_model import write_fake_model
 
     torch.set_num_threads(1)
     made: dict[Any, Path] = {}

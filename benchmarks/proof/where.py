@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))  # `fake_model` is there
 COMMAND = [sys.executable, "-m", "triptych"]
 ARCHITECTURES = ("llama", "qwen3", "gemma3", "mistral", "gpt2")
 
@@ -99,7 +100,7 @@ def _seen(row: Any) -> Seen:
 
 def write_tiny_model(folder: Path, architecture: str, scale: float = 0.3) -> Path:
     """Write a tiny model with a tokenizer of bytes; weights have standard deviation `scale`."""
-    from triptych.models.fake import write_fake_model
+    from fake_model import write_fake_model
 
     return write_fake_model(folder, architecture, scale=scale)  # type: ignore[arg-type]
 

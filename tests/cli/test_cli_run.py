@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from triptych.models.fake import VOCABULARY
+from fake_model import VOCABULARY
 from triptych.records.store import read_items, read_run
 
 Triptych = Callable[..., Any]

@@ -9,7 +9,7 @@ import torch
 
 from triptych.doctor import device as doctor
 from triptych.doctor.device import device_findings, devices, four_bit_error
-from triptych.models.speed import matmul_rate
+from triptych.models.device import matmul_rate
 
 
 def test_every_device_is_looked_at() -> None:

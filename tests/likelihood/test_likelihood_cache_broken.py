@@ -16,8 +16,7 @@ import pytest
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer
 from triptych.models import cache as models_cache
-from triptych.models.array_cache import ArrayCache
-from triptych.models.cache import cache_folder, sha256_of_large_file, writable_cache
+from triptych.models.cache import ArrayCache, cache_folder, sha256_of_large_file, writable_cache
 from triptych.prompts import Rendered
 
 ROWS = [Rendered(row_id=f"r{i}", ids=(1, 5 + i, 7, 9, 2), n_prompt=2, n_chars=3) for i in range(3)]

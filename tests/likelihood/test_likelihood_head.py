@@ -145,7 +145,7 @@ def test_the_head_of_a_model(load_fake: Any, architecture: str) -> None:
 def test_models_that_scale_their_logits() -> None:
     import transformers as hf
 
-    from triptych.models.fake import fake_config
+    from fake_model import fake_config
 
     config = fake_config("llama")
     small = {k: getattr(config, k) for k in ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")}

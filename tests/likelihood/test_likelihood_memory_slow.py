@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych.models.fake import write_fake_model
+from fake_model import write_fake_model
 
 SCRIPT = """
 import sys

@@ -247,6 +247,12 @@ def test_plain_peft_gives_the_same_logits(
     torch.testing.assert_close(logits(merged), logits(loaded.model), atol=1e-3, rtol=1e-3)
 
 
+def test_the_same_training_writes_the_same_files(load_fake: Any, tmp_path: Path) -> None:
+    save_adapter(trained(load_fake("llama")), tmp_path, facts={})
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["target_modules"] == list(LINEAR["llama"])  # sorted: peft's set has another order in each process
+
+
 def test_bfloat16_products_float32_weights(load_fake: Any) -> None:
     loaded = load_fake("llama", dtype="bfloat16")
     adapter = trained(loaded)

@@ -164,8 +164,8 @@ def test_vectors_of_two_lengths_in_the_cache_are_made_again(tmp_path: Path, monk
     def make(length: int, made: list[str]) -> Any:
         return lambda texts: iter([[(text, np.ones(length, np.float32)) for text in texts if not made.append(text)]])  # type: ignore[func-returns-value]
 
-    embed._kept(["a"], {}, make(2, []), None)
-    embed._kept(["b"], {}, make(3, []), None)
+    embed._cached(["a"], {}, make(2, []), None)
+    embed._cached(["b"], {}, make(3, []), None)
     made: list[str] = []
-    assert {len(vector) for vector in embed._kept(["a", "b"], {}, make(3, made), None).values()} == {3}
+    assert {len(vector) for vector in embed._cached(["a", "b"], {}, make(3, made), None).values()} == {3}
     assert made == ["a", "b"]

@@ -17,8 +17,8 @@ from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models import cache as hashes
 from triptych.models import load_model
-from triptych.models.files import model_files
 from triptych.models.load import identify
+from triptych.models.source import model_files
 
 
 @pytest.fixture
@@ -66,18 +66,18 @@ def test_no_weights_have_no_hash(model: Path) -> None:
 
 def test_what_is_hashed_is_what_transformers_reads(model: Path) -> None:
     (model / "stray.safetensors").write_bytes(b"not read")
-    assert list(model_files(model, name="m").weights) == ["model.safetensors"]
+    assert list(model_files(model, ModelConfig(name="m")).weights) == ["model.safetensors"]
     (model / "pytorch_model.bin").write_bytes(b"not read")
-    assert list(model_files(model, name="m", allow_pickle=True).weights) == ["model.safetensors"]
+    assert list(model_files(model, ModelConfig(name="m", allow_pickle=True)).weights) == ["model.safetensors"]
     (model / "named.safetensors").write_bytes((model / "model.safetensors").read_bytes())
     change(model / "config.json", transformers_weights="named.safetensors")
-    assert list(model_files(model, name="m").weights) == ["named.safetensors"]
+    assert list(model_files(model, ModelConfig(name="m")).weights) == ["named.safetensors"]
     change(model / "config.json", transformers_weights=None)
     (model / "model.safetensors").unlink()
-    assert list(model_files(model, name="m", allow_pickle=True).weights) == ["pytorch_model.bin"]
+    assert list(model_files(model, ModelConfig(name="m", allow_pickle=True)).weights) == ["pytorch_model.bin"]
     (model / "pytorch_model.bin").unlink()
     (model / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "x/one.bin", "b": "x/two.bin"}}')
-    assert list(model_files(model, name="m", allow_pickle=True).weights) == ["x/one.bin", "x/two.bin"]
+    assert list(model_files(model, ModelConfig(name="m", allow_pickle=True)).weights) == ["x/one.bin", "x/two.bin"]
 
 
 def change(path: Path, **keys: Any) -> None:
@@ -85,15 +85,15 @@ def change(path: Path, **keys: Any) -> None:
 
 
 def test_config_json_without_what_decides_nothing(model: Path) -> None:
-    before = model_files(model, name="m").config_sha256
+    before = model_files(model, ModelConfig(name="m")).config_sha256
     change(model / "config.json", transformers_version="0", _name_or_path="x", torch_dtype="float16", dtype="float16")
     path = model / "config.json"
     path.write_text(json.dumps(dict(sorted(json.loads(path.read_text()).items(), reverse=True)), indent=7))
-    assert model_files(model, name="m").config_sha256 == before
+    assert model_files(model, ModelConfig(name="m")).config_sha256 == before
     change(model / "config.json", rope_parameters={"rope_type": "yarn", "factor": 8.0, "rope_theta": 10000.0})
-    assert model_files(model, name="m").config_sha256 != before
+    assert model_files(model, ModelConfig(name="m")).config_sha256 != before
     change(model / "generation_config.json", eos_token_id=[1, 2])
-    assert model_files(model, name="m").generation_config_sha256 is not None
+    assert model_files(model, ModelConfig(name="m")).generation_config_sha256 is not None
 
 
 def test_an_adapter_beside_the_model_is_refused(model: Path) -> None:

@@ -13,9 +13,8 @@ import pytest
 from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models import load_profile
-from triptych.models.adapter_checks import check_adapter_config
-from triptych.models.adapter_patterns import check_patterns
-from triptych.models.config_limits import check_config_sizes
+from triptych.models.adapter_checks import check_adapter_config, check_patterns
+from triptych.models.header import check_config_sizes
 
 NAMES = ["model.layers.0.self_attn.q_proj", "a" * 60 + "!"]
 
@@ -55,7 +54,7 @@ def test_sizes_that_there_are() -> None:
 
 @pytest.mark.parametrize("key", ["target_modules", "exclude_modules", "rank_pattern", "layers_pattern"])
 def test_an_expression_that_would_never_end(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triptych.models.adapter_patterns._SECONDS", 0.5)
+    monkeypatch.setattr("triptych.models.adapter_checks._PATTERN_SECONDS", 0.5)
     names = ["x." + "a" * 60 + "!"] if key != "target_modules" else NAMES
     text = r"(.|..)*z" if key != "layers_pattern" else "(a|aa)+"
     config = {key: {text: 8} if key == "rank_pattern" else text}
@@ -73,7 +72,7 @@ def test_other_patterns(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         check_patterns({"target_modules": "(q_proj"}, NAMES, Path("f"))
     assert "not a regular expression" in (caught.value.found or "")
-    with pytest.raises(ModelError, match="rank is too large"):
+    with pytest.raises(ModelError, match="too large a rank"):
         check_patterns({"r": 10**9}, NAMES, Path("f"))
     (tmp_path / "adapter_config.json").write_text(" " * 20_000_000)
     with pytest.raises(ModelError, match="can't be read"):

@@ -199,7 +199,7 @@ def test_missing_weights_are_not_made_up(load_fake: Any, broken: Any) -> None:
 def test_tied_head_is_not_missing(load_fake: Any, fake_folder: Any, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    from triptych.models.fake import fake_config
+    from fake_model import fake_config
 
     config = fake_config("llama")
     config.tie_word_embeddings = True

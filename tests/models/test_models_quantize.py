@@ -21,7 +21,7 @@ def wide(fake_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     layer, so that double quantization has more than one block of its own."""
     from transformers import AutoModelForCausalLM
 
-    from triptych.models.fake import fake_config
+    from fake_model import fake_config
 
     made: dict[str, Path] = {}
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from fake_model import fake_config
 from triptych.errors import ModelError
 from triptych.models import LoraSettings, attach_adapter
-from triptych.models.fake import fake_config
 from triptych.models.quantize import linear_layers
 from triptych.models.shape import shape_of
 

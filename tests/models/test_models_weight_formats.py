@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models import load_model
-from triptych.models.adapter_files import check_adapter_files
+from triptych.models.adapter_checks import check_adapter_files
 from triptych.models.adapter_store import load_adapter, save_adapter
 from triptych.models.adapters import LoraSettings, attach_adapter
 from triptych.models.embed import embed_texts

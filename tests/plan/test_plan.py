@@ -83,7 +83,7 @@ def planned(config: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 
 def test_no_weights_are_touched(config: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are none in this model's folder; and nothing that would load them is called."""
-    from triptych.models import files, load
+    from triptych.models import load, source
     from triptych.plan import calibrate as plan_calibrate
 
     def refused(*_: Any, **__: Any) -> Any:
@@ -91,7 +91,7 @@ def test_no_weights_are_touched(config: Callable[..., Any], tmp_path: Path, monk
 
     monkeypatch.setattr(plan_calibrate, "load_model", refused)
     monkeypatch.setattr(load, "load_model", refused)
-    monkeypatch.setattr(files, "sha256_of_weights", refused)
+    monkeypatch.setattr(source, "sha256_of_large_file", refused)
     monkeypatch.setattr("safetensors.safe_open", refused)
     assert plan_experiment(config(), tmp_path / "run").seconds > 0
     assert not (tmp_path / "run").exists()  # a plan leaves nothing behind

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from fake_model import fake_config
 from triptych.config.tune import TuneConfig
 from triptych.likelihood.head import head_chunk
-from triptych.models.fake import fake_config
 from triptych.models.shape import shape_of
 from triptych.plan.memory import memory_need
 from triptych.plan.tokens import Work

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from triptych.models.fake import fake_config
+from fake_model import fake_config
 from triptych.models.shape import shape_of
 from triptych.plan.time import (
     Rates,
@@ -85,4 +85,4 @@ def test_the_budget_is_the_scorers_own(load_fake: object, monkeypatch: pytest.Mo
     loaded = load_fake("llama")  # type: ignore[operator]
     for free in (1 << 20, 1 << 25, 1 << 34):
         monkeypatch.setattr(sizes, "free_memory", lambda _, free=free: free)
-        assert sizes.pass_tokens(SHAPE.sizes, free, "cpu") == sizes.default_budget(loaded)
+        assert sizes.pass_tokens(SHAPE, free, "cpu") == sizes.default_budget(loaded)

@@ -84,7 +84,7 @@ def _arguments() -> list[str]:
 
     A text with braces or line breaks is a prompt, not a path.
     """
-    from triptych.records.home import at_home
+    from triptych.records.disk import at_home
 
     expanded = []
     for text in sys.argv[1:]:

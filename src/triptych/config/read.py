@@ -14,7 +14,7 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.config.sources import SAMPLE, is_there, split_sample
 from triptych.config.yaml_file import load_yaml, read_text
 from triptych.errors import ConfigError
-from triptych.records.home import at_home
+from triptych.records.disk import at_home
 
 S = TypeVar("S", bound=BaseModel)
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from triptych.errors import ConfigError
-from triptych.records.small_files import LARGEST, TooLargeError, read_small
+from triptych.records.disk import LARGEST, TooLargeError, read_small
 
 _LARGEST = 100_000
 """Values in a file, anchors written out: ten lines of aliases of aliases can stand for more than memory holds."""

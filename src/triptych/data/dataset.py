@@ -21,8 +21,7 @@ from triptych.data.row import Row
 from triptych.data.splits import split_dev, take
 from triptych.errors import DataError
 from triptych.progress import Reporter, Silent
-from triptych.records.disk import sha256_of_file
-from triptych.records.home import at_home
+from triptych.records.disk import at_home, sha256_of_file
 
 
 @dataclass(frozen=True)

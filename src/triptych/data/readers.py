@@ -25,7 +25,7 @@ from triptych.data.table_files import parse_parquet
 from triptych.data.validate import to_rows
 from triptych.errors import DataError
 from triptych.progress import Reporter, Silent
-from triptych.records.home import at_home
+from triptych.records.disk import at_home
 
 _HEAD = 1 << 16
 

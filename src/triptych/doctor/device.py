@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from triptych.models.device import choose_dtype, free_memory
-from triptych.models.speed import matmul_rate
+from triptych.models.device import choose_dtype, free_memory, matmul_rate
 
 Status = Literal["ok", "warning", "failure"]
 

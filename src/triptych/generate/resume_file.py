@@ -18,7 +18,7 @@ from typing import IO, Any
 from triptych.errors import RunChangedError
 from triptych.generate.settings import Generated
 from triptych.records.disk import disk_errors
-from triptych.records.lock import changes
+from triptych.records.identity import changes
 from triptych.records.manifest import claim, remove
 
 _KIND = {"triptych": "predictions", "format": 1}

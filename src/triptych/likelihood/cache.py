@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from triptych.models import LoadedModel
-from triptych.models.array_cache import Array, ArrayCache
-from triptych.models.cache import cache_folder
+from triptych.models.cache import Array, ArrayCache, cache_folder
 from triptych.prompts import Rendered
 from triptych.records.provenance import library_versions
 from triptych.version import __version__

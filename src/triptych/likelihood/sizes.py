@@ -13,7 +13,7 @@ def token_bytes(sizes: Sizes, itemsize: int) -> int:
     About eight hidden states, four of the feed-forward's and its keys and values; and eightfold keys and values are
     reserved for the prefix laid beside it (`plan.batches`).
     """
-    return (8 * sizes.hidden + 4 * sizes.inner + 9 * 2 * sizes.n_kv_heads * sizes.head_dim) * itemsize
+    return (8 * sizes.hidden_size + 4 * sizes.intermediate_size + 9 * 2 * sizes.n_kv_heads * sizes.head_dim) * itemsize
 
 
 def kv_bytes(sizes: Sizes, itemsize: int) -> int:

@@ -1,4 +1,4 @@
-"""Models: loaded, quantized, adapted; their tokenizer's profile; a fake one for tests. Imports torch."""
+"""Models: loaded, quantized, adapted; their tokenizer's profile. Imports torch."""
 
 from triptych.models.adapter_store import load_adapter, save_adapter
 from triptych.models.adapters import (

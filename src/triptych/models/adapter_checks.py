@@ -1,39 +1,103 @@
-"""What an adapter's folder must be so that the numbers are right with it attached and without it.
+"""What an adapter's folder must be before anything is loaded: whole, as it was saved, and LoRA that can be switched.
 
-With the adapter off, the base must be the base: an adapter that changes the base's weights is refused by name. With it
-on, every tensor of its file must be in the model, and every adapted layer must have got its tensors from the file.
+`triptych.json` beside the adapter's files holds their hashes. With the adapter off, the base must be the base: an
+adapter that changes the base's weights is refused by name.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from triptych.errors import ModelError
-from triptych.models.config_limits import LARGEST_FILE
+from triptych.models.cache import sha256_of_large_file
+from triptych.models.header import LARGEST_FILE
 from triptych.models.library_errors import reason_of
-from triptych.models.lora import lora_layers, wraps_plain_linear
-from triptych.models.saved_modules import is_named
-from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from triptych.models.weight_formats import PICKLED, require_safetensors
+from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_RECORD, ADAPTER_WEIGHTS
+from triptych.records.store import read_json, write_json
 
 _INITS = (None, True, False, "true", "false", "gaussian", "orthogonal", "eva")
 """Ways to draw a fresh A that leave the base's weights alone."""
-_CHANGES_BASE = {
+_CANT_BE_SWITCHED = {
     "trainable_token_indices": "changes the base model's embedding",
     "layer_replication": "repeats the base model's layers",
     "kasa_config": "changes the base model's weights",
-}
-_DEPENDS_ON_MORE = {
     "alora_invocation_tokens": "is on for part of a row only",
     "arrow_config": "chooses among several adapters",
     "monteclora_config": "draws its weights at random",
     "use_bdlora": "is laid out for several devices",
     "megatron_config": "makes peft import a module that the adapter names",
 }
+_PATTERN_SECONDS = 5.0
+_MOST = 10_000
+"""Expressions, and ranks."""
+_TRY = """
+import json, re, sys
+given = json.load(sys.stdin)
+for key, pattern in given["patterns"]:
+    print(json.dumps([key, pattern]), flush=True)
+    compiled = re.compile(pattern)
+    for name in given["names"]:
+        compiled.match(name)
+print("done", flush=True)
+"""
+
+
+def write_adapter_record(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the facts an adapter was made with, and the hashes of its files; last, when the files are whole."""
+    files = {name: sha256_of_large_file(folder / name) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)}
+    write_json(folder / ADAPTER_RECORD, {**facts, "files": files})
+
+
+def check_adapter_files(folder: Path, *, fix: str | None = None) -> dict[str, Any]:
+    """Check that a folder holds an adapter and that its files are those that were saved.
+
+    Args:
+        folder: the adapter's.
+        fix: how to get the adapter back where its files are not what was saved.
+
+    Returns:
+        The facts it was saved with; none for an adapter that Triptych did not make.
+
+    Raises:
+        ModelError: a file is missing, is pickled, or was changed after it was saved.
+    """
+    pickled = sorted(path.name for path in folder.glob("adapter_model*") if path.suffix in PICKLED)
+    if pickled and not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(
+            "the adapter's weights are pickled, and a pickle can run code when it is read",
+            where=str(folder),
+            found=", ".join(pickled[:4]),
+            expected=ADAPTER_WEIGHTS,
+            fix="save the adapter as safetensors (save_pretrained of a current peft does)",
+        )
+    if not all((folder / name).is_file() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)):
+        raise ModelError(
+            "this folder holds no adapter",
+            where=str(folder),
+            found=", ".join(sorted(p.name for p in folder.iterdir())[:8]) if folder.is_dir() else "no such folder",
+            expected=f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} (PEFT's format)",
+            fix=fix,
+        )
+    record = read_json(folder / ADAPTER_RECORD) if (folder / ADAPTER_RECORD).is_file() else {}
+    if not isinstance(record, dict):
+        raise ModelError("the adapter's record holds no JSON object", where=str(folder / ADAPTER_RECORD))
+    for name, saved in record.get("files", {}).items():
+        if (sha256 := sha256_of_large_file(folder / name)) != saved:
+            raise ModelError(
+                "the adapter was changed after it was saved",
+                where=str(folder / name),
+                found=f"SHA-256 {sha256[:12]}…, {(folder / name).stat().st_size:,} bytes",
+                expected=f"SHA-256 {saved[:12]}…, as {ADAPTER_RECORD} beside it says",
+                fix=fix or f"copy the adapter again; if it was changed on purpose, delete its {ADAPTER_RECORD}",
+            )
+    require_safetensors(folder / ADAPTER_WEIGHTS, what="the adapter's weights")
+    return record
 
 
 def check_adapter_config(folder: Path) -> dict[str, Any]:
@@ -55,113 +119,83 @@ def check_adapter_config(folder: Path) -> dict[str, Any]:
             expected="JSON as PEFT writes it",
         ) from error
     if kind != "LORA":
-        raise _refused(folder, f"peft_type: {kind}", "this is no LoRA adapter, and only LoRA can be attached")
+        raise refused(folder, f"peft_type: {kind}", "this is no LoRA adapter, and only LoRA can be attached")
     init = config.get("init_lora_weights", True)
     if not isinstance(init, bool) and (init.lower() if isinstance(init, str) else init) not in _INITS:
-        raise _refused(
+        raise refused(
             folder,
             f"init_lora_weights: {init}",
             "this adapter changes the base model's weights, which then are not the base's when it is off",
             fix="convert it to plain LoRA (peft: save_pretrained(..., path_initial_model_for_weight_conversion=...))",
         )
     if (bias := config.get("bias", "none")) != "none":
-        raise _refused(folder, f"bias: {bias}", "this adapter replaces the base model's biases")
+        raise refused(folder, f"bias: {bias}", "this adapter replaces the base model's biases")
     if config.get("modules_to_save") and config.get("ensure_weight_tying"):
-        raise _refused(folder, "ensure_weight_tying: true", "this adapter ties the weights that it brings to others")
-    for key, what in {**_CHANGES_BASE, **_DEPENDS_ON_MORE}.items():
+        raise refused(folder, "ensure_weight_tying: true", "this adapter ties the weights that it brings to others")
+    for key, what in _CANT_BE_SWITCHED.items():
         if config.get(key):
-            raise _refused(folder, f"{key}: {str(config[key])[:80]}", f"this adapter {what}, which can't be switched")
+            raise refused(folder, f"{key}: {str(config[key])[:80]}", f"this adapter {what}, which can't be switched")
     return config
 
 
-def read_tensors(folder: Path, base: Any, *, saved: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The adapter's own tensors by their names in the file, and the weights that it brings by their names in the base.
+def check_patterns(config: Mapping[str, Any], names: Sequence[str], where: Path) -> None:
+    """Check that the regular expressions in an adapter's configuration can be matched with the model's layers in time.
 
-    Copies of base weights that peft put in beside them must be the base's: they are left out.
-
-    Args:
-        folder: the adapter's.
-        base: the model it will be attached to, without any adapter.
-        saved: modules that the adapter may bring whole (peft's `modules_to_save`).
+    peft gives them to Python's `re`, which can't be stopped: `(a|aa)+$` takes time that doubles with every letter. They
+    are tried on the names of the model's modules in a process of their own first, which can.
 
     Raises:
-        ModelError: the file can't be read, or brings base weights that are no such module's.
+        ModelError: one is no regular expression, takes too long, or a rank is too large to be one.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(folder / ADAPTER_WEIGHTS)
-    except (OSError, SafetensorError, ValueError) as error:
+    keys = ("rank_pattern", "alpha_pattern")
+    by_layer = {key: config[key] if isinstance(config.get(key), dict) else {} for key in keys}
+    patterns = []
+    for key in ("target_modules", "exclude_modules"):
+        if isinstance(text := config.get(key), str) and text != "all-linear":
+            patterns.append((key, f"(?:{text})$"))
+    patterns += [(key, rf"(.*\.)?({text})$") for key, values in by_layer.items() for text in values]
+    layers = config.get("layers_pattern") or []
+    for text in [layers] if isinstance(layers, str) else layers:
+        patterns.append(("layers_pattern", rf".*\.{text}\.(\d+)\."))
+    ranks = [("r", config.get("r")), *by_layer["rank_pattern"].items()]
+    large = [f"{key}: {rank:,}" for key, rank in ranks if isinstance(rank, int) and rank > _MOST]
+    if large or len(patterns) > _MOST:
         raise ModelError(
-            "the adapter's weights can't be read",
-            where=str(folder / ADAPTER_WEIGHTS),
-            found=reason_of(error),
-            fix="copy or save the adapter again",
-        ) from error
-    own = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
-    there = dict(base.named_parameters(remove_duplicate=False))
-    brought = {}
-    for name in tensors.keys() - own.keys():
-        at = name.removeprefix("base_model.model.").replace(".base_layer", "")
-        weight, tensor = there.get(at), tensors[name]
-        fits = weight is not None and weight.shape == tensor.shape
-        if weight is not None and fits and weight.is_floating_point() and is_named(at, saved):
-            brought[at] = tensor
-        elif weight is None or not fits or not torch.equal(weight.cpu(), tensor.to(weight.dtype)):
-            has = "none" if weight is None else f"one of shape {list(weight.shape)}"
-            raise _refused(
-                folder,
-                f"{name} of shape {list(tensor.shape)}, where the base model has {has}",
-                "this adapter brings weights that replace the base model's",
-            )
-    if twice := [name for name in saved if any(f".{name}.lora_" in tensor for tensor in own)]:
-        raise _refused(folder, f"{twice[0]} among both", "this adapter adapts a module that it also replaces")
-    if empty := [name for name in saved if not any(is_named(at, [name]) for at in brought)]:
-        raise _refused(folder, f"no weights of {', '.join(empty)}", "the adapter's file lacks modules that it names")
-    return own, brought
-
-
-def place_tensors(wrapped: Any, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Copy the tensors of the adapter's file into the model: each must have a place there, and each place its tensor.
-
-    peft renames keys for some mixture-of-experts models on the way, and leaves out what it finds no place for.
-
-    Raises:
-        ModelError: a tensor has no place, a place has no tensor, or a layer that is not linear is adapted.
-    """
-    from peft import get_peft_model_state_dict
-
-    places = {n: t for n, t in get_peft_model_state_dict(wrapped, save_embedding_layers=False).items() if ".lora_" in n}
-    homeless, empty = sorted(tensors.keys() - places.keys()), sorted(places.keys() - tensors.keys())
-    unlike = sorted(n for n in tensors.keys() & places.keys() if tensors[n].shape != places[n].shape)
-    if homeless or empty or unlike:
-        parts = [
-            f"{len(names)} {what}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
-            for what, names in (
-                ("of the file's tensors have no place in the model", homeless),
-                ("of the model's adapted layers get no tensor", empty),
-                ("have another shape", unlike),
-            )
-            if names
-        ]
-        raise ModelError(
-            "the adapter doesn't fit this model",
-            where=str(folder),
-            found="; ".join(parts),
-            expected="a place for every tensor, and a tensor for every place",
-            fix="give the model it was trained on with --model",
+            f"an adapter {'has too large a rank' if large else 'names its layers by too many regular expressions'}",
+            where=str(where),
+            found=large[0] if large else f"{len(patterns):,}",
+            expected=f"at most {_MOST:,}",
         )
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            places[name].data.copy_(tensor)
-    for layer in lora_layers(wrapped):
-        if not wraps_plain_linear(layer) and type(layer).__name__ not in ("ParamWrapper", "Embedding"):
-            kind = type(layer.base_layer).__name__
-            raise _refused(folder, kind, "this adapter adapts a module that is no linear layer")
+    if patterns:
+        _try(patterns, names, where)
 
 
-def _refused(folder: Path, found: str, why: str, fix: str | None = None) -> ModelError:
+def _try(patterns: Sequence[tuple[str, str]], names: Sequence[str], where: Path) -> None:
+    text = json.dumps({"patterns": patterns, "names": list(names)})
+    command = [sys.executable, "-I", "-S", "-c", _TRY]
+    try:
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=_PATTERN_SECONDS, check=False
+        )
+        output, problem = done.stdout, "not a regular expression" if done.returncode else ""
+    except subprocess.TimeoutExpired as error:
+        output = error.stdout.decode() if isinstance(error.stdout, bytes) else (error.stdout or "")
+        problem = f"not through with the model's {len(names)} modules after {_PATTERN_SECONDS:g} s"
+    if not problem:
+        return
+    lines = output.strip().splitlines()
+    key, pattern = json.loads(lines[-1]) if lines else patterns[0]
+    raise ModelError(
+        "an adapter names its layers by a regular expression that can't be used",
+        where=str(where),
+        found=f"{key}: {pattern[:200]!r}: {problem}",
+        expected="an expression that Python's re matches with every module's name within seconds",
+        fix="write `target_modules` as a list of names, such as [q_proj, v_proj], in adapter_config.json",
+    )
+
+
+def refused(folder: Path, found: str, why: str, fix: str | None = None) -> ModelError:
+    """The error for an adapter that is whole and can't be used."""
     return ModelError(
         why, where=str(folder), found=found, expected="a LoRA adapter that only adds B A x to linear layers", fix=fix
     )

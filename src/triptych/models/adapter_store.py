@@ -10,13 +10,16 @@ from typing import Any
 import torch
 
 from triptych.errors import ModelError
-from triptych.models.adapter_checks import check_adapter_config, place_tensors, read_tensors
-from triptych.models.adapter_files import check_adapter_files, write_adapter_record
-from triptych.models.adapter_patterns import check_patterns
+from triptych.models.adapter_checks import (
+    check_adapter_config,
+    check_adapter_files,
+    check_patterns,
+    write_adapter_record,
+)
+from triptych.models.adapter_tensors import attach_saved, place_tensors, read_tensors
 from triptych.models.adapters import Adapter, LoraSettings, prepare_layers
 from triptych.models.library_errors import reason_of
 from triptych.models.load import LoadedModel
-from triptych.models.saved_modules import attach_saved
 from triptych.records.manifest import claim, remove, written
 from triptych.records.run_files import ADAPTER_FILES, ADAPTER_RECORD
 
@@ -26,6 +29,8 @@ def save_adapter(adapter: Adapter, folder: Path, *, facts: dict[str, Any]) -> No
     folder.mkdir(parents=True, exist_ok=True)
     claim(*(folder / name for name in ADAPTER_FILES))
     remove(folder / ADAPTER_RECORD)  # its presence means that the files beside it are whole
+    for config in adapter.model.peft_config.values():  # peft writes sets in an order that differs between processes
+        vars(config).update({key: sorted(value) for key, value in vars(config).items() if isinstance(value, set)})
     adapter.model.save_pretrained(folder, safe_serialization=True)
     written(*(folder / name for name in ADAPTER_FILES))
     write_adapter_record(folder, {"adapter_sha256": adapter.sha256(), **facts})
@@ -54,7 +59,7 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> tuple[Adapter, dict[str, 
     tensors, brought = read_tensors(folder, loaded.model, saved=config_of_file.get("modules_to_save") or [])
     try:
         config = LoraConfig.from_pretrained(folder)
-        config.modules_to_save = None  # `saved_modules` handles them, for the head and the embedding too
+        config.modules_to_save = None  # `attach_saved` handles them, for the head and the embedding too
         with _base_unchanged(loaded.model, brought):
             wrapped = PeftModel.from_pretrained(loaded.model, folder, config=config, is_trainable=True)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:

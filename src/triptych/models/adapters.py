@@ -8,7 +8,6 @@ How that is computed is in `lora`; saving and loading are in `adapter_store`.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +19,10 @@ from torch import nn
 
 from triptych.config.tune import TuneConfig
 from triptych.errors import ModelError
+from triptych.models.adapter_tensors import enable_saved, forget_saved, saved_tensors, sha256_of_tensors
 from triptych.models.load import LoadedModel
 from triptych.models.lora import compute_in_input_dtype, forget_layers, lora_layers, remember_layers
-from triptych.models.quantize import linear_layers
-from triptych.models.remarks import on_training
-from triptych.models.saved_modules import enable_saved, forget_saved, saved_tensors
+from triptych.models.quantize import first_names, linear_layers, routed_experts
 from triptych.models.targets import targets_of
 
 logger = logging.getLogger(__name__)
@@ -69,20 +67,13 @@ class Adapter:
 
     def sha256(self) -> str:
         """Hash of the weights: equal for two scores that were made with the same adapter."""
-        digest = hashlib.sha256()
-        for name, parameter in self.parameters().items():
-            digest.update(name.encode())
-            digest.update(parameter.detach().to("cpu", torch.float32).numpy().tobytes())
-        return digest.hexdigest()
+        return sha256_of_tensors(self.parameters())
 
 
 def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) -> Adapter:
     """Put a fresh adapter on a loaded model, enabled.
 
     The seed is set before A is drawn, so the same seed gives the same adapter; torch's generator is put back after.
-
-    Raises:
-        ModelError: a target module names no linear layer.
     """
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -107,8 +98,8 @@ def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) ->
         use_dora=settings.use_dora,
         fan_in_fan_out=any(isinstance(layer, Conv1D) for _, layer in linear_layers(loaded.model)),
     )
-    for remark in on_training(loaded.model):
-        logger.warning("%s", remark)
+    for warning in _training_warnings(loaded.model):
+        logger.warning("%s", warning)
     with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
         torch.manual_seed(seed)
         wrapped = get_peft_model(loaded.model, config)
@@ -116,12 +107,27 @@ def attach_adapter(loaded: LoadedModel, settings: LoraSettings, *, seed: int) ->
     return Adapter(wrapped, settings, targets.names)
 
 
-def check_targets(loaded: LoadedModel, settings: LoraSettings) -> None:
-    """Refuse target modules that the model lacks, before anything is computed.
+def _training_warnings(model: Any) -> list[str]:
+    """Warnings about training an adapter on a model."""
+    warnings = []
+    if experts := routed_experts(model):
+        warnings.append(f"routed experts are not adapted: {first_names(experts)}")
+    config = model.config.get_text_config()
+    rates = {
+        name: rate
+        for name, rate in sorted(config.to_dict().items())
+        if ("dropout" in name or "pdrop" in name) and isinstance(rate, int | float) and rate > 0
+    }
+    if rates:
+        listed = ", ".join(f"{name} {rate}" for name, rate in rates.items())
+        warnings.append(
+            f"the base model's own dropout is not used in training ({listed}); `tune.dropout` is the adapter's"
+        )
+    return warnings
 
-    Raises:
-        ModelError: a target module names no linear layer.
-    """
+
+def check_targets(loaded: LoadedModel, settings: LoraSettings) -> None:
+    """Refuse target modules that the model lacks, before anything is computed."""
     targets_of(loaded.model, settings.target_modules)
 
 
@@ -143,22 +149,15 @@ def active_adapter_sha256(model: Any) -> str | None:
     """Hash of all that the adapters add to the output now: scale, and every tensor they bring; None if they are off."""
     if not adapter_is_on(model):
         return None
-    digest = hashlib.sha256()
+    start = ""
     for layer in lora_layers(model):
         variants = {name: type(variant).__name__ for name, variant in getattr(layer, "lora_variant", {}).items()}
-        digest.update(repr([sorted(layer.scaling.items()), sorted(variants.items())]).encode())
-    for name, tensor in sorted(_brought_tensors(model).items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _brought_tensors(model: Any) -> dict[str, torch.Tensor]:
-    """Every tensor that adapters bring: what is trained (biases are, under their own names), and what peft added."""
+        start += repr([sorted(layer.scaling.items()), sorted(variants.items())])
+    # what is trained (biases are, under their own names), and what peft added
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    added = {name for name in tensors if any(part in name for part in _BROUGHT)}
-    return {**saved_tensors(model), **{name: tensors[name] for name in trained | added}}
+    brought = {n: t for n, t in tensors.items() if t.requires_grad or any(part in n for part in _BROUGHT)}
+    brought = {**saved_tensors(model), **brought}
+    return sha256_of_tensors({f"{name} {tuple(brought[name].shape)}": brought[name] for name in sorted(brought)}, start)
 
 
 @contextmanager
@@ -192,11 +191,9 @@ def _enable(model: Any, *, on: bool) -> None:
 
 
 def prepare_layers(wrapped: Any, base: Any) -> None:
-    """Make peft's fresh layers ready to score and train: all that is trained is float32, products are in x's dtype.
+    """Make the fresh layers of peft's wrapper ready: what is trained is float32, products are in the input's dtype.
 
-    Args:
-        wrapped: peft's wrapper; it sees to A and B itself, but a magnitude takes the dtype it was computed in.
-        base: the model inside it.
+    peft itself makes A and B float32, but DoRA's magnitude takes the dtype it was computed in.
     """
     for parameter in wrapped.parameters():
         if parameter.requires_grad:

@@ -9,7 +9,7 @@ its own turn. So here, for every conversation:
     2. the template runs as in transformers, within bounds (`chat_limits`); where it asks for the date, it is always
        the same day
     3. control tokens in what it wrote are now the template's own; each becomes another private-use character
-    4. the masks of step 1 are taken off again
+    4. the masks of step 1 are replaced by what they hide
     5. a twin of the tokenizer that knows the control tokens by those characters only tokenizes the whole text at once
 
 On text that spells no control token, steps 1 and 4 do nothing and the twin's ids are those of `apply_chat_template`:
@@ -80,7 +80,7 @@ class ChatFormat:
         return min(len(answer), len(left.strip()))
 
     def _answered(self, turns: Turns, answer: str) -> tuple[TwinTokenizer, str, str, str]:
-        """The twin; what stands before the answer; the whole text; what stands after the answer. The last is kept."""
+        """The twin, the text before the answer, the whole text, and the text after the answer; the last is cached."""
         whole = (*turns, ("assistant", answer))
         if self._last is None or self._last[0] != whole:
             twin = self._twin(whole)
@@ -175,22 +175,16 @@ class ChatFormat:
                 expected="text without U+100000 to U+10FFFD",
             )
         if start not in self._twins:
-            twin = self._twins[start] = TwinTokenizer(self._backend(), self._control, start)
-            self._check(twin)
+            backend = getattr(self._tokenizer, "backend_tokenizer", None)
+            if backend is None:
+                raise self._unusable("its tokenizer is not one of the `tokenizers` library (tokenizer.json)")
+            twin = self._twins[start] = TwinTokenizer(backend, self._control, start)
+            ours = twin.ids(self._written(_PROBE, twin))  # first: within bounds
+            messages = [{"role": role, "content": text} for role, text in _PROBE]
+            theirs = self._tokenizer.apply_chat_template(messages, return_dict=False, chat_template=self._template)
+            if ours != list(theirs):
+                raise self._unusable("the tokenizer does more than its tokenizer.json says, so data can't be kept data")
         return self._twins[start]
-
-    def _backend(self) -> Any:
-        backend = getattr(self._tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            raise self._unusable("its tokenizer is not one of the `tokenizers` library (tokenizer.json)")
-        return backend
-
-    def _check(self, twin: TwinTokenizer) -> None:
-        messages = [{"role": role, "content": text} for role, text in _PROBE]
-        ours = twin.ids(self._written(_PROBE, twin))
-        theirs = self._tokenizer.apply_chat_template(messages, return_dict=False, chat_template=self._template)
-        if ours != list(theirs):
-            raise self._unusable("the tokenizer does more than its tokenizer.json says, so data can't be kept data")
 
     def _unusable(self, found: str, fix: str | None = None) -> ModelError:
         return ModelError(

@@ -90,7 +90,7 @@ def _bounded(plain: Any, budget: _Budget) -> Any:
 
 
 def _bounded_filter(name: str, made: Any, budget: _Budget) -> Any:
-    first = 1 if hasattr(made, "jinja_pass_arg") else 0  # then it is given the environment or the context before
+    first = 1 if hasattr(made, "jinja_pass_arg") else 0  # then the environment or the context comes before
 
     def bounded(*args: Any, **named: Any) -> Any:
         budget.step()
@@ -106,16 +106,7 @@ def _bounded_filter(name: str, made: Any, budget: _Budget) -> Any:
 class _Counted(NodeTransformer):
     """Counts every pass of a loop and every call of a macro; texts are joined by a function that checks their size."""
 
-    def visit_For(self, node: nodes.For) -> Any:  # noqa: N802 - jinja2's name
-        return self._counted(node)
-
-    def visit_Macro(self, node: nodes.Macro) -> Any:  # noqa: N802
-        return self._counted(node)
-
-    def visit_CallBlock(self, node: nodes.CallBlock) -> Any:  # noqa: N802
-        return self._counted(node)
-
-    def visit_Concat(self, node: Any) -> Any:  # noqa: N802
+    def visit_Concat(self, node: Any) -> Any:  # noqa: N802 - jinja2's name
         self.generic_visit(node)
         join = nodes.EnvironmentAttribute("bounded_join")
         return nodes.Call(join, node.nodes, [], None, None).set_lineno(node.lineno).set_environment(node.environment)
@@ -126,6 +117,8 @@ class _Counted(NodeTransformer):
         first = nodes.ExprStmt(step).set_lineno(node.lineno).set_environment(node.environment)
         node.body = [first, *node.body]
         return node
+
+    visit_For = visit_Macro = visit_CallBlock = _counted  # noqa: N815
 
 
 class _Budget:
@@ -171,10 +164,10 @@ class _Budget:
 
     def check_arguments(self, name: str, value: Any, args: Sequence[Any], named: Mapping[str, Any]) -> None:
         """Of a method or a filter, with the value it is applied to."""
-        given = [*args, *named.values()]
-        if any(isinstance(number, int) and abs(number) > _LARGEST_NUMBER for number in given):
+        values = [*args, *named.values()]
+        if any(isinstance(number, int) and abs(number) > _LARGEST_NUMBER for number in values):
             raise OutOfBoundsError(f"the template gives `{name}` a number above {_LARGEST_NUMBER:,}")
-        first = given[0] if given else ""
+        first = values[0] if values else ""
         if name == "join":
             between, elements = (value, first) if isinstance(value, str) else (str(first), value)
             if isinstance(elements, list | tuple):
@@ -183,11 +176,11 @@ class _Budget:
             return
         if name in ("format", "format_map"):
             _check_format(value)
-        elif name == "replace" and len(given) > 1:
+        elif name == "replace" and len(values) > 1:
             times = value.count(str(first)) if first else len(value) + 1
-            self._take(len(value) + times * len(str(given[1])))
+            self._take(len(value) + times * len(str(values[1])))
         elif name in ("indent", "expandtabs", "wordwrap", "center", "ljust", "rjust", "zfill"):
-            width = max((number for number in given if isinstance(number, int)), default=8)
+            width = max((number for number in values if isinstance(number, int)), default=8)
             self._take(len(value) + (value.count("\n") + value.count("\t") + 1) * width)
 
     def _take(self, size: int) -> None:

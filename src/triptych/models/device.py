@@ -1,4 +1,4 @@
-"""Device, dtype and thread count: what they are, and why, for the records."""
+"""Device, dtype and thread count, with the reason for each; the device's speed and free memory."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def choose_threads(asked: int | None, dtype: torch.dtype) -> tuple[int, str]:
     """Set torch's thread count and say why.
 
     More threads are not always faster: on a machine shared with others, one waiting thread holds up all (seen: 1
-    thread six times as fast as 2). So, unless told, 1, half and all of the available cores are timed on a product of
-    a transformer layer's shape, and the fastest wins.
+    thread six times as fast as 2). So, where none is asked for, 1, half and all of the available cores are timed on a
+    product of a transformer layer's shape, and the fastest wins.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     if asked is not None:
@@ -95,6 +95,27 @@ def choose_threads(asked: int | None, dtype: torch.dtype) -> tuple[int, str]:
     torch.set_num_threads(best)
     timed = ", ".join(f"{count}: {seconds[count] * 1e3:.1f} ms" for count in counts)
     return best, f"timed ({timed})"
+
+
+def matmul_rate(device: torch.device, dtype: DtypeName, *, seconds: float = 0.3) -> float:
+    """Operations a second of a product of a transformer layer's shape, timed for about `seconds`: models stay below."""
+    generator = torch.Generator().manual_seed(0)
+    size = 4096 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, generator=generator).to(device, DTYPES[dtype])
+    b = torch.randn(2 * size, size, generator=generator).to(device, DTYPES[dtype])
+
+    def multiply(times: int) -> None:
+        for _ in range(times):
+            torch.nn.functional.linear(a, b)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    multiply(1)  # the first one warms up
+    done, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        multiply(4)
+        done += 4
+    return done * 2.0 * size * size * 2 * size / (time.perf_counter() - began)
 
 
 def free_memory(device: torch.device) -> int:

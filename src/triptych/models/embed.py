@@ -2,7 +2,7 @@
 
 The model's own: the mean of its last hidden state (after the final norm) over the instruction's tokens, BOS seen but
 not counted, adapter off, averaged in float32. Vectors are kept in the user's cache under a hash of what they depend on
-(the weights, the way they are held, and the text), so a text is embedded once.
+(the weights, how they are stored, and the text), so a text is embedded once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from triptych.errors import DataError, ModelError
+from triptych.models.adapter_tensors import sha256_of_tensors
 from triptych.models.adapters import adapter_is_on
-from triptych.models.array_cache import ArrayCache
-from triptych.models.cache import cache_folder
+from triptych.models.cache import ArrayCache, cache_folder
 from triptych.models.library_errors import reason_of
 from triptych.models.load import LoadedModel
 from triptych.models.quantize import computes_in_int8
@@ -64,7 +64,7 @@ def embed_texts(
         **{key: model.info.get(key) for key in ("config_sha256", "quantize", "double_quant", "weights_held")},
         "versions": library_versions(),
     }
-    return _kept(texts, facts, lambda missing: _hidden_means(missing, model), reporter)
+    return _cached(texts, facts, lambda missing: _hidden_means(missing, model), reporter)
 
 
 def _embed_by_name(texts: Sequence[str], name: str, reporter: Reporter | None) -> dict[str, Vector]:
@@ -77,10 +77,9 @@ def _embed_by_name(texts: Sequence[str], name: str, reporter: Reporter | None) -
             where=f"embedding model {name!r}",
             fix="pip install sentence-transformers, or use `model`: the hidden states of the model itself",
         ) from error
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_like_path and not Path(name).expanduser().is_dir():
+    looks_like_path, folder = name.startswith((".", "/", "~")) or name.count("/") > 1, Path(name).expanduser()
+    if looks_like_path and not folder.is_dir():
         raise _no_such_model(name, "no such folder")
-    folder = Path(name).expanduser()
     if folder.is_dir():  # the library, too, takes a folder of this name before the hub's model
         refuse_code_and_pickles(folder, where=f"embedding model {name!r}")
     only = {"trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
@@ -90,7 +89,7 @@ def _embed_by_name(texts: Sequence[str], name: str, reporter: Reporter | None) -
         raise _no_such_model(name, reason_of(error)) from error
     facts = {
         "sentence_transformers": name,
-        "parameters": _digest(model),
+        "parameters": sha256_of_tensors(dict(sorted(model.state_dict().items()))),  # a name may come to mean others
         "modules": str(model) if isinstance(model, torch.nn.Module) else None,  # pooling, normalization, longest text
         "versions": {**library_versions(), "sentence-transformers": getattr(library, "__version__", None)},
     }
@@ -101,7 +100,7 @@ def _embed_by_name(texts: Sequence[str], name: str, reporter: Reporter | None) -
             made = model.encode(some, convert_to_numpy=True, show_progress_bar=False)
             yield list(zip(some, np.asarray(made, dtype=np.float32), strict=True))
 
-    return _kept(texts, facts, vectors, reporter)
+    return _cached(texts, facts, vectors, reporter)
 
 
 def _hidden_means(texts: list[str], loaded: LoadedModel) -> Iterator[Batch]:
@@ -117,7 +116,13 @@ def _hidden_means(texts: list[str], loaded: LoadedModel) -> Iterator[Batch]:
                 expected=f"1 to {loaded.max_tokens}" if loaded.max_tokens else "at least 1",
                 fix="choose demonstrations by another strategy, or correct the row",
             )
-    backbone = _backbone(loaded.model)
+    backbone = loaded.model.base_model  # without its head, which would make a vocabulary's row for every token
+    if backbone is loaded.model:
+        raise ModelError(
+            "the model's hidden states can't be had without its output head",
+            found=type(backbone).__name__,
+            fix="choose demonstrations by bm25, or name a sentence-transformers model",
+        )
     # what depends on the longest row of a batch, or on all of them, is computed a row at a time
     together = 0 if computes_in_int8(loaded.model) else loaded.rope_limit
     for batch in _batches(ids, together):
@@ -133,18 +138,6 @@ def _hidden_means(texts: list[str], loaded: LoadedModel) -> Iterator[Batch]:
         counted = (seen & (positions >= len(start)))[..., None]
         means = (hidden * counted).sum(1) / counted.sum(1)
         yield list(zip((text for text, _ in batch), means.cpu().numpy(), strict=True))
-
-
-def _backbone(model: Any) -> Any:
-    """The model without its head, which would make a row of the vocabulary's length for every token."""
-    backbone = model.base_model
-    if backbone is model:
-        raise ModelError(
-            "the model's hidden states can't be had without its output head",
-            found=type(model).__name__,
-            fix="choose demonstrations by bm25, or name a sentence-transformers model",
-        )
-    return backbone
 
 
 def _batches(
@@ -175,22 +168,13 @@ def _no_such_model(name: str, found: str) -> ModelError:
     )
 
 
-def _digest(model: Any) -> str:
-    """Of a sentence-transformers model's weights: a name may come to mean others."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _kept(
+def _cached(
     texts: Sequence[str],
     facts: dict[str, Any],
     make: Callable[[list[str]], Iterator[Batch]],
     reporter: Reporter | None,
 ) -> dict[str, Vector]:
-    """What the cache has, and what it lacks made and put there as it comes. A broken cache is no cache."""
+    """Vectors from the cache; those that it lacks are computed and stored batch by batch."""
     reporter = reporter or Silent()
     state = json.dumps({**facts, "format": _FORMAT}, sort_keys=True, default=str)
     keys = {text: hashlib.sha256(f"{state}\n{text}".encode()).digest() for text in texts}
@@ -204,12 +188,9 @@ def _kept(
             with reporter.task("embedding", len(keys), done=len(vectors)) as advance:
                 for batch in make(missing):
                     if vectors and batch and len(batch[0][1]) != len(next(iter(vectors.values()))):
-                        return _made_anew(make, list(keys))  # what the cache has is of another length than its own
+                        # the cache's vectors are not this model's
+                        return {text: vector for again in make(list(keys)) for text, vector in again}
                     cache.put([(keys[text], vector) for text, vector in batch])
                     vectors.update(batch)
                     advance(len(batch))
     return {text: vectors[text] for text in keys}
-
-
-def _made_anew(make: Callable[[list[str]], Iterator[Batch]], texts: list[str]) -> dict[str, Vector]:
-    return {text: vector for batch in make(texts) for text, vector in batch}

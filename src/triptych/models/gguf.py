@@ -88,9 +88,17 @@ def gguf_header(path: Path) -> Path:
     Raises:
         ModelError: it is no GGUF file, or transformers can't read it.
     """
+
+    def read(folder: Path) -> None:
+        from transformers import AutoConfig, AutoTokenizer
+
+        with _reading(path):
+            for kind in (AutoConfig, AutoTokenizer):
+                kind.from_pretrained(path.parent, gguf_file=path.name, **NO_CODE).save_pretrained(folder)
+
     real = path.resolve()
     key = hashlib.sha256(f"{real}:{file_state(real)}".encode()).hexdigest()[:16]
-    return _made_once(f"header-{key}-v{_FORMAT}", path, lambda folder: _read_header(path, folder), {})
+    return _made_once(f"header-{key}-v{_FORMAT}", path, read, {})
 
 
 def unpack_gguf(path: Path) -> Path:
@@ -103,7 +111,15 @@ def unpack_gguf(path: Path) -> Path:
     sha256 = sha256_of_large_file(path)
     name = _unpacked_name(sha256)
     if not _is_made(cache_folder() / name):
-        _check_room(writable_cache(), path.stat().st_size * _ROOM)
+        folder, needed = writable_cache(), path.stat().st_size * _ROOM
+        if (free := shutil.disk_usage(folder).free) < needed:
+            raise DiskError(
+                "there is no room to unpack the model",
+                where=str(folder),
+                found=f"{free / 1e9:.1f} GB free",
+                expected=f"{needed / 1e9:.1f} GB",
+                fix="free some room, or set TRIPTYCH_CACHE to a folder on another disk",
+            )
     return _made_once(name, path, lambda folder: _dequantize(path, folder), {"gguf": path.name, "gguf_sha256": sha256})
 
 
@@ -131,26 +147,6 @@ def _made_once(name: str, path: Path, make: Callable[[Path], None], facts: dict[
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DiskError(
-            "there is no room to unpack the model",
-            where=str(folder),
-            found=f"{free / 1e9:.1f} GB free",
-            expected=f"{needed / 1e9:.1f} GB",
-            fix="free some room, or set TRIPTYCH_CACHE to a folder on another disk",
-        )
-
-
-def _read_header(path: Path, folder: Path) -> None:
-    from transformers import AutoConfig, AutoTokenizer
-
-    with _reading(path):
-        for kind in (AutoConfig, AutoTokenizer):
-            kind.from_pretrained(path.parent, gguf_file=path.name, **NO_CODE).save_pretrained(folder)
 
 
 def _dequantize(path: Path, folder: Path) -> None:

@@ -1,13 +1,12 @@
 """What the errors of transformers, safetensors, huggingface_hub and torch mean to the user who loads a model.
 
 Each entry of the catalogue recognizes an error by the names and messages of the exception and of its causes, and gives
-what is wrong and how to fix it. The first entry that fits is taken; without one the caller's own words are used.
+what is wrong and how to fix it. The first entry that fits is taken; without one the caller's own text is used.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from huggingface_hub.errors import StrictDataclassError
@@ -80,15 +79,13 @@ _CATALOGUE = (
         "its weights have other shapes than its config.json says",
         "config.json and *.safetensors must be of the same model",
     ),
-    _Entry(
-        r"(?i)requires? the sentencepiece|`?sentencepiece`? (is|was) not|install sentencepiece",
-        "its tokenizer needs a library that isn't installed",
-        "pip install sentencepiece protobuf",
-    ),
-    _Entry(
-        r"(?i)requires? (the )?`?tiktoken|`?tiktoken`? (is|was) not|install `?tiktoken",
-        "its tokenizer needs a library that isn't installed",
-        "pip install tiktoken",
+    *(
+        _Entry(
+            rf"(?i)requires? (the )?`?{library}|`?{library}`? (is|was) not|install `?{library}",
+            "its tokenizer needs a library that isn't installed",
+            f"pip install {packages}",
+        )
+        for library, packages in (("sentencepiece", "sentencepiece protobuf"), ("tiktoken", "tiktoken"))
     ),
     _Entry(
         r"(?i)quantized model requires|requires (the )?`?(optimum|gptqmodel|autoawq|auto-gptq|compressed.tensors)",
@@ -123,15 +120,15 @@ _CATALOGUE = (
 def explained(error: BaseException, what: str, *, where: str, expected: str, fix: str) -> ModelError:
     """A `ModelError` for an error of a library; raise it `from error`.
 
-    Args:
-        error: as it was caught.
-        what: what didn't work, as a sentence that the reason can follow after a colon.
-        where: the model.
-        expected: what would have been right.
-        fix: what to do about errors that the catalogue doesn't list.
+    A reason follows `what` after a colon. `fix` is for errors that the catalogue doesn't list.
     """
     found = reason_of(error)
-    text = "\n".join(f"{type(one).__name__}: {one}" for one in _chain(error))
+    text, seen = "", set[int]()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:  # the error and what led to it
+        seen.add(id(one))
+        text += f"{type(one).__name__}: {one}\n"
+        one = one.__cause__ or one.__context__
     entry = next((entry for entry in _CATALOGUE if re.search(entry.pattern, text)), None)
     if entry is None:
         return ModelError(what, where=where, found=found, expected=expected, fix=fix)
@@ -150,35 +147,20 @@ def reason_of(error: BaseException, *, named: bool = False) -> str:
 
     The line below a heading (`Error(s) in loading state_dict for X:`) is added to it, and to a sentence without a
     reason the first line that has one. Where the error was raised from another one, that one's reason stands last.
-
-    Args:
-        error: as it was caught.
-        named: whether the error's type always stands first.
+    With `named` the error's type always stands first.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kind, lines = type(error).__name__, [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, StrictDataclassError) and lines:
         return lines[-1]
-    if not lines:
-        said = type(error).__name__
-    else:
-        first, rest = lines[0], lines[1:]
-        heading = first.endswith(":")
-        why = next((line for line in rest if heading or _SAYS_WHY.search(line)), None)
-        said = f"{first} {why}" if why and (heading or not _SAYS_WHY.search(first)) else first
-    if named or isinstance(
-        error, KeyError | AttributeError | TypeError
-    ):  # their texts alone name a thing and no reason
-        said = said if said == type(error).__name__ else f"{type(error).__name__}: {said}"
-    if error.__cause__ is not None and (cause := reason_of(error.__cause__)) not in said:
-        kind = type(error.__cause__).__name__
-        said = f"{said} ({cause})" if cause.startswith(kind) else f"{said} ({kind}: {cause})"
-    return said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
+    reason, *rest = lines or [kind]
+    heading = reason.endswith(":")
+    why = next((line for line in rest if heading or _SAYS_WHY.search(line)), None)
+    if why and (heading or not _SAYS_WHY.search(reason)):
+        reason = f"{reason} {why}"
+    # the texts of these types alone name a thing and no reason
+    if reason != kind and (named or isinstance(error, KeyError | AttributeError | TypeError)):
+        reason = f"{kind}: {reason}"
+    if error.__cause__ is not None and (cause := reason_of(error.__cause__)) not in reason:
+        of_cause = type(error.__cause__).__name__
+        reason = f"{reason} ({cause})" if cause.startswith(of_cause) else f"{reason} ({of_cause}: {cause})"
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…"

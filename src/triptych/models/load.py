@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ import torch
 from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
-from triptych.models.files import ModelFiles, model_files
 from triptych.models.header import load_profile, model_config, profile_in
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE
 from triptych.models.norms import fuse_norms
@@ -22,13 +20,13 @@ from triptych.models.quantize import (
     is_quantized_linear,
     keep_differentiable,
     linear_layers,
+    loading_warnings,
     quantization_config,
     stored_quantization,
 )
-from triptych.models.remarks import on_loading
 from triptych.models.rope import rope_limit
-from triptych.models.shape import largest
-from triptych.models.source import header_folder, is_hub_id, model_folder, unreadable
+from triptych.models.shape import context_of
+from triptych.models.source import ModelFiles, header_folder, is_hub_id, model_files, model_folder, unreadable
 from triptych.models.tokenizer import TokenizerProfile
 from triptych.models.weight_formats import PICKLED, refuse_pickles
 
@@ -51,25 +49,20 @@ class LoadedModel:
     info: dict[str, Any] = field(default_factory=dict)
 
     def check_identity(self, expected: Mapping[str, Any]) -> None:
-        """Check that what was loaded is what was identified before.
-
-        Args:
-            expected: hashes by the names that `identify` gives them; missing ones are not compared.
+        """Check that what was loaded has the hashes that `identify` gave before; missing ones are not compared.
 
         Raises:
             ModelError: the model's files were changed in between.
         """
-        for key in (key for key in _LOADED if key in expected and expected[key] != self.info.get(key)):
-            raise ModelError(
-                "the model's files were changed after this command had identified the model by them",
-                where=str(self.info.get("name")),
-                found=f"{key} {str(self.info.get(key))[:12]}…",
-                expected=f"{key} {str(expected[key])[:12]}…",
-                fix="run the same command again when nothing writes to the model's files",
-            )
-
-
-_LOADED = ("weights_sha256", "config_sha256", "tokenizer_sha256", "chat_template_sha256")
+        for key in ("weights_sha256", "config_sha256", "tokenizer_sha256", "chat_template_sha256"):
+            if key in expected and expected[key] != self.info.get(key):
+                raise ModelError(
+                    "the model's files were changed after this command had identified the model by them",
+                    where=str(self.info.get("name")),
+                    found=f"{key} {str(self.info.get(key))[:12]}…",
+                    expected=f"{key} {str(expected[key])[:12]}…",
+                    fix="run the same command again when nothing writes to the model's files",
+                )
 
 
 def identify(spec: ModelConfig) -> dict[str, str]:
@@ -82,7 +75,7 @@ def identify(spec: ModelConfig) -> dict[str, str]:
         ModelError: the model can't be used, or its weights are pickled, and that is not allowed.
     """
     profile = load_profile(spec).record()  # first: what is wrong with it shows before weights are downloaded
-    files = _files(model_folder(spec), spec)
+    files = model_files(model_folder(spec), spec)
     _refuse_pickle(files, spec)
     hashes = {
         "weights_sha256": files.weights_sha256,
@@ -101,12 +94,12 @@ def load_model(spec: ModelConfig) -> LoadedModel:
         ModelError: anything missing or unreadable, with what was looked for and where.
     """
     header = header_folder(spec)
-    header_before = _files(header, spec).state()
+    header_before = model_files(header, spec).state()
     profile = profile_in(header, name=spec.name)  # first, as in `identify`
     device = choose_device(spec.device)
     dtype_name, dtype_why = choose_dtype(spec.dtype, device)
     dtype = DTYPES[dtype_name]
-    files = _files(model_folder(spec), spec)
+    files = model_files(model_folder(spec), spec)
     before = {**files.state(), **(header_before if files.folder == header else {})}
     config = model_config(files.folder, name=spec.name)
     threads, threads_why = choose_threads(spec.threads, dtype) if device.type == "cpu" else (0, "on a GPU")
@@ -122,9 +115,9 @@ def load_model(spec: ModelConfig) -> LoadedModel:
                 spec.quantize, dtype=dtype, double_quant=spec.double_quant
             )
     model, unused = _read_weights(files, config, spec, options)
-    remarks = on_loading(model, unused, spec.quantize, stored)
-    for remark in remarks:
-        logger.warning("%s", remark)
+    warnings = loading_warnings(model, unused, spec.quantize, stored)
+    for warning in warnings:
+        logger.warning("%s", warning)
     if storage == "packed":
         keep_differentiable(model)
         if stored is None:
@@ -137,9 +130,15 @@ def load_model(spec: ModelConfig) -> LoadedModel:
     model.eval()
     if device.type == "cuda":
         fuse_norms(model)
-    positions = largest(config.get_text_config(), "max_position_embeddings", default=0)
     weights_sha256 = files.weights_sha256
-    _refuse_changed(before, files.state(), spec)
+    after = files.state()
+    if changed := sorted(name for name in {*before, *after} if before.get(name) != after.get(name)):
+        raise ModelError(
+            "the model's files changed while they were read",
+            where=spec.name,
+            found=", ".join(changed[:4]),
+            fix="run the same command again when nothing writes to the model's files",
+        )
     info = {
         "name": spec.name,
         "revision": spec.revision,
@@ -156,14 +155,14 @@ def load_model(spec: ModelConfig) -> LoadedModel:
         "device": str(device),
         "threads": threads,
         "threads_reason": threads_why,
-        "remarks": remarks,
+        "remarks": warnings,
     }
     return LoadedModel(
         model=model,
         profile=profile,
         dtype=dtype,
         device=device,
-        max_tokens=positions if positions > 0 else None,  # XLNet says -1
+        max_tokens=context_of(config),
         weights_sha256=weights_sha256,
         rope_limit=rope_limit(model),
         info=info,
@@ -209,10 +208,6 @@ def _require_quantized(model: Any, spec: ModelConfig) -> None:
         )
 
 
-def _files(folder: Path, spec: ModelConfig) -> ModelFiles:
-    return model_files(folder, name=spec.name, allow_pickle=spec.allow_pickle)
-
-
 def _refuse_pickle(files: ModelFiles, spec: ModelConfig) -> None:
     """Only safetensors are read, recognized by their content (`weight_formats`)."""
     refuse_pickles(files.weights, where=spec.name, allow_pickle=spec.allow_pickle)
@@ -224,11 +219,7 @@ def _refuse_pickle(files: ModelFiles, spec: ModelConfig) -> None:
 def choose_weight_storage(spec: ModelConfig, as_loaded: float, device: str, free: int) -> str:
     """How the weights are stored in memory: `plain`, `packed` or `dequantized`.
 
-    Args:
-        spec: what is asked for.
-        as_loaded: bytes of the weights in the compute dtype; `auto` leaves half of what is free for the work.
-        device: `cpu` or `cuda`.
-        free: bytes.
+    `as_loaded` is the bytes of the weights in the compute dtype; `auto` leaves half of the `free` bytes for the work.
     """
     if spec.quantize == "none":
         return "plain"
@@ -237,16 +228,3 @@ def choose_weight_storage(spec: ModelConfig, as_loaded: float, device: str, free
     if spec.hold != "auto":
         return spec.hold
     return "dequantized" if device == "cpu" or 2 * as_loaded < free else "packed"
-
-
-def _refuse_changed(
-    before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]], spec: ModelConfig
-) -> None:
-    changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-    if changed:
-        raise ModelError(
-            "the model's files changed while they were read",
-            where=spec.name,
-            found=", ".join(changed[:4]),
-            fix="run the same command again when nothing writes to the model's files",
-        )

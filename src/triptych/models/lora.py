@@ -42,7 +42,7 @@ def remember_layers(*models: Any) -> None:
 
 
 def forget_layers(model: Any) -> None:
-    """Look for them anew from now on."""
+    """Search for the adapted layers again from now on."""
     vars(model).pop(_LAYERS, None)
 
 
@@ -93,7 +93,7 @@ def cast_once(model: Any) -> Iterator[None]:
     ]
     weights = [part for layer in layers for part in (layer.lora_A[NAME].weight, layer.lora_B[NAME].weight)]
     with torch.no_grad():
-        low = [torch.empty_like(part, dtype=_base_dtype(layers)) for part in weights]
+        low = [torch.empty_like(part, dtype=layers[0].base_layer.weight.dtype) for part in weights]
         if weights:
             torch._foreach_copy_(low, weights)
         for layer, b in zip(layers, low[1::2], strict=True):
@@ -106,10 +106,6 @@ def cast_once(model: Any) -> Iterator[None]:
     finally:
         for layer in layers:
             del layer.__dict__[_CAST]
-
-
-def _base_dtype(layers: list[Any]) -> torch.dtype | None:
-    return layers[0].base_layer.weight.dtype if layers else None
 
 
 class _LoraLinear(torch.autograd.Function):

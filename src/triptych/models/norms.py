@@ -17,15 +17,16 @@ from torch import Tensor, nn
 def fuse_norms(model: Any) -> int:
     """Let each norm that multiplies by its weight as it stands be computed by the kernel; returns how many.
 
-    What a norm computes isn't read off its name: it is asked, on random numbers in float32. One that computes something
-    else (Gemma's multiply by 1 + weight) stays as it is.
+    What a norm computes is tried on random numbers in float32, not read off its name. One that computes something else
+    (Gemma's multiply by 1 + weight) stays as it is.
     """
     fused = 0
     for module in model.modules():
-        weight, eps = getattr(module, "weight", None), _eps_of(module)
-        if type(module).__name__.endswith("RMSNorm") and isinstance(weight, Tensor) and eps is not None:
-            if not _is_plain(module, weight, eps):
-                continue
+        if not type(module).__name__.endswith("RMSNorm") or not isinstance(getattr(module, "weight", None), Tensor):
+            continue
+        settings = (getattr(module, name, None) for name in ("variance_epsilon", "eps"))
+        eps = next((value for value in settings if isinstance(value, float)), None)
+        if eps is not None and _is_plain(module, module.weight, eps):
             module.forward = MethodType(_forward, module)
             module._triptych_eps = eps
             fused += 1
@@ -34,13 +35,6 @@ def fuse_norms(model: Any) -> int:
 
 def _forward(module: Any, x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],), module.weight, module._triptych_eps)
-
-
-def _eps_of(module: nn.Module) -> float | None:
-    for name in ("variance_epsilon", "eps"):
-        if isinstance(value := getattr(module, name, None), float):
-            return value
-    return None
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ short batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -26,8 +26,7 @@ BLOCK_SIZE = 64
 def linear_layers(model: Any) -> Iterator[tuple[str, nn.Module]]:
     """The layers that are quantized and adapted: every linear one except the output head (as transformers does).
 
-    Routers that return which experts they chose are none, nor are routed experts, which lie in one tensor of three
-    dimensions.
+    Routers that return which experts they chose are left out, as are routed experts: one tensor of three dimensions.
     """
     head = model.get_output_embeddings()
     for name, module in model.named_modules():
@@ -113,7 +112,7 @@ def keep_differentiable(model: Any) -> None:
     """Keep bitsandbytes' 4-bit layers from repacking their weights for its AVX512-BF16 product.
 
     That product is inference only: it has no backward, so a layer that was once called without a gradient (by the
-    scorer) would let no gradient through ever after, and it rounds to bfloat16 whatever the model's dtype.
+    scorer) would let no gradient through from then on, and it rounds to bfloat16 in a model of any dtype.
     """
     import bitsandbytes as bnb
 
@@ -134,3 +133,35 @@ def quantization_config(quantize: Quantize, *, dtype: torch.dtype, double_quant:
         bnb_4bit_use_double_quant=double_quant,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def loading_warnings(model: Any, unused: Sequence[str], quantize: Quantize, stored: str | None) -> list[str]:
+    """Warnings about a loaded model.
+
+    Args:
+        model: as transformers loaded it.
+        unused: keys of its files that the model has no place for.
+        quantize: the setting.
+        stored: how the folder's own weights are quantized, if they are (`stored_quantization`).
+    """
+    warnings = []
+    if unused:
+        warnings.append(
+            f"{len(unused)} tensors of the model's files are not used by {type(model).__name__}: {first_names(unused)}"
+        )
+    if stored is not None:
+        warnings.append(
+            f"the model's files are quantized already ({stored}): they are used so, not as `quantize: {quantize}`"
+        )
+    elif quantize != "none" and (experts := routed_experts(model)):
+        sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+        share = f"{sum(sizes[name] for name in experts) / sum(sizes.values()):.0%}"
+        warnings.append(
+            f"routed experts are not quantized, {share} of the weights stay as they are: {first_names(experts)}"
+        )
+    return warnings
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first two names of a list, for a warning."""
+    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")

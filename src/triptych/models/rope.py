@@ -15,7 +15,15 @@ from typing import Any
 
 def rope_limit(model: Any) -> int | None:
     """Tokens up to which a row's rotary frequencies don't depend on its length; None where they never do."""
-    limits = [limit for module in model.modules() for limit in _limits_of(module)]
+    limits = []
+    for module in model.modules():
+        for prefix, kind in _kinds_of(module):
+            if "dynamic" in kind:
+                limits.append(int(module.original_max_seq_len))
+            elif kind == "longrope":
+                settings = module.config.rope_parameters
+                of_layers = settings.get(prefix.removesuffix("_"), settings) if prefix else settings
+                limits.append(int(of_layers["original_max_position_embeddings"]))
     return min(limits, default=None)
 
 
@@ -38,15 +46,3 @@ def _kinds_of(module: Any) -> list[tuple[str, str]]:
     if isinstance(kind, dict):
         return [(f"{name}_", of_layers) for name, of_layers in kind.items() if isinstance(of_layers, str)]
     return []
-
-
-def _limits_of(module: Any) -> list[int]:
-    limits = []
-    for prefix, kind in _kinds_of(module):
-        if "dynamic" in kind:
-            limits.append(int(module.original_max_seq_len))
-        elif kind == "longrope":
-            settings = module.config.rope_parameters
-            of_layers = settings.get(prefix.removesuffix("_"), settings) if prefix else settings
-            limits.append(int(of_layers["original_max_position_embeddings"]))
-    return limits

@@ -6,8 +6,8 @@ model takes a second and no memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,21 +17,9 @@ from triptych.models.library_errors import reason_of
 from triptych.models.quantize import linear_layers
 
 
-class Sizes(NamedTuple):
-    """Widths that decide how much memory a token takes, of the widest layer where layers differ."""
-
-    n_layers: int
-    hidden: int
-    inner: int
-    """Of the feed-forward part."""
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
-
-
 @dataclass(frozen=True, slots=True)
-class ModelShape:
-    """Sizes that decide a model's memory and time."""
+class Sizes:
+    """Widths that decide how much memory a token takes, of the widest layer where layers differ."""
 
     n_layers: int
     hidden_size: int
@@ -40,6 +28,12 @@ class ModelShape:
     n_heads: int
     n_kv_heads: int
     head_dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape(Sizes):
+    """Sizes that decide a model's memory and time."""
+
     vocab_size: int
     """Rows of the output head."""
     linear_parameters: int
@@ -54,12 +48,6 @@ class ModelShape:
     """Positions the model was made for; None if it doesn't say."""
     sliding_window: int | None = None
     """Tokens that the layers with a window see back; None if all layers see everything."""
-
-    @property
-    def sizes(self) -> Sizes:
-        """As `sizes_of` reads them off the configuration."""
-        widths = (self.hidden_size, self.intermediate_size, self.n_heads, self.n_kv_heads, self.head_dim)
-        return Sizes(self.n_layers, *widths)
 
     @property
     def parameters(self) -> int:
@@ -90,10 +78,7 @@ def shape_of(config: Any) -> ModelShape:
             found=reason_of(error, named=True),
             expected="the config.json of a causal language model that transformers knows",
         ) from error
-    return _measured(model, config.get_text_config())
-
-
-def _measured(model: Any, text: Any) -> ModelShape:
+    text = config.get_text_config()
     targets: dict[str, list[tuple[int, int]]] = {}
     linear = 0
     for name, layer in linear_layers(model):
@@ -104,14 +89,8 @@ def _measured(model: Any, text: Any) -> ModelShape:
         linear += weight.numel()
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     ends = {id(weight): weight.numel() for weight in (embedding, head)}
-    sizes = sizes_of(text)
     return ModelShape(
-        n_layers=sizes.n_layers,
-        hidden_size=sizes.hidden,
-        intermediate_size=sizes.inner,
-        n_heads=sizes.n_heads,
-        n_kv_heads=sizes.n_kv_heads,
-        head_dim=sizes.head_dim,
+        **asdict(sizes_of(text)),
         vocab_size=int(head.shape[0]),
         linear_parameters=linear,
         embedding_parameters=sum(ends.values()),
@@ -128,8 +107,8 @@ def sizes_of(config: Any) -> Sizes:
     n_heads = largest(config, "num_attention_heads", default=1)
     return Sizes(
         n_layers=largest(config, "num_hidden_layers", default=1),
-        hidden=hidden,
-        inner=largest(config, "intermediate_size", "n_inner", "ffn_dim", default=4 * hidden),
+        hidden_size=hidden,
+        intermediate_size=largest(config, "intermediate_size", "n_inner", "ffn_dim", default=4 * hidden),
         n_heads=n_heads,
         n_kv_heads=largest(config, "num_key_value_heads", default=n_heads),
         # multi-head latent attention (DeepSeek) has keys of another size than `head_dim` says

@@ -17,13 +17,18 @@ from triptych.models.shape import largest
 logger = logging.getLogger(__name__)
 
 VOCABULARY = 320
-_LAYERS, _HEADS, _INNER, _WINDOW, _EXPERTS = 8, 4, 48, 16, 8
+_LAYERS, _HEADS, _WINDOW = 8, 4, 16
 _INNER_NAMES = (
-    "intermediate_size", "intermediate_size_mlp", "moe_intermediate_size", "shared_expert_intermediate_size",
-    "shared_intermediate_size", "n_inner", "ffn_dim", "dff",
-)  # fmt: skip
-_WINDOW_NAMES = ("sliding_window", "attention_window_size", "window_size", "local_attention", "attention_chunk_size")
+    *("intermediate_size", "intermediate_size_mlp", "moe_intermediate_size", "shared_expert_intermediate_size"),
+    *("shared_intermediate_size", "n_inner", "ffn_dim", "dff"),
+)
 _EXPERT_NAMES = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_MOST = {
+    **dict.fromkeys(_INNER_NAMES, 48),
+    **dict.fromkeys(_EXPERT_NAMES, 8),
+    **{"num_experts_per_tok": 2, "n_group": 2, "topk_group": 1, "moe_topk": 2, "moe_k": 2},
+}
+_WINDOW_NAMES = ("sliding_window", "attention_window_size", "window_size", "local_attention", "attention_chunk_size")
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "cls_token_id", "sep_token_id")
 _MOST_PARAMETERS = 150_000_000
 
@@ -63,7 +68,7 @@ def _build(config: Any, kind: type) -> Any:
 
 @torch.no_grad()
 def _draw(model: Any, seed: int) -> None:
-    """Weights large enough that every part of the model tells in its output."""
+    """Draw weights large enough that every part of the model changes its output."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
@@ -74,7 +79,7 @@ def _draw(model: Any, seed: int) -> None:
 
 
 def _shrink_length(config: Any) -> Any:
-    """Fewer layers and words, narrower windows."""
+    """Fewer layers and tokens, narrower windows."""
     layers = _layers_of(config)
     before = largest(config, "num_hidden_layers", default=1)
     if layers < before:
@@ -113,17 +118,11 @@ def _shrink_all(config: Any) -> Any:
         _set(config, fewer_kv, "num_key_value_heads")
     if getattr(config, "word_embed_proj_dim", None) == hidden:
         config.word_embed_proj_dim = narrow
-    for name in _INNER_NAMES:
+    for name, most in _MOST.items():
         value = getattr(config, name, None)
-        if isinstance(value, list):
-            setattr(config, name, [min(_INNER, n) for n in value])
-        elif isinstance(value, int) and value > _INNER:
-            setattr(config, name, _INNER)
-    for name in _EXPERT_NAMES:
-        if isinstance(value := getattr(config, name, None), int) and value > _EXPERTS:
-            setattr(config, name, _EXPERTS)
-    for name, most in (("num_experts_per_tok", 2), ("n_group", 2), ("topk_group", 1), ("moe_topk", 2), ("moe_k", 2)):
-        if isinstance(value := getattr(config, name, None), int) and value > most:
+        if isinstance(value, list) and name in _INNER_NAMES:
+            setattr(config, name, [min(most, n) for n in value])
+        elif isinstance(value, int) and value > most:
             setattr(config, name, most)
     return config
 

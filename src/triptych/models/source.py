@@ -1,25 +1,39 @@
-"""From a model's name to a folder on this machine: a folder itself, a hub id, a `.gguf` file, or `demo`.
+"""From a model's name to a folder on this machine (a folder itself, a hub id, a `.gguf` file, `demo`), and its files.
 
 header_folder   holds config.json and the tokenizer; nothing else is downloaded, and of a GGUF file only the
                 metadata at its beginning is read
 model_folder    holds the weights too; they are downloaded, or dequantized once to the cache
+model_files     exactly the files that transformers reads there, in its own order:
+                transformers_weights of config.json  >  model.safetensors  >  the files that its index.json names
+                >  with allow_pickle: pytorch_model.bin  >  the files that its index.json names
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
+from triptych.models.cache import file_state, sha256_of_large_file
 from triptych.models.gguf import DEMO, demo_gguf, gguf_header, unpack_gguf
-from triptych.models.library_errors import LIBRARY_ERRORS, explained
+from triptych.models.library_errors import LIBRARY_ERRORS, explained, reason_of
+from triptych.records.identity import sha256_of
 from triptych.records.run_files import ADAPTER_CONFIG
 
 _HEADER = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.codes", "*.spm", "*.jinja")
 """Configuration, tokenizer and chat template, as model families name them."""
-_WEIGHTS = ("*.safetensors",)
-_PICKLED = ("pytorch_model*.bin",)
-"""Downloaded only where pickles are allowed."""
+_BOOKKEEPING = frozenset({"transformers_version", "_name_or_path", "_commit_hash", "dtype", "torch_dtype"})
+"""Keys of config.json that decide no number: who wrote it, and the dtype, which is always asked for by name."""
+_READ = (
+    *("config.json", "generation_config.json", "*.index.json", "tokenizer*", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab*", "merges.txt", "chat_template*", "*.model", "*.tiktoken"),
+)
+"""Files beside the weights that loading a model and its tokenizer reads."""
 _EXPECTED = "config.json, *.safetensors and tokenizer files"
 
 
@@ -44,7 +58,7 @@ def model_folder(spec: ModelConfig) -> Path:
     """
     place = _find(spec.name)
     if place is None:
-        return _download(spec, (*_HEADER, *_WEIGHTS, *(_PICKLED if spec.allow_pickle else ())))
+        return _download(spec, (*_HEADER, "*.safetensors", *(["pytorch_model*.bin"] if spec.allow_pickle else [])))
     return unpack_gguf(place) if place.suffix == ".gguf" else place
 
 
@@ -123,3 +137,112 @@ def _download(spec: ModelConfig, patterns: tuple[str, ...]) -> Path:
         raise unreadable(error, spec.name) from error
     _check_folder(folder, spec.name)
     return folder
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of one model in one folder."""
+
+    folder: Path
+    weights: Mapping[str, Path]
+    """Name in the folder -> file."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """One hash over the contents of all weight files, in the order of their names."""
+        if not self.weights:
+            raise ModelError(
+                "there are no weights to identify the model by",
+                where=str(self.folder),
+                expected="model.safetensors, or model.safetensors.index.json and the files it names",
+                fix="copy or download the model again",
+            )
+        total = hashlib.sha256()
+        for name, path in sorted(self.weights.items()):
+            total.update(f"{name}:{sha256_of_large_file(path)}\n".encode())
+        return total.hexdigest()
+
+    @property
+    def config_sha256(self) -> str:
+        """Of config.json, without the keys that decide no number, at any depth."""
+        return sha256_of(_deciding(_json(self.folder / "config.json")))
+
+    @property
+    def generation_config_sha256(self) -> str | None:
+        """Of generation_config.json, which may name tokens that texts end with; None where there is none."""
+        path = self.folder / "generation_config.json"
+        return sha256_of(_deciding(_json(path))) if path.is_file() else None
+
+    def bytes_of_weights(self) -> int:
+        """Size on the disk."""
+        return sum(path.stat().st_size for path in self.weights.values() if path.is_file())
+
+    def state(self) -> dict[str, tuple[int, ...]]:
+        """Name -> state of every file that loading reads; equal before and after: nothing changed in between."""
+        beside = {path.name: path for pattern in _READ for path in self.folder.glob(pattern) if path.is_file()}
+        return {name: file_state(path) for name, path in {**beside, **self.weights}.items() if path.is_file()}
+
+
+def model_files(folder: Path, spec: ModelConfig) -> ModelFiles:
+    """The files that a model in a folder is read from. They may be missing: loading or hashing reports that.
+
+    Raises:
+        ModelError: the model's folder holds an adapter, or an index of weights can't be read.
+    """
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise ModelError(
+            "the model's folder holds an adapter too, which transformers would attach unseen",
+            where=spec.name,
+            found="adapter_config.json beside config.json",
+            fix="move the adapter's files into a folder of their own and name it with --adapter, or take them away",
+        )
+    return ModelFiles(folder, {part: folder / part for part in _weight_names(folder, spec.allow_pickle)})
+
+
+def _weight_names(folder: Path, allow_pickle: bool) -> list[str]:
+    try:
+        named = _json(folder / "config.json").get("transformers_weights")
+    except ModelError:  # loading reports what is wrong
+        named = None
+    kinds = ["model.safetensors", *(["pytorch_model.bin"] if allow_pickle else [])]
+    for first in (*([named] if isinstance(named, str) and named else []), *kinds):
+        if first.endswith(".index.json"):
+            return _indexed(folder / first)
+        if first == named or (folder / first).is_file():
+            return [first]
+        if (folder / f"{first}.index.json").is_file():
+            return _indexed(folder / f"{first}.index.json")
+    return sorted(path.name for path in folder.glob("*.safetensors"))  # transformers reads none: loading says so
+
+
+def _indexed(index: Path) -> list[str]:
+    names = _json(index).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise ModelError(
+            "the index of the model's weights names no files",
+            where=str(index),
+            expected="`weight_map`, which names the file of every weight",
+            fix="copy or download the model again",
+        )
+    return sorted(set(names.values()))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            "a file of the model can't be read as JSON",
+            where=str(path),
+            found=reason_of(error),
+            fix="copy or download the model again",
+        ) from error
+    if not isinstance(value, dict):
+        raise ModelError("a file of the model holds no JSON object", where=str(path), found=type(value).__name__)
+    return value
+
+
+def _deciding(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _deciding(item) for key, item in value.items() if key not in _BOOKKEEPING}
+    return [_deciding(item) for item in value] if isinstance(value, list) else value

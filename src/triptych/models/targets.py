@@ -37,8 +37,7 @@ def targets_of(model: Any, asked: tuple[str, ...] | None) -> Targets:
         ModelError: the model has no linear layer that can be adapted, or a name is not one of its layers'.
     """
     linear = [path for path, _ in linear_layers(model)]
-    lost = _lost_on_reading(model, linear)
-    if lost:
+    if lost := _lost_on_reading(model, linear):
         logger.warning(
             "%d layers are not adapted (%s, ...): peft would not read their weights back", len(lost), lost[0]
         )
@@ -66,7 +65,7 @@ def targets_of(model: Any, asked: tuple[str, ...] | None) -> Targets:
             )
     chosen = tuple(sorted(set(asked))) if asked is not None else tuple(names)
     paths = [path for path in readable if _leaf(path) in chosen]
-    as_modules = _kept_as_modules(model, readable)
+    as_modules = _adapted_as_modules(model, readable)
     modules = [path for path in paths if path in as_modules]
     parameters = tuple(f"{path}.weight" for path in paths if path not in as_modules)
     return Targets(chosen, _shortest(model, modules), parameters)
@@ -83,18 +82,15 @@ def _shortest(model: Any, paths: list[str]) -> tuple[str, ...]:
     return tuple(leaves) if named == set(paths) else tuple(sorted(paths))
 
 
-def _kept_as_modules(model: Any, paths: list[str]) -> set[str]:
+def _adapted_as_modules(model: Any, paths: list[str]) -> set[str]:
     """Those of these layers that peft adapts when it is given their names, and doesn't take for routed experts."""
     from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers as convert
+    from peft.utils.transformers_weight_conversion import get_model_conversion_mapping
 
-    try:
-        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers as convert
-        from peft.utils.transformers_weight_conversion import get_model_conversion_mapping as conversions_of
-    except ImportError:  # peft before 0.19, or transformers 4: experts are linear layers there
-        return set(paths)
-    conversions = conversions_of(model)
+    conversions = get_model_conversion_mapping(model)
 
-    def is_kept(name: str) -> bool:
+    def is_module(name: str) -> bool:
         config = LoraConfig(target_modules=[name])
         try:
             convert(config, model=model, conversions=conversions)
@@ -102,21 +98,16 @@ def _kept_as_modules(model: Any, paths: list[str]) -> set[str]:
             return False
         return name in config.target_modules
 
-    kept = {name for name in {_leaf(path) for path in paths} if is_kept(name)}
-    return {path for path in paths if _leaf(path) in kept}
+    modules = {name for name in {_leaf(path) for path in paths} if is_module(name)}
+    return {path for path in paths if _leaf(path) in modules}
 
 
 def _lost_on_reading(model: Any, paths: list[str]) -> list[str]:
     """Those of these layers whose weights peft, reading an adapter's file, renames to something that isn't there."""
     import torch
     from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers as convert
 
-    try:
-        from peft.utils.transformers_weight_conversion import (
-            convert_peft_adapter_state_dict_for_transformers as convert,
-        )
-    except ImportError:
-        return []
     names = {path: f"base_model.model.{path}.lora_A.weight" for path in paths}
     read = convert(model, LoraConfig(), {name: torch.empty(0, 0) for name in names.values()})
     return [path for path, name in names.items() if name not in read]

@@ -106,11 +106,7 @@ def load_tokenizer(folder: str | Path, *, name: str | None = None) -> Any:
 
 
 def profile_of(tokenizer: Any, config_eos: int | list[int] | None = None) -> TokenizerProfile:
-    """Read BOS, EOS and a content hash off a tokenizer.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        config_eos: the model configuration's EOS id or ids, used when the tokenizer names none.
+    """Read BOS, EOS and a content hash off a transformers tokenizer; `config_eos` is used when it names no EOS.
 
     Raises:
         ModelError: neither names an EOS, so the end of an output can't be scored, or text yields no tokens.
@@ -121,20 +117,16 @@ def profile_of(tokenizer: Any, config_eos: int | list[int] | None = None) -> Tok
     if isinstance(eos, list):
         note = f"the model names EOS ids {eos}; the first is used"
         eos = eos[0] if eos else None
-    if eos is None:
-        raise ModelError(
-            "the tokenizer has no EOS token, so the end of an output can't be scored",
-            where=str(getattr(tokenizer, "name_or_path", "tokenizer")),
-            fix="set eos_token in tokenizer_config.json",
-        )
     # without its files, transformers makes some families an empty tokenizer: no tokens, or `unknown` for everything
     a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in "ab")
+    problem, fix = "", "check that the tokenizer files are whole and belong to the model"
     if not a or a == b:
-        raise ModelError(
-            "the tokenizer turns text into no tokens, or different texts into the same",
-            where=str(getattr(tokenizer, "name_or_path", "tokenizer")),
-            fix="check that the tokenizer files are whole and belong to the model",
-        )
+        problem = "the tokenizer turns text into no tokens, or different texts into the same"
+    if eos is None:
+        problem = "the tokenizer has no EOS token, so the end of an output can't be scored"
+        fix = "set eos_token in tokenizer_config.json"
+    if problem:
+        raise ModelError(problem, where=str(getattr(tokenizer, "name_or_path", "tokenizer")), fix=fix)
     bos = tokenizer.bos_token_id
     if bos is not None and list(tokenizer("a")["input_ids"])[:1] != [bos]:
         no_bos = (

@@ -25,75 +25,63 @@ _MODEL = "the model's weights"
 _ALLOW = "or, if you trust whoever made them, --allow-pickle (model.allow_pickle)"
 
 
+_COPY_AGAIN = "copy or download it again"
+
+
 class _Kind(NamedTuple):
     start: bytes
     says: str
-    pickled: bool
-    fix: str = "copy or download it again"
+    pickled: bool = False
+    fix: str = _COPY_AGAIN
 
 
 _OTHERS = (
-    _Kind(b"PK\x03\x04", "a zip archive, as torch.save writes pickles", True),
-    _Kind(b"\x80", "a pickle", True),
-    _Kind(b"version https://git-lfs", "a Git LFS pointer", False, "fetch the file itself: `git lfs pull`"),
-    _Kind(b"<", "HTML or XML", False),
-    _Kind(b"GGUF", "a GGUF file", False, "name it *.gguf"),
+    _Kind(b"PK\x03\x04", "a zip archive, as torch.save writes pickles", pickled=True),
+    _Kind(b"\x80", "a pickle", pickled=True),
+    _Kind(b"version https://git-lfs", "a Git LFS pointer", fix="fetch the file itself: `git lfs pull`"),
+    _Kind(b"<", "HTML or XML"),
+    _Kind(b"GGUF", "a GGUF file", fix="name it *.gguf"),
+    _Kind(b"", "other content"),
 )
 
 
 def require_safetensors(path: Path, *, what: str = _MODEL) -> None:
-    """Refuse a file that is called safetensors and is something else. A missing file is left to the reader.
-
-    Raises:
-        ModelError: it holds something else.
-    """
+    """Refuse a file that is called safetensors and is something else. A missing file is left to the reader."""
     start, size = _start(path)
     if size is None or _is_safetensors(start, size):
         return
-    kind, problem = _kind_of(start), f"{what} can't be read"
-    if what == _MODEL:
-        problem = "the model can't be loaded"
-    if kind and kind.pickled:
+    kind, problem = _kind_of(start), "the model can't be loaded" if what == _MODEL else f"{what} can't be read"
+    if kind.pickled:
         raise _pickled(what, f"{path.name}, which is {kind.says}", str(path), _save_anew(what))
     raise ModelError(
         f"{problem}: a weights file is cut short, or is no safetensors file",
         where=str(path),
-        found=f"{kind.says if kind else 'other content'}, {size:,} bytes",
+        found=f"{kind.says}, {size:,} bytes",
         expected="a safetensors file",
-        fix=kind.fix if kind else "copy or download it again",
+        fix=kind.fix,
     )
 
 
 def require_gguf(path: Path) -> None:
-    """Refuse a file that is called GGUF and is something else.
-
-    Raises:
-        ModelError: it holds something else.
-    """
+    """Refuse a file that is called GGUF and is something else."""
     start, size = _start(path)
     if size is None or start.startswith(b"GGUF"):
         return
     kind = _kind_of(start)
-    found = kind.says if kind else "a safetensors file" if _is_safetensors(start, size) else "other content"
+    found = "a safetensors file" if _is_safetensors(start, size) else kind.says
     raise ModelError(
         "this GGUF file can't be read as a causal language model: it is no GGUF file",
         where=str(path),
         found=f"{found}, {size:,} bytes",
         expected="a file that begins with the letters GGUF",
-        fix=kind.fix if kind and not kind.pickled else "copy or download it again, or give the model's folder",
+        fix=f"{_COPY_AGAIN}, or give the model's folder" if kind.pickled or kind is _OTHERS[-1] else kind.fix,
     )
 
 
 def refuse_pickles(files: Mapping[str, Path], *, where: str, allow_pickle: bool) -> None:
-    """Refuse weights in anything but safetensors, before any of them is read.
+    """Refuse weight files (name -> file) whose name or content is not safetensors, before any of them is read.
 
-    Args:
-        files: those that will be read: name -> file.
-        where: the model, as the user gave it.
-        allow_pickle: whether files of other names are the user's own risk.
-
-    Raises:
-        ModelError: a file's name or content is not safetensors.
+    With `allow_pickle`, files of other names are the user's own risk. `where` is the model as the user gave it.
     """
     others = sorted(name for name in files if not name.endswith(".safetensors"))
     if others and not allow_pickle:
@@ -107,9 +95,6 @@ def refuse_code_and_pickles(folder: Path, *, where: str) -> None:
     """Refuse the folder of a sentence-transformers model that would run Python code of its own, or read pickles.
 
     That library imports the classes that `modules.json` names, from files of the folder if they are there.
-
-    Raises:
-        ModelError: a module is none of the library's, or a folder of it has weights in pickles alone.
     """
     try:
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
@@ -138,13 +123,8 @@ def refuse_code_and_pickles(folder: Path, *, where: str) -> None:
 
 
 def _pickled(what: str, found: str, where: str, fix: str) -> ModelError:
-    return ModelError(
-        f"{what} are pickled, and a pickle can run code when it is read",
-        where=where,
-        found=found,
-        expected="*.safetensors",
-        fix=fix,
-    )
+    problem = f"{what} are pickled, and a pickle can run code when it is read"
+    return ModelError(problem, where=where, found=found, expected="*.safetensors", fix=fix)
 
 
 def _save_anew(what: str) -> str:
@@ -159,8 +139,8 @@ def _is_safetensors(start: bytes, size: int) -> bool:
     return header <= min(_LONGEST_HEADER, size - 8) and start[8:9] == b"{"
 
 
-def _kind_of(start: bytes) -> _Kind | None:
-    return next((kind for kind in _OTHERS if start.startswith(kind.start)), None)
+def _kind_of(start: bytes) -> _Kind:
+    return next(kind for kind in _OTHERS if start.startswith(kind.start))
 
 
 def _start(path: Path) -> tuple[bytes, int | None]:

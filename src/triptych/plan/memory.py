@@ -125,9 +125,9 @@ def memory_need(
 
 
 def _scoring_bytes(shape: ModelShape, work: Work, budget: int, itemsize: int, device: str) -> int:
-    each, (rows, columns) = token_bytes(shape.sizes, itemsize), head_chunk(device)
+    each, (rows, columns) = token_bytes(shape, itemsize), head_chunk(device)
     head = rows * min(columns, shape.vocab_size) * (itemsize + 4)  # in the model's dtype and in float32
-    passes = work.kept * kv_bytes(shape.sizes, itemsize) + min(budget, work.forward) * each + head
+    passes = work.kept * kv_bytes(shape, itemsize) + min(budget, work.forward) * each + head
     # the scorer tries the model first: a row through its own forward, with logits at every position
     tried = probe_tokens(shape.sliding_window, shape.max_positions) * (shape.vocab_size * itemsize + each)
     return max(passes, tried)

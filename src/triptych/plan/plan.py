@@ -235,7 +235,7 @@ def _memory(config: ExperimentConfig, shape: ModelShape, work: Gathered, machine
                 dtype=machine.dtype,
                 process=process,
                 scoring=scoring,
-                budget=pass_tokens(shape.sizes, machine.free, device),
+                budget=pass_tokens(shape, machine.free, device),
                 training=training,
                 tune=config.tune,
                 recompute=recompute,

@@ -21,9 +21,9 @@ import torch
 
 from triptych.config.choices import DtypeName
 from triptych.errors import DiskError
-from triptych.models.cache import cache_folder, unkept
+from triptych.models.cache import cache_folder, warn_not_kept
+from triptych.models.device import matmul_rate
 from triptych.models.shape import ModelShape
-from triptych.models.speed import matmul_rate
 from triptych.plan.tokens import Work
 from triptych.records.store import write_json
 
@@ -121,7 +121,7 @@ def remember_rates(key: str, rates: Rates) -> None:
     try:
         write_json(cache_folder() / "rates.json", {**_remembered(), key: value})
     except (DiskError, OSError) as error:
-        unkept("timed rates", error)
+        warn_not_kept("timed rates", error)
 
 
 def _remembered() -> dict[str, Any]:

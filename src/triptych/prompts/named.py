@@ -13,8 +13,7 @@ import yaml
 
 from triptych.errors import TemplateError
 from triptych.prompts.template import Template, template_from_mapping
-from triptych.records.home import at_home
-from triptych.records.small_files import read_small
+from triptych.records.disk import at_home, read_small
 
 
 def catalogue() -> dict[str, Template]:

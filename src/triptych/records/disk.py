@@ -1,4 +1,4 @@
-"""The SHA-256 of a file, and what the operating system refuses when one is written, as one clear error."""
+"""Files as the system has them: `~` in a path, reading up to a limit, SHA-256, and a refused write as one error."""
 
 from __future__ import annotations
 
@@ -8,11 +8,48 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from triptych.errors import DiskError
 
+P = TypeVar("P", str, Path, "str | Path")
+
+LARGEST = 250_000
+"""Bytes of a configuration or a template. A megabyte of YAML can take its parser ten seconds."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
+
+class TooLargeError(ValueError):
+    """A file is larger than any of its kind."""
+
+
+def at_home(path: P) -> P:
+    """The path with a leading `~` or `~name` replaced by the home folder; the name of no user stays as it is."""
+    text = str(path)
+    if not text.startswith("~"):
+        return path
+    try:
+        full = Path(text).expanduser()
+    except RuntimeError:
+        return path
+    return full if isinstance(path, Path) else str(full)
+
+
+def read_small(path: Path, *, encoding: str = "utf-8") -> str:
+    """The text of a file that a person wrote; no more than the limit is read, of a pipe or a device too.
+
+    Raises:
+        TooLargeError: it is longer.
+        OSError: it can't be read.
+        UnicodeDecodeError: it is no text.
+    """
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        size = path.stat().st_size
+        raise TooLargeError(f"{max(size, len(content)):,} bytes or more, and at most {LARGEST:,} are read")
+    return content.decode(encoding)
 
 
 @contextmanager

@@ -3,6 +3,9 @@
     cells/NAME.json, checkpoints/*/state.json, summary.json, curve.json, adapter/triptych.json, search.json
         "identity"    SHA-256 of the canonical JSON of "made_from"
         "made_from"   the facts themselves, to read and to name a difference by
+    run.lock.json
+        the facts that the folder's numbers depend on, so that two experiments never mix in one folder; beside them
+        what a run chose when it began (`runtime_choices`; the key in the file is `chosen`)
 
 A record is used again only where its identity is the one that is asked for. Library versions are no part of it: they
 move numbers by rounding, are kept beside each record, and differences are reported (`version_changes`).
@@ -12,15 +15,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from triptych.errors import RunChangedError
-from triptych.records.lock import changes
+from triptych.errors import DataError, RunChangedError
+from triptych.records.store import copy_of, put_back, read_json, write_twice
 
-_SHOWN = 8
+_SHOWN = 12
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def sha256_of(value: Any) -> str:
@@ -70,14 +76,69 @@ def require_same(stored: Any, expected: MadeFrom, *, where: str, what: str, fix:
         )
     facts = stored.get("made_from")
     different = changes(facts, json.loads(json.dumps(expected.facts))) if isinstance(facts, Mapping) else []
-    lines = [*different[:_SHOWN], *([f"… and {len(different) - _SHOWN} more"] if len(different) > _SHOWN else [])]
     raise RunChangedError(
         f"{what} was made from something else than what is asked for",
         where=where,
-        found="\n    ".join(["", *lines]) if lines else f"identity {str(identity)[:12]}…",
+        found=_first(different) if different else f"identity {str(identity)[:12]}…",
         expected=f"identity {expected.sha256[:12]}…",
         fix=fix,
     )
+
+
+def check_lock(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the lock, or check that the facts are those it holds. Returns all that the lock holds.
+
+    The lock may hold more keys than `facts`, such as `chosen`; only those in `facts` are compared.
+
+    Raises:
+        RunChangedError: something that decides a number is different now; the difference is shown.
+    """
+    put_back(path)
+    if not path.exists():
+        write_twice(path, facts)
+        return dict(facts)
+    try:
+        locked = read_json(path)
+    except DataError as error:
+        raise RunChangedError(
+            "the folder's lock is torn, so what its numbers were made with is unknown",
+            where=str(path),
+            found=error.found,
+            fix=f"put {copy_of(path).name} or a copy of your own in its place; or give another folder with --out; "
+            "--fresh starts over and removes what was computed here",
+        ) from error
+    different = changes({key: locked.get(key) for key in facts}, facts)
+    if different:
+        raise RunChangedError(
+            "this folder was begun with other settings; continuing would mix two experiments",
+            where=str(path),
+            found=_first(different),
+            fix="give the settings it was begun with, or another folder with --out, or start over with --fresh",
+        )
+    return dict(locked)
+
+
+def changes(old: Any, new: Any, at: str = "") -> list[str]:
+    """What is different between two nested values, one line each: `key: old -> new`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        lines = []
+        for key in sorted({*old, *new}):
+            lines += changes(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+        return lines
+    same = list(old) == list(new) if isinstance(old, list | tuple) and isinstance(new, list | tuple) else old == new
+    return [] if same else [f"{at}: {_short(old)} -> {_short(new)}"]
+
+
+def _first(different: list[str]) -> str:
+    more = [f"… and {len(different) - _SHOWN} more"] if len(different) > _SHOWN else []
+    return "\n    ".join(["", *different[:_SHOWN], *more])
+
+
+def _short(value: Any) -> str:
+    text = "(none)" if value is None else str(value)
+    if _HASH.fullmatch(text):
+        return f"sha256 {text[:12]}…"
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def version_changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -8,7 +8,7 @@ it is replaced or removed it is renamed to `NAME.edited-1`, with a warning. Wher
 the manifest holds the name without a hash, and `NAME/` for a folder that a library fills: all of it is Triptych's.
 
 The name is written before the file is in its place, with the hash of the content before beside the new one: a kill in
-between leaves a file that is still known. Writers find the manifest by the folder they write in (`keep`).
+between leaves a file that is still Triptych's. Writers find the manifest by their folder (`open_manifest`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from triptych.errors import ForeignFileError
 from triptych.records.disk import disk_errors, sha256_of_file
-from triptych.records.run_files import known_before_manifest, matches
+from triptych.records.run_files import json_or_none, known_before_manifest, matches
 
 MANIFEST = "manifest.json"
 _KIND = {"triptych": "manifest", "format": 1}
@@ -41,14 +41,15 @@ class Manifest:
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
         """A folder's manifest; None where there is none, or a torn or foreign file of that name."""
+        value = json_or_none(folder / MANIFEST)
         try:
-            value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            if {key: value[key] for key in _KIND} != _KIND:
+            if not isinstance(value, dict) or {key: value[key] for key in _KIND} != _KIND:
                 return None
-            files = {name: [str(sha256) for sha256 in known] for name, known in value["files"].items() if _inside(name)}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return cls(
+                folder, {name: list(map(str, hashes)) for name, hashes in value["files"].items() if _inside(name)}
+            )
+        except (LookupError, TypeError, AttributeError):
             return None
-        return cls(folder, files)
 
     def save(self) -> None:
         """Write it, whole or not at all."""
@@ -81,8 +82,8 @@ class Manifest:
 
     def edited(self, name: str) -> bool:
         """Whether a file of Triptych's holds something that Triptych did not write. An empty file holds nothing."""
-        path, known = self.folder / name, self.files.get(name)
-        return bool(known and path.is_file() and path.stat().st_size and sha256_of_file(path) not in known)
+        path, hashes = self.folder / name, self.files.get(name)
+        return bool(hashes and path.is_file() and path.stat().st_size and sha256_of_file(path) not in hashes)
 
     def check_free(self, patterns: Iterable[str]) -> None:
         """Check that only Triptych's own files are where files of these names will be written.
@@ -98,7 +99,8 @@ class Manifest:
                 name = path.relative_to(self.folder).as_posix()
                 if os.path.lexists(path) and name != MANIFEST and not self.lists(name) and matches(name, pattern):
                     raise self._in_the_way(name)
-        if os.path.lexists(self.folder / MANIFEST) and not self.files and self._is_foreign_manifest():
+        value = None if self.files else json_or_none(self.folder / MANIFEST)  # a torn one is Triptych's
+        if value is not None and not (isinstance(value, dict) and value.get("triptych") == "manifest"):
             raise self._in_the_way(MANIFEST)
 
     def replacing(self, path: Path, new: Path) -> None:
@@ -115,9 +117,9 @@ class Manifest:
                 raise self._in_the_way(name)
             if edited:
                 self._keep_edited(name)
-        known = self.files.get(name, [])
-        if (sha256 := sha256_of_file(new)) not in known[:1]:
-            self.files[name] = [sha256, *known[:1]]
+        hashes = self.files.get(name, [])
+        if (sha256 := sha256_of_file(new)) not in hashes[:1]:
+            self.files[name] = [sha256, *hashes[:1]]
             self.save()
 
     def claim(self, name: str) -> None:
@@ -150,24 +152,16 @@ class Manifest:
     def _keep_edited(self, name: str) -> None:
         path = self.folder / name
         number = 1
-        while os.path.lexists(kept := path.with_name(f"{path.name}.edited-{number}")):
+        while os.path.lexists(edited := path.with_name(f"{path.name}.edited-{number}")):
             number += 1
-        path.rename(kept)
-        logger.warning("%s was edited after Triptych wrote it; it is kept as %s", path, kept.name)
-
-    def _is_foreign_manifest(self) -> bool:
-        """Whether a file of the manifest's name is the user's: JSON of another kind. A torn one is not."""
-        try:
-            value = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return not (isinstance(value, dict) and value.get("triptych") == "manifest")
+        path.rename(edited)
+        logger.warning("%s was edited after Triptych wrote it; it is kept as %s", path, edited.name)
 
     def _in_the_way(self, name: str) -> ForeignFileError:
         path = self.folder / name
         kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a file"
         return ForeignFileError(
-            f"{kind} that Triptych did not write lies where one of its files belongs",
+            f"{kind} that Triptych did not write is where one of its files belongs",
             where=str(path),
             found=f"{kind} that {MANIFEST} of {self.folder} doesn't name",
             expected="nothing there, or a file that an earlier run of Triptych wrote there",
@@ -176,8 +170,8 @@ class Manifest:
 
 
 @contextlib.contextmanager
-def keep(folder: Path) -> Iterator[Manifest]:
-    """Until the end of the block, every file written in this folder is noted in its manifest."""
+def open_manifest(folder: Path) -> Iterator[Manifest]:
+    """Note every file written in this folder in its manifest, until the end of the block."""
     at = _absolute(folder)
     if at in _open:
         yield _open[at]
@@ -189,52 +183,51 @@ def keep(folder: Path) -> Iterator[Manifest]:
         del _open[at]
 
 
-def is_kept(folder: Path) -> bool:
+def is_open(folder: Path) -> bool:
     """Whether this process is writing in the folder, with its manifest open."""
     return _absolute(folder) in _open
 
 
 def replacing(path: Path, new: Path) -> None:
-    """See `Manifest.replacing`. Does nothing for a file in no folder that is kept."""
+    """See `Manifest.replacing`. Does nothing for a file in no folder with an open manifest."""
     with _lock:
-        if (found := _of(path)) is not None:
-            found.replacing(path, new)
+        if (manifest := _of(path)) is not None:
+            manifest.replacing(path, new)
 
 
 def claim(*paths: Path, tree: bool = False) -> None:
     """See `Manifest.claim`; `tree`: they are folders that a library fills."""
     with _lock:
         for path in paths:
-            if (found := _of(path)) is not None:
-                found.claim(f"{found.name_of(path)}{'/' if tree else ''}")
+            if (manifest := _of(path)) is not None:
+                manifest.claim(f"{manifest.name_of(path)}{'/' if tree else ''}")
 
 
 def written(*paths: Path) -> None:
     """Note the content of claimed files, now that they are whole: from here on an edit is seen."""
     with _lock:
         for path in paths:
-            if (found := _of(path)) is not None and path.is_file() and (name := found.name_of(path)) in found.files:
-                found.files[name] = [sha256_of_file(path)]
-                found.save()
+            manifest = _of(path)
+            if manifest is not None and path.is_file() and (name := manifest.name_of(path)) in manifest.files:
+                manifest.files[name] = [sha256_of_file(path)]
+                manifest.save()
 
 
 def remove(path: Path) -> bool:
-    """See `Manifest.remove`; a file in no folder that is kept is removed. Returns whether it is gone."""
+    """See `Manifest.remove`; a file in no folder with an open manifest is removed. Returns whether it is gone."""
     with _lock:
-        found = _of(path)
-        if found is None:
-            path.unlink(missing_ok=True)
-            return True
-        return found.remove(str(found.name_of(path)))
+        if (manifest := _of(path)) is not None:
+            return manifest.remove(str(manifest.name_of(path)))
+        path.unlink(missing_ok=True)
+        return True
 
 
 def _of(path: Path) -> Manifest | None:
     """The manifest that a path is noted in. Folders that are made under another name note nothing (`.NAME.tmp/`)."""
-    for found in _open.values():
-        name = found.name_of(path)
-        if name is not None:
+    for manifest in _open.values():
+        if (name := manifest.name_of(path)) is not None:
             made = any(part.startswith(".") and part.endswith(".tmp") for part in name.split("/")[:-1])
-            return None if made else found
+            return None if made else manifest
     return None
 
 

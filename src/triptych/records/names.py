@@ -1,10 +1,9 @@
 """A name as a file's name, so that two names never share a file.
 
-Letters, digits and `=-_.` stay, `/` becomes `__`. A name that another could meet so has 12 characters of its SHA-256
-behind a `~`, which no other file name has: names with other characters, with `__` or `_` beside `/`, with capitals
-(file systems that tell no case apart), not in Unicode's NFC, ending in a dot, or longer than file systems take. A
-file says its own name: a cell's record and a record of texts the cell, a training's
-record what it was made from.
+Letters, digits and `=-_.` stay, `/` becomes `__`. Where another name could give the same file name, 12 characters of
+the SHA-256 follow behind a `~`, which no other file name has: for names with other characters, with `__` or `_` beside
+`/`, with capitals (some file systems ignore case), not in Unicode's NFC, ending in a dot, or longer than file systems
+take. The file itself names its cell, or what it was made from.
 """
 
 from __future__ import annotations
@@ -45,5 +44,5 @@ def _plain(name: str) -> str:
 
 def _is_alone(name: str) -> bool:
     """Whether no other name becomes the same text, letter by letter."""
-    known = all(c.isalnum() or c in "=-_./" for c in name) and name == unicodedata.normalize("NFC", name)
-    return known and not re.search(r"__|_/|/_|^/|/$|\.$|^\.", name)
+    plain = all(c.isalnum() or c in "=-_./" for c in name) and name == unicodedata.normalize("NFC", name)
+    return plain and not re.search(r"__|_/|/_|^/|/$|\.$|^\.", name)

@@ -1,7 +1,7 @@
-"""Before anything is computed: no output replaces a file that is read, nor one that Triptych did not write.
+"""Checked before anything is computed: no output replaces a file that is read, nor one that Triptych did not write.
 
-The one guard of all commands that write where the user says (`score`, `predict`, `config init`); folders of runs have
-a manifest beside it (`manifest`).
+All commands that write a file which the user names (`score`, `predict`, `config init`) check it here; a run's folder
+has a manifest besides (`manifest`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ def check_output(
     ours: Callable[[Path], bool],
     what: str,
     force: bool = False,
-    option: str = "--out",
     by: str = "--force",
     example: str = "scores.json",
 ) -> None:
@@ -29,11 +28,10 @@ def check_output(
 
     Args:
         out: the file.
-        reads: option -> file or folder that the command reads; None, and names that are no path, are passed over.
+        reads: option -> file or folder that the command reads; None, and names that are no path, are ignored.
         ours: whether a file that is there is one that the command wrote before, and may replace.
         what: what is written, for messages: `the scores`.
         force: replace a file that the command did not write; one that it reads never.
-        option: the option that names `out`.
         by: the option that is `force`.
         example: a name for such a file.
 
@@ -44,50 +42,42 @@ def check_output(
     if out.is_dir():
         raise ConfigError(
             f"{what} go into a file, and this is a folder",
-            where=option,
+            where="--out",
             found=str(out),
-            fix=f"give the file's name too, e.g. {option} {out / example}",
+            fix=f"give the file's name too, e.g. --out {out / example}",
         )
-    check_not_read([out], reads, option=option, what=what)
+    check_not_read([out], reads, what=what)
     if not os.path.lexists(out) or ours(out):
         return
     for role, folder in reads.items():
         if folder and Path(folder).is_dir() and Path(folder).resolve() in out.resolve().parents:
-            raise _is_read(out, role, Path(folder), option, what)
+            raise _is_read(out, role, Path(folder), what)
     if not force:
         raise ForeignFileError(
             f"there is a file already, and it is not one that holds {what.removeprefix('the ')}",
-            where=f"{option} {out}",
+            where=f"--out {out}",
             found="a file that this command did not write",
             expected=f"no file, or {what} of an earlier command",
-            fix=f"give another name with {option}, or {by} to replace it",
+            fix=f"give another name with --out, or {by} to replace it",
         )
 
 
-def check_not_read(
-    outputs: Iterable[Path], reads: Mapping[str, str | Path | None], *, option: str, what: str = "what is written"
-) -> None:
-    """Check that no file is both read and written.
-
-    Two names of one file (a link, `./`) are one file.
-
-    Raises:
-        ForeignFileError: one is.
-    """
+def check_not_read(outputs: Iterable[Path], reads: Mapping[str, str | Path | None], *, what: str) -> None:
+    """Refuse a file that is both read and written. Two names of one file (a link, `./`) are one file."""
     read = {role: Path(path).expanduser() for role, path in reads.items() if path}
     for out in outputs:
         for role, path in read.items():
             if _same(out, path):
-                raise _is_read(out, role, path, option, what)
+                raise _is_read(out, role, path, what)
 
 
-def _is_read(out: Path, role: str, path: Path, option: str, what: str) -> ForeignFileError:
+def _is_read(out: Path, role: str, path: Path, what: str) -> ForeignFileError:
     return ForeignFileError(
         f"{what} would replace what is read: {role}",
-        where=f"{option} {out}",
+        where=f"--out {out}",
         found=f"{role} {path}",
         expected="a file that the command does not read",
-        fix=f"give another name with {option}",
+        fix="give another name with --out",
     )
 
 

@@ -1,13 +1,12 @@
 """The texts that a run's model wrote, a file per cell: `predictions/CELL.json`, `[{"id", "output"}]`.
 
-Beside each is `CELL.record.json`, which says what made it; here it only tells whether the texts are still its own.
+Beside each is `CELL.record.json`, which says what made it; here it only shows whether the texts were changed since.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from triptych.errors import DataError
 from triptych.records.disk import sha256_of_file
@@ -21,12 +20,7 @@ def predictions_path(run_dir: Path, cell: str) -> Path:
 
 
 def read_written(run_dir: Path, cell: str, rows: Collection[str]) -> dict[str, str] | None:
-    """Row id -> what the model wrote in the cell; None if the file isn't there.
-
-    Args:
-        run_dir: the run's folder.
-        cell: which cell.
-        rows: ids of the rows that were written, as the cell's record has them.
+    """Row id -> what the model wrote in the cell; None if the file isn't there. `rows`: ids in the cell's record.
 
     Raises:
         DataError: the file is torn, was changed after it was written, or is another cell's or another run's.
@@ -44,18 +38,13 @@ def read_written(run_dir: Path, cell: str, rows: Collection[str]) -> dict[str, s
     if unlike := texts.keys() ^ set(rows):
         raise _mismatch(path, f"row {min(unlike)!r} is in only one of them")
     record = path.with_suffix(".record.json")
-    if record.exists():
-        _check_record(path, read_json(record), cell)
+    if record.exists() and isinstance(made := read_json(record), dict):
+        facts = made.get("facts")
+        if isinstance(facts, dict) and facts.get("cell") not in (None, cell):
+            raise _mismatch(path, f"texts of cell {facts['cell']!r}")
+        if made.get("out_sha256") not in (None, sha256_of_file(path)):
+            raise _mismatch(path, "texts that were changed after they were written")
     return texts
-
-
-def _check_record(path: Path, record: Any, cell: str) -> None:
-    facts = record.get("facts") if isinstance(record, dict) else None
-    held = facts.get("cell") if isinstance(facts, dict) else None
-    if held not in (None, cell):
-        raise _mismatch(path, f"texts of cell {held!r}")
-    if isinstance(record, dict) and record.get("out_sha256") not in (None, sha256_of_file(path)):
-        raise _mismatch(path, "texts that were changed after they were written")
 
 
 def _mismatch(path: Path, found: str) -> DataError:

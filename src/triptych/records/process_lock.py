@@ -1,8 +1,7 @@
 """One writing process a run folder: a second one is refused at once, with the name of the first.
 
-The lock is the operating system's (`flock` on `.triptych.lock`), so it is released when its process ends, however it
-ends. The file names the process for the message. Where a file system has no locks, the process that the file names is
-looked for instead.
+The lock is the operating system's (`flock` on `.triptych.lock`), so it is released when its process ends, killed or
+not. The file names the process for the message. On a file system without locks, the process of that name is looked for.
 """
 
 from __future__ import annotations
@@ -15,23 +14,21 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from triptych.errors import RunBusyError
 from triptych.records.disk import disk_errors
+from triptych.records.manifest import Manifest, is_open, open_manifest
+from triptych.records.set_aside import restore
 
 LOCK_FILE = ".triptych.lock"
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 class ProcessLock:
-    """The lock of one folder, for this process. Acquiring it twice through one object is acquiring it once.
-
-    Args:
-        folder: where the lock is.
-        of: one file in the folder, where it is the lock of that file alone.
-    """
+    """The lock of one folder, or `of` one file in it, for this process. Acquiring it again does nothing."""
 
     def __init__(self, folder: Path, of: str | None = None) -> None:
         self.folder, self.of = folder, of
@@ -74,16 +71,39 @@ class ProcessLock:
         self._file = None
 
     def _busy(self, owner: dict[str, Any]) -> RunBusyError:
-        named = f"process {owner.get('pid', 'unknown')} on {owner.get('host', 'an unknown host')}"
-        since = f", since {owner['since']}" if "since" in owner else ""
+        kind, since = "file" if self.of else "folder", f", since {owner['since']}" if "since" in owner else ""
         command = f": {owner['command']}" if owner.get("command") else ""
         return RunBusyError(
-            "another process is writing this file" if self.of else "another process is working in this folder",
-            where=str(self.folder / self.of if self.of else self.folder),
-            found=f"{named}{since}{command}",
-            expected="one process a file" if self.of else "one process a folder",
-            fix=f"wait until it ends, or give another {'file' if self.of else 'folder'} with --out",
+            f"another process is {'writing this file' if self.of else 'working in this folder'}",
+            where=str(self.folder / (self.of or "")),
+            found=f"process {owner.get('pid', 'unknown')} on {owner.get('host', 'an unknown host')}{since}{command}",
+            expected=f"one process a {kind}",
+            fix=f"wait until it ends, or give another {kind} with --out",
         )
+
+
+@contextlib.contextmanager
+def work_in(folder: Path) -> Iterator[Manifest]:
+    """Lock a folder for this process until the end of the block, with its manifest open; made if it isn't there.
+
+    A run that was set aside is put back first. Inside such a block for the same folder, nothing happens.
+
+    Raises:
+        RunBusyError: another process works in the folder.
+        DiskError: it can't be written to.
+    """
+    if is_open(folder):
+        with open_manifest(folder) as manifest:
+            yield manifest
+        return
+    lock = ProcessLock(folder)
+    lock.acquire()
+    try:
+        restore(folder)
+        with open_manifest(folder) as manifest:
+            yield manifest
+    finally:
+        lock.release()
 
 
 def _this_process() -> dict[str, Any]:
@@ -109,14 +129,12 @@ def _lock(file: IO[bytes]) -> bool:
     """Lock an open file; False if another process has it."""
     try:
         import fcntl
-    except ImportError:  # Windows
-        return not _is_alive(_owner(file))
-    try:
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+    except (ImportError, OSError) as error:  # Windows has no fcntl
+        if isinstance(error, OSError) and error.errno not in _UNSUPPORTED:
             raise
         return not _is_alive(_owner(file))
     return True

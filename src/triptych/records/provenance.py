@@ -13,16 +13,13 @@ from typing import Any
 
 from triptych.version import __version__
 
-_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors", "gguf", "numpy", "scipy")
-
-
 _COMPUTES = ("torch", "transformers", "peft", "bitsandbytes")
+_PACKAGES = (*_COMPUTES, "tokenizers", "safetensors", "gguf", "numpy", "scipy")
 
 
 def library_versions() -> dict[str, str]:
     """Versions of what computes a number, Triptych's own included."""
-    installed = {name: version for name in _COMPUTES if (version := _version(name))}
-    return {"triptych": __version__, **installed}
+    return {"triptych": __version__, **_installed(_COMPUTES)}
 
 
 def provenance() -> dict[str, Any]:
@@ -31,7 +28,7 @@ def provenance() -> dict[str, Any]:
         "triptych": __version__,
         "git": _git(),
         "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": _installed(_PACKAGES),
         "platform": platform.platform(),
         "processor": _processor(),
         "accelerator": _accelerator(),
@@ -48,6 +45,10 @@ def peak_memory() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _installed(names: tuple[str, ...]) -> dict[str, str]:
+    return {name: version for name in names if (version := _version(name))}
 
 
 def _version(name: str) -> str | None:

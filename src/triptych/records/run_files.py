@@ -60,8 +60,8 @@ _LIBRARIES = ("trackers/tensorboard/", "trackers/wandb/")
 
 def matches(name: str, pattern: str) -> bool:
     """Whether a name is one of a pattern's, part by part."""
-    parts, wanted = name.split("/"), pattern.split("/")
-    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+    parts, patterns = name.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
 def is_run_file(name: str) -> bool:
@@ -73,14 +73,14 @@ def is_run_file(name: str) -> bool:
 def known_before_manifest(folder: Path) -> list[str]:
     """What counts as Triptych's in a folder without a manifest: nothing, unless its records say that it is a run's.
 
-    Runs of versions before the manifest have none. There, where `run.lock.json` or `results.json` lies in the folder
-    and is a run's, the files with the names that a run writes are taken for the run's own: nothing better is known of
-    them. The same holds for a comparison, whose `comparison.md` says what it is. A cell's file must also hold a record.
+    Runs of versions before the manifest have none. Where `run.lock.json` or `results.json` in the folder is a run's,
+    the files with the names that a run writes are taken for the run's own. The same holds for a comparison, whose
+    `comparison.md` says what it is. A cell's file must also hold a record.
     """
     if _is_run(folder):
         patterns = [pattern for pattern in _RUN if pattern != "manifest.json"]
-        found = [name for pattern in patterns for name in _there(folder, pattern) if _is_record(folder, name)]
-        return [*dict.fromkeys(found), *(tree for tree in _LIBRARIES if (folder / tree).is_dir())]
+        names = [name for pattern in patterns for name in _there(folder, pattern) if _is_record(folder, name)]
+        return [*dict.fromkeys(names), *(tree for tree in _LIBRARIES if (folder / tree).is_dir())]
     try:
         with (folder / "comparison.md").open(encoding="utf-8") as file:
             compared = file.readline().strip() == "# Several runs"
@@ -92,12 +92,12 @@ def known_before_manifest(folder: Path) -> list[str]:
 
 def _is_run(folder: Path) -> bool:
     lock, results = json_or_none(folder / "run.lock.json"), json_or_none(folder / "results.json")
-    if isinstance(lock, dict) and "config" in lock and "prompts" in lock:
-        return True
-    if isinstance(results, dict) and "schema_version" in results and "cells" in results:
-        return True
-    # both torn: the rest of what a run's beginning and end leave
-    return all((folder / name).is_file() for name in ("run.lock.json", "results.json", "items.parquet"))
+    return (
+        (isinstance(lock, dict) and "config" in lock and "prompts" in lock)
+        or (isinstance(results, dict) and "schema_version" in results and "cells" in results)
+        # both torn: the rest of what a run's beginning and end leave
+        or all((folder / name).is_file() for name in ("run.lock.json", "results.json", "items.parquet"))
+    )
 
 
 def _there(folder: Path, pattern: str) -> list[str]:

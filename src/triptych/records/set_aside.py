@@ -1,9 +1,9 @@
 """`--fresh`: an earlier run's files are set aside while the new run begins, and removed when it holds work of its own.
 
     OUT/.replaced/            the earlier run's files, moved there one by one; its manifest last
-    OUT/.replaced/begun       the new run holds work: what was set aside is no longer needed
+    OUT/.replaced/begun       the new run has results: what was set aside is no longer needed
 
-A failure, or a kill at any moment, so leaves the old run or the new one: `restore` puts the old one back where the new
+So a failure, or a kill at any moment, leaves the old run or the new one: `restore` puts the old one back where the new
 one had not begun. Only what the manifest names is moved, and nothing behind a linked folder.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -22,16 +23,12 @@ _BEGUN = "begun"
 
 
 def check_no_links(manifest: Manifest) -> None:
-    """Check that no file of the earlier run is behind a linked folder, where it would be neither removed nor replaced.
-
-    Raises:
-        ForeignFileError: one is.
-    """
+    """Refuse a file of the earlier run behind a linked folder, where it would be neither removed nor replaced."""
     for name in manifest.files:
         link = manifest.linked(name)
         if link is not None and os.path.lexists(manifest.folder / name):
             raise ForeignFileError(
-                "an earlier run's files lie behind a link, and --fresh removes nothing there",
+                "an earlier run's files are behind a link, and --fresh removes nothing there",
                 where=str(link),
                 found=f"a link to {os.path.realpath(link)}",
                 expected="a folder",
@@ -40,13 +37,13 @@ def check_no_links(manifest: Manifest) -> None:
 
 
 def set_aside(manifest: Manifest, *, but: Collection[str] = ()) -> None:
-    """Move the manifest's files out of the way; those that were edited are kept beside, under a name of their own."""
+    """Move the manifest's files to `.replaced/`; those that were edited stay, under a name of their own."""
     away = manifest.folder / AWAY
-    kept = {name: manifest.files[name] for name in but if name in manifest.files}
-    names = [name for name in manifest.files if name not in kept]
-    moved = [name for name in names if os.path.lexists(manifest.folder / name) and not manifest.linked(name)]
-    manifest.save()  # folders of older versions have none, and their files are known by name
-    for name in moved:
+    staying = {name: manifest.files[name] for name in but if name in manifest.files}
+    manifest.save()  # folders of older versions have none, and their files are recognized by name
+    for name in [name for name in manifest.files if name not in staying]:
+        if manifest.linked(name) or not os.path.lexists(manifest.folder / name):
+            continue
         if manifest.edited(name):
             manifest.remove(name)
             continue
@@ -56,8 +53,8 @@ def set_aside(manifest: Manifest, *, but: Collection[str] = ()) -> None:
         _remove_empty((manifest.folder / name).parent, manifest.folder)
     away.mkdir(exist_ok=True)
     (manifest.folder / MANIFEST).replace(away / MANIFEST)
-    manifest.files = kept
-    if kept:
+    manifest.files = staying
+    if staying:
         manifest.save()
 
 
@@ -85,7 +82,10 @@ def restore(folder: Path) -> bool:
             path.replace(target)
     if (away / MANIFEST).exists():
         (away / MANIFEST).replace(folder / MANIFEST)
-    _remove_tree_of_empty(away)
+    folders = [path for path in away.rglob("*") if path.is_dir() and not path.is_symlink()]
+    for path in [*sorted(folders, reverse=True), away]:
+        with contextlib.suppress(OSError):  # not empty: what could not be put back stays where it is
+            path.rmdir()
     return True
 
 
@@ -95,14 +95,12 @@ def drop(folder: Path) -> None:
     if away.is_symlink() or not away.is_dir():
         return
     (away / _BEGUN).touch()
-    for path in sorted(away.rglob("*"), reverse=True):
-        if path.is_symlink() or not path.is_dir():
-            if path.name != _BEGUN or path.parent != away:
-                path.unlink(missing_ok=True)
-        else:
-            path.rmdir()
-    (away / _BEGUN).unlink()
-    away.rmdir()
+    for path in away.iterdir():  # `begun` last: a kill in between leaves it to the next command
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _BEGUN:
+            path.unlink()
+    shutil.rmtree(away)
 
 
 def _remove_empty(path: Path, top: Path) -> None:
@@ -113,10 +111,3 @@ def _remove_empty(path: Path, top: Path) -> None:
         except OSError:
             return
         path = path.parent
-
-
-def _remove_tree_of_empty(top: Path) -> None:
-    folders = [path for path in top.rglob("*") if path.is_dir() and not path.is_symlink()]
-    for path in [*sorted(folders, reverse=True), top]:
-        with contextlib.suppress(OSError):  # not empty: what could not be put back stays where it is
-            path.rmdir()

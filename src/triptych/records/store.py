@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from triptych.errors import DataError
 from triptych.records import manifest
 from triptych.records.disk import disk_errors
-from triptych.records.run_files import is_run_file
+from triptych.records.run_files import is_run_file, json_or_none
 from triptych.records.schema import SCHEMA_VERSION, ItemScore, RunRecord
 
-RecordT = TypeVar("RecordT", bound=BaseModel)
+if TYPE_CHECKING:
+    import pyarrow as pa
 
+RecordT = TypeVar("RecordT", bound=BaseModel)
+logger = logging.getLogger(__name__)
 _TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")
 
 
@@ -27,7 +31,7 @@ _TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary neighbour of `path`, and on success flush it to disk and rename it into place.
 
-    In a folder that is kept (`manifest.keep`) the file is noted, and none but Triptych's own is replaced.
+    In a folder with an open manifest the file is noted, and none but Triptych's own is replaced.
 
     Raises:
         DiskError: the disk is full or the folder can't be written; the old file is as it was.
@@ -109,7 +113,7 @@ def _missing(path: Path) -> DataError:
 
 
 def read_record(path: Path, kind: type[RecordT]) -> RecordT:
-    """Read one record of a known kind; a field missing, unknown or of the wrong type is a `DataError`."""
+    """Read a record of one kind; a field missing, unknown or of the wrong type is a `DataError`."""
     value = read_json(path)
     try:
         return kind.model_validate(value)
@@ -139,53 +143,85 @@ def read_run(folder: Path) -> RunRecord:
     return read_record(path, RunRecord)
 
 
-def write_items(path: Path, cells: Mapping[str, Iterable[ItemScore]]) -> None:
-    """Write `items.parquet`: one line per cell x row, in the cells' order and the rows' own order."""
+def copy_of(path: Path) -> Path:
+    """Where the copy of a record that can't be computed again is: `run.lock.copy.json`, `curve.copy.json`."""
+    return path.with_suffix(".copy.json")
+
+
+def write_twice(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a record, then its copy: a kill in between leaves a whole record and the copy of the one before."""
+    write_json(path, value)
+    write_json(copy_of(path), value)
+
+
+def put_back(path: Path) -> bool:
+    """Restore a record that is torn or missing from its copy, with a warning. Returns whether it was restored."""
+    value = json_or_none(copy_of(path))
+    if isinstance(json_or_none(path), dict) or not isinstance(value, dict):
+        return False
+    logger.warning("%s was %s; it is restored from its copy", path, "torn" if path.exists() else "missing")
+    write_json(path, value)
+    return True
+
+
+def write_table(path: Path, lines: list[dict[str, Any]], schema: pa.Schema) -> None:
+    """Write lines as Parquet, whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    lines = [(cell, item) for cell, items in cells.items() for item in items]
-
-    def column(kind: pa.DataType, get: Callable[[ItemScore], Any]) -> pa.Array:
-        return pa.array([get(item) for _, item in lines], type=kind)
-
-    table = pa.table(
-        {
-            "cell": pa.array([cell for cell, _ in lines], type=pa.string()).dictionary_encode(),
-            "id": column(pa.string(), lambda i: i.id),
-            "nll_nats": column(pa.float64(), lambda i: i.nll_nats),
-            "n_tokens": column(pa.int32(), lambda i: i.n_tokens),
-            "n_chars": column(pa.int32(), lambda i: i.n_chars),
-            "ppl": column(pa.float64(), lambda i: i.ppl),
-            "n_prompt_tokens": column(pa.int32(), lambda i: i.n_prompt_tokens),
-            "n_demos": column(pa.int32(), lambda i: i.n_demos),
-            "n_demos_dropped": column(pa.int32(), lambda i: i.n_demos_dropped),
-            "demo_ids": column(pa.list_(pa.string()), lambda i: list(i.demo_ids)),
-        },
-        metadata={"schema_version": str(SCHEMA_VERSION)},
-    )
+    table = pa.Table.from_pylist(lines, schema=schema)
     with atomic_write(path) as file:
         pq.write_table(table, file, compression="zstd")
 
 
-def read_items(path: Path) -> dict[str, list[ItemScore]]:
-    """Read `items.parquet` back: cell -> its rows, both in the written order."""
+def read_table(path: Path, *, fix: str) -> pa.Table:
+    """Read a Parquet file; one that is missing or torn is a `DataError`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = [name for name in ItemScore.__slots__ if name != "demo_ids"]
     try:
-        table = pq.read_table(path)
-        values = {name: table.column(name).to_pylist() for name in [*fields, "demo_ids", "cell"]}
+        return pq.read_table(path)
     except FileNotFoundError as error:
         raise _missing(path) from error
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise DataError(
-            "a record is torn or is not Parquet",
-            where=str(path),
-            found=str(error),
-            fix="delete this file and run the same command again: it is rebuilt from the finished cells",
-        ) from error
+    except (pa.ArrowException, OSError) as error:
+        raise torn_table(path, str(error), fix=fix) from error
+
+
+def torn_table(path: Path, found: str, *, fix: str) -> DataError:
+    """The error for a Parquet file that can't be read, or not as what it should be."""
+    return DataError("a record is torn or is not Parquet", where=str(path), found=found, fix=fix)
+
+
+def write_items(path: Path, cells: Mapping[str, Iterable[ItemScore]]) -> None:
+    """Write `items.parquet`: one line per cell x row, in the cells' order and the rows' own order."""
+    import pyarrow as pa
+
+    kinds = {
+        "cell": pa.dictionary(pa.int32(), pa.string()),
+        "id": pa.string(),
+        "nll_nats": pa.float64(),
+        **dict.fromkeys(("n_tokens", "n_chars"), pa.int32()),
+        "ppl": pa.float64(),
+        **dict.fromkeys(("n_prompt_tokens", "n_demos", "n_demos_dropped"), pa.int32()),
+        "demo_ids": pa.list_(pa.string()),
+    }
+    lines = [
+        {"cell": cell, **{name: getattr(item, name) for name in list(kinds)[1:]}}
+        for cell, items in cells.items()
+        for item in items
+    ]
+    write_table(path, lines, pa.schema(kinds, metadata={"schema_version": str(SCHEMA_VERSION)}))
+
+
+def read_items(path: Path) -> dict[str, list[ItemScore]]:
+    """Read `items.parquet` back: cell -> its rows, both in the written order."""
+    fix = "delete this file and run the same command again: it is rebuilt from the finished cells"
+    fields = [name for name in ItemScore.__slots__ if name != "demo_ids"]
+    table = read_table(path, fix=fix)
+    try:
+        values = {name: table.column(name).to_pylist() for name in [*fields, "demo_ids", "cell"]}
+    except KeyError as error:
+        raise torn_table(path, str(error), fix=fix) from error
     cells: dict[str, list[ItemScore]] = {}
     for index, cell in enumerate(values["cell"]):
         plain = {name: values[name][index] for name in fields}

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from triptych.errors import DataError
-from triptych.records.store import atomic_write
+from triptych.records.store import read_table, torn_table, write_table
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import pyarrow as pa
+
+_FIX = "delete this file (the report then shows numbers only), or run the same command again to rebuild it"
 
 
 class Text(Protocol):
@@ -59,24 +60,21 @@ def write_rows(path: Path, roles: Mapping[str, Iterable[Text]]) -> None:
     """Write `rows.parquet`."""
     import pyarrow as pa
 
-    lines = [
-        {"role": role, "id": row.id, "instruction": row.instruction, "output": row.output, "columns": _as_json(row)}
-        for role, rows in roles.items()
-        for row in rows
-    ]
+    lines = []
+    for role, rows in roles.items():
+        for row in rows:
+            columns = getattr(row, "columns", ())
+            as_json = json.dumps(dict(columns), ensure_ascii=False) if columns else None
+            texts = {"instruction": row.instruction, "output": row.output, "columns": as_json}
+            lines.append({"role": role, "id": row.id, **texts})
     kinds = [(name, pa.string()) for name in ("role", "id", "instruction", "output", "columns")]
-    _write(path, pa.Table.from_pylist(lines, schema=pa.schema(kinds)))
-
-
-def _as_json(row: Text) -> str | None:
-    columns = getattr(row, "columns", ())
-    return json.dumps(dict(columns), ensure_ascii=False) if columns else None
+    write_table(path, lines, pa.schema(kinds))
 
 
 def read_rows_shown(path: Path) -> dict[str, dict[str, tuple[str, str]]]:
     """Role -> id -> (instruction, output); empty if the file isn't there."""
     rows: dict[str, dict[str, tuple[str, str]]] = {}
-    for line in _read(path):
+    for line in _lines(path):
         rows.setdefault(line["role"], {})[line["id"]] = (line["instruction"], line["output"])
     return rows
 
@@ -88,7 +86,7 @@ def read_columns(path: Path) -> dict[str, dict[str, dict[str, str]]]:
         DataError: the file is torn, or a row's columns are no JSON object.
     """
     columns: dict[str, dict[str, dict[str, str]]] = {}
-    for line in _read(path):
+    for line in _lines(path):
         if (text := line.get("columns")) is not None:
             columns.setdefault(line["role"], {})[line["id"]] = _columns(text, path, line["id"])
     return columns
@@ -109,10 +107,8 @@ def write_tokens(
 ) -> None:
     """Write `tokens.parquet`.
 
-    Args:
-        path: the file.
-        pieces: row id -> (text, number of tokens), in the order of the test set.
-        nll: cell -> per row, in the same order, the NLL of each scored token.
+    `pieces` is row id -> (text, number of tokens), in the order of the test set; `nll` is cell -> NLL of each scored
+    token, per row in the same order.
     """
     import pyarrow as pa
 
@@ -131,7 +127,7 @@ def write_tokens(
             ("nll", pa.list_(pa.float32())),
         ]
     )
-    _write(path, pa.Table.from_pylist(lines, schema=schema))
+    write_table(path, lines, schema)
 
 
 def read_tokens(path: Path) -> TokenTexts:
@@ -142,10 +138,10 @@ def read_tokens(path: Path) -> TokenTexts:
     """
     import pyarrow.compute as pc
 
-    table = _table(path)
     tokens = TokenTexts({}, {})
-    if table is None:
+    if not path.exists():
         return tokens
+    table = read_table(path, fix=_FIX)
     try:
         cell_names = pc.cast(table.column("cell"), "string")
         texts = table.filter(pc.is_null(cell_names)).select(["id", "pieces", "sizes"]).to_pylist()
@@ -154,49 +150,18 @@ def read_tokens(path: Path) -> TokenTexts:
         raise _torn(path, str(error)) from error
     for line in texts:
         tokens.pieces[line["id"]] = list(zip(line["pieces"], line["sizes"], strict=True))
-    _fill(tokens.nll, lines)
+    if lines.num_rows:
+        column = lines.column("nll").chunk(0)
+        starts, values = column.offsets.to_numpy().tolist(), column.values.to_numpy(zero_copy_only=False)
+        cells, ids = lines.column("cell").to_pylist(), lines.column("id").to_pylist()
+        for place, (cell, row) in enumerate(zip(cells, ids, strict=True)):
+            tokens.nll.setdefault(cell, {})[row] = values[starts[place] : starts[place + 1]]
     return tokens
 
 
-def _fill(nll: dict[str, dict[str, npt.NDArray[np.float32]]], lines: pa.Table) -> None:
-    if not lines.num_rows:
-        return
-    column = lines.column("nll").chunk(0)
-    starts, values = column.offsets.to_numpy().tolist(), column.values.to_numpy(zero_copy_only=False)
-    cells, ids = lines.column("cell").to_pylist(), lines.column("id").to_pylist()
-    for place, (cell, row) in enumerate(zip(cells, ids, strict=True)):
-        nll.setdefault(cell, {})[row] = values[starts[place] : starts[place + 1]]
-
-
-def _write(path: Path, table: Any) -> None:
-    import pyarrow.parquet as pq
-
-    with atomic_write(path) as file:
-        pq.write_table(table, file, compression="zstd")
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    table = _table(path)
-    return [] if table is None else table.to_pylist()
-
-
-def _table(path: Path) -> pa.Table | None:
-    """The file's content; None if it isn't there."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.exists():
-        return None
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise _torn(path, str(error)) from error
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return read_table(path, fix=_FIX).to_pylist() if path.exists() else []
 
 
 def _torn(path: Path, found: str) -> DataError:
-    return DataError(
-        "a record is torn or is not Parquet",
-        where=str(path),
-        found=found,
-        fix="delete this file (the report then shows numbers only), or run the same command again to rebuild it",
-    )
+    return torn_table(path, found, fix=_FIX)

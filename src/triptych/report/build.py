@@ -13,9 +13,9 @@ from triptych.data import Row
 from triptych.errors import DataError
 from triptych.records import CurvePoint, RunRecord
 from triptych.records.manifest import remove
+from triptych.records.process_lock import work_in
 from triptych.records.run_files import REPORT
 from triptych.records.store import read_items, read_run, write_text
-from triptych.records.work_in import work_in
 from triptych.report.contamination import contamination_table, suspects
 from triptych.report.figures.draw import draw_figures
 from triptych.report.html.page import render_html

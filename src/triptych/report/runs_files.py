@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from triptych.records.process_lock import work_in
 from triptych.records.run_files import COMPARISON
 from triptych.records.store import write_text
-from triptych.records.work_in import work_in
 from triptych.report.build import write_tables
 from triptych.report.runs import RunsCompared
 from triptych.report.tables.rendering import escape, to_markdown

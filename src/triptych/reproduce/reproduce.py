@@ -17,9 +17,8 @@ from triptych.errors import ConfigError, DataError
 from triptych.grid.inputs import read_data, templates_of
 from triptych.progress import Reporter, Silent
 from triptych.records.manifest import MANIFEST, remove
-from triptych.records.process_lock import LOCK_FILE
+from triptych.records.process_lock import LOCK_FILE, work_in
 from triptych.records.store import read_items, read_json, write_json
-from triptych.records.work_in import work_in
 from triptych.reproduce.agreement import CellAgreement, TrainingAgreement, Verdict, agree, worst
 from triptych.reproduce.differences import Fact, differences
 from triptych.reproduce.recorded import RecordedRun, identified, read_recorded, settings_again

@@ -27,7 +27,7 @@ from triptych.generate.record import record_of
 from triptych.generate.resume_file import part_of
 from triptych.grid.cells import TrainingSpec
 from triptych.records import CellRecord, ItemScore
-from triptych.records.manifest import Manifest, keep
+from triptych.records.manifest import Manifest, open_manifest
 from triptych.records.names import stored
 from triptych.records.predictions import predictions_path
 from triptych.records.run_files import ADAPTER_FILES, REPORT, ROOT, TRAINING
@@ -76,7 +76,7 @@ class RunFolder:
 
     def work(self) -> list[str]:
         """Names of what was computed here: of files that are Triptych's, so that a folder of the user's is none."""
-        with keep(self.path) as manifest:
+        with open_manifest(self.path) as manifest:
             parts = {name.split("/")[0] for name in manifest.files if (self.path / name).exists()}
         return [name for name in _WORK if name in parts]
 
@@ -115,7 +115,7 @@ class RunFolder:
 
     def set_aside(self) -> None:
         """Move what an earlier run left out of the way (`--fresh`), until this run holds work: see `drop_replaced`."""
-        with keep(self.path) as manifest:
+        with open_manifest(self.path) as manifest:
             if manifest.files:
                 set_aside(manifest, but=_STAY)
         self._replaced = True
@@ -129,7 +129,7 @@ class RunFolder:
     def give_up_replacing(self) -> None:
         """The run ends: where it came to no work, what was set aside for it is put back."""
         if self._replaced:
-            with keep(self.path) as manifest:
+            with open_manifest(self.path) as manifest:
                 if restore(self.path):
                     back = Manifest.read(manifest.folder)
                     manifest.files = back.files if back else {}

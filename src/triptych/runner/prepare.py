@@ -23,11 +23,10 @@ from triptych.grid.rows import ExperimentRows
 from triptych.models import identify
 from triptych.models.header import read_header
 from triptych.progress import Reporter
-from triptych.records.copies import copy_of
-from triptych.records.lock import check_lock
+from triptych.records.identity import check_lock
 from triptych.records.manifest import Manifest, remove
 from triptych.records.outputs import check_not_read
-from triptych.records.store import sweep
+from triptych.records.store import copy_of, sweep
 from triptych.runner.context import RunContext
 from triptych.runner.folder import RunFolder
 from triptych.runner.generation import check_names
@@ -126,7 +125,7 @@ def _open(
     manifest.check_free(outputs)
     read = {f"data.{role}": of_file.get("path") for role, of_file in data.files.items()}
     ours = [folder.path / name for name in [*outputs, *manifest.files] if "*" not in name]
-    check_not_read(ours, read, option="--out", what="the run")
+    check_not_read(ours, read, what="the run")
     if fresh:
         folder.check_removable(manifest)
         return

@@ -11,13 +11,12 @@ from typing import Any
 from triptych.errors import DataError, RunChangedError
 from triptych.grid.cells import CellSpec, TrainingSpec, trainings
 from triptych.likelihood.cache import versions
-from triptych.models.adapter_files import check_adapter_files
+from triptych.models.adapter_checks import check_adapter_files
 from triptych.progress import Reporter
 from triptych.records import TuneSummary
-from triptych.records.copies import put_back
 from triptych.records.identity import require_same, version_changes
 from triptych.records.run_files import ADAPTER_RECORD
-from triptych.records.store import read_json
+from triptych.records.store import put_back, read_json
 from triptych.runner.folder import FinishedCell, RunFolder
 from triptych.runner.made_from import RunFacts
 from triptych.training import read_summary

@@ -19,8 +19,8 @@ from triptych.models import save_adapter
 from triptych.progress import Reporter, Silent
 from triptych.records import CurvePoint, RunRecord, TuneSummary
 from triptych.records.manifest import Manifest
+from triptych.records.process_lock import work_in
 from triptych.records.schema import GenerationRecord, SearchRecord
-from triptych.records.work_in import work_in
 from triptych.report import write_curve
 from triptych.report.tables.overview import flat
 from triptych.runner.context import RunContext

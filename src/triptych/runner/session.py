@@ -27,10 +27,9 @@ from triptych.models import (
 )
 from triptych.progress import Reporter
 from triptych.prompts.ranking import Vectors
-from triptych.records.copies import write_twice
 from triptych.records.manifest import claim
 from triptych.records.provenance import peak_memory, provenance
-from triptych.records.store import read_json
+from triptych.records.store import read_json, write_twice
 from triptych.runner.folder import RunFolder
 
 

@@ -12,9 +12,8 @@ from triptych.likelihood.score import Scorer, to_items
 from triptych.progress import Advance
 from triptych.prompts import Rendered
 from triptych.records import CurvePoint
-from triptych.records.copies import copy_of, put_back, write_twice
 from triptych.records.identity import MadeFrom, require_same
-from triptych.records.store import read_json
+from triptych.records.store import copy_of, put_back, read_json, write_twice
 from triptych.training.checkpoint import TrainState
 
 Split = Literal["test", "dev"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych.errors import RunChangedError
-from triptych.records.lock import changes, check_lock
+from triptych.records.identity import changes, check_lock
 
 FACTS: dict[str, Any] = {
     "config": {"tune": {"lr": 0.001, "target_modules": "all-linear"}, "few_shot": {"k": [1, 2]}},

@@ -1,8 +1,7 @@
 """A model small enough that its answer is computable by hand, written as an ordinary model folder.
 
 With `uniform=True` the output head is zero, so all logits are zero and every token costs exactly ln V nats, whatever
-the prompt: perplexity V on any data. It goes through the same loading, attention and head as a real model. For tests,
-examples and dry runs.
+the prompt: perplexity V on any data. It goes through the same loading, attention and head as a real model.
 """
 
 from __future__ import annotations

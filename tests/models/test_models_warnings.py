@@ -11,7 +11,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from triptych.models import LoraSettings, attach_adapter
-from triptych.models.remarks import on_loading, on_training
+from triptych.models.adapters import _training_warnings
+from triptych.models.quantize import loading_warnings
 
 
 def test_an_ordinary_model_needs_no_remark(load_fake: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
@@ -41,9 +42,9 @@ def test_tensors_that_the_model_does_not_use(
 
 def test_dropout_of_the_base_is_not_used(load_fake: Callable[..., Any]) -> None:
     loaded = load_fake("llama")
-    assert on_training(loaded.model) == []
+    assert _training_warnings(loaded.model) == []
     loaded.model.config.attention_dropout = 0.1
-    (remark,) = on_training(loaded.model)
+    (remark,) = _training_warnings(loaded.model)
     assert "attention_dropout 0.1" in remark
 
 
@@ -54,14 +55,14 @@ def test_routed_experts() -> None:
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}
     config = AutoConfig.for_model("qwen3_moe", vocab_size=64, intermediate_size=48, **sizes, **experts)
     model = AutoModelForCausalLM.from_config(config)
-    (remark,) = on_loading(model, (), "nf4", None)
+    (remark,) = loading_warnings(model, (), "nf4", None)
     assert "routed experts are not quantized, " in remark
     assert "mlp.experts.gate_up_proj" in remark
-    assert on_loading(model, (), "none", None) == []
-    assert any("routed experts are not adapted" in said for said in on_training(model))
+    assert loading_warnings(model, (), "none", None) == []
+    assert any("routed experts are not adapted" in said for said in _training_warnings(model))
 
 
 def test_weights_that_are_quantized_already(load_fake: Callable[..., Any]) -> None:
-    (remark,) = on_loading(load_fake("llama").model, (), "nf4", "gptq 4-bit")
+    (remark,) = loading_warnings(load_fake("llama").model, (), "nf4", "gptq 4-bit")
     assert "(gptq 4-bit)" in remark
     assert "not as `quantize: nf4`" in remark
