@@ -157,7 +157,7 @@ def compete(options: argparse.Namespace) -> None:
 
 def steps_of(n_rows: int, per_step: int, n_steps: int) -> list[list[int]]:
     """The rows of each step, as Triptych draws them."""
-    from triptych.training.batches import rows_of_step
+    from triptych.training.step import rows_of_step
 
     return [rows_of_step(step, n_rows, per_step, 0) for step in range(n_steps)]
 

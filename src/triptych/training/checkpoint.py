@@ -121,8 +121,7 @@ def latest_checkpoint(folder: Path, made_from: MadeFrom | None = None) -> tuple[
     for path in _checkpoints(folder):
         try:
             state = _verify(path)
-            if made_from is not None:
-                _require_same(path, made_from)
+            require_training(read_json(path / "state.json"), made_from, path / "state.json", "this checkpoint", folder)
             return path, state
         except (DataError, OSError, KeyError, TypeError) as error:
             why = error.what if isinstance(error, DataError) else error
@@ -135,14 +134,15 @@ def versions_of(path: Path) -> dict[str, str]:
     return {name: str(version) for name, version in read_json(path / "state.json").get("versions", {}).items()}
 
 
-def _require_same(path: Path, made_from: MadeFrom) -> None:
-    require_same(
-        read_json(path / "state.json"),
-        made_from,
-        where=str(path / "state.json"),
-        what="this checkpoint",
-        fix=f"to train anew, delete {path.parent}; or give another folder with --out",
-    )
+def require_training(stored: Any, made_from: MadeFrom | None, path: Path, what: str, folder: Path) -> None:
+    """Check that a file of a training (its JSON: `stored`) was made from `made_from`; None: from anything.
+
+    Raises:
+        RunChangedError: it was made from something else; the way out is to delete `folder`.
+    """
+    if made_from is not None:
+        fix = f"to train anew, delete {folder}; or give another folder with --out"
+        require_same(stored, made_from, where=str(path), what=what, fix=fix)
 
 
 def restore(path: Path, adapter: Adapter, optimizer: torch.optim.Optimizer) -> None:
@@ -166,12 +166,11 @@ def restore(path: Path, adapter: Adapter, optimizer: torch.optim.Optimizer) -> N
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-            found: dict[str, Any] = {}
-            for moment in _MOMENTS:
-                if (tensor := moments.get(f"{name}:{moment}")) is not None:
-                    found[moment] = tensor.to(parameter.device)  # the fused kernel wants the step there too
-            if found:
-                optimizer.state[parameter] = found
+            of_parameter = {moment: moments.get(f"{name}:{moment}") for moment in _MOMENTS}
+            # the fused kernel expects the step on the device too
+            state = {moment: t.to(parameter.device) for moment, t in of_parameter.items() if t is not None}
+            if state:
+                optimizer.state[parameter] = state
     torch.set_rng_state(moments["rng"])
     # one that was written on a CPU has none: dropout then goes on from the seed
     if (cuda := _cuda_of(adapter)) is not None and "rng_cuda" in moments:

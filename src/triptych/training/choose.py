@@ -1,9 +1,9 @@
-"""What is decided when a training begins, by what fits into memory; it changes memory and time, and no result."""
+"""Whether a training computes activations again in the backward: by what fits into memory. No result depends on it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from triptych.config.tune import TuneConfig
@@ -22,18 +22,18 @@ _ROOM = 1.25
 
 @dataclass(frozen=True)
 class Chosen:
-    """The decisions."""
+    """What was decided, and why."""
 
     recompute: bool
     """Whether activations are computed again in the backward."""
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any]
     """For the records: the decision, why, and the memory of each way, in bytes."""
-    said: str | None = None
-    """Worth telling whoever watches."""
+    note: str | None = None
+    """For the user, where memory is short."""
 
 
 def fits_with_room(needed: int, free: int) -> bool:
-    """Whether a training that is estimated to need so many bytes surely fits: the estimate is good to a fifth."""
+    """Whether a training that is estimated to need `needed` bytes surely fits: the estimate is good to a fifth."""
     return needed * _ROOM < free
 
 
@@ -43,12 +43,12 @@ def choose(
     """Decide on activation checkpointing.
 
     Raises:
-        ConfigError: it is asked for, and the model's blocks can't be told apart.
+        ConfigError: it is asked for, and the model's decoder blocks can't be found.
     """
     can = bool(decoder_blocks(loaded.model))
     if config.activation_checkpointing == "on" and not can:
         raise ConfigError(
-            "this model's blocks can't be told apart, so their activations can't be computed again",
+            "this model's decoder blocks can't be found, so their activations can't be computed again",
             where="tune.activation_checkpointing",
             found=type(loaded.model).__name__,
             fix="use `off` or `auto`, and a lower tokens_per_pass to save memory",
@@ -64,13 +64,21 @@ def choose(
     on = config.activation_checkpointing == "on" or (config.activation_checkpointing == "auto" and not fits and can)
     asked = config.activation_checkpointing != "auto"
     reason = "asked for" if asked else "auto: activations fit" if fits else "auto: activations don't fit"
-    said = None
-    if not fits:
-        said = (
-            f"training needs about {needed / 2**30:.1f} GiB beside the model and {free / 2**30:.1f} GiB are free: "
-            f"activation checkpointing is {_word(on)}"
-        )
-    return Chosen(on, {**_facts(estimates, now, on), "reason": reason}, said)
+    totals: dict[str, dict[str, int]] = {}
+    for (held, recompute), estimate in estimates.items():
+        totals.setdefault(held, {})[f"checkpointing_{_word(recompute)}"] = estimate.total
+    facts = {
+        "activation_checkpointing": _word(on),
+        "weights_held": now,
+        "memory_bytes": asdict(estimates[now, on]),
+        "memory_total_bytes": totals,
+        "reason": reason,
+    }
+    note = (
+        f"training needs about {needed / 2**30:.1f} GiB beside the model and {free / 2**30:.1f} GiB are free: "
+        f"activation checkpointing is {_word(on)}"
+    )
+    return Chosen(on, facts, None if fits else note)
 
 
 def _estimates(
@@ -95,18 +103,6 @@ def _estimates(
         )
         for held in ways
         for recompute in (False, True)
-    }
-
-
-def _facts(estimates: dict[tuple[Held, bool], TrainingBytes], now: Held, on: bool) -> dict[str, Any]:
-    totals: dict[str, dict[str, int]] = {}
-    for (held, recompute), estimate in estimates.items():
-        totals.setdefault(held, {})[f"checkpointing_{_word(recompute)}"] = estimate.total
-    return {
-        "activation_checkpointing": _word(on),
-        "weights_held": now,
-        "memory_bytes": asdict(estimates[now, on]),
-        "memory_total_bytes": totals,
     }
 
 

@@ -30,18 +30,16 @@ from triptych.models.device import trim_malloc
 from triptych.progress import Reporter, Silent
 from triptych.prompts import Rendered
 from triptych.records.identity import MadeFrom, joined_versions, version_changes
-from triptych.training.batches import rows_of_step
 from triptych.training.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint, versions_of
 from triptych.training.choose import Chosen, choose
-from triptych.training.diverged import diverged_step
-from triptych.training.log import append_line, trim_log
+from triptych.training.curve import OnCurve, Points
+from triptych.training.log import append_line, diverged_step, trim_log
 from triptych.training.optimizer import adamw, learning_rate, set_rate
 from triptych.training.outcome import TuneResult, choose_weights, write_outcome
 from triptych.training.parallel import World, share_of
-from triptych.training.points import OnCurve, Points
 from triptych.training.recompute import recomputed
 from triptych.training.rows import TuneRows, check_scored
-from triptych.training.step import accumulate_gradient
+from triptych.training.step import accumulate_gradient, rows_of_step
 from triptych.training.stop import stop_requested
 
 _TRIM_EVERY = 8  # steps; each costs about a tenth of one
@@ -133,8 +131,8 @@ class _Training:
         self.chosen: Chosen = self.world.broadcast(
             choose(self.loaded, self.rows.train, self.config, self.adapter.target_modules, self.world.size)
         )
-        if self.chosen.said:
-            self.reporter.info(self.chosen.said)
+        if self.chosen.note:
+            self.reporter.info(self.chosen.note)
         if found := self.world.on_rank0(lambda: latest_checkpoint(self.folder / "checkpoints", self.made_from)):
             path, self.state = found
             restore(path, self.adapter, self.optimizer)

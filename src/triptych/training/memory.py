@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from triptych.config.tune import TuneConfig
 from triptych.likelihood.attention import attention_path
@@ -40,8 +40,8 @@ from triptych.likelihood.head import head_chunk
 from triptych.likelihood.passes import common_prefix
 from triptych.models.shape import ModelShape
 from triptych.prompts import Rendered
-from triptych.training.batches import passes_of, rows_of_step
 from triptych.training.parallel import World, share_of
+from triptych.training.step import passes_of, rows_of_step
 
 Held = Literal["plain", "dequantized", "packed", "int8"]
 """How the base's weights are stored: as loaded, dequantized from NF4 once, packed in 4 bits, or in int8."""
@@ -196,20 +196,18 @@ def _block_bytes(
 ) -> int:
     """What autograd keeps of one block, on average over the blocks."""
     heads, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-    adapted = [(name, pair) for name in names for pair in shape.targets.get(name, [])]
-    inputs: dict[Any, int] = {}
-    for name, (n_in, _) in adapted:
-        if dropout:  # its own input, and a byte that says what was dropped
-            inputs[name] = inputs.get(name, 0) + n_in * (item + 1)
-        else:
-            group = _ONE_INPUT.get(name, name)
-            inputs[group, name] = inputs.get((group, name), 0) + n_in * item
-    if not dropout:
-        inputs = {group: max(n for (other, _), n in inputs.items() if other == group) for group, _ in inputs}
+    adapted = [pair for name in names for pair in shape.targets.get(name, [])]
+    inputs: dict[str, int] = {}
+    for name in names:
+        width = sum(n_in for n_in, _ in shape.targets.get(name, []))
+        group = name if dropout else _ONE_INPUT.get(name, name)
+        inputs[group] = max(inputs.get(group, 0), width)
+    # with dropout each layer has its own input, and a byte that says what was dropped
+    input_bytes = sum(inputs.values()) * (item + dropout)
     per_token = (item if way == "varlen" else 4) * _normed(shape) + 3 * item * shape.intermediate_size
-    per_token += sum(inputs.values()) // shape.n_layers + item * r * len(adapted) // shape.n_layers
+    per_token += input_bytes // shape.n_layers + item * r * len(adapted) // shape.n_layers
     if use_dora:  # x, the base's output and the adapter's, in float32
-        per_token += sum(4 * (n_in + 2 * n_out) for _, (n_in, n_out) in adapted) // shape.n_layers
+        per_token += sum(4 * (n_in + 2 * n_out) for n_in, n_out in adapted) // shape.n_layers
     seen = size.prefix + size.places // size.rows
     if way == "varlen":
         per_token += item * heads * (1 if "o_proj" in names else 2)

@@ -13,9 +13,9 @@ from triptych.config.tune import TuneConfig
 from triptych.errors import DataError
 from triptych.models import Adapter, save_adapter
 from triptych.records import CurvePoint, TuneSummary, Versions
-from triptych.records.identity import MadeFrom, require_same
+from triptych.records.identity import MadeFrom
 from triptych.records.store import read_json, write_json
-from triptych.training.checkpoint import TrainState, latest_checkpoint, restore
+from triptych.training.checkpoint import TrainState, latest_checkpoint, require_training, restore
 from triptych.training.curve import best_step
 from triptych.training.rows import TuneRows, write_dropped
 
@@ -113,12 +113,5 @@ def read_summary(folder: Path, made_from: MadeFrom | None = None) -> TuneSummary
     if not path.exists():
         return None
     value = read_json(path)
-    if made_from is not None:
-        require_same(
-            value,
-            made_from,
-            where=str(path),
-            what="this training",
-            fix=f"to train anew, delete {folder}; or give another folder with --out",
-        )
+    require_training(value, made_from, path, "this training", folder)
     return TuneSummary.model_validate({key: value[key] for key in value if key != "made_from"})
