@@ -214,7 +214,7 @@ def test_beams_are_those_of_generate_one_by_one(architecture: str, writer: Write
     loaded = writer(architecture)
     prompts = made_prompts(loaded, 5)
     found = written(loaded, prompts, beams=3, max_new_tokens=10)
-    # `_until_stop` takes the padding off that generate puts behind a shorter beam
+    # the padding is taken off that generate puts behind a shorter beam
     assert tokens(found) == one_by_one(loaded, prompts, max_new_tokens=10, num_beams=3)
     assert tokens(found) != tokens(written(loaded, prompts, max_new_tokens=10))
 
@@ -271,7 +271,7 @@ def test_out_of_memory_halves_the_batch(
     told: list[Generated] = []
     with caplog.at_level(logging.WARNING):
         assert written(loaded, prompts, on_row=told.append) == whole
-    assert "out of memory with 7 rows written at a time: going on with half" in caplog.text
+    assert "out of memory with 7 rows at a time: continuing with half" in caplog.text
     assert sorted(row.row_id for row in told) == sorted(row.row_id for row in whole)
 
     def broken(*_: Any, **__: Any) -> torch.Tensor:

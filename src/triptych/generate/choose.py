@@ -1,8 +1,9 @@
-"""Choosing the next token: the likeliest, or one drawn."""
+"""Choosing the next token: the likeliest, or one drawn; and which would repeat what is there."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -60,8 +61,8 @@ class Chooser:
             top, at = logits.max(1)
             better = top > best
             best, token = torch.where(better, top, best), torch.where(better, at + start, token)
-        found: list[int] = token.tolist()
-        return found
+        tokens: list[int] = token.tolist()
+        return tokens
 
 
 def seed_of(seed: int, row_id: str) -> int:
@@ -79,3 +80,33 @@ def _warpers(settings: GenerationSettings) -> Any:
     if settings.top_p < 1:
         chain.append(process.TopPLogitsWarper(settings.top_p))
     return chain
+
+
+class Repeats:
+    """Tokens that would repeat a stretch of the prompt or of what was written: transformers' `no_repeat_ngram_size`.
+
+    With n = 3 and the sequence  a b c d a b , the next token may not be c: `a b c` is there already.
+
+    Args:
+        n: tokens of a stretch that may not be there twice; at least 2.
+        ids: the sequence so far, prompt included.
+    """
+
+    def __init__(self, n: int, ids: Sequence[int]) -> None:
+        self._n = n
+        self._last: list[int] = []
+        self._after: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
+        for token in ids:
+            self.add(token)
+
+    def add(self, token: int) -> None:
+        """Append a token to the sequence."""
+        if len(self._last) == self._n - 1:
+            self._after[tuple(self._last)].add(token)
+        self._last = [*self._last, token][1 - self._n :]
+
+    def banned(self) -> Collection[int]:
+        """Tokens that may not come next."""
+        if len(self._last) < self._n - 1:
+            return ()
+        return self._after.get(tuple(self._last), ())

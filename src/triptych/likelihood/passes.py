@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,8 +15,12 @@ from triptych.likelihood.attention import Pack
 from triptych.likelihood.context import PrefixKV, forward
 from triptych.likelihood.head import Head
 from triptych.models import LoadedModel
+from triptych.models.device import out_of_memory
 from triptych.models.rope import reset_rope
 from triptych.prompts import Rendered
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def is_packable(loaded: LoadedModel, row: Rendered) -> bool:
@@ -89,6 +94,20 @@ def own_states(loaded: LoadedModel, ids: Sequence[int], last: int) -> tuple[Tens
     finally:
         handle.remove()
     return kept[0][0], logits[-last:]
+
+
+def in_halves(loaded: LoadedModel, rows: list[int], compute: Callable[[list[int]], T]) -> list[tuple[list[int], T]]:
+    """What `compute` returns for these rows; where memory runs out, for each half of them, and so on."""
+    try:
+        return [(rows, compute(rows))]
+    except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
+        if len(rows) == 1 or not out_of_memory(error):
+            raise
+    if loaded.device.type == "cuda":
+        torch.cuda.empty_cache()
+    half = len(rows) // 2
+    logger.warning("out of memory with %d rows at a time: continuing with half", len(rows))
+    return in_halves(loaded, rows[:half], compute) + in_halves(loaded, rows[half:], compute)
 
 
 def common_prefix(rows: Sequence[Rendered]) -> int:

@@ -1,4 +1,4 @@
-"""Checkpoints: all that is needed to go on as if nothing had happened, written whole or not at all.
+"""Checkpoints: all that is needed to continue as if nothing had happened, written whole or not at all.
 
     checkpoints/step-000120/
         adapter.safetensors      float32 A and B, and DoRA's magnitudes
@@ -62,7 +62,7 @@ def save_checkpoint(
     made_from: MadeFrom | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a checkpoint and keep the newest `keep` up to it: later ones are torn, or of a course that was given up.
+    """Write a checkpoint and keep the newest `keep` up to it: later ones are torn, or of an abandoned course.
 
     `made_from`: what decides the training. `versions`: of the libraries that worked on it so far.
     """
@@ -125,12 +125,12 @@ def latest_checkpoint(folder: Path, made_from: MadeFrom | None = None) -> tuple[
             return path, state
         except (DataError, OSError, KeyError, TypeError) as error:
             why = error.what if isinstance(error, DataError) else error
-            logger.warning("checkpoint %s is not whole (%s): going on from the one before", path, why)
+            logger.warning("checkpoint %s is not whole (%s): continuing from the one before", path, why)
     return None
 
 
 def versions_of(path: Path) -> dict[str, str]:
-    """Of the libraries that worked on a training up to this checkpoint; empty where they were not kept."""
+    """Of the libraries that worked on a training up to this checkpoint; empty where they were not recorded."""
     return {name: str(version) for name, version in read_json(path / "state.json").get("versions", {}).items()}
 
 

@@ -23,9 +23,9 @@ On a GPU in 16 bits nothing is padded and norms are one kernel, which keeps what
 
 Gemma's norms are not that kernel and keep more than is counted there.
 
-That count is exact for Gemma 3 and Llama blocks (checked with saved-tensor hooks). Beside it stand tensors that live
-for a moment, and what the allocator does not give back of them; on a CPU that is several blocks' worth, measured.
-Feed-forwards without a gate, mixtures of experts and DoRA are near, not exact.
+That count is exact for Gemma 3 and Llama blocks (checked with saved-tensor hooks). To it come short-lived tensors, and
+what the allocator keeps of them; on a CPU that is several blocks' worth, measured. For feed-forwards without a gate,
+mixtures of experts and DoRA it is near, not exact.
 """
 
 from __future__ import annotations
@@ -166,11 +166,7 @@ def weight_bytes(shape: ModelShape, dtype: str, held: Held, *, double_quant: boo
 def largest_pass(rows: Sequence[Rendered], config: TuneConfig, *, ranks: int = 1, padded: bool = True) -> PassSize:
     """The pass of the first epoch that takes most memory, as training will plan it.
 
-    Args:
-        rows: all training rows.
-        config: hyper-parameters.
-        ranks: processes that share a step.
-        padded: whether attention lays rows side by side, as it does but on GPUs in 16 bits.
+    `ranks`: processes that share a step. `padded`: whether attention pads rows, as it does except on GPUs in 16 bits.
     """
     per_epoch = -(-len(rows) // config.rows_per_step)
     largest = PassSize(1, 1)
@@ -185,14 +181,7 @@ def largest_pass(rows: Sequence[Rendered], config: TuneConfig, *, ranks: int = 1
 
 
 def _block_bytes(
-    shape: ModelShape,
-    size: PassSize,
-    r: int,
-    names: Sequence[str],
-    item: int,
-    dropout: bool,
-    use_dora: bool,
-    way: str,
+    shape: ModelShape, size: PassSize, r: int, names: Sequence[str], item: int, dropout: bool, use_dora: bool, way: str
 ) -> int:
     """What autograd keeps of one block, on average over the blocks."""
     heads, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim

@@ -22,7 +22,7 @@ from triptych.training.rows import TuneRows, write_dropped
 
 @dataclass(frozen=True)
 class TuneResult:
-    """A finished training: the adapter in place and switched on, its curve, what was done."""
+    """A finished training: the adapter attached and enabled, its curve, what was done."""
 
     adapter: Adapter
     curve: tuple[CurvePoint, ...]
@@ -47,15 +47,15 @@ def choose_weights(
     if config.select == "last":
         return state.step
     selected = best_step(curve, config.select)
-    found = latest_checkpoint(folder / "best", made_from)
-    if found is None or found[1].step != selected:
+    best = latest_checkpoint(folder / "best", made_from)
+    if best is None or best[1].step != selected:
         raise DataError(
             "the best checkpoint is missing",
             where=str(folder / "best"),
             expected=f"step {selected}",
             fix=f"delete {folder}: the same command then trains again, and keeps the cells that need no training",
         )
-    restore(found[0], adapter, optimizer)
+    restore(best[0], adapter, optimizer)
     return selected
 
 
