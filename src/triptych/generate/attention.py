@@ -7,8 +7,8 @@ A pass gets new tokens in one line, [1, T], some of each row: at first what is l
                                  row 2 ── n2                     and sees the prefix, its row's nb, and [: s + 1]
                                  row 3 ──────── n3
 
-Nothing is padded in the linear layers. Keys and values lie in slots that are grown now and then; a mask hides what a
-row has not written.
+Nothing is padded in the linear layers. Keys and values are stored in slots, which are grown now and then; a mask hides
+what a row has not written.
 
 Shape legend used below:
     T tokens of the pass   B rows   S most new tokens of a row   P prefix length   C slots   L keys
@@ -43,7 +43,7 @@ class DecodeBatch:
     def __init__(self, model: Any, prefix: PrefixKV | None, n_rows: int) -> None:
         self._model, self._device = model, model.get_decoder().device
         self.n_prefix = prefix.length if prefix else 0
-        # scores are computed in float32; where memory is slow to convert (a CPU), it is kept that way
+        # scores are computed in float32; on a CPU, where converting is slow, the prefix is stored in it
         self._prefix = {m: (_stored(k[0]), _stored(v[0])) for m, (k, v) in prefix.layers.items()} if prefix else {}
         self._own: dict[Any, _KV] = {}
         self.lengths = [0] * n_rows
@@ -57,8 +57,8 @@ class DecodeBatch:
 
         Args:
             tokens: new tokens, row by row.
-            first: the row that `tokens[0]` belongs to.
-            advance: False for rows whose new tokens are not kept (finished ones that are carried along).
+            first: the row of `tokens[0]`.
+            advance: False for rows whose new tokens are not stored (finished ones that are still in the batch).
 
         Returns:
             [B, C] hidden state of each of these rows' last new token.
@@ -109,7 +109,7 @@ def _stored(tensor: Tensor) -> Tensor:
 
 @dataclass
 class _DecodePass:
-    """One forward pass: which rows, how many new tokens of each, where they stand."""
+    """One forward pass: its rows, how many new tokens each has, and their positions."""
 
     ids: Tensor
     """[T]"""

@@ -23,7 +23,7 @@ from triptych.generate.settings import StoppedBy
 _SPECIAL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:bos|eos|pad|unk|mask)>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<0x[0-9A-F]{2}>"
 )
-_ECHO_CHARACTERS = 8  # an instruction shorter than this may well stand in an output
+_ECHO_CHARACTERS = 8  # an instruction shorter than this may well occur in an output
 _FAR_LONGER = 4  # times the median length
 _LONG_CHARACTERS = 80  # an output shorter than this is never "far longer"
 _LOOP_CHARACTERS = 16

@@ -17,12 +17,9 @@ _CHUNK_COLUMNS = 8192  # of the vocabulary at a time, so that no [rows, vocabula
 
 
 class Chooser:
-    """Next tokens of rows.
+    """Next tokens of rows, which are named by their index in `row_ids`; each draws from a generator of its own.
 
-    Args:
-        head: the model's output head.
-        settings: `temperature` 0 is greedy, else temperature, `top_k` and `top_p` are transformers' own.
-        row_ids: of the rows that will be asked for, by index; each draws from a generator of its own.
+    `temperature` 0 is greedy, else temperature, `top_k` and `top_p` are transformers' own.
     """
 
     def __init__(self, head: Head, settings: GenerationSettings, row_ids: Sequence[str]) -> None:
@@ -66,7 +63,7 @@ class Chooser:
 
 
 def seed_of(seed: int, row_id: str) -> int:
-    """Seed of a row's own random numbers: the same whatever else is written, and in whatever order."""
+    """Seed of a row's own random numbers; it depends on no other row, nor on their order."""
     digest = hashlib.sha256(f"triptych-generate:{seed}:{row_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

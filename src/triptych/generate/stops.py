@@ -74,7 +74,7 @@ class DecodeState:
         self.stopped_by: StoppedBy | None = None
 
     def add(self, token: int) -> bool:
-        """Take the next token; True when the row is over."""
+        """Add the next token; True when the row is over."""
         self.ids.append(token)
         if self._repeats:
             self._repeats.add(token)
@@ -91,7 +91,7 @@ class DecodeState:
         return self._repeats.banned() if self._repeats else ()
 
     def take(self, tokens: Sequence[int]) -> None:
-        """Take tokens until the row is over; the rest is not its own."""
+        """Add tokens until the row is over; the rest is padding."""
         for token in tokens:
             if self.add(token):
                 return
@@ -105,12 +105,12 @@ class DecodeState:
             text = text[: self._stop_at(text)]
         elif self.stopped_by == "length":
             text = text.rstrip("\ufffd")  # the first bytes of a character that was cut
-        # a space that begins it stands between prompt and output (`ASSISTANT: …`) and belongs to neither
+        # a space at its beginning separates prompt and output (`ASSISTANT: …`) and belongs to neither
         return Generated(self._prompt.row_id, text.strip(), len(self.ids), self.stopped_by, tuple(self.ids))
 
     def _text(self, ids: Sequence[int]) -> str:
-        kept = [token for token in ids if token not in self._stop_ids]  # not every stop id is marked as special
-        text: str = self._tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        ids = [token for token in ids if token not in self._stop_ids]  # not every stop id is marked as special
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
     def _stop_at(self, text: str) -> int | None:

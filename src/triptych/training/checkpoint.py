@@ -39,7 +39,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass
 class TrainState:
-    """Where training stands."""
+    """How far training is."""
 
     step: int = 0
     """Optimizer steps done."""
@@ -172,7 +172,7 @@ def restore(path: Path, adapter: Adapter, optimizer: torch.optim.Optimizer) -> N
             if state:
                 optimizer.state[parameter] = state
     torch.set_rng_state(moments["rng"])
-    # one that was written on a CPU has none: dropout then goes on from the seed
+    # one that was written on a CPU has none: dropout is then drawn from the seed
     if (cuda := _cuda_of(adapter)) is not None and "rng_cuda" in moments:
         torch.cuda.set_rng_state(moments["rng_cuda"], cuda)
 
@@ -185,8 +185,8 @@ def _cuda_of(adapter: Adapter) -> torch.device | None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Newest first. A folder without any of a checkpoint's files is none."""
-    found = [path for path in folder.glob("step-*") if any((path / name).exists() for name in CHECKPOINT_FILES)]
-    return sorted(found, reverse=True)
+    steps = sorted(folder.glob("step-*"), reverse=True)
+    return [path for path in steps if any((path / name).exists() for name in CHECKPOINT_FILES)]
 
 
 def _verify(path: Path) -> TrainState:

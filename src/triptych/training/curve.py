@@ -49,7 +49,7 @@ def out_of_patience(curve: Sequence[CurvePoint], patience: int | None) -> bool:
 def read_curve(
     path: Path, *, up_to: int | None = None, made_from: MadeFrom | None = None
 ) -> tuple[list[CurvePoint], Rows]:
-    """Points written so far and the perplexities of their rows, as far as these were kept: older versions kept none.
+    """Points written so far and the perplexities of their rows, as far as they are stored: older versions stored none.
 
     Args:
         path: `curve.json`; it need not exist.

@@ -6,8 +6,8 @@
         rows of the step ─► gradient ─► clip ─► AdamW
         a checkpoint is due, or stop was asked?    save
 
-A point is always of the weights that a checkpoint at that step holds, so whatever is lost by a kill is computed again
-from the same weights and comes out the same.
+A point is always of the weights that a checkpoint at that step holds, so what a kill loses is computed again from the
+same weights and comes out the same.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class _Training:
                 if stopping:
                     raise Interrupted(
                         f"stopped after step {self.state.step} of {self.total}, which is saved.\n"
-                        "  to go on: run the same command again"
+                        "  to continue: run the same command again"
                     )
         if self.stopped_early:
             self.reporter.info(
