@@ -32,13 +32,7 @@ _KV = tuple[Tensor, Tensor]
 
 
 class DecodeBatch:
-    """Rows behind one prefix, with the keys and values of all they hold so far.
-
-    Args:
-        model: a transformers model.
-        prefix: keys and values that all rows begin with; None for none.
-        n_rows: B.
-    """
+    """Rows behind one prefix (or none), with the keys and values of all their tokens so far."""
 
     def __init__(self, model: Any, prefix: PrefixKV | None, n_rows: int) -> None:
         self._model, self._device = model, model.get_decoder().device
@@ -53,18 +47,10 @@ class DecodeBatch:
     def extend(
         self, tokens: Sequence[Sequence[int]], *, first: int = 0, advance: Sequence[bool] | None = None
     ) -> Tensor:
-        """Compute new tokens of the rows `first`, `first + 1`, …, one or more of each.
+        """Compute new tokens of the rows `first`, `first + 1`, …, one or more of each; `Unsupported` if it can't.
 
-        Args:
-            tokens: new tokens, row by row.
-            first: the row of `tokens[0]`.
-            advance: False for rows whose new tokens are not stored (finished ones that are still in the batch).
-
-        Returns:
-            [B, C] hidden state of each of these rows' last new token.
-
-        Raises:
-            Unsupported: the architecture asks of attention what isn't implemented here.
+        `advance`: False for rows whose new tokens are not stored (finished ones that are still in the batch).
+        Returns [B, C], the hidden state of each row's last new token.
         """
         counts = [len(part) for part in tokens]
         held = self.lengths[first : first + len(counts)]

@@ -112,8 +112,8 @@ def check_predictions(
     Args:
         predictions: (id, output), in the file's order.
         rows: of the data, in its order.
-        stopped_by: what ended each row, if it is known (a file's record says it).
-        special: the tokenizer's special tokens; the usual ones are looked for in any case.
+        stopped_by: what ended each row, where a file's record has it.
+        special: the tokenizer's special tokens; the usual ones are searched for in any case.
         prompt_texts: fixed texts of the prompt that no output should have.
     """
     found: defaultdict[str, list[str]] = defaultdict(list)

@@ -80,13 +80,9 @@ def _warpers(settings: GenerationSettings) -> Any:
 
 
 class Repeats:
-    """Tokens that would repeat a stretch of the prompt or of what was written: transformers' `no_repeat_ngram_size`.
+    """Tokens that would repeat `n` tokens (2 or more) of prompt or output: transformers' `no_repeat_ngram_size`.
 
     With n = 3 and the sequence  a b c d a b , the next token may not be c: `a b c` is there already.
-
-    Args:
-        n: tokens of a stretch that may not be there twice; at least 2.
-        ids: the sequence so far, prompt included.
     """
 
     def __init__(self, n: int, ids: Sequence[int]) -> None:

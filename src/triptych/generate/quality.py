@@ -36,15 +36,7 @@ class Quality:
 
 
 def measure_quality(hypotheses: Sequence[str], references: Sequence[str]) -> Quality:
-    """Compare texts with one reference each.
-
-    Args:
-        hypotheses: what a model wrote.
-        references: the data's outputs, in the same order.
-
-    Raises:
-        ValueError: the lists are of unlike lengths or empty.
-    """
+    """Compare texts with one reference each; ValueError where their numbers differ or are 0."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 

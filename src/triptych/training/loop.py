@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from triptych.config.tune import TuneConfig
-from triptych.errors import DataError, Interrupted
+from triptych.errors import Interrupted
 from triptych.likelihood.cache import versions
 from triptych.likelihood.score import Scorer, check_rows
 from triptych.models import LoadedModel, LoraSettings, attach_adapter
@@ -30,15 +30,16 @@ from triptych.models.adapters import set_dropout
 from triptych.models.device import trim_malloc
 from triptych.progress import Reporter, Silent
 from triptych.prompts import Rendered
+from triptych.records import TuneSummary, Versions
 from triptych.records.identity import MadeFrom, joined_versions, version_changes
 from triptych.training.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint, versions_of
 from triptych.training.curve import OnCurve, Points
 from triptych.training.log import append_line, diverged_step, trim_log
 from triptych.training.optimizer import adamw, learning_rate, set_rate
-from triptych.training.outcome import TuneResult, choose_weights, write_outcome
+from triptych.training.outcome import TuneResult, best_checkpoint, write_outcome
 from triptych.training.parallel import World, share_of
 from triptych.training.recompute import Chosen, choose, recomputed
-from triptych.training.rows import TuneRows, check_scored
+from triptych.training.rows import TuneRows, check_trainable
 from triptych.training.step import accumulate_gradient, rows_of_step
 from triptych.training.stop import stop_requested
 
@@ -82,16 +83,8 @@ def tune(
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
         Interrupted: stop was asked; everything is saved.
     """
-    if not rows.train:
-        raise DataError("there are no rows to train on", found=f"{len(rows.dropped)} rows, all longer than max_tokens")
-    check_scored(rows.train)
+    check_trainable(rows, config)
     check_rows(loaded, [*rows.train, *rows.test, *rows.dev])
-    if config.select != "last" and not getattr(rows, config.select):
-        raise DataError(
-            f"the best checkpoint is to be chosen on {config.select} rows, and there are none",
-            where="tune.select",
-            fix="set data.dev_rows, or use `select: last`",
-        )
     world = world or World()
     reporter = (reporter or Silent()) if world.is_rank0 else Silent()
     scorer = scorer or Scorer(loaded)
@@ -200,16 +193,8 @@ class _Training:
         state.scored_since_point += n_scored
         state.seconds += time.perf_counter() - began
         if self.world.is_rank0:
-            line = {
-                "step": state.step,
-                "loss": nll / n_scored,
-                "lr": lr,
-                "grad_norm": norm,
-                "n_tokens": n_tokens,
-                "n_scored": n_scored,
-                "seconds": round(state.seconds, 3),
-            }
-            append_line(self.folder / "log.jsonl", line)
+            line = {"loss": nll / n_scored, "lr": lr, "grad_norm": norm, "n_tokens": n_tokens, "n_scored": n_scored}
+            append_line(self.folder / "log.jsonl", {"step": state.step, **line, "seconds": round(state.seconds, 3)})
 
     def _gradient(self, rows: Sequence[Rendered], n_scored: int) -> float:
         """The step's gradient, summed over the ranks, and its NLL."""
@@ -244,23 +229,34 @@ class _Training:
     def finish(self, prompt: str, facts: dict[str, Any]) -> TuneResult:
         """Choose the adapter, write it, and sum up what was done."""
         curve = tuple(self.world.broadcast(self.points.curve))
-        selected = choose_weights(
-            self.folder, curve, self.state, self.config, self.adapter, self.optimizer, self.made_from
-        )
-        summary = self.world.on_rank0(
-            lambda: write_outcome(
-                self.folder,
-                self.rows,
-                self.state,
-                self.config,
-                self.adapter,
-                selected=selected,
-                stopped_early=self.stopped_early,
-                prompt=prompt,
-                facts=facts,
-                made_from=self.made_from,
-                versions=self.versions,
-                chosen={**self.chosen.facts, "ranks": self.world.size},
-            )
-        )
+        selected = self.state.step
+        if self.config.select != "last":
+            best, selected = best_checkpoint(self.folder, curve, self.config.select, self.made_from)
+            restore(best, self.adapter, self.optimizer)
+        beside = (self.adapter, self.rows.dropped, facts, self.made_from)
+        summary = self.world.on_rank0(lambda: write_outcome(self.folder, self._summary(prompt, selected), *beside))
         return TuneResult(self.adapter, curve, summary)
+
+    def _summary(self, prompt: str, selected: int) -> TuneSummary:
+        state, rows = self.state, self.rows
+        return TuneSummary(
+            prompt=prompt,
+            steps=state.step,
+            epochs=state.rows_seen / len(rows.train),
+            rows=len(rows.train),
+            rows_dropped=len(rows.dropped),
+            rows_dropped_ids=rows.dropped.first_ids,
+            scored_tokens=state.n_scored,
+            tokens=state.n_tokens,
+            trainable_parameters=sum(p.numel() for p in self.adapter.parameters().values()),
+            target_modules=self.adapter.target_modules,
+            selected_step=selected,
+            selected_by=self.config.select,
+            stopped_early=self.stopped_early,
+            adapter_sha256=self.adapter.sha256(),
+            seconds=state.seconds,
+            settings=self.config.model_dump(mode="json"),
+            chosen={**self.chosen.facts, "ranks": self.world.size},
+            identity=self.made_from.sha256 if self.made_from else None,
+            versions=Versions(**self.versions),
+        )
