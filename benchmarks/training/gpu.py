@@ -163,7 +163,7 @@ def steps_of(n_rows: int, per_step: int, n_steps: int) -> list[list[int]]:
 
 
 def facts(rows: Rows, indices: list[int], loss: float, seconds: float) -> dict[str, Any]:
-    """What is kept of a step."""
+    """What is recorded of a step."""
     chosen = [rows[i] for i in indices]
     n_tokens, n_scored = sum(len(r["ids"]) for r in chosen), sum(len(r["ids"]) - r["n_prompt"] for r in chosen)
     return {"loss": loss, "seconds": seconds, "n_tokens": n_tokens, "n_scored": n_scored}

@@ -1,4 +1,4 @@
-"""What every framework is told: the same rows in the same order, the same rates, the same adapter to start from.
+"""What every framework gets: the same rows in the same order, the same rates, the same adapter to start from.
 
 A job is one JSON file that needs nothing of Triptych to be read; `worker.py` carries it out, each framework in a
 process of its own.

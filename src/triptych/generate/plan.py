@@ -1,8 +1,8 @@
 """What is written together: rows that share a prefix, in batches of bounded size.
 
-A batch is written from its first token to its last row's end; then the next begins. Which rows meet depends on the
-prompts and the limits alone, not on the order they came in nor on which of them are written already: a batch that was
-cut short is written again whole, and comes out bit by bit the same, 16-bit rounding included.
+A batch is written from its first token to its last row's end; then the next begins. Which rows share one depends on
+the prompts and the limits alone, not on their order nor on which of them are written already: a batch that was cut
+short is written again whole, and comes out bit by bit the same, 16-bit rounding included.
 
 Whether a model's rows can be decoded together is tried, as `likelihood.probe` tries packed rows.
 """
@@ -61,7 +61,7 @@ def plan_groups(prompts: Sequence[RenderedPrompt]) -> Branch:
 
 
 def decode_batches(rows: Sequence[int], own: Sequence[int], new: Sequence[int], limits: Limits) -> Iterator[list[int]]:
-    """Cut a group's rows into batches, longest prompts first: like lengths meet, and long outputs likely begin early.
+    """Cut a group's rows into batches, longest prompts first: similar lengths together, long outputs early.
 
     Args:
         rows: indices into `own` and `new`, in an order that depends on their tokens alone.

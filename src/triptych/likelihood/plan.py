@@ -77,20 +77,17 @@ def _splits(common: Sequence[int], low: int, high: int, end: int) -> Iterator[tu
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    for index, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return index
-    return min(len(a), len(b))
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def batches(rows: Sequence[int], lengths: Sequence[int], n_prefix: int, *, budget: int) -> Iterator[list[int]]:
-    """Cut the rows of a branch into passes, longest first, so that like lengths meet.
+    """Cut the rows of a branch into passes, longest first, so that rows of a pass have similar lengths.
 
     Args:
         rows: indices into `lengths`.
         lengths: tokens of each row that are still to compute.
-        n_prefix: tokens of the shared prefix; attention lays its keys beside each row.
-        budget: bound on the pass's tokens, and (eightfold) on keys laid out: rows x (prefix + longest row).
+        n_prefix: tokens of the shared prefix; attention puts its keys beside each row's.
+        budget: bound on the pass's tokens, and (eightfold) on its keys: rows x (prefix + longest row).
     """
     batch: list[int] = []
     tokens = longest = 0
@@ -110,7 +107,7 @@ def token_bytes(sizes: Sizes, itemsize: int) -> int:
     """Bytes of a token of a pass without a gradient.
 
     About eight hidden states, four of the feed-forward's and its keys and values; and eightfold keys and values are
-    reserved for the prefix laid beside it (`plan.batches`).
+    reserved for the prefix beside it (`batches`).
     """
     return (8 * sizes.hidden + 4 * sizes.inner + 9 * 2 * sizes.n_kv_heads * sizes.head_dim) * itemsize
 

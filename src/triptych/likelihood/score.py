@@ -31,6 +31,7 @@ from triptych.records import ItemScore
 
 Progress = Callable[[int], None]
 """Called with the number of rows just finished."""
+_Done = Callable[[Sequence[int], Sequence[Tensor]], None]
 
 _MOST_NATS = 700.0  # exp() of more per token is beyond double precision
 
@@ -109,7 +110,7 @@ class Scorer:
             self.cache.put([rows[i] for i in missing], adapter, [nlls[i].tokens for i in missing])
         return nlls
 
-    def _compute(self, rows: Sequence[Rendered], done: Callable[[Sequence[int], Sequence[Tensor]], None]) -> None:
+    def _compute(self, rows: Sequence[Rendered], done: _Done) -> None:
         alone = [i for i, row in enumerate(rows) if not self.packed or not is_packable(self.loaded, row)]
         for index in alone:
             done([index], [reference_nll(self.loaded, rows[index]).cpu()])
@@ -118,13 +119,7 @@ class Scorer:
             packed = [rows[index] for index in together]
             self._walk(plan_branches(packed), None, packed, lambda part, nlls: done([together[i] for i in part], nlls))
 
-    def _walk(
-        self,
-        branch: Branch,
-        past: PrefixKV | None,
-        rows: Sequence[Rendered],
-        done: Callable[[Sequence[int], Sequence[Tensor]], None],
-    ) -> None:
+    def _walk(self, branch: Branch, past: PrefixKV | None, rows: Sequence[Rendered], done: _Done) -> None:
         """Compute a branch's prefix, its rows, then its children; its KV is released on return."""
         if branch.end > branch.start:
             past = prefix_kv(self.loaded, branch.ids[: branch.end], past)
@@ -195,7 +190,7 @@ def _checked(row: Rendered, nll: Tensor) -> RowNLL:
         )
     if (mean := nll.mean().item()) > _MOST_NATS:
         raise ScoringError(
-            f"row {row.row_id!r} costs {mean:.0f} nats a token: no number holds its perplexity.\n"
+            f"row {row.row_id!r} costs {mean:.0f} nats a token: its perplexity is too large for a float.\n"
             "  to fix it: if an adapter is enabled, it has diverged: train with a lower lr"
         )
     return RowNLL(nll.numpy().astype(np.float32))
@@ -210,7 +205,7 @@ def _from_cache(row: Rendered, tokens: np.ndarray[Any, np.dtype[np.float32]]) ->
 
 
 def to_items(rows: Sequence[Rendered], nlls: Sequence[RowNLL]) -> list[ItemScore]:
-    """Join what was rendered and what it cost into records."""
+    """Records of rows and their NLL."""
     return [
         ItemScore(
             id=row.row_id,
