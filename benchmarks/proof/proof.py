@@ -6,7 +6,7 @@
     python benchmarks/proof/proof.py --compare before.json after.json          exit code 1 if anything differs
     python benchmarks/proof/proof.py --old-run old-run.tar                     does the new code read the old folder?
 
-It takes whatever `triptych` can be imported (PYTHONPATH=src for a checkout). Only `where.py` imports it: after code has
+It takes the `triptych` that is imported (PYTHONPATH=src for a checkout). Only `where.py` imports it: after code has
 moved, that file is changed and no other. Data of the study is read from --shared; without it, pass another folder with
 `hw3/` and `llama2-tokenizer/` in it.
 

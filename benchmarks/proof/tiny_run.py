@@ -154,7 +154,7 @@ def write_project(folder: Path) -> Path:
     few_shot = {"k": [1, 2], "seeds": [0, 1], "select": ["random", "bm25", "embedding", "mmr"]}
     experiment = {
         "name": "tiny",
-        "cache": False,  # nothing may be known from an earlier run
+        "cache": False,  # no number may come from an earlier run
         "model": {"name": "./model", "quantize": "none", "dtype": "float32", "device": "cpu", "threads": 1},
         "data": {"dir": "data", "dev_rows": 4},
         "strategies": {
@@ -233,7 +233,7 @@ def _kill(project: Path, out: str, ready: Callable[[], bool]) -> None:
 
 
 def old_run(tar: Path, work: Path) -> bool:
-    """Unpack KEEP.tar, and try report, reproduce and going on with the current code. Returns whether all is well."""
+    """Unpack KEEP.tar, and try report, reproduce and resuming with the current code. Returns whether all is well."""
     with tarfile.open(tar) as packed:
         packed.extractall(work / "old", filter="data")
     project = work / "old" / "project"
@@ -254,7 +254,7 @@ def old_run(tar: Path, work: Path) -> bool:
         if done.returncode:
             print("    " + "\n    ".join(lines[-12:]))
         for line in lines:
-            if re.search(r"already scored|goes on from|written before", line):
+            if re.search(r"already scored|continues from|written before", line):
                 print(f"    {line.strip()}")
         print(f"    cells: {'as in the old run, to the bit' if not wrong else 'DIFFER: ' + '; '.join(wrong[:6])}")
         if title == "report":

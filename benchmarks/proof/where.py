@@ -65,7 +65,7 @@ class Experiment:
         """Every cell (and candidate of a search) and every training (`training NAME`), and its rows.
 
         Args:
-            train_rows: the first so many training rows are rendered; demonstrations come from all.
+            train_rows: how many training rows are rendered, the first ones; demonstrations come from all.
         """
         from triptych.grid.cells import trainings
         from triptych.grid.rendered import render_experiment
@@ -84,7 +84,7 @@ class Experiment:
                 yield name, [_seen(self.rows.row(spec, row, limit)) for row in self.rows.data.train]
 
     def prompts(self, rows: int) -> Iterator[tuple[str, list[tuple[str, tuple[int, ...], tuple[int, ...]]]]]:
-        """Every cell, and what the model would go on from in it: row id, token ids, the ids that end an answer."""
+        """Every cell, and what the model would continue in it: row id, token ids, the ids that end an answer."""
         few = self.rows.data.test[:rows]
         for cell in self.cells:
             found = self.rows.prompts(cell, few, reserve=64)

@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--reference-repeats", type=int, default=1, help="(a) is slow")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--grid-rows", type=int, default=0, help="also the study's whole grid on so many rows, once")
+    parser.add_argument("--grid-rows", type=int, default=0, help="also the study's whole grid on this many rows, once")
     parser.add_argument("--only-grid", action="store_true", help="leave the table of single cells out")
     parser.add_argument("--bench-python", default=".bench-venv/bin/python", help="interpreter that has lm-eval")
     parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or auto: what this processor is fast in")

@@ -56,7 +56,7 @@ def lmeval(folder: str, dtype: str) -> Score:
         return [-logprob for logprob, _ in lm.loglikelihood(instances, disable_tqdm=True)]
 
     def score(requests: list[Request]) -> list[float]:
-        # `auto` tries 64 rows of the longest first, which on a CPU doesn't fail but takes all memory: so, by hand
+        # `auto` tries 64 rows of the longest first, which on a CPU doesn't fail but takes all memory
         cell = requests[0]["cell"]
         if cell not in chosen:
             timed = {}

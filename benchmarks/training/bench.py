@@ -31,7 +31,7 @@ from triptych.records.store import write_json
 CONTESTANTS = ("plain", "trl-default", "trl-best", "trl-patched", "ours-packed", "ours")
 LABELS = dict(zip(CONTESTANTS, ("(a)", "(b)", "(c)", "(c')", "(d) packed", "(d) once"), strict=True))
 ROWS = 2000
-"""The steps' rows are drawn from so many."""
+"""How many rows the steps' rows are drawn from."""
 TOLERANCE_FIRST, TOLERANCE = 0.01, 0.1
 """Nats per scored token: at the first step, where nothing has been learned and only the forward can differ, and after.
 Later losses differ by more, since gradients are rounded too and AdamW's first updates are as large as the rate
@@ -194,7 +194,7 @@ def calibrate(job: Path, dtype: str, options: argparse.Namespace) -> tuple[Setti
             best, fastest = merged(best, switch), found
             kept.append(name)
     table = [(name, "can't run" if found is None else f"{found:.2f}") for name, found in tried]
-    print("\nTRL's settings tried, dequantized base and no activation checkpointing unless said otherwise:\n")
+    print("\nTRL's settings tried, dequantized base and no activation checkpointing unless stated otherwise:\n")
     print(tabulate(table, ["settings", "s a step"], tablefmt="github", disable_numparse=True))
     print(f"\nchosen: {', '.join(kept)}: {json.dumps(best)}\n", flush=True)
     return best, tried

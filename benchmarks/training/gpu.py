@@ -157,13 +157,13 @@ def compete(options: argparse.Namespace) -> None:
 
 def steps_of(n_rows: int, per_step: int, n_steps: int) -> list[list[int]]:
     """The rows of each step, as Triptych draws them."""
-    from triptych.training.batches import rows_of_step
+    from triptych.training.step import rows_of_step
 
     return [rows_of_step(step, n_rows, per_step, 0) for step in range(n_steps)]
 
 
 def facts(rows: Rows, indices: list[int], loss: float, seconds: float) -> dict[str, Any]:
-    """What is kept of a step."""
+    """What is recorded of a step."""
     chosen = [rows[i] for i in indices]
     n_tokens, n_scored = sum(len(r["ids"]) for r in chosen), sum(len(r["ids"]) - r["n_prompt"] for r in chosen)
     return {"loss": loss, "seconds": seconds, "n_tokens": n_tokens, "n_scored": n_scored}

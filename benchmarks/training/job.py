@@ -1,4 +1,4 @@
-"""What every framework is told: the same rows in the same order, the same rates, the same adapter to start from.
+"""What every framework gets: the same rows in the same order, the same rates, the same adapter to start from.
 
 A job is one JSON file that needs nothing of Triptych to be read; `worker.py` carries it out, each framework in a
 process of its own.
@@ -24,7 +24,7 @@ from triptych.models.device import choose_device, choose_dtype
 from triptych.models.gguf import demo_gguf, unpack_gguf
 from triptych.prompts import Rendered, find_template, render
 from triptych.training import learning_rate
-from triptych.training.batches import rows_of_step
+from triptych.training.step import rows_of_step
 
 __all__ = ["Bases", "prepare_bases", "read_training_rows", "run_worker", "save_start", "write_job"]
 

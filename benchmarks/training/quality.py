@@ -11,7 +11,7 @@ also given its own GPU path of taking only unmasked positions to the vocabulary 
 its speed, not its loss. Both adapters are scored by Triptych's own scorer on the NF4 base: one definition of the
 number.
 
-A finished seed is skipped, so the same command goes on after an interruption.
+A finished seed is skipped, so the same command continues after an interruption.
 """
 
 from __future__ import annotations

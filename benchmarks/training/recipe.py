@@ -8,7 +8,7 @@ One axis after another, each starting from the best so far:
 
 Every candidate trains on the same rows of the study's training set in the same order, and is scored on the same dev
 rows, which are training rows no candidate trains on. The test set takes no part. A finished candidate is read, not
-trained again, so the same command goes on after an interruption.
+trained again, so the same command continues after an interruption.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ AXES: dict[str, list[Any]] = {
 
 
 def main() -> None:
-    """Walk along the axes, print what was found."""
+    """Walk along the axes, print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/hw3", help="folder of the study's data")
     parser.add_argument("--rows", type=int, default=2000, help="rows trained on")

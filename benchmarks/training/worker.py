@@ -250,7 +250,7 @@ def ours(job: Job, settings: dict[str, Any], report: Report) -> dict[str, Any]:
     from triptych.progress import Advance, Silent
     from triptych.prompts import Rendered
     from triptych.training import TuneRows, tune
-    from triptych.training.batches import rows_of_step
+    from triptych.training.step import rows_of_step
 
     rows = [Rendered(str(i), tuple(row["ids"]), row["n_prompt"], 1) for i, row in enumerate(job["rows"])]
     config = TuneConfig.model_validate({**job["tune"], "max_steps": len(job["steps"])})

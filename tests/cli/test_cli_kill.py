@@ -129,7 +129,7 @@ def test_training_killed_mid_epoch_again_and_again(
         kills.append(lines(log))
     assert not (broken / "results.json").exists()
     assert zygote.wait(zygote.start(*command, said=said)) == 0, said.read_text()
-    assert "training goes on from step" in said.read_text()
+    assert "training continues from step" in said.read_text()
     assert [line["step"] for line in log_of(broken)] == list(range(1, 43)), kills
     assert log_of(broken) == log_of(whole), kills
     assert curve_of(broken) == curve_of(whole), kills
@@ -154,7 +154,7 @@ def test_training_asked_to_stop_says_how_to_go_on(
     assert "Traceback" not in words
     assert (out / "tune" / "checkpoints" / f"step-{done:06d}").is_dir()
     assert zygote.wait(zygote.start(*command, said=said)) == 0
-    assert f"training goes on from step {done} of 42" in said.read_text()
+    assert f"training continues from step {done} of 42" in said.read_text()
     assert log_of(out) == log_of(whole)
     assert curve_of(out) == curve_of(whole)
     assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()

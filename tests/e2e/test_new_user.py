@@ -233,7 +233,7 @@ def resumed(desk: Path) -> None:
     done = triptych("run", "experiment.yaml")
     assert done.code == 0, done.err
     assert f"{CELLS - 1} of {CELLS} cells are already scored" in done.out
-    assert "training goes on from step 5 of 21" in done.out
+    assert "training continues from step 5 of 21" in done.out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert "QLoRA" in done.out
     assert done.out.splitlines()[-1] == "report: runs/hour/report.html"

@@ -12,7 +12,7 @@ from architectures import FAMILIES, config_of
 from outcome import furthest, probe_rows, said
 
 from triptych.errors import ModelError
-from triptych.generate.probe import can_decode_together
+from triptych.generate.plan import can_decode_together
 from triptych.likelihood import probe
 from triptych.likelihood.probe import can_be_packed
 from triptych.likelihood.score import Scorer

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from triptych.prompts import RenderedPrompt
 
 if TYPE_CHECKING:
     from triptych.models import LoadedModel
@@ -13,27 +14,24 @@ PREAMBLE = "古文今譯，請看範例。"  # 30 bytes: longer than the fakes' 
 WORDS = ["春眠", "不覺曉，", "處處", "聞啼鳥。", "夜來", "風雨聲，", "花落", "知多少？", "xy", "z "]
 
 
-@dataclass(frozen=True)
-class Ids:
+def prompt_of(row_id: str, ids: tuple[int, ...], stop_ids: tuple[int, ...] = (257,)) -> RenderedPrompt:
     """A prompt by its tokens."""
-
-    row_id: str
-    ids: tuple[int, ...]
-    stop_ids: tuple[int, ...] = (257,)
+    return RenderedPrompt(row_id, ids, stop_ids=stop_ids)
 
 
 def made_prompts(
     loaded: LoadedModel, n: int, *, preamble: str = PREAMBLE, stop_ids: tuple[int, ...] = (257,)
-) -> list[Ids]:
+) -> list[RenderedPrompt]:
     """Prompts of unlike lengths behind one preamble."""
     texts = ["".join(WORDS[(i * 3 + j) % 10] for j in range(1 + i % 5)) + str(i) for i in range(n)]
     start = [] if loaded.profile.bos_id is None else [loaded.profile.bos_id]
     return [
-        Ids(f"row-{i}", (*start, *loaded.profile.encode(preamble + text)), stop_ids) for i, text in enumerate(texts)
+        prompt_of(f"row-{i}", (*start, *loaded.profile.encode(preamble + text)), stop_ids)
+        for i, text in enumerate(texts)
     ]
 
 
-def one_by_one(loaded: LoadedModel, prompts: Sequence[Ids], **config: Any) -> list[list[int]]:
+def one_by_one(loaded: LoadedModel, prompts: Sequence[RenderedPrompt], **config: Any) -> list[list[int]]:
     """The reference: transformers' own generate, a row at a time."""
     import torch
     from transformers import GenerationConfig

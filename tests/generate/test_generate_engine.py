@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from plain_generate import PREAMBLE, Ids, made_prompts, one_by_one
+from plain_generate import PREAMBLE, made_prompts, one_by_one, prompt_of
 
 from triptych.errors import ModelError
 from triptych.generate import engine, plan
@@ -19,13 +19,14 @@ from triptych.generate.engine import generate_rows
 from triptych.generate.plan import Limits
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.progress import Silent
+from triptych.prompts import RenderedPrompt
 
 ARCHITECTURES = ["llama", "qwen3", "gemma3", "gpt2"]
 MOST = 30
 Writer = Callable[..., Any]
 
 
-def written(loaded: Any, prompts: Sequence[Ids], **options: Any) -> list[Generated]:
+def written(loaded: Any, prompts: Sequence[RenderedPrompt], **options: Any) -> list[Generated]:
     limits = options.pop("limits", Limits(64, 100_000, 64))
     on_row, known = options.pop("on_row", None), options.pop("known", None)
     settings = GenerationSettings(**{"max_new_tokens": MOST, **options})
@@ -136,7 +137,7 @@ def test_a_row_never_passes_the_context(writer: Writer) -> None:
 def test_tokens_beyond_the_vocabulary_are_refused(writer: Writer) -> None:
     loaded = writer("llama")
     with pytest.raises(ModelError, match="token id 300"):
-        written(loaded, [Ids("a", (1, 2)), Ids("b", (1, 300))])
+        written(loaded, [prompt_of("a", (1, 2)), prompt_of("b", (1, 300))])
 
 
 def test_the_ratio_bounds_new_tokens_by_the_prompt(writer: Writer) -> None:
@@ -184,7 +185,7 @@ def test_what_is_written_does_not_depend_on_which_rows_are_known(writer: Writer)
     assert cut == [[row.row_id for row in group] for group in _batches(prompts[::-1], limits)]
 
 
-def _batches(prompts: Sequence[Ids], limits: Limits) -> list[list[Ids]]:
+def _batches(prompts: Sequence[RenderedPrompt], limits: Limits) -> list[list[RenderedPrompt]]:
     tree = plan.plan_groups(prompts)
     own = [len(prompt.ids) - tree.end for prompt in prompts]
     return [[prompts[row] for row in batch] for batch in plan.decode_batches(tree.rows, own, [MOST] * len(own), limits)]
@@ -214,7 +215,7 @@ def test_beams_are_those_of_generate_one_by_one(architecture: str, writer: Write
     loaded = writer(architecture)
     prompts = made_prompts(loaded, 5)
     found = written(loaded, prompts, beams=3, max_new_tokens=10)
-    # `_until_stop` takes the padding off that generate puts behind a shorter beam
+    # the padding is taken off that generate puts behind a shorter beam
     assert tokens(found) == one_by_one(loaded, prompts, max_new_tokens=10, num_beams=3)
     assert tokens(found) != tokens(written(loaded, prompts, max_new_tokens=10))
 
@@ -271,7 +272,7 @@ def test_out_of_memory_halves_the_batch(
     told: list[Generated] = []
     with caplog.at_level(logging.WARNING):
         assert written(loaded, prompts, on_row=told.append) == whole
-    assert "out of memory with 7 rows written at a time: going on with half" in caplog.text
+    assert "out of memory with 7 rows at a time: continuing with half" in caplog.text
     assert sorted(row.row_id for row in told) == sorted(row.row_id for row in whole)
 
     def broken(*_: Any, **__: Any) -> torch.Tensor:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from plain_generate import Ids, one_by_one
+from plain_generate import one_by_one, prompt_of
 
 from triptych.config.choices import Order, Select
 from triptych.data import Row, read_rows
@@ -105,7 +105,7 @@ def test_the_file_holds_what_generate_writes(shots: int, project: Project, load_
     for row in project.read("rows.json"):
         demos = draw_demos(pool, shots, seed=3, draw="item", row_id=row["id"])
         text = template.prompt(row["instruction"], demos)
-        prompts.append(Ids(row["id"], (loaded.profile.bos_id, *loaded.profile.encode(text))))
+        prompts.append(prompt_of(row["id"], (loaded.profile.bos_id, *loaded.profile.encode(text))))
     tokenizer = loaded.profile.tokenizer
     expected = []
     for prompt, tokens in zip(prompts, one_by_one(loaded, prompts, max_new_tokens=12), strict=True):

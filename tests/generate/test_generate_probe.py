@@ -11,7 +11,7 @@ import torch
 
 from triptych.generate import attention
 from triptych.generate.attention import DecodeBatch
-from triptych.generate.probe import can_decode_together
+from triptych.generate.plan import can_decode_together
 from triptych.likelihood import context
 from triptych.likelihood.context import Unsupported
 

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from plain_generate import made_prompts, one_by_one
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
-from triptych.generate.choose import Chooser
+from triptych.generate.choose import Chooser, Repeats
 from triptych.generate.engine import generate_rows
 from triptych.generate.plan import Limits
-from triptych.generate.repeats import Repeats
 from triptych.generate.settings import GenerationSettings
 from triptych.likelihood.head import Head
 from triptych.progress import Silent

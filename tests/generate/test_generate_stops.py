@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from plain_generate import Ids
+from plain_generate import prompt_of
 
 from triptych.data import Row
 from triptych.generate.record import prompt_texts
@@ -20,7 +20,7 @@ DEMOS = (Row("a", "問", "答"), Row("b", "問問", "答答"))
 
 def write(tokenizer: Any, tokens: list[int], *, limit: int = 100, patterns: tuple[str, ...] = ()) -> Any:
     settings = GenerationSettings(stop_patterns=patterns)
-    writing = DecodeState(Ids("a", (1,), (257,)), limit, settings, tokenizer)
+    writing = DecodeState(prompt_of("a", (1,), (257,)), limit, settings, tokenizer)
     writing.take(tokens)
     return writing.done()
 

@@ -66,9 +66,9 @@ def test_every_token_sees_its_own_sequence(
         expected.append(plain(q[0, :, own], keys, values, scale, window, softcap))
         first += n
     torch.testing.assert_close(out[0].double(), torch.cat(expected), atol=1e-5, rtol=1e-5)
-    kept_k, kept_v = pack.kept[module]
-    assert torch.equal(kept_k[0], prefix_k)
-    assert torch.equal(kept_v[0], prefix_v)
+    keys, values = pack.layers[module]
+    assert torch.equal(keys[0], prefix_k)
+    assert torch.equal(values[0], prefix_v)
 
 
 def test_positions_are_those_of_each_rows_own_sequence() -> None:

@@ -44,7 +44,7 @@ def attend(
         out, _ = context.attention(module, q, k, v, None, scaling=0.4, sliding_window=window)
     finally:
         context._current = None
-    return out, pack.kept[module]
+    return out, pack.layers[module]
 
 
 def tensors(n_past: int, n_prefix: int, lengths: list[int], size: int = SIZE, kv_heads: int = 2) -> list[Tensor]:

@@ -80,9 +80,9 @@ def test_assumed_rates_say_so() -> None:
 
 
 def test_the_budget_is_the_scorers_own(load_fake: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    from triptych.likelihood import sizes
+    from triptych.likelihood import plan
 
     loaded = load_fake("llama")  # type: ignore[operator]
     for free in (1 << 20, 1 << 25, 1 << 34):
-        monkeypatch.setattr(sizes, "free_memory", lambda _, free=free: free)
-        assert sizes.pass_tokens(SHAPE, free, "cpu") == sizes.default_budget(loaded)
+        monkeypatch.setattr(plan, "free_memory", lambda _, free=free: free)
+        assert plan.pass_tokens(SHAPE, free, "cpu") == plan.default_budget(loaded)

@@ -15,8 +15,7 @@ from triptych.likelihood.score import Scorer
 from triptych.models import LoraSettings
 from triptych.plan.tokens import Work, scoring_work, training_work
 from triptych.prompts import Rendered
-from triptych.training.batches import rows_of_step
-from triptych.training.step import accumulate_gradient
+from triptych.training.step import accumulate_gradient, rows_of_step
 
 
 def row(name: str, prompt: list[int], output: list[int]) -> Rendered:

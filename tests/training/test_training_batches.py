@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych.prompts import Rendered
-from triptych.training.batches import passes_of, rows_of_step
+from triptych.training.step import passes_of, rows_of_step
 
 SIZES = {"n_rows": st.integers(1, 60), "rows_per_step": st.integers(1, 20), "seed": st.integers(0, 99)}
 

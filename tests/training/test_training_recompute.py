@@ -15,8 +15,8 @@ from triptych.likelihood.head import head_of
 from triptych.likelihood.score import Scorer
 from triptych.models.adapters import set_dropout
 from triptych.prompts import Rendered
-from triptych.training import TuneResult, choose
-from triptych.training.choose import choose as decide
+from triptych.training import TuneResult, recompute
+from triptych.training.recompute import choose as decide
 from triptych.training.recompute import decoder_blocks, recomputed
 from triptych.training.step import accumulate_gradient
 
@@ -118,7 +118,7 @@ def test_auto_turns_it_on_when_activations_do_not_fit(
     assert roomy.summary.chosen["activation_checkpointing"] == "off"
     assert roomy.summary.chosen["reason"] == "auto: activations fit"
     needed = sum(v for k, v in roomy.summary.chosen["memory_bytes"].items() if k not in ("weights", "adapter"))
-    monkeypatch.setattr(choose, "free_memory", lambda device: needed)
+    monkeypatch.setattr(recompute, "free_memory", lambda device: needed)
     tight = train("tight", epochs=1)
     assert tight.summary.chosen["activation_checkpointing"] == "on"
     assert tight.summary.chosen["reason"] == "auto: activations don't fit"
@@ -141,10 +141,10 @@ def test_a_model_without_blocks_is_refused_only_when_it_is_asked_for(
 ) -> None:
     loaded, adapter = adapted("llama")
     rows = rendered(loaded, 4)
-    monkeypatch.setattr(choose, "decoder_blocks", lambda model: [])
-    monkeypatch.setattr(choose, "free_memory", lambda device: 1)
+    monkeypatch.setattr(recompute, "decoder_blocks", lambda model: [])
+    monkeypatch.setattr(recompute, "free_memory", lambda device: 1)
     auto = decide(loaded, rows, TuneConfig(), adapter.target_modules, 1)
     assert not auto.recompute
-    assert "activation checkpointing is off" in (auto.said or "")
-    with pytest.raises(ConfigError, match=r"blocks can't be told apart[\s\S]*LlamaForCausalLM"):
+    assert "activation checkpointing is off" in (auto.note or "")
+    with pytest.raises(ConfigError, match=r"decoder blocks can't be found[\s\S]*LlamaForCausalLM"):
         decide(loaded, rows, TuneConfig(activation_checkpointing="on"), adapter.target_modules, 1)

@@ -7,8 +7,8 @@ A pass gets new tokens in one line, [1, T], some of each row: at first what is l
                                  row 2 ── n2                     and sees the prefix, its row's nb, and [: s + 1]
                                  row 3 ──────── n3
 
-Nothing is padded in the linear layers. Keys and values lie in slots that are grown now and then; a mask hides what a
-row has not written.
+Nothing is padded in the linear layers. Keys and values are stored in slots, which are grown now and then; a mask hides
+what a row has not written.
 
 Shape legend used below:
     T tokens of the pass   B rows   S most new tokens of a row   P prefix length   C slots   L keys
@@ -32,18 +32,12 @@ _KV = tuple[Tensor, Tensor]
 
 
 class DecodeBatch:
-    """Rows behind one prefix, with the keys and values of all they hold so far.
-
-    Args:
-        model: a transformers model.
-        prefix: keys and values that all rows begin with; None for none.
-        n_rows: B.
-    """
+    """Rows behind one prefix (or none), with the keys and values of all their tokens so far."""
 
     def __init__(self, model: Any, prefix: PrefixKV | None, n_rows: int) -> None:
         self._model, self._device = model, model.get_decoder().device
         self.n_prefix = prefix.length if prefix else 0
-        # scores are computed in float32; where memory is slow to convert (a CPU), it is kept that way
+        # scores are computed in float32; on a CPU, where converting is slow, the prefix is stored in it
         self._prefix = {m: (_stored(k[0]), _stored(v[0])) for m, (k, v) in prefix.layers.items()} if prefix else {}
         self._own: dict[Any, _KV] = {}
         self.lengths = [0] * n_rows
@@ -53,18 +47,10 @@ class DecodeBatch:
     def extend(
         self, tokens: Sequence[Sequence[int]], *, first: int = 0, advance: Sequence[bool] | None = None
     ) -> Tensor:
-        """Compute new tokens of the rows `first`, `first + 1`, …, one or more of each.
+        """Compute new tokens of the rows `first`, `first + 1`, …, one or more of each; `Unsupported` if it can't.
 
-        Args:
-            tokens: new tokens, row by row.
-            first: the row that `tokens[0]` belongs to.
-            advance: False for rows whose new tokens are not kept (finished ones that are carried along).
-
-        Returns:
-            [B, C] hidden state of each of these rows' last new token.
-
-        Raises:
-            Unsupported: the architecture asks of attention what isn't implemented here.
+        `advance`: False for rows whose new tokens are not stored (finished ones that are still in the batch).
+        Returns [B, C], the hidden state of each row's last new token.
         """
         counts = [len(part) for part in tokens]
         held = self.lengths[first : first + len(counts)]
@@ -109,7 +95,7 @@ def _stored(tensor: Tensor) -> Tensor:
 
 @dataclass
 class _DecodePass:
-    """One forward pass: which rows, how many new tokens of each, where they stand."""
+    """One forward pass: its rows, how many new tokens each has, and their positions."""
 
     ids: Tensor
     """[T]"""

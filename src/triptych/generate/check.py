@@ -1,9 +1,9 @@
 """Checking a file of predictions against the rows it is for.
 
-Hard findings say that the file is wrong: rows missing, doubled or in another order, texts that no one wrote (special
-tokens, broken characters, the prompt's own texts, the instruction said again), empty ones. When more than half of all
-rows have their instruction in them, prompts were decoded along with the outputs, and it is called so. Soft findings say
-that a text looks odd: far too long, cut, or going in circles. A model may really answer so.
+Hard findings say that the file is wrong: rows missing, repeated or in another order, texts that are no answers (special
+tokens, broken characters, the prompt's own texts, the instruction repeated), empty ones. When more than half of all
+rows contain their instruction, prompts were decoded along with the outputs, and the finding is `echo`. Soft findings
+say that a text looks odd: far too long, cut, or repeating itself. A model may really answer so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from triptych.generate.settings import StoppedBy
 _SPECIAL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:bos|eos|pad|unk|mask)>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<0x[0-9A-F]{2}>"
 )
-_ECHO_CHARACTERS = 8  # an instruction shorter than this may well stand in an output
+_ECHO_CHARACTERS = 8  # an instruction shorter than this may well occur in an output
 _FAR_LONGER = 4  # times the median length
 _LONG_CHARACTERS = 80  # an output shorter than this is never "far longer"
 _LOOP_CHARACTERS = 16
@@ -32,7 +32,7 @@ _LOOP_TIMES = 4
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A kind of fault and the rows that have it."""
+    """A kind of fault and the rows with it."""
 
     kind: str
     hard: bool
@@ -42,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a check found; `ok` if nothing hard."""
+    """The findings; `ok` if none is hard."""
 
     n_rows: int
     findings: tuple[Finding, ...]
@@ -56,16 +56,16 @@ class Check:
 _KINDS = {
     "missing": (True, "rows of the data have no prediction"),
     "unknown": (True, "predictions for ids that the data doesn't have"),
-    "repeated": (True, "ids that stand there more than once"),
-    "order": (True, "rows that stand elsewhere than in the data"),
+    "repeated": (True, "ids that occur more than once"),
+    "order": (True, "rows in another order than in the data"),
     "empty": (True, "outputs with no visible text"),
     "special": (True, "outputs with special tokens or byte tokens in their text"),
     "broken": (True, "outputs with U+FFFD: bytes that make no character"),
-    "echo": (True, "outputs that have the prompt in them"),
+    "echo": (True, "outputs that contain the prompt"),
     "parrot": (True, "outputs that repeat their instruction"),
-    "cut": (False, "outputs that were cut at the most new tokens"),
+    "cut": (False, "outputs that were cut at the limit of new tokens"),
     "long": (False, f"outputs more than {_FAR_LONGER} times as long as usual"),
-    "loop": (False, "outputs that go in circles"),
+    "loop": (False, "outputs that repeat themselves to the end"),
 }
 
 
@@ -84,19 +84,19 @@ def read_predictions(path: Path) -> list[tuple[str, str]]:
         ) from error
     if not isinstance(value, list):
         raise DataError("the predictions are no list", where=str(path), found=type(value).__name__, expected=expected)
-    found = []
+    predictions = []
     for number, entry in enumerate(value, 1):
-        row_id = entry.get("id") if isinstance(entry, dict) else None
-        output = entry.get("output") if isinstance(entry, dict) else None
-        if isinstance(row_id, bool) or not isinstance(row_id, str | int) or not isinstance(output, str):
-            raise DataError(
-                "a prediction has no id or no text",
-                where=f"{path}, entry {number}",
-                found=json.dumps(entry, ensure_ascii=False)[:120],
-                expected=expected,
-            )
-        found.append((str(row_id), output))
-    return found
+        match entry:
+            case {"id": (str() | int()) as row_id, "output": str() as output} if not isinstance(row_id, bool):
+                predictions.append((str(row_id), output))
+            case _:
+                raise DataError(
+                    "a prediction has no id or no text",
+                    where=f"{path}, entry {number}",
+                    found=json.dumps(entry, ensure_ascii=False)[:120],
+                    expected=expected,
+                )
+    return predictions
 
 
 def check_predictions(
@@ -107,13 +107,13 @@ def check_predictions(
     special: Collection[str] = (),
     prompt_texts: Sequence[re.Pattern[str]] = (),
 ) -> Check:
-    """Look at every prediction.
+    """Check every prediction.
 
     Args:
         predictions: (id, output), in the file's order.
         rows: of the data, in its order.
-        stopped_by: what ended each row, if it is known (a file's record says it).
-        special: the tokenizer's special tokens; the usual ones are looked for in any case.
+        stopped_by: what ended each row, where a file's record has it.
+        special: the tokenizer's special tokens; the usual ones are searched for in any case.
         prompt_texts: fixed texts of the prompt that no output should have.
     """
     found: defaultdict[str, list[str]] = defaultdict(list)
@@ -137,28 +137,20 @@ def check_predictions(
             found["long"].append(row_id)
         if loops(text):
             found["loop"].append(row_id)
-    if 2 * len(found.get("parrot", ())) > len(predictions):
+    if 2 * len(found["parrot"]) > len(predictions):
         found["echo"] += found.pop("parrot")
-    findings = [Finding(k, *_KINDS[k], tuple(found[k])) for k in _KINDS if k in found]
+    findings = [Finding(kind, *_KINDS[kind], tuple(found[kind])) for kind in _KINDS if found[kind]]
     return Check(len(predictions), tuple(findings))
 
 
-def _check_ids(given: Sequence[str], wanted: Sequence[str], found: defaultdict[str, list[str]]) -> None:
-    counts = Counter(given)
-    for row_id in wanted:
-        if row_id not in counts:
-            found["missing"].append(row_id)
-    known = set(wanted)
-    for row_id, count in counts.items():
-        if row_id not in known:
-            found["unknown"].append(row_id)
-        elif count > 1:
-            found["repeated"].append(row_id)
-    place = {row_id: at for at, row_id in enumerate(wanted)}
-    there = list(dict.fromkeys(row_id for row_id in given if row_id in known))
-    for row_id, right in zip(there, sorted(there, key=place.__getitem__), strict=True):
-        if row_id != right:
-            found["order"].append(row_id)
+def _check_ids(ids: Sequence[str], expected: Sequence[str], found: defaultdict[str, list[str]]) -> None:
+    counts, place = Counter(ids), {row_id: at for at, row_id in enumerate(expected)}
+    found["missing"] = [row_id for row_id in expected if row_id not in counts]
+    found["unknown"] = [row_id for row_id in counts if row_id not in place]
+    found["repeated"] = [row_id for row_id, count in counts.items() if count > 1 and row_id in place]
+    present = [row_id for row_id in counts if row_id in place]  # in the order in which they first occur
+    in_order = sorted(present, key=place.__getitem__)
+    found["order"] = [row_id for row_id, right in zip(present, in_order, strict=True) if row_id != right]
 
 
 def _echoes(text: str, instruction: str) -> bool:
@@ -167,7 +159,7 @@ def _echoes(text: str, instruction: str) -> bool:
 
 
 def loops(text: str) -> bool:
-    """Whether a text ends in a stretch said four times or more, of sixteen characters or more in all."""
+    """Whether a text ends in a stretch repeated four times or more, of sixteen characters or more in all."""
     text = text.rstrip()
     for size in range(1, len(text) // _LOOP_TIMES + 1):
         unit = text[-size:]

@@ -1,8 +1,9 @@
-"""Choosing the next token: the likeliest, or one drawn."""
+"""Choosing the next token: the likeliest, or one drawn; and which would repeat what is there."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -16,12 +17,9 @@ _CHUNK_COLUMNS = 8192  # of the vocabulary at a time, so that no [rows, vocabula
 
 
 class Chooser:
-    """Next tokens of rows.
+    """Next tokens of rows, which are named by their index in `row_ids`; each draws from a generator of its own.
 
-    Args:
-        head: the model's output head.
-        settings: `temperature` 0 is greedy, else temperature, `top_k` and `top_p` are transformers' own.
-        row_ids: of the rows that will be asked for, by index; each draws from a generator of its own.
+    `temperature` 0 is greedy, else temperature, `top_k` and `top_p` are transformers' own.
     """
 
     def __init__(self, head: Head, settings: GenerationSettings, row_ids: Sequence[str]) -> None:
@@ -60,12 +58,12 @@ class Chooser:
             top, at = logits.max(1)
             better = top > best
             best, token = torch.where(better, top, best), torch.where(better, at + start, token)
-        found: list[int] = token.tolist()
-        return found
+        tokens: list[int] = token.tolist()
+        return tokens
 
 
 def seed_of(seed: int, row_id: str) -> int:
-    """Seed of a row's own random numbers: the same whatever else is written, and in whatever order."""
+    """Seed of a row's own random numbers; it depends on no other row, nor on their order."""
     digest = hashlib.sha256(f"triptych-generate:{seed}:{row_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -79,3 +77,29 @@ def _warpers(settings: GenerationSettings) -> Any:
     if settings.top_p < 1:
         chain.append(process.TopPLogitsWarper(settings.top_p))
     return chain
+
+
+class Repeats:
+    """Tokens that would repeat `n` tokens (2 or more) of prompt or output: transformers' `no_repeat_ngram_size`.
+
+    With n = 3 and the sequence  a b c d a b , the next token may not be c: `a b c` is there already.
+    """
+
+    def __init__(self, n: int, ids: Sequence[int]) -> None:
+        self._n = n
+        self._last: list[int] = []
+        self._after: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
+        for token in ids:
+            self.add(token)
+
+    def add(self, token: int) -> None:
+        """Append a token to the sequence."""
+        if len(self._last) == self._n - 1:
+            self._after[tuple(self._last)].add(token)
+        self._last = [*self._last, token][1 - self._n :]
+
+    def banned(self) -> Collection[int]:
+        """Tokens that may not come next."""
+        if len(self._last) < self._n - 1:
+            return ()
+        return self._after.get(tuple(self._last), ())

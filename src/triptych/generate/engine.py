@@ -1,15 +1,17 @@
-"""Generation: prompts in, texts out. What a row gets does not depend on the rows that are decoded with it.
+"""Generation: prompts in, texts out. A row's text does not depend on the rows that are decoded with it.
 
     prompts ──► groups of a shared prefix ──► batches ──► prefix once, prompts packed, then a token a row at a time
 
-Whether a model's rows can be decoded together is not assumed but tried (`probe`). If they can't, and for beams,
-`model.generate` writes them (`hf_generate`), and that is said.
+Whether a model's rows can be decoded together is not assumed but tried (`plan`). If they can't (a warning says why),
+and for beams, `model.generate` writes them (`hf_generate`).
 """
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from weakref import WeakKeyDictionary
 
@@ -19,31 +21,28 @@ from torch import Tensor
 from triptych.generate.attention import DecodeBatch
 from triptych.generate.choose import Chooser
 from triptych.generate.hf_generate import hf_generate
-from triptych.generate.plan import Limits, choose_limits, decode_batches, plan_groups
-from triptych.generate.probe import can_decode_together
-from triptych.generate.settings import Generated, GenerationSettings, Prompt
+from triptych.generate.plan import Limits, can_decode_together, choose_limits, decode_batches, plan_groups
+from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import DecodeState
 from triptych.likelihood.context import PrefixKV
-from triptych.likelihood.head import Head, head_of
-from triptych.likelihood.passes import prefix_kv
+from triptych.likelihood.head import head_of
+from triptych.likelihood.passes import in_halves, prefix_kv
 from triptych.likelihood.plan import Branch, batches
 from triptych.likelihood.score import check_vocabulary
 from triptych.models import LoadedModel
-from triptych.models.device import out_of_memory
 from triptych.progress import Reporter
-
-logger = logging.getLogger(__name__)
+from triptych.prompts import RenderedPrompt
 
 OnRow = Callable[[Generated], None]
 """Called with each row as it is finished."""
 
-_COMPACT = 0.75  # finished rows leave a batch when so few of it are left: taking them out copies the others
+_COMPACT = 0.75  # finished rows leave a batch when at most this share of it is unfinished: removal copies the others
 _tried: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
 def generate_rows(
     loaded: LoadedModel,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[RenderedPrompt],
     settings: GenerationSettings,
     reporter: Reporter,
     on_row: OnRow | None = None,
@@ -51,13 +50,13 @@ def generate_rows(
     known: Mapping[str, Generated] | None = None,
     limits: Limits | None = None,
 ) -> list[Generated]:
-    """Continue each prompt, with whatever adapter is switched on.
+    """Continue each prompt, with the adapter that is enabled, if any.
 
     Args:
         loaded: the model.
         prompts: row ids must be unique.
         settings: how tokens are chosen and when a row ends.
-        reporter: is told of rows done.
+        reporter: shows rows done.
         on_row: called with each row as it is finished, in no order to rely on; not with known ones.
         known: rows that are written already, by row id. A batch with any row missing is written whole.
         limits: bounds of what is computed together; None finds them from free memory.
@@ -78,45 +77,30 @@ def generate_rows(
                     on_row(row)
                 advance(1)
 
-        bounds = limits or choose_limits(loaded)
-        short, long = _by_rope(loaded, prompts, settings)
-        for part, alone in ((short, False), (long, True)):
+        bounds, rope = limits or choose_limits(loaded), loaded.rope_limit or math.inf
+        # a row that may grow beyond the length where rotary frequencies depend on it is written alone
+        long = [len(prompt.ids) + settings.limit(prompt, loaded.max_tokens) > rope for prompt in prompts]
+        for alone in (False, True):
+            part = [prompt for prompt, is_long in zip(prompts, long, strict=True) if is_long == alone]
             if any(prompt.row_id not in results for prompt in part):
-                _Writer(loaded, part, settings, bounds, results, done, alone=alone).write()
+                _Writer(loaded, part, settings, bounds, results, done, alone).write()
     return [results[prompt.row_id] for prompt in prompts]
 
 
-def _by_rope(
-    loaded: LoadedModel, prompts: Sequence[Prompt], settings: GenerationSettings
-) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts whose rows stay where rotary frequencies don't depend on a row's length, and those that may not."""
-    limit = loaded.rope_limit
-    if limit is None:
-        return list(prompts), []
-    crosses = [len(prompt.ids) + settings.limit(prompt, loaded.max_tokens) > limit for prompt in prompts]
-    parts: tuple[list[Prompt], list[Prompt]] = ([], [])
-    for prompt, long in zip(prompts, crosses, strict=True):
-        parts[long].append(prompt)
-    return parts
-
-
+@dataclass
 class _Writer:
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        prompts: Sequence[Prompt],
-        settings: GenerationSettings,
-        limits: Limits,
-        known: Mapping[str, Generated],
-        done: OnRow,
-        *,
-        alone: bool = False,
-    ) -> None:
-        self.loaded, self.prompts, self.settings, self.limits = loaded, prompts, settings, limits
-        self.known, self.done, self.alone = known, done, alone
-        self.head: Head = head_of(loaded.model)
-        self.most = [settings.limit(prompt, loaded.max_tokens) for prompt in prompts]
-        check_vocabulary(loaded, prompts)
+    loaded: LoadedModel
+    prompts: Sequence[RenderedPrompt]
+    settings: GenerationSettings
+    limits: Limits
+    known: Mapping[str, Generated]
+    done: OnRow
+    alone: bool
+
+    def __post_init__(self) -> None:
+        self.head = head_of(self.loaded.model)
+        self.most = [self.settings.limit(prompt, self.loaded.max_tokens) for prompt in self.prompts]
+        check_vocabulary(self.loaded, self.prompts)
 
     @torch.inference_mode()
     def write(self) -> None:
@@ -136,7 +120,7 @@ class _Writer:
         own = [len(prompt.ids) - branch.end for prompt in self.prompts]
         for members in decode_batches(branch.rows, own, self.most, self.limits):
             if any(self.prompts[row].row_id not in self.known for row in members):
-                self._write_or_halve(members, past)
+                in_halves(self.loaded, members, partial(self._write_batch, past=past))
         for child in branch.children:
             self._walk(child, past)
 
@@ -144,20 +128,6 @@ class _Writer:
         return any(self.prompts[row].row_id not in self.known for row in branch.rows) or any(
             self._missing(child) for child in branch.children
         )
-
-    def _write_or_halve(self, members: list[int], past: PrefixKV | None) -> None:
-        try:
-            self._write_batch(members, past)
-            return
-        except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
-            if len(members) == 1 or not out_of_memory(error):
-                raise
-        if self.loaded.device.type == "cuda":
-            torch.cuda.empty_cache()
-        logger.warning("out of memory with %d rows written at a time: going on with half", len(members))
-        half = len(members) // 2
-        self._write_or_halve(members[:half], past)
-        self._write_or_halve(members[half:], past)
 
     def _write_batch(self, members: Sequence[int], past: PrefixKV | None) -> None:
         choose = Chooser(self.head, self.settings, [prompt.row_id for prompt in self.prompts])
@@ -201,17 +171,15 @@ class _Writer:
         for _, alike in groupby(order, key=lambda i: (self.most[i], self.prompts[i].stop_ids)):
             rows = list(alike)
             for at in range(0, len(rows), at_once):
-                self._write_own_batch(rows[at : at + at_once])
-
-    def _write_own_batch(self, batch: Sequence[int]) -> None:
-        prompts = [self.prompts[row] for row in batch]
-        if all(prompt.row_id in self.known for prompt in prompts):
-            return
-        found = hf_generate(self.loaded, prompts, self.most[batch[0]], self.settings)
-        for row, tokens in zip(batch, found, strict=True):
-            writing = self._begin(row)
-            writing.take(tokens)
-            self.done(writing.done())
+                batch = rows[at : at + at_once]
+                prompts = [self.prompts[row] for row in batch]
+                if all(prompt.row_id in self.known for prompt in prompts):
+                    continue
+                written = hf_generate(self.loaded, prompts, self.most[batch[0]], self.settings)
+                for row, tokens in zip(batch, written, strict=True):
+                    state = self._begin(row)
+                    state.take(tokens)
+                    self.done(state.done())
 
     def _begin(self, row: int) -> DecodeState:
         return DecodeState(self.prompts[row], self.most[row], self.settings, self.loaded.profile.tokenizer)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
 from triptych.generate.choose import seed_of
-from triptych.generate.settings import GenerationSettings, Prompt
+from triptych.generate.settings import GenerationSettings
 from triptych.models import LoadedModel
 from triptych.models.rope import reset_rope
+from triptych.prompts import RenderedPrompt
 
 
 def hf_generate(
-    loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int, settings: GenerationSettings
+    loaded: LoadedModel, prompts: Sequence[RenderedPrompt], max_new_tokens: int, settings: GenerationSettings
 ) -> list[list[int]]:
     """New tokens of some prompts that end with the same stop tokens, padded on the left to one length.
 
-    What a model's `generation_config.json` asks for (drawing, penalties) is not used: the settings say all there is.
+    Behind a stop token there may be padding. What a model's `generation_config.json` asks for (drawing, penalties) is
+    not used, only the settings.
     """
     from transformers import GenerationConfig
 
@@ -40,30 +40,13 @@ def hf_generate(
     lengths = torch.tensor([len(p.ids) for p in prompts], device=loaded.device)
     mask = (torch.arange(longest, device=loaded.device)[None] >= longest - lengths[:, None]).long()
     reset_rope(loaded.model)
-    with _no_defaults(loaded.model), torch.random.fork_rng(devices=_cuda(loaded)):
-        if settings.temperature:  # one row at a time: its draws are its own
-            torch.manual_seed(seed_of(settings.seed, prompts[0].row_id))
-        out = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-    return [_until_stop(row, frozenset(stop_ids)) for row in out[:, longest:].tolist()]
-
-
-def _until_stop(row: list[int], stop_ids: frozenset[int]) -> list[int]:
-    """A row without the padding behind its end."""
-    end = next((at + 1 for at, token in enumerate(row) if token in stop_ids), len(row))
-    return row[:end]
-
-
-def _cuda(loaded: LoadedModel) -> list[torch.device]:
-    return [loaded.device] if loaded.device.type == "cuda" else []
-
-
-@contextmanager
-def _no_defaults(model: Any) -> Iterator[None]:
-    from transformers import GenerationConfig
-
-    before = model.generation_config
-    model.generation_config = GenerationConfig()
+    defaults, loaded.model.generation_config = loaded.model.generation_config, GenerationConfig()
     try:
-        yield
+        with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
+            if settings.temperature:  # one row at a time: its draws are its own
+                torch.manual_seed(seed_of(settings.seed, prompts[0].row_id))
+            out = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
     finally:
-        model.generation_config = before
+        loaded.model.generation_config = defaults
+    rows: list[list[int]] = out[:, longest:].tolist()
+    return rows

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Tokenize = Literal["zh", "13a"]
-
 
 @dataclass(frozen=True, slots=True)
 class Quality:
@@ -38,36 +36,26 @@ class Quality:
 
 
 def measure_quality(hypotheses: Sequence[str], references: Sequence[str]) -> Quality:
-    """Compare texts with one reference each.
-
-    Args:
-        hypotheses: what a model wrote.
-        references: what was wanted, in the same order.
-
-    Raises:
-        ValueError: the lists are of unlike lengths or empty.
-    """
+    """Compare texts with one reference each; ValueError where their numbers differ or are 0."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
     if len(hypotheses) != len(references) or not hypotheses:
         raise ValueError(f"{len(hypotheses)} texts and {len(references)} references can't be compared")
     chrf, bleu = CHRF(word_order=2), BLEU(tokenize=tokenize_for(references))
-    texts, wanted = list(hypotheses), [list(references)]
-    rows = tuple(
-        float(chrf.sentence_score(text, [reference]).score)
-        for text, reference in zip(hypotheses, references, strict=True)
-    )
+    texts, expected = list(hypotheses), [list(references)]
+    pairs = zip(hypotheses, references, strict=True)
+    rows = tuple(float(chrf.sentence_score(text, [reference]).score) for text, reference in pairs)
     return Quality(
-        chrf=float(chrf.corpus_score(texts, wanted).score),
-        bleu=float(bleu.corpus_score(texts, wanted).score),
+        chrf=float(chrf.corpus_score(texts, expected).score),
+        bleu=float(bleu.corpus_score(texts, expected).score),
         chrf_signature=str(chrf.get_signature()),
         bleu_signature=str(bleu.get_signature()),
         row_chrf=rows,
     )
 
 
-def tokenize_for(references: Sequence[str]) -> Tokenize:
+def tokenize_for(references: Sequence[str]) -> Literal["zh", "13a"]:
     """`zh` where more than half of the references' letters are Chinese characters, else sacrebleu's default `13a`."""
     letters = [character for text in references for character in text if character.isalpha()]
     chinese = sum(unicodedata.name(character, "").startswith("CJK ") for character in letters)

@@ -24,7 +24,7 @@ _TEXTS = ("zero_shot", "few_shot", "preamble", "style")
 
 
 def record_of(out: Path) -> Path:
-    """Where the record of a file of predictions lies."""
+    """Path of the record of a file of predictions."""
     return out.with_name(out.name.removesuffix(".json") + ".record.json")
 
 
@@ -38,7 +38,7 @@ def is_record(path: Path) -> bool:
 
 
 def is_predictions(out: Path) -> bool:
-    """Whether a file lies beside the record of predictions; `finished_rows` sees whether it is what was written."""
+    """Whether a file has a record of predictions; `finished_rows` checks whether it is what was written."""
     return is_record(record_of(out))
 
 
@@ -55,7 +55,7 @@ def write_predictions(out: Path, rows: Sequence[Generated], record: Mapping[str,
 
 
 def finished_rows(out: Path, facts: Mapping[str, Any], *, fix: str | None = None) -> list[Generated]:
-    """The predictions that are there already, if they were made with these facts. `fix`: how to have them anew.
+    """The predictions of an existing file, if they were made with these facts. `fix`: how to write them anew.
 
     Raises:
         RunChangedError: they are another run's, or were changed since.
@@ -66,7 +66,7 @@ def finished_rows(out: Path, facts: Mapping[str, Any], *, fix: str | None = None
         held, sha256 = dict(record["facts"]), record["out_sha256"]
     except (DataError, LookupError, TypeError, ValueError) as error:
         raise RunChangedError(
-            "there is a file already, and nothing says how it was made",
+            "there is a file already, and no record of how it was made",
             where=str(out),
             expected=f"{path.name} beside it, or no file",
             fix=fix or "replace it with --fresh, or choose another file with --out",
@@ -83,7 +83,7 @@ def finished_rows(out: Path, facts: Mapping[str, Any], *, fix: str | None = None
 
 
 def check_file(path: Path, data: str, limit: int | None = None) -> Check:
-    """Look at a file of predictions; its record, if it has one, says what ended each row and which prompt it was.
+    """Check a file of predictions; its record, if it has one, has what ended each row, and the prompt.
 
     Raises:
         DataError: the file is no list of predictions, or the data can't be read.
@@ -92,7 +92,7 @@ def check_file(path: Path, data: str, limit: int | None = None) -> Check:
     predictions = read_predictions(path)
     try:
         record: Any = read_json(record_of(path))
-        same = record["out_sha256"] == sha256_of_file(path)  # of texts that were changed since, it knows no end
+        same = record["out_sha256"] == sha256_of_file(path)  # else texts were changed since
         ends = {row["id"]: row["stopped_by"] for row in record["rows"]} if same else {}
         prompt, special = record["provenance"]["prompt"], special_texts_of(path)
         mapping = {key: prompt[key] for key in _TEXTS if key in prompt}
@@ -104,9 +104,8 @@ def check_file(path: Path, data: str, limit: int | None = None) -> Check:
 
 def special_texts(tokenizer: Any) -> list[str]:
     """A tokenizer's special tokens, as no output should have them; one or two characters are also ordinary text."""
-    return sorted(
-        {str(token) for token in tokenizer.all_special_tokens if len(str(token).strip()) >= _SPECIAL_CHARACTERS}
-    )
+    tokens = {str(token) for token in tokenizer.all_special_tokens}
+    return sorted(token for token in tokens if len(token.strip()) >= _SPECIAL_CHARACTERS)
 
 
 def special_texts_of(out: Path) -> list[str]:

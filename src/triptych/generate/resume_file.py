@@ -4,7 +4,7 @@
     {"id": "…", "output": "…", "n_tokens": 31, "stopped_by": "eos", "ids": […]}
     …
 
-A last line that was torn by a kill is cut off and its row written again. Two processes can't write one file.
+A last line that was torn by a kill is removed and its row written again. Two processes can't write one file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHOWN = 12
 
 
 def part_of(out: Path) -> Path:
-    """Where the rows of a file of predictions lie while it is made."""
+    """Path of the rows of a file of predictions while it is made."""
     return out.with_name(out.name.removesuffix(".json") + ".jsonl.part")
 
 
@@ -36,27 +36,26 @@ class PartFile:
     def __init__(self, path: Path, file: IO[bytes], chosen: dict[str, Any], known: dict[str, Generated]) -> None:
         self.path, self._file = path, file
         self.chosen = chosen
-        """What the process that began it chose (threads, limits)."""
+        """Choices of the process that began it (threads, limits)."""
         self.known = known
-        """Rows that were there when it was opened."""
-        self._added = False
+        """Rows that were in it when it was opened."""
+        self._is_empty = not known
 
     @classmethod
     def begin(cls, path: Path, facts: Mapping[str, Any], chosen: Mapping[str, Any]) -> PartFile:
-        """Start a file with its header; one that is there is overwritten.
+        """Start a file with its header; an old one is overwritten.
 
         Raises:
             DiskError: no room or no right to write.
             RunChangedError: another process is writing it.
         """
-        header = {**_KIND, "facts": facts, "chosen": chosen}
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             claim(path)
             file = path.open("ab")
             _take(file, path)
             file.truncate(0)
-            _line(file, header)
+            _line(file, {**_KIND, "facts": facts, "chosen": chosen})
             os.fsync(file.fileno())
         return cls(path, file, dict(chosen), {})
 
@@ -65,8 +64,8 @@ class PartFile:
         """Open a file that was begun with the same facts; None if there is none, or none with a whole header.
 
         Raises:
-            RunChangedError: it was begun with other facts, which are named; or another process is writing it. `fix`
-                says how to have the rows anew.
+            RunChangedError: it was begun with other facts, which are named; or another process is writing it. `fix`:
+                how to write the rows anew.
         """
         with disk_errors(path):
             try:
@@ -78,7 +77,7 @@ class PartFile:
             header = values[0] if values else None
             if not isinstance(header, dict) or {key: header.get(key) for key in _KIND} != _KIND:
                 file.close()
-                if whole == 0:  # killed before the header was out: nothing is lost
+                if whole == 0:  # killed before the header was written: nothing is lost
                     return None
                 raise RunChangedError(
                     "this is no file of predictions in the making",
@@ -92,29 +91,30 @@ class PartFile:
                 raise
             file.seek(whole)
             file.truncate()
-        return cls(path, file, header["chosen"], {row.row_id: row for row in map(_row, values[1:])})
+        rows = [Generated(v["id"], v["output"], v["n_tokens"], v["stopped_by"], tuple(v["ids"])) for v in values[1:]]
+        return cls(path, file, header["chosen"], {row.row_id: row for row in rows})
 
     def add(self, row: Generated) -> None:
-        """Write a row; it is there even if the process is killed right after."""
-        self._added = True
+        """Write a row; it survives a kill right after."""
+        self._is_empty = False
         value = {"id": row.row_id, "output": row.text, "n_tokens": row.n_tokens, "stopped_by": row.stopped_by}
         with disk_errors(self.path):
             _line(self._file, {**value, "ids": list(row.ids)})
 
     def close(self) -> None:
-        """Leave the file for a later `resume`; a file without rows isn't left."""
+        """Leave the file for a later `resume`; remove one without rows."""
         self._file.close()
-        if not self.known and not self._added:
+        if self._is_empty:
             remove(self.path)
 
     def remove(self) -> None:
-        """The predictions are in their place: this file is done."""
+        """Remove the file: the predictions are written."""
         self._file.close()
         remove(self.path)
 
 
 def peek(path: Path) -> dict[str, Any] | None:
-    """The header of a file, if it is there and whole: its `facts` and `chosen`."""
+    """The header of a file (`facts` and `chosen`); None if there is no file, or no whole header."""
     try:
         with path.open("rb") as file:
             header = json.loads(file.readline())
@@ -124,7 +124,7 @@ def peek(path: Path) -> dict[str, Any] | None:
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file is one of predictions in the making; one that a kill left without a whole first line is, too."""
+    """Whether a file is one of predictions in the making, also one whose first line was torn by a kill."""
     try:
         with path.open("rb") as file:
             first = file.readline()
@@ -135,11 +135,7 @@ def is_part(path: Path) -> bool:
 
 
 def refuse_changed(path: Path, held: Mapping[str, Any], facts: Mapping[str, Any], *, fix: str | None = None) -> None:
-    """Refuse to go on with a file of another run.
-
-    Raises:
-        RunChangedError: facts differ; each difference is named.
-    """
+    """Raise RunChangedError for a file that was made with other facts, and name each difference."""
     if different := changes(held, json.loads(json.dumps(facts))):
         more = [f"… and {len(different) - _SHOWN} more"] if len(different) > _SHOWN else []
         raise RunChangedError(
@@ -160,18 +156,13 @@ def _whole_lines(content: bytes) -> tuple[list[Any], int]:
     values, at = [], 0
     for line in content.splitlines(keepends=True):
         try:
-            value = json.loads(line) if line.endswith(b"\n") else None
+            if not line.endswith(b"\n") or (value := json.loads(line)) is None:
+                break
         except ValueError:
-            value = None
-        if value is None:
             break
         values.append(value)
         at += len(line)
     return values, at
-
-
-def _row(value: dict[str, Any]) -> Generated:
-    return Generated(value["id"], value["output"], value["n_tokens"], value["stopped_by"], tuple(value["ids"]))
 
 
 def _take(file: IO[bytes], path: Path) -> None:

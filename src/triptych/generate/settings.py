@@ -1,34 +1,19 @@
-"""What decides what is written: how a token is chosen, and when a row ends."""
+"""The settings of generation: how a token is chosen, and when a row ends."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from triptych.config.generate import DecodingConfig
 from triptych.errors import ModelError
+from triptych.prompts import RenderedPrompt
 
 StoppedBy = Literal["eos", "stop_text", "length"]
-"""`eos`: the model ended it (EOS, end of turn). `stop_text`: it began what a prompt has there. `length`: it was cut."""
-
-
-class Prompt(Protocol):
-    """What is continued (`prompts.render_prompt` makes them)."""
-
-    @property
-    def row_id(self) -> str:
-        """Whose prompt it is."""
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """Token ids, BOS included, no output."""
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end the output: EOS, and a chat template's end of turn."""
+"""`eos`: the model ended it (EOS, end of turn). `stop_text`: a text of the prompt began. `length`: it was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +34,7 @@ class GenerationSettings(DecodingConfig):
     """How to write, and where a row ends."""
 
     max_new_ratio: float | None = Field(None, gt=0)
-    """No row gets more than so many new tokens per token of its prompt, demonstrations included; None: no rule."""
+    """Most new tokens per token of a row's prompt, demonstrations included; None: no such limit."""
     stop_patterns: tuple[str, ...] = ()
     """Regular expressions: a row ends where one begins (`stops.patterns_of` reads them off a template)."""
 
@@ -63,7 +48,7 @@ class GenerationSettings(DecodingConfig):
                 raise ValueError(f"regular expressions, and {pattern!r} is none: {error}") from error
         return value
 
-    def limit(self, prompt: Prompt, context: int | None) -> int:
+    def limit(self, prompt: RenderedPrompt, context: int | None) -> int:
         """Most new tokens of a row: bounded by the settings and by what the context has left.
 
         Raises:

@@ -1,7 +1,7 @@
 """Where a row ends: a stop token, a stop text, its limit. And what its text is then.
 
-A base model goes on with the next demonstration or the next turn instead of ending. What a template puts around outputs
-tells where one is over, so it ends there.
+A base model continues with the next demonstration or the next turn instead of ending. The texts that a template puts
+around outputs show where one is over, so it ends there.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from triptych.generate.repeats import Repeats
-from triptych.generate.settings import Generated, GenerationSettings, Prompt, StoppedBy
-from triptych.prompts import Template, pieces_of
+from triptych.generate.choose import Repeats
+from triptych.generate.settings import Generated, GenerationSettings, StoppedBy
+from triptych.prompts import RenderedPrompt, Template, pieces_of
 
 _NUMBERS = ("i", "k")
-_TELLING = 4  # characters that are needed to tell a template's text from an output's
+_DISTINCT = 4  # characters that are needed to distinguish a template's text from an output's
 _TAIL = 48  # tokens looked at for a stop text: more than any template's piece has between two fields
 
 
@@ -24,35 +24,33 @@ def patterns_of(template: Template, *, shots: int) -> tuple[str, ...]:
 
     These are the fixed texts of the zero-shot text (`USER:`); with demonstrations those of a demonstration and the tail
     too (`第2個例子，USER:` with any number), and the line break (with what is around it) that ends a demonstration, if
-    one does. None in styles with turns: there the model's own end of turn tells.
+    one does. None in styles with turns: there the model's own end of turn ends an output.
     """
     if template.style != "plain":
         return ()
-    found: dict[str, None] = {}
+    patterns: dict[str, None] = {}
     if shots:
         demo = pieces_of(template.few_shot.demo)
         last = max(at for at, (_, name) in enumerate(demo) if name == "output")
         if "\n" in (separator := demo[last + 1][0]):
-            found[re.escape(separator)] = None
+            patterns[re.escape(separator)] = None
     of_shots = (template.few_shot.demo, template.few_shot.tail) if shots else ()
     for text in (*of_shots, template.zero_shot):
         for piece in _between_texts(text):
-            if len("".join(literal or "" for literal in piece).strip()) >= _TELLING:
-                found[_pattern(piece)] = None
-    return tuple(found)
+            if len("".join(literal or "" for literal in piece).strip()) >= _DISTINCT:
+                patterns[_pattern(piece)] = None
+    return tuple(patterns)
 
 
 def _between_texts(text: str) -> list[list[str | None]]:
-    """Pieces between the fields that stand for free text, each of fixed texts and of numbers (None)."""
-    found: list[list[str | None]] = [[]]
+    """Pieces between the fields of free text, each of fixed texts and of numbers (None)."""
+    pieces: list[list[str | None]] = [[]]
     for literal, name in pieces_of(text):
-        if name is None:
-            found[-1].append(literal)
-        elif name in _NUMBERS:
-            found[-1].append(None)
+        if name is None or name in _NUMBERS:
+            pieces[-1].append(literal if name is None else None)
         else:
-            found.append([])
-    return found
+            pieces.append([])
+    return pieces
 
 
 def _pattern(piece: Sequence[str | None]) -> str:
@@ -65,16 +63,9 @@ def _pattern(piece: Sequence[str | None]) -> str:
 
 
 class DecodeState:
-    """A row while it is written.
+    """A row while it is written: a prompt, and at most `limit` new tokens."""
 
-    Args:
-        prompt: what is continued.
-        limit: most new tokens.
-        settings: for its stop patterns, and whether stretches may be repeated.
-        tokenizer: the model's own.
-    """
-
-    def __init__(self, prompt: Prompt, limit: int, settings: GenerationSettings, tokenizer: Any) -> None:
+    def __init__(self, prompt: RenderedPrompt, limit: int, settings: GenerationSettings, tokenizer: Any) -> None:
         self._prompt, self._limit, self._tokenizer = prompt, limit, tokenizer
         self._stop_ids = frozenset(prompt.stop_ids)
         self._patterns = [re.compile(pattern) for pattern in settings.stop_patterns]
@@ -83,7 +74,7 @@ class DecodeState:
         self.stopped_by: StoppedBy | None = None
 
     def add(self, token: int) -> bool:
-        """Take the next token; True when the row is over."""
+        """Add the next token; True when the row is over."""
         self.ids.append(token)
         if self._repeats:
             self._repeats.add(token)
@@ -100,7 +91,7 @@ class DecodeState:
         return self._repeats.banned() if self._repeats else ()
 
     def take(self, tokens: Sequence[int]) -> None:
-        """Take tokens until the row is over; the rest is not its own."""
+        """Add tokens until the row is over; the rest is padding."""
         for token in tokens:
             if self.add(token):
                 return
@@ -114,12 +105,12 @@ class DecodeState:
             text = text[: self._stop_at(text)]
         elif self.stopped_by == "length":
             text = text.rstrip("\ufffd")  # the first bytes of a character that was cut
-        # a space that begins it stands between prompt and output (`ASSISTANT: …`) and belongs to neither
+        # a space at its beginning separates prompt and output (`ASSISTANT: …`) and belongs to neither
         return Generated(self._prompt.row_id, text.strip(), len(self.ids), self.stopped_by, tuple(self.ids))
 
     def _text(self, ids: Sequence[int]) -> str:
-        kept = [token for token in ids if token not in self._stop_ids]  # not every stop id is marked as special
-        text: str = self._tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        ids = [token for token in ids if token not in self._stop_ids]  # not every stop id is marked as special
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
     def _stop_at(self, text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Attention over packed rows that share a prefix. No padding in the layers, no row sees another.
+"""Attention over packed rows that share a prefix. No padding in the layers, no row attends to another.
 
 A forward pass gets its tokens in one line, [1, T]:
 
@@ -10,7 +10,7 @@ A forward pass gets its tokens in one line, [1, T]:
 
 Linear layers, norms and activations run over exactly T tokens; only attention lays the rows out side by side, as
 [B, S] with S the longest row. Rows are right-padded there, and causality alone hides the padding. Position ids are
-given explicitly, so a row stands where it would stand in its own sequence: at P0 + P1.
+given explicitly, so a row begins where it would begin in its own sequence: at P0 + P1.
 
 Shape legend used below:
     T tokens of the pass   B rows   S longest row   P = P0 + P1 prefix length   L keys
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -32,7 +33,7 @@ from triptych.likelihood.varlen import VarlenLayout, can_use_varlen, varlen_atte
 
 
 def attention_path(device: str, itemsize: int) -> Literal["varlen", "fused", "blocks"]:
-    """How attention is computed on `cpu` or `cuda` in a dtype of so many bytes, as a rule; estimates of memory ask it.
+    """How attention is usually computed on `cpu` or `cuda` in a dtype of `itemsize` bytes; memory estimates use it too.
 
     `varlen`: nothing is padded. `fused`: rows side by side through torch's kernel, also where the varlen kernel doesn't
     take the head size. `blocks`: rows side by side with scores written out, also where they are soft-capped.
@@ -44,7 +45,7 @@ def attention_path(device: str, itemsize: int) -> Literal["varlen", "fused", "bl
 
 @dataclass
 class Pack:
-    """One forward pass: which tokens, where they stand, who sees whom."""
+    """One forward pass: its tokens, their positions, and which of them each one attends to."""
 
     ids: Tensor
     """[T]"""
@@ -55,10 +56,8 @@ class Pack:
     past: PrefixKV | None = None
     keep_kv: bool = False
     """Collect the prefix's keys and values (past included) for later passes."""
-    kept: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    layers: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _masks: dict[Any, Tensor] = field(default_factory=dict)
-    _layout: Tensor | None = None
-    _varlen: VarlenLayout | None = None
 
     @property
     def n_past(self) -> int:
@@ -73,20 +72,18 @@ class Pack:
         parts += [torch.arange(start, start + n, device=device) for n in self.lengths]
         return torch.cat(parts)
 
+    @cached_property
     def layout(self) -> Tensor:
-        """[R] Where each token of the rows, one after another, lies when they are side by side as [B*S]."""
-        if self._layout is None:
-            device = self.ids.device
-            lengths = torch.tensor(self.lengths, device=device)
-            inside = torch.arange(max(self.lengths), device=device)[None] < lengths[:, None]
-            self._layout = inside.reshape(-1).nonzero().squeeze(1)
-        return self._layout
+        """[R] place of each token of the rows, one after another, when the rows are side by side as [B*S]."""
+        device = self.ids.device
+        lengths = torch.tensor(self.lengths, device=device)
+        inside = torch.arange(max(self.lengths), device=device)[None] < lengths[:, None]
+        return inside.reshape(-1).nonzero().squeeze(1)
 
+    @cached_property
     def varlen(self) -> VarlenLayout:
         """Where the sequences begin and end, for the kernel that takes rows of unlike lengths."""
-        if self._varlen is None:
-            self._varlen = varlen_layout(self.lengths, self.n_past, self.n_prefix, self.ids.device)
-        return self._varlen
+        return varlen_layout(self.lengths, self.n_past, self.n_prefix, self.ids.device)
 
     def mask(self, n_queries: int, n_before: int, window: int | None, groups: int, dtype: torch.dtype) -> Tensor:
         """[G*S, n_before + S] added to the scores: 0 where a query may look, -inf where not.
@@ -107,11 +104,11 @@ class Pack:
         if p1:
             prefix = (torch.cat([past[0], key[:, :, :p1]], 2), torch.cat([past[1], value[:, :, :p1]], 2))
         if self.keep_kv:
-            self.kept[module] = (prefix[0].contiguous(), prefix[1].contiguous())
+            self.layers[module] = (prefix[0].contiguous(), prefix[1].contiguous())
         if how.softcap is None and can_use_varlen(query) and value.shape[-1] == query.shape[-1]:
             own = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
             before = (past[0][0].transpose(0, 1), past[1][0].transpose(0, 1))
-            return varlen_attention(self.varlen(), own[0], own[1], own[2], before, how)
+            return varlen_attention(self.varlen, own[0], own[1], own[2], before, how)
         parts = []
         if p1:
             parts.append(_attend(self, query[:, :, :p1], key[:, :, :p1], value[:, :, :p1], past, how))
@@ -126,7 +123,7 @@ def _attend_rows(pack: Pack, rows: list[Tensor], prefix: tuple[Tensor, Tensor], 
     n_rows, longest = len(pack.lengths), max(pack.lengths)
     ragged = min(pack.lengths) < longest
     if ragged:
-        places = pack.layout()
+        places = pack.layout
         rows = [_Spread.apply(t, places, n_rows * longest) for t in rows]  # type: ignore[no-untyped-call]
     query, key, value = (t.reshape(n_rows, longest, *t.shape[1:]).transpose(1, 2) for t in rows)
     out = _attend(pack, query, key, value, prefix, how)
@@ -136,8 +133,8 @@ def _attend_rows(pack: Pack, rows: list[Tensor], prefix: tuple[Tensor, Tensor], 
 class _Spread(torch.autograd.Function):
     """[R, ...] to its places among n, zeros elsewhere: what is computed there is never read.
 
-    Gathering from places that repeat would do too, but its gradient is a sum, whose order is open on a GPU; and torch's
-    own copy to places keeps what it copied until the backward.
+    Gathering from repeated places would work too, but its gradient is a sum, whose order is undefined on a GPU; and
+    torch's own `index_copy` keeps its input until the backward.
     """
 
     @staticmethod

@@ -1,9 +1,8 @@
 """Scores by content: what was scored once, with the same weights and the same tokens, is not computed again.
 
 The key is a hash of everything the numbers depend on: the model (weights, config.json, quantization, how it was made on
-this kind of device, dtype, adapter), the versions that computed them, the token ids and where scoring begins. The name
-of the experiment, the prompt or the file plays no part, so a rerun, an added cell or another run folder finds what is
-there.
+this kind of device, dtype, adapter), the versions that computed them, the token ids and where scoring begins. It does
+not include names of experiment, prompt or file: a rerun, an added cell or another run folder finds the same scores.
 """
 
 from __future__ import annotations
@@ -28,11 +27,9 @@ ENGINE = 2
 
 
 class ScoreCache:
-    """Per-token NLL of rows, by content.
+    """Per-token NLL of rows, by content, in an SQLite file; made if it isn't there.
 
-    Args:
-        path: the SQLite file; made if it isn't there.
-        facts: what the numbers depend on beside the tokens (weights' hash, dtype, device, quantization).
+    `facts`: what the numbers depend on beside the tokens (weights' hash, dtype, device, quantization).
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
@@ -42,15 +39,13 @@ class ScoreCache:
         self._arrays = ArrayCache(path, "nll")
 
     def get(self, rows: Sequence[Rendered], adapter: str | None) -> list[Array | None]:
-        """The tokens of each row under an adapter (its hash, or None for off); None where they aren't there."""
+        """The NLLs of each row with an adapter (its hash; None: without one); None for a row that isn't stored."""
         arrays = self._arrays.get([self._key(row, adapter) for row in rows])
-        return [
-            None if array is None or len(array) != row.n_scored else array
-            for row, array in zip(rows, arrays, strict=True)
-        ]
+        pairs = zip(rows, arrays, strict=True)
+        return [None if array is None or len(array) != row.n_scored else array for row, array in pairs]
 
     def put(self, rows: Sequence[Rendered], adapter: str | None, tokens: Sequence[Array]) -> None:
-        """Keep rows, all or none."""
+        """Store rows, all or none."""
         self._arrays.put((self._key(row, adapter), nll) for row, nll in zip(rows, tokens, strict=True))
 
     def _key(self, row: Rendered, adapter: str | None) -> bytes:

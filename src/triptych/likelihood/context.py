@@ -1,6 +1,6 @@
 """Attention of our own inside a model's decoder, for one forward pass: what scoring, training and decoding share.
 
-A pass says which tokens it has and where they stand, and computes attention between them. While it is installed, the
+A pass has tokens and their positions, and computes attention between them. While it is installed, the
 model's own attention modules call it through transformers' attention interface, after their projections, norms and
 rotary embedding: those stay the model's own.
 
@@ -47,7 +47,7 @@ class Scores(NamedTuple):
 
 
 class Pass(Protocol):
-    """One forward pass."""
+    """One forward pass: its tokens, their positions, and attention between them."""
 
     @property
     def ids(self) -> Tensor:
@@ -77,7 +77,7 @@ def forward(model: Any, step: Pass) -> Tensor:
 
 
 def resumable(model: Any) -> Callable[[], AbstractContextManager[None]]:
-    """A function whose context installs the pass that is being computed now once more, after its end.
+    """A function whose context installs the present pass again, after its end.
 
     For activation checkpointing, which computes blocks of the pass again in the backward.
     """

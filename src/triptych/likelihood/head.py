@@ -45,15 +45,7 @@ class Head:
     """A [r, C] and s B [V, r] in float32 of a LoRA adapter on the head, if one is attached and on."""
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Negative log-likelihood in nats of each target.
-
-        Args:
-            hidden: [N, C], in the model's dtype; may need a gradient.
-            targets: [N] token ids.
-
-        Returns:
-            [N] float32.
-        """
+        """NLL in nats, [N] float32, of targets [N]; hidden [N, C] in the model's dtype may need a gradient."""
         if torch.is_grad_enabled() and hidden.requires_grad:
             if self.low_rank is not None:
                 raise NotImplementedError("no gradient is computed through an adapter on the output head")

@@ -10,6 +10,8 @@ Rows are sorted by their token ids, so that rows with a common beginning are nei
 A branch is made where computing the longer prefix once saves more than another pass costs. Prefixes are taken on
 token ids, never on text, and end before the last prompt token: each row keeps the token that predicts its first
 scored one.
+
+The tokens of a pass are bounded by memory; decoding, training and `triptych plan` ask for these sizes too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from triptych.models import LoadedModel
+from triptych.models.device import free_memory
+from triptych.models.shape import Sizes, sizes_of
 from triptych.prompts import Rendered
 
 BRANCH_SAVES = 384
@@ -72,20 +77,17 @@ def _splits(common: Sequence[int], low: int, high: int, end: int) -> Iterator[tu
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    for index, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return index
-    return min(len(a), len(b))
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def batches(rows: Sequence[int], lengths: Sequence[int], n_prefix: int, *, budget: int) -> Iterator[list[int]]:
-    """Cut the rows of a branch into passes, longest first, so that like lengths meet.
+    """Cut the rows of a branch into passes, longest first, so that rows of a pass have similar lengths.
 
     Args:
         rows: indices into `lengths`.
         lengths: tokens of each row that are still to compute.
-        n_prefix: tokens of the shared prefix; attention lays its keys beside each row.
-        budget: bound on the pass's tokens, and (eightfold) on keys laid out: rows x (prefix + longest row).
+        n_prefix: tokens of the shared prefix; attention puts its keys beside each row's.
+        budget: bound on the pass's tokens, and (eightfold) on its keys: rows x (prefix + longest row).
     """
     batch: list[int] = []
     tokens = longest = 0
@@ -99,3 +101,29 @@ def batches(rows: Sequence[int], lengths: Sequence[int], n_prefix: int, *, budge
         tokens += lengths[row]
     if batch:
         yield batch
+
+
+def token_bytes(sizes: Sizes, itemsize: int) -> int:
+    """Bytes of a token of a pass without a gradient.
+
+    About eight hidden states, four of the feed-forward's and its keys and values; and eightfold keys and values are
+    reserved for the prefix beside it (`batches`).
+    """
+    return (8 * sizes.hidden_size + 4 * sizes.intermediate_size + 9 * 2 * sizes.n_kv_heads * sizes.head_dim) * itemsize
+
+
+def kv_bytes(sizes: Sizes, itemsize: int) -> int:
+    """Bytes of a token's keys and values in all layers."""
+    return 2 * sizes.n_layers * sizes.n_kv_heads * sizes.head_dim * itemsize
+
+
+def pass_tokens(sizes: Sizes, free: int, device: str) -> int:
+    """Tokens of a pass on `cpu` or `cuda`: as a quarter of the `free` bytes holds, up to what still makes it faster."""
+    most = 16_384 if device == "cuda" else 2048
+    return max(256, min(most, free // 4 // token_bytes(sizes, 4)))
+
+
+def default_budget(loaded: LoadedModel) -> int:
+    """Tokens of a pass of this model, with the memory that is free now."""
+    sizes = sizes_of(loaded.model.config.get_text_config())
+    return pass_tokens(sizes, free_memory(loaded.device), loaded.device.type)

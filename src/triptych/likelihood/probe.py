@@ -65,7 +65,7 @@ class Trial:
     """Rows that are compared with the model's own forward, the first ones."""
 
     def rows(self, loaded: LoadedModel, change: int | None = None) -> tuple[int, list[Rendered]]:
-        """The length of a prefix and two rows behind it; the row `change` has another text of the same length."""
+        """The length of a prefix and two rows behind it; row `change` has another text of the same length."""
         config: Any = loaded.model.config.get_text_config()
         limit = min(loaded.max_tokens or _LONGEST, loaded.rope_limit or _LONGEST)
         n_prefix = _prefix_tokens(largest(config, "sliding_window", default=0), limit)
@@ -93,7 +93,7 @@ def probe_tokens(window: int | None, limit: int | None) -> int:
 
 
 def can_be_packed(loaded: LoadedModel) -> bool:
-    """Try whether rows can be computed side by side behind a shared prefix; a no is said, with the reason.
+    """Try whether rows can be computed side by side behind a shared prefix; if not, warn and say why.
 
     Raises:
         ModelError: the model's own forward fails, or it is not causal: then no likelihood of a text can be had from it.
@@ -106,11 +106,7 @@ def can_be_packed(loaded: LoadedModel) -> bool:
 
 @torch.inference_mode()
 def why_not(loaded: LoadedModel, trial: Trial) -> str | None:
-    """Why rows of this model can't be computed together; None if they can.
-
-    Raises:
-        ModelError: see `can_be_packed`.
-    """
+    """Why rows of this model can't be computed together; None if they can. Raises ModelError as `can_be_packed`."""
     require_causal(loaded)
     if computes_in_int8(loaded.model):
         return "int8 products depend on all rows of a pass"
@@ -132,7 +128,9 @@ def _on_itself(loaded: LoadedModel, trial: Trial) -> None:
     for changed in (0, 1):
         others = trial.run(loaded, trial.rows(loaded, changed)[1], n_prefix, past)
         moved = max(moved, (others[1 - changed] - ours[1 - changed]).abs().max().item())
-    require_independent(loaded, moved, theirs)
+    # products of routed experts depend on the number of tokens an expert gets: there rounding may move, and no more
+    if not moved <= (_allowed(loaded, theirs) if routed_experts(loaded.model) else 0.0):
+        raise Unsupported(f"a row's likelihood moves by {moved:.3g} nats a token with the text of the row beside it")
     require_close(loaded, torch.cat(ours[: trial.compared]), theirs)
 
 
@@ -145,11 +143,7 @@ _PACKED = Trial("packed", _packed, prompts=(2, 2), scored=(16, 29), compared=1)
 
 
 def own_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
-    """NLL of a row's scored tokens by the model's own forward, the output head read as it is read for packed rows.
-
-    Raises:
-        Unsupported: the hidden states can't be found, or the head gives other logits than is read off it.
-    """
+    """NLL of a row's scored tokens by the model's own forward, but with the output head that packed rows get."""
     hidden, logits = own_states(loaded, row.ids, _LAST)
     targets = torch.tensor(row.ids[1:], device=hidden.device)
     head = head_of(loaded.model)
@@ -164,40 +158,19 @@ def own_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
     return nll[row.n_prompt - 1 :]
 
 
-def require_independent(loaded: LoadedModel, moved: float, theirs: Tensor) -> None:
-    """Refuse rows that move when the text of the row beside them changes.
-
-    Products of routed experts are as large as the texts of all rows make them: there rounding may move, and no more.
-
-    Raises:
-        Unsupported: they move.
-    """
-    bound = _allowed(loaded, theirs) if routed_experts(loaded.model) else 0.0
-    if not moved <= bound:
-        raise Unsupported(f"a row's likelihood moves by {moved:.3g} nats a token with the text of the row beside it")
-
-
 def require_close(loaded: LoadedModel, ours: Tensor, theirs: Tensor) -> None:
-    """Refuse what is far from the model's own forward.
-
-    Raises:
-        Unsupported: it is.
-    """
+    """Raise Unsupported for likelihoods that are far from those of the model's own forward."""
     difference = (ours - theirs).abs().mean().item()
     if not difference <= _allowed(loaded, theirs):
         raise Unsupported(f"rows together differ from its own forward by {difference:.3g} nats a token")
 
 
 def require_causal(loaded: LoadedModel) -> None:
-    """Refuse a model that can't be computed at all, or whose predictions look ahead.
-
-    Raises:
-        ModelError: its own forward fails, or a token's likelihood changes with the tokens after it.
-    """
+    """Raise ModelError if the own forward fails, or a token's likelihood changes with the tokens after it."""
     where = str(loaded.info.get("name", type(loaded.model).__name__))
     ids = _PACKED.rows(loaded)[1][0].ids
     half = _LAST // 2
-    other = (*ids[:-half], *ids[: -half - 1 : -1])  # the last tokens the other way round
+    other = (*ids[:-half], *ids[: -half - 1 : -1])  # the last tokens in reverse order
     try:
         (_, ours), (_, changed) = own_states(loaded, ids, _LAST), own_states(loaded, other, _LAST)
     except _CANNOT as error:
@@ -223,11 +196,7 @@ def _allowed(loaded: LoadedModel, theirs: Tensor) -> float:
 
 
 def _on_small_copy(loaded: LoadedModel, trial: Trial) -> None:
-    """Compare with the small copy's own forward; once for each configuration in a process.
-
-    Raises:
-        Unsupported: no copy can be made, or it differs.
-    """
+    """Compare with the small copy's own forward; once for each configuration in a process."""
     config = loaded.model.config.get_text_config()
     key = json.dumps([trial.name, str(type(loaded.model)), config.to_dict()], sort_keys=True, default=str)
     if key not in _off_by:
@@ -236,17 +205,13 @@ def _on_small_copy(loaded: LoadedModel, trial: Trial) -> None:
             raise Unsupported("no small copy of it could be made to try it on")
         twin = replace(loaded, model=copy, dtype=torch.float32, device=torch.device("cpu"), max_tokens=None, info={})
         twin.rope_limit = rope_limit(copy)
-        _off_by[key] = _difference(twin, trial)
+        n_prefix, rows = trial.rows(twin)
+        first, second = n_prefix // 3, 2 * n_prefix // 3  # a prefix behind a prefix, and the rest of it beside the rows
+        past = prefix_kv(twin, rows[0].ids[:second], prefix_kv(twin, rows[0].ids[:first], None))
+        ours = trial.run(twin, rows, n_prefix, past)
+        each = [(nll - own_nll(twin, row)).abs().max().item() for row, nll in zip(rows, ours, strict=True)]
+        _off_by[key] = max(each)
     if not _off_by[key] <= _COPY:
         raise Unsupported(
             f"on a small copy, rows together differ from its own forward by {_off_by[key]:.3g} nats a token"
         )
-
-
-def _difference(twin: LoadedModel, trial: Trial) -> float:
-    """Nats a token, at most, between rows computed together and the model's own forward."""
-    n_prefix, rows = trial.rows(twin)
-    first, second = n_prefix // 3, 2 * n_prefix // 3  # a prefix behind a prefix, and the rest of it beside the rows
-    past = prefix_kv(twin, rows[0].ids[:second], prefix_kv(twin, rows[0].ids[:first], None))
-    ours = trial.run(twin, rows, n_prefix, past)
-    return max((nll - own_nll(twin, row)).abs().max().item() for row, nll in zip(rows, ours, strict=True))

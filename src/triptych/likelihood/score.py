@@ -1,18 +1,17 @@
-"""The scorer: NLL of each row's scored tokens, exact, whatever else is scored with it.
+"""The scorer: NLL of each row's scored tokens, exact, independent of the rows that are scored with it.
 
-    rows ──► known already? ──► tree of shared prefixes ──► passes of bounded tokens ──► NLL at scored positions
+    rows ──► in the cache? ──► tree of shared prefixes ──► passes of bounded tokens ──► NLL at scored positions
 
 Whether a model can be computed this way is not assumed but tried (`probe`); if it can't, the model's own forward is
-used for all, one row at a time, and that is said.
+used for all, one row at a time, with a warning.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,30 +21,19 @@ from triptych.errors import ModelError, ScoringError
 from triptych.likelihood.cache import ScoreCache
 from triptych.likelihood.context import PrefixKV
 from triptych.likelihood.head import Head, head_of
-from triptych.likelihood.passes import is_packable, pass_nll, prefix_kv, reference_nll
-from triptych.likelihood.plan import Branch, batches, plan_branches
+from triptych.likelihood.passes import in_halves, is_packable, pass_nll, prefix_kv, reference_nll
+from triptych.likelihood.plan import Branch, batches, default_budget, plan_branches
 from triptych.likelihood.probe import can_be_packed
-from triptych.likelihood.sizes import default_budget
 from triptych.models import LoadedModel, active_adapter_sha256
-from triptych.models.device import out_of_memory, trim_malloc
-from triptych.prompts import Rendered
+from triptych.models.device import trim_malloc
+from triptych.prompts import Rendered, RenderedPrompt
 from triptych.records import ItemScore
-
-logger = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]
 """Called with the number of rows just finished."""
+_Done = Callable[[Sequence[int], Sequence[Tensor]], None]
 
 _MOST_NATS = 700.0  # exp() of more per token is beyond double precision
-
-
-class _Tokens(Protocol):
-    """A rendered row, or a prompt alone."""
-
-    @property
-    def row_id(self) -> str: ...
-    @property
-    def ids(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +42,7 @@ class RowNLL:
 
     tokens: np.ndarray[Any, np.dtype[np.float32]]
     cached: bool = False
-    """Whether it was known already."""
+    """Whether it was in the cache."""
 
     @property
     def nll_nats(self) -> float:
@@ -63,14 +51,14 @@ class RowNLL:
 
 
 class Scorer:
-    """Scores rendered rows on one loaded model, with whatever adapter is switched on at the time.
+    """Scores rendered rows on one loaded model, with the adapter that is enabled at the time, if any.
 
     Args:
         loaded: the model.
         budget_tokens: tokens of one forward pass; None finds them from free memory. It bounds memory (beyond one
             shared prefix), and changes no result beyond float rounding.
         packed: None tries packed passes against the model's own forward; False never uses them.
-        cache: scores known already, by content; None computes everything.
+        cache: scores of earlier runs, by content; None computes everything.
     """
 
     def __init__(
@@ -101,8 +89,8 @@ class Scorer:
         """
         check_rows(self.loaded, rows)
         adapter = active_adapter_sha256(self.loaded.model) if self.cache else None
-        known = self.cache.get(rows, adapter) if self.cache else [None] * len(rows)
-        results = [None if nll is None else _known(row, nll) for row, nll in zip(rows, known, strict=True)]
+        cached = self.cache.get(rows, adapter) if self.cache else [None] * len(rows)
+        results = [None if nll is None else _from_cache(row, nll) for row, nll in zip(rows, cached, strict=True)]
         missing = [index for index, result in enumerate(results) if result is None]
         if progress is not None and len(missing) < len(rows):
             progress(len(rows) - len(missing))
@@ -116,13 +104,13 @@ class Scorer:
         self._compute([rows[index] for index in missing], done)
         if missing and self.loaded.device.type == "cpu":
             trim_malloc()
-        found = [result for result in results if result is not None]
+        nlls = [result for result in results if result is not None]
         if self.cache and missing:
             # only when all are there: a cell that was cut short is computed whole, and comes out bit by bit the same
-            self.cache.put([rows[i] for i in missing], adapter, [found[i].tokens for i in missing])
-        return found
+            self.cache.put([rows[i] for i in missing], adapter, [nlls[i].tokens for i in missing])
+        return nlls
 
-    def _compute(self, rows: Sequence[Rendered], done: Callable[[Sequence[int], Sequence[Tensor]], None]) -> None:
+    def _compute(self, rows: Sequence[Rendered], done: _Done) -> None:
         alone = [i for i, row in enumerate(rows) if not self.packed or not is_packable(self.loaded, row)]
         for index in alone:
             done([index], [reference_nll(self.loaded, rows[index]).cpu()])
@@ -131,13 +119,7 @@ class Scorer:
             packed = [rows[index] for index in together]
             self._walk(plan_branches(packed), None, packed, lambda part, nlls: done([together[i] for i in part], nlls))
 
-    def _walk(
-        self,
-        branch: Branch,
-        past: PrefixKV | None,
-        rows: Sequence[Rendered],
-        done: Callable[[Sequence[int], Sequence[Tensor]], None],
-    ) -> None:
+    def _walk(self, branch: Branch, past: PrefixKV | None, rows: Sequence[Rendered], done: _Done) -> None:
         """Compute a branch's prefix, its rows, then its children; its KV is released on return."""
         if branch.end > branch.start:
             past = prefix_kv(self.loaded, branch.ids[: branch.end], past)
@@ -151,18 +133,14 @@ class Scorer:
     def _pass(
         self, batch: list[int], rows: Sequence[Rendered], n_prefix: int, past: PrefixKV | None
     ) -> list[tuple[list[int], Tensor]]:
-        """One pass, or, where memory runs out, two of half the rows, and so on; the budget stays halved."""
-        try:
-            return [(batch, pass_nll(self.loaded, self.head, [rows[i] for i in batch], n_prefix, past))]
-        except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
-            if len(batch) == 1 or not out_of_memory(error):
-                raise
-        if self.loaded.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.budget = max(1, self.budget // 2)
-        logger.warning("out of memory with %d rows in a pass: going on with at most half", len(batch))
-        half = len(batch) // 2
-        return self._pass(batch[:half], rows, n_prefix, past) + self._pass(batch[half:], rows, n_prefix, past)
+        """One pass, or several where memory runs out; the budget is halved for each split and stays so."""
+
+        def compute(part: list[int]) -> Tensor:
+            return pass_nll(self.loaded, self.head, [rows[i] for i in part], n_prefix, past)
+
+        parts = in_halves(self.loaded, batch, compute)
+        self.budget = max(1, self.budget >> (len(parts) - 1))
+        return parts
 
 
 def check_rows(loaded: LoadedModel, rows: Sequence[Rendered]) -> None:
@@ -184,7 +162,7 @@ def check_rows(loaded: LoadedModel, rows: Sequence[Rendered]) -> None:
     check_vocabulary(loaded, rows)
 
 
-def check_vocabulary(loaded: LoadedModel, rows: Sequence[_Tokens]) -> None:
+def check_vocabulary(loaded: LoadedModel, rows: Sequence[Rendered | RenderedPrompt]) -> None:
     """Refuse rows or prompts with a token that the model has no embedding or no logit for.
 
     Raises:
@@ -208,18 +186,18 @@ def _checked(row: Rendered, nll: Tensor) -> RowNLL:
         raise ScoringError(
             f"the model gives no finite likelihood for row {row.row_id!r}: scored token {bad + 1} of {row.n_scored} "
             f"(id {row.ids[row.n_prompt + bad]}) has NLL {nll[bad].item()}.\n"
-            "  to mend it: check the weights are whole; with float16, try bfloat16 or float32"
+            "  to fix it: check the weights are whole; with float16, try bfloat16 or float32"
         )
     if (mean := nll.mean().item()) > _MOST_NATS:
         raise ScoringError(
-            f"row {row.row_id!r} costs {mean:.0f} nats a token: no number holds its perplexity.\n"
-            "  to mend it: if an adapter is on, it has diverged: train with a lower lr"
+            f"row {row.row_id!r} costs {mean:.0f} nats a token: its perplexity is too large for a float.\n"
+            "  to fix it: if an adapter is enabled, it has diverged: train with a lower lr"
         )
     return RowNLL(nll.numpy().astype(np.float32))
 
 
-def _known(row: Rendered, tokens: np.ndarray[Any, np.dtype[np.float32]]) -> RowNLL | None:
-    """What the cache has of a row, held to what is asked of computed numbers; None where it fails: it is computed."""
+def _from_cache(row: Rendered, tokens: np.ndarray[Any, np.dtype[np.float32]]) -> RowNLL | None:
+    """A row's numbers from the cache, checked as computed ones are; None where they fail: they are computed again."""
     try:
         return replace(_checked(row, torch.from_numpy(tokens)), cached=True)
     except ScoringError:
@@ -227,7 +205,7 @@ def _known(row: Rendered, tokens: np.ndarray[Any, np.dtype[np.float32]]) -> RowN
 
 
 def to_items(rows: Sequence[Rendered], nlls: Sequence[RowNLL]) -> list[ItemScore]:
-    """Join what was rendered and what it cost into records."""
+    """Records of rows and their NLL."""
     return [
         ItemScore(
             id=row.row_id,

@@ -31,7 +31,7 @@ _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class VarlenLayout:
-    """Where the sequences of a pass lie."""
+    """Where the sequences of a pass begin, and which keys each one gets."""
 
     cu_q: Tensor
     """[N + 1] int32: where each sequence's queries begin."""
@@ -44,9 +44,9 @@ class VarlenLayout:
     at: Tensor
     """[L] where each key comes from: past, prefix and rows in a line."""
     prefix_at: Tensor
-    """[n P] where the prefix's keys lie: before each row, and as a sequence of its own if the pass computes any."""
+    """[n P] places of the prefix's keys: before each row, and as a sequence of its own if the pass computes any."""
     own_at: Tensor
-    """[R] where the rows' own keys lie."""
+    """[R] places of the rows' own keys."""
 
 
 def can_use_varlen(query: Tensor) -> bool:
@@ -90,18 +90,9 @@ def varlen_layout(row_lengths: Sequence[int], n_past: int, n_prefix: int, device
 def varlen_attention(
     layout: VarlenLayout, query: Tensor, key: Tensor, value: Tensor, past: tuple[Tensor, Tensor], how: Scores
 ) -> Tensor:
-    """Attention of a whole pass.
+    """Attention of a whole pass: query [T, H, D], key and value [T, K, D], past 2 x [P0, K, D] -> [T, H, D].
 
-    Args:
-        layout: of the pass.
-        query: [T, H, D].
-        key: [T, K, D], as `value`.
-        value: the pass's own, prefix first.
-        past: keys and values from an earlier pass, each [P0, K, D].
-        how: scale and window; the kernel knows no soft cap.
-
-    Returns:
-        [T, H, D]
+    The kernel has no soft cap: that of `how` must be None.
     """
     if past[0].shape[0]:
         key, value = (torch.cat(pair) for pair in zip(past, (key, value), strict=True))
@@ -157,10 +148,8 @@ class _Flash(torch.autograd.Function):
 @contextmanager
 def _in_one_order() -> Iterator[None]:
     """Let the kernel add up gradients in one order, so that a training can be repeated bit by bit."""
-    before, only_warn = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    before = torch.are_deterministic_algorithms_enabled()
+    only_warn = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     try:
         yield
@@ -169,6 +158,5 @@ def _in_one_order() -> Iterator[None]:
 
 
 def _options(scale: float, window: int | None) -> dict[str, Any]:
-    return (
-        {"scale": scale} if window is None else {"scale": scale, "window_size_left": window - 1, "window_size_right": 0}
-    )
+    sides = {} if window is None else {"window_size_left": window - 1, "window_size_right": 0}
+    return {"scale": scale, **sides}

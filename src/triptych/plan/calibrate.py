@@ -17,10 +17,9 @@ from triptych.plan.time import Rates, scoring_flops, training_flops
 from triptych.plan.tokens import scoring_work, training_work
 from triptych.progress import Reporter
 from triptych.prompts import Rendered
-from triptych.training.batches import rows_of_step
 from triptych.training.optimizer import adamw
 from triptych.training.recompute import recomputed
-from triptych.training.step import accumulate_gradient
+from triptych.training.step import accumulate_gradient, rows_of_step
 
 _PASSES = 2
 """Rows worth so many full passes are timed of each kind of cell."""

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from triptych.config.choices import DtypeName
 from triptych.config.tune import TuneConfig
 from triptych.likelihood.head import head_chunk
+from triptych.likelihood.plan import kv_bytes, token_bytes
 from triptych.likelihood.probe import probe_tokens
-from triptych.likelihood.sizes import kv_bytes, token_bytes
 from triptych.models import LoraSettings
 from triptych.models.device import DTYPES
 from triptych.models.shape import ModelShape

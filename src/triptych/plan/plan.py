@@ -17,7 +17,7 @@ import torch
 from triptych.config.choices import DtypeName
 from triptych.config.experiment import ExperimentConfig
 from triptych.grid.rows import ExperimentRows
-from triptych.likelihood.sizes import pass_tokens
+from triptych.likelihood.plan import pass_tokens
 from triptych.models import LoraSettings
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.header import ModelHeader, read_header
@@ -39,8 +39,8 @@ from triptych.plan.time import (
 from triptych.plan.tokens import Work
 from triptych.progress import Reporter, Silent
 from triptych.runner.folder import RunFolder
-from triptych.training.choose import fits_with_room
 from triptych.training.memory import Held
+from triptych.training.recompute import fits_with_room
 
 
 @dataclass(frozen=True, slots=True)

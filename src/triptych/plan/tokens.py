@@ -14,7 +14,7 @@ from triptych.config.tune import TuneConfig
 from triptych.likelihood.passes import common_prefix
 from triptych.likelihood.plan import Branch, plan_branches
 from triptych.prompts import Rendered
-from triptych.training.batches import passes_of, rows_of_step
+from triptych.training.step import passes_of, rows_of_step
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Checkpoints: all that is needed to go on as if nothing had happened, written whole or not at all.
+"""Checkpoints: all that is needed to continue as if nothing had happened, written whole or not at all.
 
     checkpoints/step-000120/
         adapter.safetensors      float32 A and B, and DoRA's magnitudes
@@ -39,7 +39,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass
 class TrainState:
-    """Where training stands."""
+    """How far training is."""
 
     step: int = 0
     """Optimizer steps done."""
@@ -62,7 +62,7 @@ def save_checkpoint(
     made_from: MadeFrom | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a checkpoint and keep the newest `keep` up to it: later ones are torn, or of a course that was given up.
+    """Write a checkpoint and keep the newest `keep` up to it: later ones are torn, or of an abandoned course.
 
     `made_from`: what decides the training. `versions`: of the libraries that worked on it so far.
     """
@@ -121,28 +121,28 @@ def latest_checkpoint(folder: Path, made_from: MadeFrom | None = None) -> tuple[
     for path in _checkpoints(folder):
         try:
             state = _verify(path)
-            if made_from is not None:
-                _require_same(path, made_from)
+            require_training(read_json(path / "state.json"), made_from, path / "state.json", "this checkpoint", folder)
             return path, state
         except (DataError, OSError, KeyError, TypeError) as error:
             why = error.what if isinstance(error, DataError) else error
-            logger.warning("checkpoint %s is not whole (%s): going on from the one before", path, why)
+            logger.warning("checkpoint %s is not whole (%s): continuing from the one before", path, why)
     return None
 
 
 def versions_of(path: Path) -> dict[str, str]:
-    """Of the libraries that worked on a training up to this checkpoint; empty where they were not kept."""
+    """Of the libraries that worked on a training up to this checkpoint; empty where they were not recorded."""
     return {name: str(version) for name, version in read_json(path / "state.json").get("versions", {}).items()}
 
 
-def _require_same(path: Path, made_from: MadeFrom) -> None:
-    require_same(
-        read_json(path / "state.json"),
-        made_from,
-        where=str(path / "state.json"),
-        what="this checkpoint",
-        fix=f"to train anew, delete {path.parent}; or give another folder with --out",
-    )
+def require_training(stored: Any, made_from: MadeFrom | None, path: Path, what: str, folder: Path) -> None:
+    """Check that a file of a training (its JSON: `stored`) was made from `made_from`; None: from anything.
+
+    Raises:
+        RunChangedError: it was made from something else; the way out is to delete `folder`.
+    """
+    if made_from is not None:
+        fix = f"to train anew, delete {folder}; or give another folder with --out"
+        require_same(stored, made_from, where=str(path), what=what, fix=fix)
 
 
 def restore(path: Path, adapter: Adapter, optimizer: torch.optim.Optimizer) -> None:
@@ -166,14 +166,13 @@ def restore(path: Path, adapter: Adapter, optimizer: torch.optim.Optimizer) -> N
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-            found: dict[str, Any] = {}
-            for moment in _MOMENTS:
-                if (tensor := moments.get(f"{name}:{moment}")) is not None:
-                    found[moment] = tensor.to(parameter.device)  # the fused kernel wants the step there too
-            if found:
-                optimizer.state[parameter] = found
+            of_parameter = {moment: moments.get(f"{name}:{moment}") for moment in _MOMENTS}
+            # the fused kernel expects the step on the device too
+            state = {moment: t.to(parameter.device) for moment, t in of_parameter.items() if t is not None}
+            if state:
+                optimizer.state[parameter] = state
     torch.set_rng_state(moments["rng"])
-    # one that was written on a CPU has none: dropout then goes on from the seed
+    # one that was written on a CPU has none: dropout is then drawn from the seed
     if (cuda := _cuda_of(adapter)) is not None and "rng_cuda" in moments:
         torch.cuda.set_rng_state(moments["rng_cuda"], cuda)
 
@@ -186,8 +185,8 @@ def _cuda_of(adapter: Adapter) -> torch.device | None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Newest first. A folder without any of a checkpoint's files is none."""
-    found = [path for path in folder.glob("step-*") if any((path / name).exists() for name in CHECKPOINT_FILES)]
-    return sorted(found, reverse=True)
+    steps = sorted(folder.glob("step-*"), reverse=True)
+    return [path for path in steps if any((path / name).exists() for name in CHECKPOINT_FILES)]
 
 
 def _verify(path: Path) -> TrainState:

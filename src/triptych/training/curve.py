@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from triptych.errors import DataError
+from triptych.config.tune import TuneConfig
+from triptych.errors import DataError, ScoringError
 from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.score import Scorer, to_items
-from triptych.progress import Advance
+from triptych.progress import Reporter
 from triptych.prompts import Rendered
 from triptych.records import CurvePoint
-from triptych.records.identity import MadeFrom, require_same
+from triptych.records.identity import MadeFrom
 from triptych.records.store import copy_of, put_back, read_json, write_twice
-from triptych.training.checkpoint import TrainState
+from triptych.training.checkpoint import TrainState, require_training
+from triptych.training.log import diverged_point
+from triptych.training.rows import TuneRows
 
+OnCurve = Callable[[Sequence[CurvePoint]], None]
 Split = Literal["test", "dev"]
 Rows = dict[str, list[float]]
 """`point_key` of a point -> the perplexities of its rows, in the rows' order, to six significant digits."""
@@ -24,31 +29,6 @@ Rows = dict[str, list[float]]
 def point_key(point: CurvePoint) -> str:
     """Which point this is, as its rows are filed: `test@25`."""
     return f"{point.split}@{point.step}"
-
-
-def evaluate(
-    scorer: Scorer,
-    rows: Sequence[Rendered],
-    split: Split,
-    state: TrainState,
-    *,
-    epoch: float,
-    lr: float,
-    advance: Advance,
-) -> tuple[CurvePoint, list[float]]:
-    """One point, with the adapter as it stands, and the perplexities of its rows."""
-    items = to_items(rows, scorer.score(rows, advance))
-    point = CurvePoint(
-        step=state.step,
-        epoch=epoch,
-        rows_seen=state.rows_seen,
-        split=split,
-        aggregate=aggregate(items),
-        train_loss=state.nll_since_point / state.scored_since_point if state.scored_since_point else None,
-        lr=lr,
-        seconds=state.seconds,
-    )
-    return point, [float(f"{item.ppl:.6g}") for item in items]
 
 
 def best_step(curve: Sequence[CurvePoint], split: Split) -> int:
@@ -68,7 +48,7 @@ def out_of_patience(curve: Sequence[CurvePoint], patience: int | None) -> bool:
 def read_curve(
     path: Path, *, up_to: int | None = None, made_from: MadeFrom | None = None
 ) -> tuple[list[CurvePoint], Rows]:
-    """Points written so far and the perplexities of their rows, as far as these were kept: older versions kept none.
+    """Points written so far and the perplexities of their rows, as far as they are stored: older versions stored none.
 
     Args:
         path: `curve.json`; it need not exist.
@@ -84,16 +64,9 @@ def read_curve(
         return [], {}
     try:
         stored = read_json(path)
-        if made_from is not None:
-            require_same(
-                stored,
-                made_from,
-                where=str(path),
-                what="this learning curve",
-                fix=f"to train anew, delete {path.parent}; or give another folder with --out",
-            )
+        require_training(stored, made_from, path, what="this learning curve", folder=path.parent)
         points = [CurvePoint.model_validate(value) for value in stored["points"]]
-        kept = {name: [float(ppl) for ppl in rows] for name, rows in stored.get("rows", {}).items()}
+        rows = {name: [float(ppl) for ppl in values] for name, values in stored.get("rows", {}).items()}
     except (DataError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             "the curve's record is torn",
@@ -102,18 +75,85 @@ def read_curve(
             f"{path.parent}: the same command then trains again, and keeps the cells that need no training",
         ) from error
     points = [point for point in points if up_to is None or point.step <= up_to]
-    whole = (p for p in points if len(kept.get(point_key(p), ())) == p.aggregate.n_rows)
-    return points, {point_key(p): kept[point_key(p)] for p in whole}
+    by_point = ((p, point_key(p)) for p in points)
+    return points, {key: rows[key] for p, key in by_point if len(rows.get(key, ())) == p.aggregate.n_rows}
 
 
 def write_curve(
-    path: Path,
-    curve: Sequence[CurvePoint],
-    rows: Mapping[str, Sequence[float]],
-    made_from: MadeFrom | None = None,
+    path: Path, curve: Sequence[CurvePoint], rows: Mapping[str, Sequence[float]], made_from: MadeFrom | None = None
 ) -> None:
     """Write all points so far and their rows' perplexities, in one file so that a kill can't part them."""
     # intervals are the report's: they are made from the rows when results are written
     points = [point.model_dump(mode="json", exclude={"ci_low", "ci_high"}) for point in curve]
     made = made_from.record() if made_from else {}
     write_twice(path, {"points": points, "rows": {name: list(values) for name, values in rows.items()}, **made})
+
+
+@dataclass
+class Points:
+    """The curve so far, in memory and in `curve.json`."""
+
+    rows: TuneRows
+    config: TuneConfig
+    path: Path
+    scorer: Scorer
+    reporter: Reporter
+    on_curve: OnCurve | None
+    made_from: MadeFrom | None
+    curve: list[CurvePoint] = field(default_factory=list)
+    curve_rows: Rows = field(default_factory=dict)
+
+    def read(self, *, up_to: int) -> None:
+        """Continue the curve on disk, as far as the checkpoint's step (`read_curve`)."""
+        self.curve, self.curve_rows = read_curve(self.path, up_to=up_to, made_from=self.made_from)
+
+    def evaluate(self, state: TrainState, *, lr: float, total: int, keep_best: Callable[[], None]) -> bool:
+        """Make the points of this step that are still missing; returns whether there is patience left to train on.
+
+        Args:
+            state: step, rows and loss so far.
+            lr: rate of the step before.
+            total: steps of the training.
+            keep_best: called when the adapter in its present state is the best on the split that is selected by.
+
+        Raises:
+            DivergedError: the adapter gives no finite perplexity.
+        """
+        test = self.rows.test if self.config.eval_rows is None else self.rows.test[: self.config.eval_rows]
+        of_splits: tuple[tuple[Split, Sequence[Rendered]], ...] = (("test", test), ("dev", self.rows.dev))
+        for split, rows in of_splits:
+            if not rows or any(p.step == state.step and p.split == split for p in self.curve):
+                continue
+            point, ppl = self._point(rows, split, state, lr, total)
+            if split == self.config.select and best_step([*self.curve, point], split) == point.step:
+                keep_best()  # before the curve says so: a kill in between evaluates again, and saves again
+            self.curve.append(point)
+            self.curve_rows[point_key(point)] = ppl
+            write_curve(self.path, self.curve, self.curve_rows, self.made_from)
+            if self.on_curve is not None:
+                self.on_curve(self.curve)
+        return not out_of_patience(self.curve, self.config.patience)
+
+    def _point(
+        self, rows: Sequence[Rendered], split: Split, state: TrainState, lr: float, total: int
+    ) -> tuple[CurvePoint, list[float]]:
+        """A point and the perplexities of its rows."""
+        with self.reporter.task(f"curve: {split} at step {state.step}", len(rows)) as advance:
+            try:
+                items = to_items(rows, self.scorer.score(rows, advance))
+                average, ppl = aggregate(items), [float(f"{item.ppl:.6g}") for item in items]
+            except (ScoringError, OverflowError) as error:  # OverflowError: a perplexity beyond any float
+                if state.step == 0:
+                    raise
+                raise diverged_point(self.path.parent, self.config, state.step, total, split, error) from error
+        point = CurvePoint(
+            step=state.step,
+            epoch=state.rows_seen / len(self.rows.train),
+            rows_seen=state.rows_seen,
+            split=split,
+            aggregate=average,
+            train_loss=state.nll_since_point / state.scored_since_point if state.scored_since_point else None,
+            lr=lr,
+            seconds=state.seconds,
+        )
+        return point, ppl

@@ -2,12 +2,12 @@
 
     state = last whole checkpoint, or the beginning
     until the last step:
-        a point of the curve is due and missing?   evaluate, note the best, write the curve; out of patience: stop
+        a point of the curve is due and missing?   evaluate, save the best, write the curve; out of patience: stop
         rows of the step ─► gradient ─► clip ─► AdamW
         a checkpoint is due, or stop was asked?    save
 
-A point is always of the weights that a checkpoint at that step holds, so whatever is lost by a kill is computed again
-from the same weights and comes out the same.
+A point is always of the weights that a checkpoint at that step holds, so what a kill loses is computed again from the
+same weights and comes out the same.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from triptych.config.tune import TuneConfig
-from triptych.errors import DataError, Interrupted
+from triptych.errors import Interrupted
 from triptych.likelihood.cache import versions
 from triptych.likelihood.score import Scorer, check_rows
 from triptych.models import LoadedModel, LoraSettings, attach_adapter
@@ -29,19 +30,17 @@ from triptych.models.adapters import set_dropout
 from triptych.models.device import trim_malloc
 from triptych.progress import Reporter, Silent
 from triptych.prompts import Rendered
+from triptych.records import TuneSummary, Versions
 from triptych.records.identity import MadeFrom, joined_versions, version_changes
-from triptych.training.batches import rows_of_step
 from triptych.training.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint, versions_of
-from triptych.training.choose import Chosen, choose
-from triptych.training.diverged import diverged_step
-from triptych.training.log import append_line, trim_log
+from triptych.training.curve import OnCurve, Points
+from triptych.training.log import append_line, diverged_step, trim_log
 from triptych.training.optimizer import adamw, learning_rate, set_rate
-from triptych.training.outcome import TuneResult, choose_weights, write_outcome
+from triptych.training.outcome import TuneResult, best_checkpoint, write_outcome
 from triptych.training.parallel import World, share_of
-from triptych.training.points import OnCurve, Points
-from triptych.training.recompute import recomputed
-from triptych.training.rows import TuneRows, check_scored
-from triptych.training.step import accumulate_gradient
+from triptych.training.recompute import Chosen, choose, recomputed
+from triptych.training.rows import TuneRows, check_trainable
+from triptych.training.step import accumulate_gradient, rows_of_step
 from triptych.training.stop import stop_requested
 
 _TRIM_EVERY = 8  # steps; each costs about a tenth of one
@@ -61,7 +60,7 @@ def tune(
     on_curve: OnCurve | None = None,
     world: World | None = None,
 ) -> TuneResult:
-    """Train an adapter, or go on with a training that was interrupted in this folder.
+    """Train an adapter, or continue a training that was interrupted in this folder.
 
     Args:
         loaded: the base model, without an adapter.
@@ -70,9 +69,9 @@ def tune(
         folder: gets `checkpoints/`, `best/`, `curve.json`, `log.jsonl` and, at the end, `adapter/` (PEFT's format).
         prompt: name of the prompt the rows were rendered with.
         facts: stored beside the adapter (hashes of base and prompt).
-        made_from: what decides the training; stored with all that it leaves, and compared on resuming.
+        made_from: what decides the training; stored in each file that it writes, and compared on resuming.
         scorer: the scorer of the final table, so that curve and table can't differ.
-        reporter: told of progress.
+        reporter: shows progress.
         on_curve: called with the whole curve after every point, on the first rank.
         world: the processes that share the work (`parallel.process_group`); None for this one alone. All call this
             with the same arguments and get the same result.
@@ -84,45 +83,35 @@ def tune(
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
         Interrupted: stop was asked; everything is saved.
     """
-    if not rows.train:
-        raise DataError("there are no rows to train on", found=f"{len(rows.dropped)} rows, all longer than max_tokens")
-    check_scored(rows.train)
+    check_trainable(rows, config)
     check_rows(loaded, [*rows.train, *rows.test, *rows.dev])
-    if config.select != "last" and not getattr(rows, config.select):
-        raise DataError(
-            f"the best checkpoint is to be chosen on {config.select} rows, and there are none",
-            where="tune.select",
-            fix="set data.dev_rows, or use `select: last`",
-        )
     world = world or World()
     reporter = (reporter or Silent()) if world.is_rank0 else Silent()
-    training = _Training(loaded, rows, config, folder, scorer or Scorer(loaded), reporter, on_curve, world, made_from)
+    scorer = scorer or Scorer(loaded)
+    points = Points(rows, config, folder / "curve.json", scorer, reporter, on_curve, made_from)
+    training = _Training(loaded, rows, config, folder, scorer, reporter, points, world, made_from)
     training.begin()
     with stop_requested() as asked:
         training.run(asked)
     return training.finish(prompt, facts or {})
 
 
+@dataclass
 class _Training:
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        rows: TuneRows,
-        config: TuneConfig,
-        folder: Path,
-        scorer: Scorer,
-        reporter: Reporter,
-        on_curve: OnCurve | None,
-        world: World,
-        made_from: MadeFrom | None,
-    ) -> None:
-        self.loaded, self.rows, self.config, self.folder = loaded, rows, config, folder
-        self.scorer, self.reporter, self.world = scorer, reporter, world
-        self.total = config.total_steps(len(rows.train))
-        self.eval_steps = set(config.eval_steps(self.total))
-        self.state = TrainState()
-        self.made_from, self.versions = made_from, versions()
-        self.points = Points(rows, config, folder / "curve.json", scorer, reporter, on_curve, made_from)
+    loaded: LoadedModel
+    rows: TuneRows
+    config: TuneConfig
+    folder: Path
+    scorer: Scorer
+    reporter: Reporter
+    points: Points
+    world: World
+    made_from: MadeFrom | None
+
+    def __post_init__(self) -> None:
+        self.total = self.config.total_steps(len(self.rows.train))
+        self.eval_steps = set(self.config.eval_steps(self.total))
+        self.state, self.versions = TrainState(), versions()
         self.stopped_early = False
 
     def begin(self) -> None:
@@ -133,19 +122,19 @@ class _Training:
         self.chosen: Chosen = self.world.broadcast(
             choose(self.loaded, self.rows.train, self.config, self.adapter.target_modules, self.world.size)
         )
-        if self.chosen.said:
-            self.reporter.info(self.chosen.said)
-        if found := self.world.on_rank0(lambda: latest_checkpoint(self.folder / "checkpoints", self.made_from)):
-            path, self.state = found
+        if self.chosen.note:
+            self.reporter.info(self.chosen.note)
+        if saved := self.world.on_rank0(lambda: latest_checkpoint(self.folder / "checkpoints", self.made_from)):
+            path, self.state = saved
             restore(path, self.adapter, self.optimizer)
-            self.reporter.info(f"training goes on from step {self.state.step} of {self.total}")
-            self._take_up_versions(versions_of(path))
+            self.reporter.info(f"training continues from step {self.state.step} of {self.total}")
+            self._add_versions(versions_of(path))
         if self.world.is_rank0:
             self.points.read(up_to=self.state.step)
             trim_log(self.folder / "log.jsonl", up_to=self.state.step)
 
-    def _take_up_versions(self, before: dict[str, str]) -> None:
-        """Those of the processes before, beside this one's; other ones are said."""
+    def _add_versions(self, before: dict[str, str]) -> None:
+        """Keep the versions of earlier processes beside this one's, and warn where they differ."""
         if self.state.step == self.total:  # nothing is left to compute
             self.versions = before or self.versions
             return
@@ -171,7 +160,7 @@ class _Training:
                 if stopping:
                     raise Interrupted(
                         f"stopped after step {self.state.step} of {self.total}, which is saved.\n"
-                        "  to go on: run the same command again"
+                        "  to continue: run the same command again"
                     )
         if self.stopped_early:
             self.reporter.info(
@@ -204,16 +193,8 @@ class _Training:
         state.scored_since_point += n_scored
         state.seconds += time.perf_counter() - began
         if self.world.is_rank0:
-            line = {
-                "step": state.step,
-                "loss": nll / n_scored,
-                "lr": lr,
-                "grad_norm": norm,
-                "n_tokens": n_tokens,
-                "n_scored": n_scored,
-                "seconds": round(state.seconds, 3),
-            }
-            append_line(self.folder / "log.jsonl", line)
+            line = {"loss": nll / n_scored, "lr": lr, "grad_norm": norm, "n_tokens": n_tokens, "n_scored": n_scored}
+            append_line(self.folder / "log.jsonl", {"step": state.step, **line, "seconds": round(state.seconds, 3)})
 
     def _gradient(self, rows: Sequence[Rendered], n_scored: int) -> float:
         """The step's gradient, summed over the ranks, and its NLL."""
@@ -242,36 +223,40 @@ class _Training:
         return self.points.evaluate(self.state, lr=lr, total=self.total, keep_best=lambda: self._save("best", keep=1))
 
     def _save(self, name: str, *, keep: int) -> None:
-        save_checkpoint(
-            self.folder / name,
-            self.state,
-            self.adapter,
-            self.optimizer,
-            keep=keep,
-            made_from=self.made_from,
-            versions=self.versions,
-        )
+        at, made_from, versions = self.folder / name, self.made_from, self.versions
+        save_checkpoint(at, self.state, self.adapter, self.optimizer, keep=keep, made_from=made_from, versions=versions)
 
     def finish(self, prompt: str, facts: dict[str, Any]) -> TuneResult:
-        """Choose the adapter, write it, and say what was done."""
+        """Choose the adapter, write it, and sum up what was done."""
         curve = tuple(self.world.broadcast(self.points.curve))
-        selected = choose_weights(
-            self.folder, curve, self.state, self.config, self.adapter, self.optimizer, self.made_from
-        )
-        summary = self.world.on_rank0(
-            lambda: write_outcome(
-                self.folder,
-                self.rows,
-                self.state,
-                self.config,
-                self.adapter,
-                selected=selected,
-                stopped_early=self.stopped_early,
-                prompt=prompt,
-                facts=facts,
-                made_from=self.made_from,
-                versions=self.versions,
-                chosen={**self.chosen.facts, "ranks": self.world.size},
-            )
-        )
+        selected = self.state.step
+        if self.config.select != "last":
+            best, selected = best_checkpoint(self.folder, curve, self.config.select, self.made_from)
+            restore(best, self.adapter, self.optimizer)
+        beside = (self.adapter, self.rows.dropped, facts, self.made_from)
+        summary = self.world.on_rank0(lambda: write_outcome(self.folder, self._summary(prompt, selected), *beside))
         return TuneResult(self.adapter, curve, summary)
+
+    def _summary(self, prompt: str, selected: int) -> TuneSummary:
+        state, rows = self.state, self.rows
+        return TuneSummary(
+            prompt=prompt,
+            steps=state.step,
+            epochs=state.rows_seen / len(rows.train),
+            rows=len(rows.train),
+            rows_dropped=len(rows.dropped),
+            rows_dropped_ids=rows.dropped.first_ids,
+            scored_tokens=state.n_scored,
+            tokens=state.n_tokens,
+            trainable_parameters=sum(p.numel() for p in self.adapter.parameters().values()),
+            target_modules=self.adapter.target_modules,
+            selected_step=selected,
+            selected_by=self.config.select,
+            stopped_early=self.stopped_early,
+            adapter_sha256=self.adapter.sha256(),
+            seconds=state.seconds,
+            settings=self.config.model_dump(mode="json"),
+            chosen={**self.chosen.facts, "ranks": self.world.size},
+            identity=self.made_from.sha256 if self.made_from else None,
+            versions=Versions(**self.versions),
+        )

@@ -23,16 +23,16 @@ On a GPU in 16 bits nothing is padded and norms are one kernel, which keeps what
 
 Gemma's norms are not that kernel and keep more than is counted there.
 
-That count is exact for Gemma 3 and Llama blocks (checked with saved-tensor hooks). Beside it stand tensors that live
-for a moment, and what the allocator does not give back of them; on a CPU that is several blocks' worth, measured.
-Feed-forwards without a gate, mixtures of experts and DoRA are near, not exact.
+That count is exact for Gemma 3 and Llama blocks (checked with saved-tensor hooks). To it come short-lived tensors, and
+what the allocator keeps of them; on a CPU that is several blocks' worth, measured. For feed-forwards without a gate,
+mixtures of experts and DoRA it is near, not exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from triptych.config.tune import TuneConfig
 from triptych.likelihood.attention import attention_path
@@ -40,8 +40,8 @@ from triptych.likelihood.head import head_chunk
 from triptych.likelihood.passes import common_prefix
 from triptych.models.shape import ModelShape
 from triptych.prompts import Rendered
-from triptych.training.batches import passes_of, rows_of_step
 from triptych.training.parallel import World, share_of
+from triptych.training.step import passes_of, rows_of_step
 
 Held = Literal["plain", "dequantized", "packed", "int8"]
 """How the base's weights are stored: as loaded, dequantized from NF4 once, packed in 4 bits, or in int8."""
@@ -166,11 +166,7 @@ def weight_bytes(shape: ModelShape, dtype: str, held: Held, *, double_quant: boo
 def largest_pass(rows: Sequence[Rendered], config: TuneConfig, *, ranks: int = 1, padded: bool = True) -> PassSize:
     """The pass of the first epoch that takes most memory, as training will plan it.
 
-    Args:
-        rows: all training rows.
-        config: hyper-parameters.
-        ranks: processes that share a step.
-        padded: whether attention lays rows side by side, as it does but on GPUs in 16 bits.
+    `ranks`: processes that share a step. `padded`: whether attention pads rows, as it does except on GPUs in 16 bits.
     """
     per_epoch = -(-len(rows) // config.rows_per_step)
     largest = PassSize(1, 1)
@@ -185,31 +181,22 @@ def largest_pass(rows: Sequence[Rendered], config: TuneConfig, *, ranks: int = 1
 
 
 def _block_bytes(
-    shape: ModelShape,
-    size: PassSize,
-    r: int,
-    names: Sequence[str],
-    item: int,
-    dropout: bool,
-    use_dora: bool,
-    way: str,
+    shape: ModelShape, size: PassSize, r: int, names: Sequence[str], item: int, dropout: bool, use_dora: bool, way: str
 ) -> int:
     """What autograd keeps of one block, on average over the blocks."""
     heads, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-    adapted = [(name, pair) for name in names for pair in shape.targets.get(name, [])]
-    inputs: dict[Any, int] = {}
-    for name, (n_in, _) in adapted:
-        if dropout:  # its own input, and a byte that says what was dropped
-            inputs[name] = inputs.get(name, 0) + n_in * (item + 1)
-        else:
-            group = _ONE_INPUT.get(name, name)
-            inputs[group, name] = inputs.get((group, name), 0) + n_in * item
-    if not dropout:
-        inputs = {group: max(n for (other, _), n in inputs.items() if other == group) for group, _ in inputs}
+    adapted = [pair for name in names for pair in shape.targets.get(name, [])]
+    inputs: dict[str, int] = {}
+    for name in names:
+        width = sum(n_in for n_in, _ in shape.targets.get(name, []))
+        group = name if dropout else _ONE_INPUT.get(name, name)
+        inputs[group] = max(inputs.get(group, 0), width)
+    # with dropout each layer has its own input, and a byte that says what was dropped
+    input_bytes = sum(inputs.values()) * (item + dropout)
     per_token = (item if way == "varlen" else 4) * _normed(shape) + 3 * item * shape.intermediate_size
-    per_token += sum(inputs.values()) // shape.n_layers + item * r * len(adapted) // shape.n_layers
+    per_token += input_bytes // shape.n_layers + item * r * len(adapted) // shape.n_layers
     if use_dora:  # x, the base's output and the adapter's, in float32
-        per_token += sum(4 * (n_in + 2 * n_out) for _, (n_in, n_out) in adapted) // shape.n_layers
+        per_token += sum(4 * (n_in + 2 * n_out) for n_in, n_out in adapted) // shape.n_layers
     seen = size.prefix + size.places // size.rows
     if way == "varlen":
         per_token += item * heads * (1 if "o_proj" in names else 2)

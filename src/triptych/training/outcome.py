@@ -2,102 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from triptych.config.tune import TuneConfig
 from triptych.errors import DataError
 from triptych.models import Adapter, save_adapter
-from triptych.records import CurvePoint, TuneSummary, Versions
-from triptych.records.identity import MadeFrom, require_same
+from triptych.records import CurvePoint, TuneSummary
+from triptych.records.identity import MadeFrom
 from triptych.records.store import read_json, write_json
-from triptych.training.checkpoint import TrainState, latest_checkpoint, restore
-from triptych.training.curve import best_step
-from triptych.training.rows import TuneRows, write_dropped
+from triptych.training.checkpoint import latest_checkpoint, require_training
+from triptych.training.curve import Split, best_step
+from triptych.training.rows import DroppedRows, write_dropped
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """A finished training: the adapter in place and switched on, its curve, what was done."""
+    """A finished training: the adapter attached and enabled, its curve, what was done."""
 
     adapter: Adapter
     curve: tuple[CurvePoint, ...]
     summary: TuneSummary
 
 
-def choose_weights(
-    folder: Path,
-    curve: Sequence[CurvePoint],
-    state: TrainState,
-    config: TuneConfig,
-    adapter: Adapter,
-    optimizer: torch.optim.Optimizer,
-    made_from: MadeFrom | None = None,
-) -> int:
-    """Give the adapter the weights of the selected point; returns its step.
+def best_checkpoint(
+    folder: Path, curve: Sequence[CurvePoint], split: Split, made_from: MadeFrom | None
+) -> tuple[Path, int]:
+    """The checkpoint of the best point on a split, and its step.
 
     Raises:
-        DataError: the best point's checkpoint is gone.
+        DataError: it is gone.
         RunChangedError: it is of a training that was made from something else.
     """
-    if config.select == "last":
-        return state.step
-    selected = best_step(curve, config.select)
-    found = latest_checkpoint(folder / "best", made_from)
-    if found is None or found[1].step != selected:
+    selected = best_step(curve, split)
+    best = latest_checkpoint(folder / "best", made_from)
+    if best is None or best[1].step != selected:
         raise DataError(
             "the best checkpoint is missing",
             where=str(folder / "best"),
             expected=f"step {selected}",
             fix=f"delete {folder}: the same command then trains again, and keeps the cells that need no training",
         )
-    restore(found[0], adapter, optimizer)
-    return selected
+    return best[0], selected
 
 
 def write_outcome(
     folder: Path,
-    rows: TuneRows,
-    state: TrainState,
-    config: TuneConfig,
+    summary: TuneSummary,
     adapter: Adapter,
-    *,
-    selected: int,
-    stopped_early: bool,
-    prompt: str,
-    facts: dict[str, Any],
+    dropped: DroppedRows,
+    facts: Mapping[str, Any],
     made_from: MadeFrom | None,
-    versions: dict[str, str],
-    chosen: dict[str, Any],
 ) -> TuneSummary:
     """Write `adapter/`, `dropped.json` and, last, `summary.json`."""
-    save_adapter(adapter, folder / "adapter", facts={**facts, "prompt": prompt, "step": selected})
-    write_dropped(folder / "dropped.json", rows.dropped)
-    summary = TuneSummary(
-        prompt=prompt,
-        steps=state.step,
-        epochs=state.rows_seen / len(rows.train),
-        rows=len(rows.train),
-        rows_dropped=len(rows.dropped),
-        rows_dropped_ids=rows.dropped.first_ids,
-        scored_tokens=state.n_scored,
-        tokens=state.n_tokens,
-        trainable_parameters=sum(p.numel() for p in adapter.parameters().values()),
-        target_modules=adapter.target_modules,
-        selected_step=selected,
-        selected_by=config.select,
-        stopped_early=stopped_early,
-        adapter_sha256=adapter.sha256(),
-        seconds=state.seconds,
-        settings=config.model_dump(mode="json"),
-        chosen=chosen,
-        identity=made_from.sha256 if made_from else None,
-        versions=Versions(**versions),
-    )
+    of_adapter = {**facts, "prompt": summary.prompt, "step": summary.selected_step}
+    save_adapter(adapter, folder / "adapter", facts=of_adapter)
+    write_dropped(folder / "dropped.json", dropped)
     made = made_from.record() if made_from else {}
     write_json(folder / "summary.json", {**summary.model_dump(mode="json"), **made})
     return summary
@@ -113,12 +74,5 @@ def read_summary(folder: Path, made_from: MadeFrom | None = None) -> TuneSummary
     if not path.exists():
         return None
     value = read_json(path)
-    if made_from is not None:
-        require_same(
-            value,
-            made_from,
-            where=str(path),
-            what="this training",
-            fix=f"to train anew, delete {folder}; or give another folder with --out",
-        )
+    require_training(value, made_from, path, "this training", folder)
     return TuneSummary.model_validate({key: value[key] for key in value if key != "made_from"})

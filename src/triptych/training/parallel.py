@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from triptych.errors import ConfigError, TriptychError
@@ -51,8 +52,6 @@ class World:
         """Rank 0's value, on every rank. Anything that can be pickled."""
         if self.size == 1:
             return value
-        import torch.distributed as dist
-
         box = [value if self.is_rank0 else None]
         dist.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[return-value]
@@ -65,17 +64,14 @@ class World:
         """
         if self.size == 1:
             return work()
-        result: T | None = None
-        failed: str | None = None
-        error: BaseException | None = None
+        outcome: tuple[T | None, str | None] = (None, None)
         if self.is_rank0:
             try:
-                result = work()
-            except BaseException as caught:
-                error, failed = caught, str(caught) or type(caught).__name__
-        result, failed = self.broadcast((result, failed))
-        if error is not None:
-            raise error
+                outcome = (work(), None)
+            except BaseException as error:
+                self.broadcast((None, str(error) or type(error).__name__))
+                raise
+        result, failed = self.broadcast(outcome)
         if failed is not None:
             raise TriptychError(f"rank 0 stopped, and rank {self.rank} with it: {failed.splitlines()[0]}")
         return result  # type: ignore[return-value]
@@ -88,8 +84,6 @@ class World:
         """Sum over the ranks, in double precision. NaN on one is NaN on all."""
         if self.size == 1:
             return value
-        import torch.distributed as dist
-
         total = torch.tensor([value], dtype=torch.float64)
         dist.all_reduce(total)
         return float(total.item())
@@ -98,8 +92,6 @@ class World:
         """Replace each gradient by its sum over the ranks; a rank without one adds zero."""
         if self.size == 1:
             return
-        import torch.distributed as dist
-
         every = list(parameters)
         # one message instead of hundreds
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in every])
@@ -114,19 +106,19 @@ def current_world(environment: Mapping[str, str] | None = None) -> World:
     Raises:
         ConfigError: the two don't fit together.
     """
-    given = os.environ if environment is None else environment
-    if "RANK" not in given or "WORLD_SIZE" not in given:
+    variables = os.environ if environment is None else environment
+    if "RANK" not in variables or "WORLD_SIZE" not in variables:
         return World()
-    found = f"RANK={given['RANK']}, WORLD_SIZE={given['WORLD_SIZE']}"
+    rank, size = variables["RANK"], variables["WORLD_SIZE"]
     try:
-        world = World(int(given["RANK"]), int(given["WORLD_SIZE"]))
+        world = World(int(rank), int(size))
     except ValueError:
         world = World(-1, 0)
     if not 0 <= world.rank < world.size:
         raise ConfigError(
             "the environment names no process of a group",
             where="environment",
-            found=found,
+            found=f"RANK={rank}, WORLD_SIZE={size}",
             expected="0 <= RANK < WORLD_SIZE, as torchrun sets them",
             fix="start with `torchrun --no-python --nproc-per-node N triptych …`, or unset both",
         )
@@ -137,17 +129,13 @@ def current_world(environment: Mapping[str, str] | None = None) -> World:
 def process_group(device: str = "auto") -> Iterator[World]:
     """Join the process group that `torchrun` started, and leave it after; nothing to join for a process alone.
 
-    gloo carries what lies in memory, NCCL what lies on GPUs; each rank of a machine gets its own GPU.
-
-    Args:
-        device: the model's, as in `ModelConfig`; decides whether GPUs are used.
+    gloo carries tensors in memory, NCCL those on GPUs; each rank of a machine gets its own GPU. `device`: the model's,
+    as in `ModelConfig`.
     """
     world = current_world()
     if world.size == 1:
         yield world
         return
-    import torch.distributed as dist
-
     on_gpu = choose_device(device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", world.rank)))

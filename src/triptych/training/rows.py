@@ -1,4 +1,4 @@
-"""Which rendered rows can be trained on. None is left out in silence, and no answer is ever cut."""
+"""Which rendered rows can be trained on. None is left out without a word, and no answer is ever cut."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config.choices import LongRows
+from triptych.config.tune import TuneConfig
 from triptych.errors import DataError
 from triptych.prompts import Rendered
 from triptych.records.manifest import remove
@@ -46,15 +47,12 @@ class TuneRows:
 
 
 def select_rows(rendered: Sequence[Rendered], limit: int, policy: LongRows) -> tuple[list[Rendered], DroppedRows]:
-    """Part the training rows that fit from those that are too long.
+    """Separate the training rows that fit, in their order, from those that are too long.
 
     Args:
         rendered: training rows as they would be without any limit.
         limit: most tokens of a row, BOS and EOS included.
         policy: `drop` leaves longer rows out, `error` refuses them.
-
-    Returns:
-        The rows to train on, in their order, and what was left out.
 
     Raises:
         DataError: a row has no scored token; a row is too long and the policy is `error`.
@@ -74,12 +72,25 @@ def select_rows(rendered: Sequence[Rendered], limit: int, policy: LongRows) -> t
     return [row for row in rendered if len(row.ids) <= limit], dropped
 
 
-def check_scored(rows: Sequence[Rendered]) -> None:
-    """Each row must have something to learn from.
+def check_trainable(rows: TuneRows, config: TuneConfig) -> None:
+    """Check that there are rows to train on, each with a scored token, and rows to select the best checkpoint by.
 
     Raises:
-        DataError: rows without a scored token, by name.
+        DataError: some are missing.
     """
+    if not rows.train:
+        raise DataError("there are no rows to train on", found=f"{len(rows.dropped)} rows, all longer than max_tokens")
+    check_scored(rows.train)
+    if config.select != "last" and not getattr(rows, config.select):
+        raise DataError(
+            f"the best checkpoint is to be chosen on {config.select} rows, and there are none",
+            where="tune.select",
+            fix="set data.dev_rows, or use `select: last`",
+        )
+
+
+def check_scored(rows: Sequence[Rendered]) -> None:
+    """Raise DataError for rows without a scored token, by name."""
     if empty := [row for row in rows if row.n_scored < 1]:
         raise DataError(
             f"{len(empty)} of {len(rows)} training rows have no scored token: there is nothing to learn from them",

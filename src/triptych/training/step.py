@@ -1,4 +1,7 @@
-"""The gradient of one optimizer step.
+"""One optimizer step: which rows, how they are cut into forward passes, and the gradient.
+
+    epoch 0:  shuffle(seed, 0)  ─►  step 0 │ step 1 │ … │ (last, may be short)       decided by the seed alone
+    step:     sorted by length  ─►  pass │ pass │ …          at most batch_size rows and tokens_per_pass tokens each
 
     loss of a step = sum of NLL over all scored tokens of all its rows / number of those tokens
 
@@ -10,6 +13,7 @@ not shared, since each row draws its own.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +24,29 @@ from triptych.likelihood.passes import common_prefix, is_packable, pass_nll, ref
 from triptych.models import LoadedModel
 from triptych.models.lora import cast_once
 from triptych.prompts import Rendered
-from triptych.training.batches import passes_of
+
+
+def rows_of_step(step: int, n_rows: int, rows_per_step: int, seed: int) -> list[int]:
+    """Indices of the training rows of one optimizer step (from 0), epochs following one another."""
+    per_epoch = -(-n_rows // rows_per_step)
+    epoch, at = divmod(step, per_epoch)
+    order = list(range(n_rows))
+    # a string seed is hashed by `random` itself: the same order on every machine
+    random.Random(f"triptych-order:{seed}:{epoch}").shuffle(order)
+    return order[at * rows_per_step : (at + 1) * rows_per_step]
+
+
+def passes_of(rows: Sequence[Rendered], *, max_rows: int, max_tokens: int) -> list[list[Rendered]]:
+    """Cut the rows of a step into passes of rows of like length."""
+    passes: list[list[Rendered]] = []
+    tokens = 0
+    for row in sorted(rows, key=lambda row: (-len(row.ids), row.row_id)):
+        if not passes or len(passes[-1]) == max_rows or tokens + len(row.ids) > max_tokens:
+            passes.append([])
+            tokens = 0
+        passes[-1].append(row)
+        tokens += len(row.ids)
+    return passes
 
 
 def accumulate_gradient(
@@ -40,8 +66,8 @@ def accumulate_gradient(
         loaded: the model, with an adapter on it.
         head: its output head.
         rows: the rows of the step, or one rank's share of them (which may be none).
-        max_rows: most rows of a pass.
-        max_tokens: most tokens of a pass.
+        max_rows: of a pass, as `max_tokens`.
+        max_tokens: of a pass.
         n_scored: scored tokens of the whole step, by which the sum is divided; None: of `rows`.
         share_prefix: compute a common beginning once.
         packed: whether the model can compute rows side by side (`Scorer.packed`); else one row at a time.
