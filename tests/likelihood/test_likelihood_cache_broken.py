@@ -91,7 +91,7 @@ def test_vectors_that_can_not_be_right_are_made_again(value: bytes, tmp_path: Pa
 @pytest.fixture
 def old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(models_cache, "_SETTLED", -1e9)
-    monkeypatch.setattr(models_cache, "_said", set())
+    monkeypatch.setattr(models_cache, "_warned", set())
     (tmp_path / "weights").write_bytes(b"weights")
     return tmp_path / "weights"
 
