@@ -18,9 +18,9 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config
 from triptych.data import Dataset, Row, find_overlap
 from triptych.errors import ConfigError, DataError
-from triptych.grid.context_limit import ContextLimit
 from triptych.grid.inputs import read_data, templates_of
 from triptych.grid.rendered import RenderedExperiment, render_experiment, spread
+from triptych.grid.renderer import ContextLimit
 from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile, load_profile, profile_of
 from triptych.prompts import Rendered

@@ -6,7 +6,6 @@ scored and what is not.
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from triptych.checks.findings import Check
 from triptych.checks.rows import run_checks
 from triptych.config.experiment import ExperimentConfig
 from triptych.errors import ConfigError
-from triptych.grid.cells import TrainingSpec
+from triptych.grid.cells import TrainingSpec, unknown_cell
 from triptych.grid.rendered import RenderedExperiment, RenderedRows, render_experiment, spread
 from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile
@@ -139,9 +138,9 @@ def _columns(text: str) -> int:
 
 
 def _named(name: str, experiment: RenderedExperiment) -> RenderedRows:
-    known = {part.name: part for part in experiment.parts}
-    if name in known:
-        return known[name]
+    parts = {part.name: part for part in experiment.parts}
+    if name in parts:
+        return parts[name]
     if name in experiment.left_out:
         raise ConfigError(
             "this cell's demonstrations are chosen by the model, so it can't be shown without the weights",
@@ -149,14 +148,7 @@ def _named(name: str, experiment: RenderedExperiment) -> RenderedRows:
             found=name,
             fix="show another cell",
         )
-    near = difflib.get_close_matches(name, known, n=1)
-    raise ConfigError(
-        "there is no such cell",
-        where="--cell",
-        found=name,
-        expected=", ".join(known),
-        fix=f"did you mean `{near[0]}`?" if near else None,
-    )
+    raise unknown_cell(name, parts, where="--cell", what="there is no such cell")
 
 
 def _kinds(experiment: RenderedExperiment) -> list[RenderedRows]:

@@ -17,17 +17,8 @@ from typing import TypeVar
 
 from triptych.data import Dataset, Row
 from triptych.errors import DataError
-from triptych.grid.cells import (
-    CellSpec,
-    TrainingSpec,
-    candidates,
-    cell_as_trained,
-    grid,
-    needs_vectors,
-    trainings,
-)
-from triptych.grid.context_limit import ContextLimit
-from triptych.grid.renderer import NO_LIMIT
+from triptych.grid.cells import CellSpec, TrainingSpec, candidates, cell_as_trained, grid, needs_vectors, trainings
+from triptych.grid.renderer import NO_LIMIT, ContextLimit
 from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile
 from triptych.progress import Advance, Reporter, Silent
@@ -36,7 +27,7 @@ from triptych.prompts import Rendered, RenderedPrompt, Template
 MOST_ROWS = 20_000
 """Of one cell; of more rows, this many are rendered, evenly spaced."""
 MOST_WITH_DEMOS = 2000
-"""Training rows with demonstrations are long, and each needs its own choice."""
+"""Of training rows with demonstrations, which are long, and each needs its own choice."""
 MOST_PAIRS = 500
 
 T = TypeVar("T")
@@ -154,14 +145,13 @@ def rows_that_fit(
         rows: the rows.
         one: renders a row within a limit of tokens.
         max_tokens: the longest rendering.
-        advance: told of each row.
+        advance: called for each row.
         reserve: tokens that follow what is rendered.
 
     Raises:
         InputError: a row can't be rendered for another reason than its length.
     """
-    kept: list[Row] = []
-    fitting: list[R] = []
+    fitting: list[tuple[Row, R]] = []
     too_long: list[str] = []
     for row in rows:
         try:
@@ -171,11 +161,10 @@ def rows_that_fit(
         if len(rendered.ids) + reserve > max_tokens:
             too_long.append(row.id)
         else:
-            kept.append(row)
-            fitting.append(rendered)
+            fitting.append((row, rendered))
         if advance is not None:
             advance(1)
-    return tuple(kept), tuple(fitting), tuple(too_long)
+    return tuple(row for row, _ in fitting), tuple(rendered for _, rendered in fitting), tuple(too_long)
 
 
 def _of(rows: ExperimentRows, *parts: RenderedRows) -> RenderedExperiment:
@@ -184,8 +173,8 @@ def _of(rows: ExperimentRows, *parts: RenderedRows) -> RenderedExperiment:
 
 def _cell(rows: ExperimentRows, cell: CellSpec, name: str, asked: Sequence[Row], advance: Advance) -> RenderedRows:
     limit = rows.limit.tokens
-    kept, rendered, too_long = rows_that_fit(spread(asked, MOST_ROWS), partial(rows.row, cell), limit, advance)
-    return RenderedRows(name, cell.prompt, kept, rendered, len(asked), limit, too_long, cell=cell)
+    fit, rendered, too_long = rows_that_fit(spread(asked, MOST_ROWS), partial(rows.row, cell), limit, advance)
+    return RenderedRows(name, cell.prompt, fit, rendered, len(asked), limit, too_long, cell=cell)
 
 
 def _training(rows: ExperimentRows, training: TrainingSpec, advance: Advance) -> RenderedRows:
@@ -194,9 +183,9 @@ def _training(rows: ExperimentRows, training: TrainingSpec, advance: Advance) ->
     def whole(row: Row, _: int) -> Rendered:  # as in training: with all its demonstrations, or left out
         return rows.row(training, row, NO_LIMIT)
 
-    kept, rendered, too_long = rows_that_fit(spread(train, _most_of(training)), whole, limit, advance)
+    fit, rendered, too_long = rows_that_fit(spread(train, _most_of(training)), whole, limit, advance)
     name = f"training {training.name}"
-    return RenderedRows(name, training.prompt, kept, rendered, len(train), limit, too_long, training=training)
+    return RenderedRows(name, training.prompt, fit, rendered, len(train), limit, too_long, training=training)
 
 
 def _most_of(training: TrainingSpec) -> int:

@@ -7,13 +7,13 @@ records of the run ─► settings, files found again ─► what differs now
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from triptych.errors import ConfigError, DataError
+from triptych.grid.cells import unknown_cell
 from triptych.grid.inputs import read_data, templates_of
 from triptych.progress import Reporter, Silent
 from triptych.records.manifest import MANIFEST, remove
@@ -109,14 +109,7 @@ def _asked_for(cells: Collection[str], run: RecordedRun) -> frozenset[str] | Non
     names = [cell.cell for cell in run.record.cells]
     for name in cells:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            raise ConfigError(
-                "the run has no such cell",
-                where="--cells",
-                found=name,
-                expected=", ".join(names),
-                fix=f"did you mean `{near[0]}`?" if near else None,
-            )
+            raise unknown_cell(name, names, where="--cells", what="the run has no such cell")
     winner = next((cell for cell in run.record.cells if cell.cell in cells and cell.searched is not None), None)
     if winner is not None:
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""What a model writes for each row of one cell: in memory, or as a file that can be gone on with (`triptych predict`).
+"""What a model writes for each row of one cell: in memory, or as a file that can be resumed (`triptych predict`).
 
 predictions.json            [{"id", "output"}] in the data's order; written whole, at the end
-predictions.jsonl.part      rows as they are finished; the same command goes on from it
+predictions.jsonl.part      rows as they are finished; the same command resumes from it
 predictions.record.json     what made them: settings, hashes, what ended each row, the check, scores
 """
 
@@ -16,34 +16,33 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config.model import ModelConfig
-from triptych.generate.check import Check, check_predictions
+from triptych.generate.check import Check
 from triptych.generate.engine import generate_rows
-from triptych.generate.plan import Limits, choose_limits
+from triptych.generate.plan import choose_limits
 from triptych.generate.quality import Quality, measure_quality
 from triptych.generate.record import (
     finished_rows,
     is_predictions,
     is_record,
-    prompt_texts,
     record_of,
     special_texts,
     special_texts_of,
     write_predictions,
 )
-from triptych.generate.resume_file import PartFile, is_part, part_of, peek, refuse_changed
+from triptych.generate.resume_file import is_part, part_of, peek, refuse_changed
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
-from triptych.likelihood.cache import versions
 from triptych.models import LoadedModel, identify
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Reporter
 from triptych.prompts import RenderedPrompt
 from triptych.records.disk import sha256_of_file
-from triptych.records.identity import version_changes
+from triptych.records.manifest import remove
 from triptych.records.outputs import check_output
 from triptych.records.process_lock import ProcessLock
 from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from triptych.runner.one_cell import CellRequest, OneCell, source_record
+from triptych.runner.generation import check_texts, decode
+from triptych.runner.one_cell import CellRequest, OneCell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +92,14 @@ def predict_cell(request: PredictRequest, reporter: Reporter) -> Predictions:
     prompts = _prompts(cell, settings)
     began = time.monotonic()
     written = generate_rows(loaded, prompts, settings, reporter, limits=choose_limits(loaded, request.batch_rows))
-    found = _judge(written, cell, special_texts(loaded.profile.tokenizer))
-    return replace(found, seconds=time.monotonic() - began)
+    result = _judge(written, cell, special_texts(loaded.profile.tokenizer))
+    return replace(result, seconds=time.monotonic() - began)
 
 
 def predict_file(request: PredictRequest, out: Path, reporter: Reporter, *, fresh: bool = False) -> Predictions:
     """Continue every row's prompt and write the predictions.
 
-    The same request goes on where an earlier process was stopped, and ends with the file it would have ended with.
+    The same request resumes where an earlier process was stopped, and ends with the file it would have ended with.
 
     Args:
         request: what to write.
@@ -141,26 +140,16 @@ def _predict(request: PredictRequest, out: Path, reporter: Reporter, lock: Proce
     prompts = _prompts(cell, settings)
     facts["prompts_sha256"] = _sha256([[p.row_id, p.ids, p.stop_ids] for p in prompts])
     lock.acquire()
-    part = (None if fresh else PartFile.resume(part_path, facts)) or _begin(request, part_path, facts, loaded)
-    if part.known:
-        reporter.info(f"{len(part.known)} of {len(cell.rows)} rows were written before; going on")
-        if changed := version_changes(part.chosen.get("versions", {}), versions()):
-            reporter.warn(f"these predictions were begun with other versions: {', '.join(changed)}")
-    began = time.monotonic()
-    limits = Limits(**part.chosen["limits"])
-    try:
-        written = generate_rows(loaded, prompts, settings, reporter, part.add, known=part.known, limits=limits)
-    except BaseException:
-        part.close()
-        raise
+    began, what = time.monotonic(), "these predictions"
+    more: dict[str, Any] = {"batch_rows": request.batch_rows, "fresh": fresh}
+    written, part = decode(loaded, prompts, settings, part_path, facts, reporter, what=what, **more)
     seconds, special = time.monotonic() - began, special_texts(loaded.profile.tokenizer)
     result = replace(_judge(written, cell, special), rows_known=len(part.known), seconds=seconds)
-    sources = {"data": source_record(request.data)["path"], "pool": None}
-    if request.shots.pool:
-        sources["pool"] = source_record(request.shots.pool)["path"]
+    read = {"data": request.data, "pool": request.shots.pool}
+    sources = {role: path if isinstance(path, str) else None for role, path in read.items()}
     made_from = {**cell.made_from(), **sources, "special_texts": special}
     write_predictions(out, written, {"facts": facts, "chosen": part.chosen, **result.record(), "provenance": made_from})
-    part.remove()
+    remove(part_path)
     return result
 
 
@@ -188,12 +177,6 @@ def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelConfig:
     if begun is None or request.model.threads is not None:
         return request.model
     return request.model.model_copy(update={"threads": begun["chosen"]["threads"] or None})
-
-
-def _begin(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: LoadedModel) -> PartFile:
-    limits = choose_limits(loaded, request.batch_rows)
-    chosen = {"threads": loaded.info["threads"], "limits": limits.record(), "versions": versions()}
-    return PartFile.begin(path, facts, chosen)
 
 
 def _check_outputs(request: PredictRequest, out: Path, fresh: bool) -> None:
@@ -236,13 +219,7 @@ def _adapter_sha256(folder: Path) -> str | None:
 
 def _judge(written: Sequence[Generated], cell: OneCell, special: Sequence[str]) -> Predictions:
     """The rows with their check and, where all rows have outputs, their scores."""
-    check = check_predictions(
-        [(row.row_id, row.text) for row in written],
-        cell.rows,
-        stopped_by={row.row_id: row.stopped_by for row in written},
-        special=special,
-        prompt_texts=prompt_texts(cell.template),
-    )
+    check = check_texts(written, cell.rows, cell.template, special)
     references = [row.output for row in cell.rows if row.output]
     judged = len(references) == len(cell.rows)
     quality = measure_quality([row.text for row in written], references) if judged else None

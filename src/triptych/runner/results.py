@@ -17,8 +17,8 @@ from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, interval, summarise_few_shot, text_comparisons
 from triptych.report.versions import mixed_versions
-from triptych.runner.context import RunContext
 from triptych.runner.folder import FinishedCell
+from triptych.runner.session import RunContext
 from triptych.training.curve import point_key, read_curve
 
 

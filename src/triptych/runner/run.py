@@ -23,7 +23,6 @@ from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.records.work_in import work_in
 from triptych.report import write_curve
 from triptych.report.tables.overview import flat
-from triptych.runner.context import RunContext
 from triptych.runner.folder import RunFolder
 from triptych.runner.generation import to_write, write_cell
 from triptych.runner.prepare import prepare
@@ -32,6 +31,7 @@ from triptych.runner.resume import check_adapter_of_cell, finished_adapter, fini
 from triptych.runner.run_log import RunLog
 from triptych.runner.scoring import score_cell
 from triptych.runner.search import search_on_dev
+from triptych.runner.session import RunContext
 from triptych.trackers.trackers import Trackers, check_trackers
 from triptych.training import TuneRows, World, process_group, tune
 

@@ -26,7 +26,7 @@ from triptych.progress import Advance
 from triptych.records.identity import MadeFrom, joined_versions, require_same
 from triptych.records.schema import Candidate, SearchRecord, Versions
 from triptych.records.store import read_json, write_json
-from triptych.runner.context import RunContext
+from triptych.runner.session import RunContext
 
 
 def rounds(n_candidates: int, n_dev: int, start_rows: int) -> list[tuple[int, int]]:
