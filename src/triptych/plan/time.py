@@ -1,4 +1,4 @@
-"""How long work takes: floating-point operations, counted, divided by a rate whose origin is always said.
+"""How long work takes: floating-point operations, counted, divided by a rate whose origin is always stated.
 
     calibrated   a few passes of each kind of cell and training steps were timed on this machine just now
     remembered   the same model, dtype and device were timed here before (`rates.json` in the cache)
@@ -84,37 +84,35 @@ def assumed_rates(device: torch.device, dtype: DtypeName) -> Rates:
 
 
 def rates_key(shape: ModelShape, *, quantize: str, held: str, dtype: str, device: str, threads: int | None) -> str:
-    """What a rate is good for: sizes of the model, how it is held, dtype, device and the threads asked for."""
+    """Which plans a rate holds for: sizes of the model, how it is stored, dtype, device and the threads asked for."""
     facts = [asdict(shape), quantize, held, dtype, device, threads]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def remembered_rates(key: str) -> Rates | None:
     """Rates that were timed on this machine before."""
-    value = _remembered().get(key)
     try:
-        if value is None:
-            return None
+        value = _remembered()[key]
+        scoring = {**value["scoring"], "any": value["any"]}
         rates = Rates(
             "remembered",
             f"remembered: timed on this machine on {value['at']}",
             float(value["training"]),
-            {str(kind): float(rate) for kind, rate in value["scoring"].items()} | {"any": float(value["any"])},
+            {str(kind): float(rate) for kind, rate in scoring.items()},
             float(value["loading_seconds"]),
         )
-        numbers = [rates.training, *rates.scoring.values(), rates.loading_seconds]
-        return rates if all(math.isfinite(number) and number >= 0 for number in numbers) else None
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError):
         return None
+    numbers = [rates.training, *rates.scoring.values(), rates.loading_seconds]
+    return rates if all(math.isfinite(number) and number >= 0 for number in numbers) else None
 
 
 def remember_rates(key: str, rates: Rates) -> None:
     """Keep rates for the next plan of the same model on this machine."""
-    scoring = {kind: rate for kind, rate in rates.scoring.items() if kind != "any"}
     value: dict[str, Any] = {
         "at": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "training": rates.training,
-        "scoring": scoring,
+        "scoring": {kind: rate for kind, rate in rates.scoring.items() if kind != "any"},
         "any": rates.scoring["any"],
         "loading_seconds": rates.loading_seconds,
     }
