@@ -150,6 +150,7 @@ def test_demonstrations_are_chosen_as_in_an_experiment(
     import torch
 
     from triptych.config.strategies import DemosConfig
+    from triptych.grid.cells import CellSpec
     from triptych.grid.demonstrations import Demonstrations
     from triptych.models import LoraSettings, attach_adapter, save_adapter
     from triptych.models.embed import embed_texts
@@ -176,7 +177,7 @@ def test_demonstrations_are_chosen_as_in_an_experiment(
     order: Order | None = "nearest-last" if select in ("bm25", "embedding", "mmr") else None
     prompts = []
     for row in rows:
-        demos = shown.choose(row, 2, select=select, draw="item", order=order, seed=0).demos
+        demos = shown.of_cell(CellSpec("few_shot", "default", 2, 0, "item", select, order), row).demos
         prompts.append(render_prompt(row, find_template("default"), loaded.profile, demos=demos, max_tokens=2048))
     hashed = [[p.row_id, p.ids, [257]] for p in prompts]
     assert written["prompts_sha256"] == hashlib.sha256(json.dumps(hashed).encode()).hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile
 from triptych.prompts import Rendered
 
+_CHECK_KEYS = ("name", "passed", "stops", "detail", "rows", "fix")
 _VISIBLE = {"\n": "↵", "\t": "→", "\r": "␍"}
 
 
@@ -66,14 +67,7 @@ class Preview:
             "not_shown": list(self.left_out),
             "rows": [_row_json(row) for row in self.rows],
             "checks": [
-                {
-                    "name": check.name,
-                    "passed": check.passed,
-                    "stops": check.stops,
-                    "detail": check.detail,
-                    "rows": list(check.rows),
-                    "fix": check.fix,
-                }
+                {**{name: getattr(check, name) for name in _CHECK_KEYS}, "rows": list(check.rows)}
                 for check in self.checks
             ],
         }
@@ -87,24 +81,23 @@ def preview(
     adapter_of: Callable[[TrainingSpec], Path] | None = None,
     adapter: Path | None = None,
 ) -> Preview:
-    """Render the experiment and check it. Touches no weights.
+    """Render the experiment and check it. Reads no weights.
 
     Args:
         config: the experiment.
         rows: how many rows of each kind of cell are shown.
         cell: show this cell (or `training NAME`) alone.
-        adapter_of: where the run's folder keeps a training's adapter, whose prompt is compared.
-        adapter: another adapter, held against the first training's prompt.
+        adapter_of: the folder of a training's adapter, whose prompt is compared.
+        adapter: another adapter, compared with the first training's prompt.
 
     Raises:
         InputError: settings, data or tokenizer can't be used.
     """
     experiment = render_experiment(ExperimentRows.read(config))
-    profile = experiment.profile
     parts = [_named(cell, experiment)] if cell is not None else _kinds(experiment)
-    shown = [row for part in parts for row in _shown(part, rows, profile)]
+    shown = tuple(row for part in parts for row in _shown(part, rows, experiment.profile))
     checks = run_checks(experiment, adapters=adapter_facts(config, adapter_of, adapter))
-    return Preview(tuple(shown), checks, experiment.left_out, experiment.limit.tokens, profile.record())
+    return Preview(shown, checks, experiment.left_out, experiment.limit.tokens, experiment.profile.record())
 
 
 def lines_of(row: ShownRow, width: int) -> list[Line]:
@@ -153,17 +146,12 @@ def _named(name: str, experiment: RenderedExperiment) -> RenderedRows:
 
 def _kinds(experiment: RenderedExperiment) -> list[RenderedRows]:
     """The first cell of each kind: cells that differ in a seed alone look alike."""
-    found: dict[Any, RenderedRows] = {}
+    kinds: dict[Any, RenderedRows] = {}
     for part in experiment.parts:
-        if part.cell is not None:
-            cell, trained = part.cell, part.cell.training
-            adapter = (trained.prompt, trained.k) if trained else None
-            kind: Any = (cell.strategy, cell.prompt, cell.k, cell.draw, cell.select, cell.order, adapter)
-        else:
-            assert part.training is not None
-            kind = ("training", part.prompt, part.training.k, part.training.select)
-        found.setdefault(kind, part)
-    return list(found.values())
+        trained = part.cell.training if part.cell else part.training
+        adapter = trained and replace(trained, seed=0, first=True)
+        kinds.setdefault((part.cell and replace(part.cell, seed=None, training=None), adapter), part)
+    return list(kinds.values())
 
 
 def _shown(part: RenderedRows, n: int, profile: TokenizerProfile) -> Iterable[ShownRow]:

@@ -23,52 +23,33 @@ from triptych.prompts.selection import BY_VECTORS, DRAWN, Chosen, Selector, defa
 
 
 class Demonstrations:
-    """Chooses demonstrations from a pool by an experiment's rules.
+    """Chooses demonstrations from a pool of training rows by an experiment's rules.
 
-    Args:
-        pool: training rows that may be shown.
-        config: the rules.
-        vectors: gives the embedding of every instruction that may be asked for, by instruction; called once, when the
-            first selection needs it.
+    `vectors` gives the embedding of every instruction, by instruction; called once, when a selection first needs it.
     """
 
-    def __init__(
-        self, pool: Sequence[Row], config: DemosConfig | None = None, *, vectors: Callable[[], Vectors] | None = None
-    ) -> None:
-        self.pool, self.config = pool, config or DemosConfig()
+    def __init__(self, pool: Sequence[Row], config: DemosConfig, *, vectors: Callable[[], Vectors] | None) -> None:
+        self.pool, self.config = pool, config
         self._vectors = None if vectors is None else cache(vectors)
         self._selectors: dict[tuple[Select, Draw, Order | None], Selector] = {}
-
-    def choose(
-        self,
-        row: Row,
-        k: int,
-        *,
-        select: Select,
-        draw: Draw | None = None,
-        order: Order | None = None,
-        seed: int | None = None,
-    ) -> Chosen:
-        """k rows of the pool for this row. Order None shows them as they were drawn, or ranked by length."""
-        key = (select, draw or "item", order)
-        if key not in self._selectors:
-            self._selectors[key] = Selector(
-                self.pool,
-                select=select,
-                draw=key[1],
-                order=key[2],
-                column=self.config.column,
-                vectors=self._vectors() if self._vectors and select in BY_VECTORS else None,
-                max_similarity=self.config.max_similarity,
-                mmr_lambda=self.config.mmr_lambda,
-            )
-        return self._selectors[key].choose(row, k, seed=seed or 0)
 
     def of_cell(self, cell: CellSpec, row: Row) -> Chosen:
         """What a cell shows of the pool for a row."""
         if not cell.k or not cell.select:
             return Chosen()
-        return self.choose(row, cell.k, select=cell.select, draw=cell.draw, order=cell.order, seed=cell.seed)
+        select, draw, order = key = (cell.select, cell.draw or "item", cell.order)
+        if key not in self._selectors:
+            self._selectors[key] = Selector(
+                self.pool,
+                select=select,
+                draw=draw,
+                order=order,
+                column=self.config.column,
+                vectors=self._vectors() if self._vectors and select in BY_VECTORS else None,
+                max_similarity=self.config.max_similarity,
+                mmr_lambda=self.config.mmr_lambda,
+            )
+        return self._selectors[key].choose(row, cell.k, seed=cell.seed or 0)
 
 
 @dataclass(frozen=True, slots=True)

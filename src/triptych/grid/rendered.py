@@ -10,7 +10,8 @@ Only the tokenizer is needed. Cells whose demonstrations are chosen by embedding
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -63,15 +64,6 @@ class RenderedRows:
 
 
 @dataclass(frozen=True)
-class RenderedPair:
-    """One row as it is trained on and as it is scored."""
-
-    training: str
-    trained: Rendered
-    scored: Rendered
-
-
-@dataclass(frozen=True)
 class RenderedExperiment:
     """All that can be rendered before a model is loaded."""
 
@@ -81,7 +73,8 @@ class RenderedExperiment:
     limit: ContextLimit
     """The longest rendering to score."""
     parts: tuple[RenderedRows, ...]
-    pairs: tuple[RenderedPair, ...] = ()
+    pairs: tuple[tuple[Rendered, Rendered], ...] = ()
+    """Rows as they are trained on, and as they are scored."""
     trainings: tuple[TrainingSpec, ...] = ()
     left_out: tuple[str, ...] = ()
     """Cells and trainings whose demonstrations only embeddings can choose."""
@@ -141,12 +134,7 @@ def rows_that_fit(
 ) -> tuple[tuple[Row, ...], tuple[R, ...], tuple[str, ...]]:
     """Rows that can be rendered, their renderings, and ids of those that are too long even without demonstrations.
 
-    Args:
-        rows: the rows.
-        one: renders a row within a limit of tokens.
-        max_tokens: the longest rendering.
-        advance: called for each row.
-        reserve: tokens that follow what is rendered.
+    `one` renders a row within a limit of tokens; `reserve` tokens follow what is rendered; `advance` counts each row.
 
     Raises:
         InputError: a row can't be rendered for another reason than its length.
@@ -192,13 +180,9 @@ def _most_of(training: TrainingSpec) -> int:
     return MOST_WITH_DEMOS if training.k else MOST_ROWS
 
 
-def _pairs(rows: ExperimentRows, training: TrainingSpec) -> list[RenderedPair]:
+def _pairs(rows: ExperimentRows, training: TrainingSpec) -> Iterator[tuple[Rendered, Rendered]]:
     """Test and training rows, as the training renders them and as a cell does."""
-    cell, pairs = cell_as_trained(training), []
+    cell, limit = cell_as_trained(training), rows.training_limit
     for row in [*spread(rows.data.test, MOST_PAIRS), *spread(rows.data.train, MOST_PAIRS)]:
-        try:
-            trained, scored = (rows.row(spec, row, rows.training_limit) for spec in (training, cell))
-        except DataError:  # too long for both
-            continue
-        pairs.append(RenderedPair(training.name, trained, scored))
-    return pairs
+        with suppress(DataError):  # too long for both
+            yield rows.row(training, row, limit), rows.row(cell, row, limit)

@@ -65,13 +65,7 @@ class ExperimentRows(Renderer):
         *,
         vectors: Callable[[], Vectors] | None = None,
     ) -> ExperimentRows:
-        """Read templates, rows and tokenizer. No weights are read.
-
-        Args:
-            config: the experiment.
-            header: the model's, where it was read already.
-            reporter: told how each file was read.
-            vectors: gives the embeddings that choose demonstrations.
+        """Read templates, rows, tokenizer and, unless it is given, the model's header. No weights are read.
 
         Raises:
             InputError: settings, data or tokenizer can't be used.

@@ -155,15 +155,8 @@ def memory_need(
 ) -> MemoryNeed:
     """Peak bytes of an experiment, by what takes them.
 
-    Args:
-        config: the experiment.
-        shape: the model's.
-        machine: what it would run on.
-        held: how the weights are stored.
-        process: bytes of the process without the model.
-        scoring: the work of all cells together.
-        largest: of each training the pass that takes most memory.
-        recompute: with activation checkpointing.
+    `process` is what the process takes without the model, `scoring` the work of all cells together, `largest` the pass
+    of each training that takes most memory; with `recompute`, trainings checkpoint activations.
     """
     spec, tune, itemsize = config.model, config.tune, DTYPES[machine.dtype].itemsize
     stored: Held = "int8" if spec.quantize == "int8" else held

@@ -190,7 +190,7 @@ def _training(
         scored_tokens=one.work.scored,
         trainable_parameters=adapter,
         points=one.points,
-        rows_per_point=len(one.curve),
+        rows_per_point=one.rows_per_point,
         curve_forward_tokens=one.curve_work.forward,
         exact=one.exact,
         seconds=flops / rates.training,

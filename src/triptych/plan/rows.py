@@ -44,8 +44,8 @@ class TrainingRows:
     too_long: int
     steps: int
     points: int
-    curve: list[Rendered]
-    """Of one point: test rows, then dev rows."""
+    rows_per_point: int
+    """Test and dev rows of a point."""
     work: Work
     curve_work: Work
     """Of all points together."""
@@ -126,7 +126,7 @@ def _training(rows: ExperimentRows, spec: TrainingSpec) -> TrainingRows:
         too_long=len(rendered.dropped),
         steps=steps,
         points=points,
-        curve=[*test, *dev],
+        rows_per_point=len(test) + len(dev),
         work=training_work(train, tune),
         curve_work=(scoring_work(test) + scoring_work(dev)).times(points),
         exact=exact,

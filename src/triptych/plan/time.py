@@ -29,10 +29,8 @@ from triptych.records.store import write_json
 
 Origin = Literal["calibrated", "remembered", "assumed"]
 
-_PASS_SHARE = {"cpu, 16 bits": 0.35, "cpu, float32": 0.7, "cuda": 0.45}
-"""Part of the matrix products' rate that scoring passes reach."""
-_STEP_SHARE = {"cpu, 16 bits": 0.3, "cpu, float32": 0.6, "cuda": 0.4}
-"""The same of training steps."""
+_SHARES = {"cpu, 16 bits": (0.35, 0.3), "cpu, float32": (0.7, 0.6), "cuda": (0.45, 0.4)}
+"""Part of the matrix products' rate that scoring passes reach, and that training steps reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +74,12 @@ def assumed_rates(device: torch.device, dtype: DtypeName) -> Rates:
     """Rates from a matrix product, timed now."""
     rate = matmul_rate(device, dtype)
     kind = "cuda" if device.type == "cuda" else "cpu, float32" if dtype == "float32" else "cpu, 16 bits"
+    passes, steps = _SHARES[kind]
     said = (
         f"assumed: products in {dtype} run at {rate / 1e9:.0f} GFLOP/s here (timed now), of which passes are taken to "
-        f"reach {_PASS_SHARE[kind]:.0%} and training steps {_STEP_SHARE[kind]:.0%}; --calibrate times the model itself"
+        f"reach {passes:.0%} and training steps {steps:.0%}; --calibrate times the model itself"
     )
-    return Rates("assumed", said, rate * _STEP_SHARE[kind], {"any": rate * _PASS_SHARE[kind]})
+    return Rates("assumed", said, rate * steps, {"any": rate * passes})
 
 
 def rates_key(shape: ModelShape, *, quantize: str, held: str, dtype: str, device: str, threads: int | None) -> str:

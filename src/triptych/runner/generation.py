@@ -132,16 +132,16 @@ def decode(
         loaded: the model, with its adapter enabled or disabled as the texts ask for.
         prompts: the rows.
         settings: how to decode.
-        path: the part file, which is removed when the predictions are in their place.
-        facts: what decides the texts; a part file of other facts is refused.
+        path: the part file, which the caller removes when the predictions are in their place.
+        facts: what decides the texts; a part file of other facts is refused, with `fix` as the advice.
         reporter: told of progress, and of other versions.
-        what: the texts, for messages.
+        what: the texts, in messages.
         batch_rows: rows decoded at a time; None: as memory allows.
         fresh: begin again, whatever an earlier process wrote.
-        fix: what to do about a part file of other facts; None: the options of `triptych predict`.
+        fix: None for the options of `triptych predict`.
 
     Returns:
-        All rows, and the closed part file: what was chosen when it was begun, the rows that were in it.
+        All rows, and the closed part file: what was chosen when it was begun, and the rows that were in it.
     """
     part = None if fresh else PartFile.resume(path, facts, fix=fix)
     if part is None:

@@ -70,12 +70,9 @@ class CellRequest:
 
 
 class OneCell:
-    """The cell of a request: its rows at once, its model when `load` is called.
+    """The cell of a checked request: its rows are read at once, its model when `load` is called.
 
-    Args:
-        request: what is asked for, checked.
-        reporter: told of progress, and of what is odd.
-        need_output: whether rows without an output are refused.
+    `need_output` refuses rows without an output.
 
     Raises:
         InputError: data, pool or template can't be used.
@@ -98,9 +95,8 @@ class OneCell:
     def load(self, spec: ModelConfig | None = None, identity: Mapping[str, Any] | None = None) -> LoadedModel:
         """Load the model, and the adapter onto it.
 
-        Args:
-            spec: the request's model with what an earlier process chose; None for the request's own.
-            identity: hashes that the model was identified by before.
+        `spec` is the request's model with what an earlier process chose, if one did; `identity` are the hashes that the
+        model was identified by before.
 
         Raises:
             ModelError: model or adapter can't be used, or don't belong together.

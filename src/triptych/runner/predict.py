@@ -100,12 +100,7 @@ def predict_file(request: PredictRequest, out: Path, reporter: Reporter, *, fres
     """Continue every row's prompt and write the predictions.
 
     The same request resumes where an earlier process was stopped, and ends with the file it would have ended with.
-
-    Args:
-        request: what to write.
-        out: the file.
-        reporter: told of progress.
-        fresh: replace what is there, whatever made it.
+    `fresh` replaces what is there, whatever made it.
 
     Raises:
         RunBusyError: another process is writing `out`.

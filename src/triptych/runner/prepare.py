@@ -24,6 +24,7 @@ from triptych.records.copies import copy_of
 from triptych.records.lock import check_lock
 from triptych.records.manifest import Manifest, remove
 from triptych.records.outputs import check_not_read
+from triptych.records.set_aside import check_no_links
 from triptych.records.store import sweep
 from triptych.runner.folder import RunFolder
 from triptych.runner.generation import check_names
@@ -122,9 +123,9 @@ def _open(
     ours = [folder.path / name for name in [*outputs, *manifest.files] if "*" not in name]
     check_not_read(ours, read, option="--out", what="the run")
     if fresh:
-        folder.check_removable(manifest)
+        check_no_links(manifest)
         return
-    if folder.lock.exists() and not folder.holds_work():
+    if folder.lock.exists() and not folder.work():
         remove(folder.lock)
         remove(copy_of(folder.lock))  # a run that failed to begin may begin with other settings
     check_lock_version(folder)
