@@ -50,14 +50,14 @@ def demos_apart(experiment: RenderedExperiment) -> Check:
     overlap = find_overlap([train[demo] for demo in used if demo in train], data.test)
     bad = (*strange, *sorted(overlap.train_ids), *own)
     if bad:
-        said = [f"not training rows: {some(strange)}"] if strange else []
-        said += [f"also in the test set: {some(sorted(overlap.train_ids))}"] if overlap else []
-        said += [f"shown to itself: {some(own)}"] if own else []
-        return Check(name, False, "; ".join(said), tuple(dict.fromkeys(bad)), REPORT, about="data")
+        details = [f"not training rows: {some(strange)}"] if strange else []
+        details += [f"also in the test set: {some(sorted(overlap.train_ids))}"] if overlap else []
+        details += [f"shown to itself: {some(own)}"] if own else []
+        return Check(name, False, "; ".join(details), tuple(dict.fromkeys(bad)), REPORT, about="data")
     blind = f"; not looked at, since the model chooses: {quoted(experiment.left_out)}" if experiment.left_out else ""
     apart = len(data.overlapping_train_ids)
-    kept = f"; {count(apart, 'training row')} that occur in the test set are never shown" if apart and used else ""
-    return Check(name, True, (f"{len(used):,} rows shown{kept}" if used else "none are shown") + blind)
+    never = f"; {count(apart, 'training row')} that occur in the test set are never shown" if apart and used else ""
+    return Check(name, True, (f"{len(used):,} rows shown{never}" if used else "none are shown") + blind)
 
 
 def rendered_alike(experiment: RenderedExperiment) -> Check:

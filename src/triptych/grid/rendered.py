@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -87,9 +87,8 @@ def render_experiment(rows: ExperimentRows, reporter: Reporter | None = None) ->
         ModelError: a prompt has no tokens and the model has no BOS.
     """
     config, data = rows.config, rows.data
-    search = config.strategies.search
-    every_cell, every_training = grid(config), trainings(config)
-    cells = [cell for cell in every_cell if not needs_vectors(cell)]
+    search, every_training = config.strategies.search, trainings(config)
+    cells = [cell for cell in grid(config) if not needs_vectors(cell)]
     trained = [training for training in every_training if not needs_vectors(training)]
     tried = [cell for cell in candidates(search) if not needs_vectors(cell)] if search else []
     on_dev = [*map(cell_as_trained, trained), *tried] if data.dev else []
@@ -101,10 +100,14 @@ def render_experiment(rows: ExperimentRows, reporter: Reporter | None = None) ->
             *(_cell(rows, cell, f"dev {cell.name}", data.dev, advance) for cell in on_dev),
             *(_training(rows, training, advance) for training in trained),
         ]
-    left_out = [cell.name for cell in every_cell if needs_vectors(cell)]
+    left_out = [cell.name for cell in grid(config) if needs_vectors(cell)]
     left_out += [f"training {training.name}" for training in every_training if needs_vectors(training)]
-    return replace(
-        _of(rows, *parts),
+    return RenderedExperiment(
+        data,
+        rows.templates,
+        rows.profile,
+        rows.limit,
+        tuple(parts),
         pairs=tuple(pair for training in trained for pair in _pairs(rows, training)),
         trainings=tuple(every_training),
         left_out=tuple(left_out),
@@ -115,7 +118,7 @@ def rendered_cell(rows: ExperimentRows, cell: CellSpec, rendered: Sequence[Rende
     """One cell alone, with the test rows' renderings that will be scored."""
     test = rows.data.test
     part = RenderedRows(cell.name, cell.prompt, test, tuple(rendered), len(test), rows.limit.tokens, cell=cell)
-    return _of(rows, part)
+    return RenderedExperiment(rows.data, rows.templates, rows.profile, rows.limit, (part,))
 
 
 def spread(values: Sequence[T], most: int) -> list[T]:
@@ -153,10 +156,6 @@ def rows_that_fit(
         if advance is not None:
             advance(1)
     return tuple(row for row, _ in fitting), tuple(rendered for _, rendered in fitting), tuple(too_long)
-
-
-def _of(rows: ExperimentRows, *parts: RenderedRows) -> RenderedExperiment:
-    return RenderedExperiment(rows.data, rows.templates, rows.profile, rows.limit, parts)
 
 
 def _cell(rows: ExperimentRows, cell: CellSpec, name: str, asked: Sequence[Row], advance: Advance) -> RenderedRows:

@@ -31,14 +31,9 @@ from triptych.training import TuneRows, select_rows
 class ExperimentRows(Renderer):
     """Renders an experiment's rows with its templates, its demonstrations and the model's tokenizer.
 
-    Args:
-        config: the experiment.
-        data: its rows.
-        templates: every prompt of the grid, by name.
-        profile: the model's tokenizer.
-        limit: the longest rendering to score.
-        vectors: gives the embeddings that choose demonstrations; called once, when they are first needed. Without it,
-            `embedding` can't choose, and `mmr` ranks by n-grams (`cells.needs_vectors` tells which settings these are).
+    `limit` is the longest rendering to score. `vectors` gives the embeddings that choose demonstrations, and is called
+    once, when they are first needed. Without it, `embedding` can't choose, and `mmr` ranks by n-grams; these are the
+    settings that `cells.needs_vectors` names.
     """
 
     def __init__(

@@ -66,17 +66,13 @@ def disk_needs(
     return [DiskNeed(what, str(where), needed, _free(where)) for what, where, needed in places if needed]
 
 
-def steps_done(folder: Path) -> int:
-    """Optimizer steps of the newest checkpoint, or of the finished training."""
-    if (summary := read_summary(folder)) is not None:
-        return summary.steps
-    kept = [path.parent.name for path in (folder / "checkpoints").glob("step-*/state.json")]
-    return max((int(name.removeprefix("step-")) for name in kept), default=0)
-
-
-def is_trained(folder: RunFolder, spec: TrainingSpec) -> bool:
-    """Whether a run would skip this training."""
-    return read_summary(folder.tune_of(spec)) is not None and (folder.adapter_of(spec) / ADAPTER_RECORD).exists()
+def training_done(folder: RunFolder, spec: TrainingSpec) -> tuple[int, bool]:
+    """Optimizer steps of the newest checkpoint or the finished training; and whether a run would skip this training."""
+    work = folder.tune_of(spec)
+    if (summary := read_summary(work)) is not None:
+        return summary.steps, (folder.adapter_of(spec) / ADAPTER_RECORD).exists()
+    names = [path.parent.name for path in (work / "checkpoints").glob("step-*/state.json")]
+    return max((int(name.removeprefix("step-")) for name in names), default=0), False
 
 
 def _free(path: Path) -> int:

@@ -90,7 +90,7 @@ class Machine:
 
     @classmethod
     def of(cls, config: ExperimentConfig, memory: int | None) -> Machine:
-        """This machine, or one like it with so many bytes of memory."""
+        """This machine, or one like it with `memory` bytes."""
         device = choose_device(config.model.device)
         dtype, why = choose_dtype(config.model.dtype, device)
         threads = choose_threads(config.model.threads, DTYPES[dtype])[0] if device.type == "cpu" else 0
@@ -103,7 +103,7 @@ class Machine:
     @property
     def kind(self) -> str:
         """`cpu` or `cuda`."""
-        return self.device.partition(":")[0]
+        return "cuda" if self.device.startswith("cuda") else "cpu"
 
 
 def memory_ways(config: ExperimentConfig, shape: ModelShape, work: Gathered, machine: Machine) -> list[MemoryVerdict]:

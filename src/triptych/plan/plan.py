@@ -17,7 +17,7 @@ from triptych.models import LoraSettings
 from triptych.models.header import ModelHeader, read_header
 from triptych.models.shape import ModelShape, shape_of
 from triptych.plan.calibrate import rates_of
-from triptych.plan.disk import DiskNeed, disk_needs, is_trained, steps_done
+from triptych.plan.disk import DiskNeed, disk_needs, training_done
 from triptych.plan.memory import Machine, MemoryVerdict, memory_ways
 from triptych.plan.rows import CellRows, Gathered, TrainingRows, gather
 from triptych.plan.time import Rates, scoring_flops, training_flops
@@ -179,6 +179,7 @@ def _cell(cell: CellRows, shape: ModelShape, rates: Rates, folder: RunFolder) ->
 def _training(
     one: TrainingRows, adapter: int, shape: ModelShape, rates: Rates, folder: RunFolder, *, recompute: bool
 ) -> PlannedTraining:
+    steps, done = training_done(folder, one.spec)
     flops = training_flops(shape, one.work, lora_parameters=adapter, recompute=recompute)
     return PlannedTraining(
         name=one.spec.name,
@@ -195,8 +196,8 @@ def _training(
         exact=one.exact,
         seconds=flops / rates.training,
         curve_seconds=scoring_flops(shape, one.curve_work) / rates.of("qlora"),
-        steps_done=steps_done(folder.tune_of(one.spec)),
-        done=is_trained(folder, one.spec),
+        steps_done=steps,
+        done=done,
     )
 
 

@@ -33,7 +33,7 @@ class Work:
     pairs: int = 0
     """(query, key) pairs of attention in one layer and head, sliding windows left out of account."""
     kept: int = 0
-    """Most prefix tokens whose keys and values are held at once."""
+    """Most prefix tokens whose keys and values are stored at once."""
     longest: int = 0
     """Tokens of the longest row."""
 
@@ -92,22 +92,22 @@ def _step(rows: Sequence[Rendered], config: TuneConfig) -> Work:
     return total
 
 
-def _below(branch: Branch, rows: Sequence[Rendered], held: int) -> tuple[int, int, int]:
-    """Forward tokens and attention pairs of a branch and all under it, and the most prefix tokens kept meanwhile.
+def _below(branch: Branch, rows: Sequence[Rendered], prefix: int) -> tuple[int, int, int]:
+    """Forward tokens and attention pairs of a branch and all under it, and the most prefix tokens stored meanwhile.
 
-    A child's keys and values are a whole copy, and its parent's are kept until it is done.
+    A child's keys and values are a whole copy, and its parent's stay until it is done.
     """
     new = branch.end - branch.start
-    held += branch.end if new else 0
-    forward, pairs, kept = new, new * branch.start + _causal(new), held
+    prefix += branch.end if new else 0
+    forward, pairs, most = new, new * branch.start + _causal(new), prefix
     for index in branch.rows:
         own = len(rows[index].ids) - 1 - branch.end
         forward += own
         pairs += own * branch.end + _causal(own)
     for child in branch.children:
-        below = _below(child, rows, held)
-        forward, pairs, kept = forward + below[0], pairs + below[1], max(kept, below[2])
-    return forward, pairs, kept
+        below = _below(child, rows, prefix)
+        forward, pairs, most = forward + below[0], pairs + below[1], max(most, below[2])
+    return forward, pairs, most
 
 
 def _causal(n: int) -> int:

@@ -1,8 +1,8 @@
 """`triptych reproduce`: what differs now from when a run was made, and which of its numbers come out again.
 
-records of the run ─► settings, files found again ─► what differs now
-                                   └► the same experiment in a fresh folder, same dtype, threads and budget,
-                                      nothing known before ─► cell by cell, training by training: agrees, or why not
+records of the run ─► settings, paths of the files here ─► what differs now
+                                   └► the same experiment in a fresh folder, same dtype, threads and budget, no score
+                                      from a cache ─► cell by cell, training by training: agrees, or why not
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.config.model import ModelConfig
 from triptych.generate.check import Check
 from triptych.generate.engine import generate_rows
 from triptych.generate.plan import choose_limits
@@ -100,7 +99,7 @@ def predict_file(request: PredictRequest, out: Path, reporter: Reporter, *, fres
     """Continue every row's prompt and write the predictions.
 
     The same request resumes where an earlier process was stopped, and ends with the file it would have ended with.
-    `fresh` replaces what is there, whatever made it.
+    `fresh` replaces what is there, also the predictions of another run.
 
     Raises:
         RunBusyError: another process is writing `out`.
@@ -109,7 +108,13 @@ def predict_file(request: PredictRequest, out: Path, reporter: Reporter, *, fres
         InputError: anything else in the request that can't be used; nothing is written then.
     """
     request.check()
-    _check_outputs(request, out, fresh)
+    reads = request.reads()
+    for path, what, ours in (
+        (out, "the predictions", is_predictions),
+        (record_of(out), "their record", is_record),
+        (part_of(out), "rows so far", is_part),
+    ):
+        check_output(path, reads=reads, ours=ours, what=what, force=fresh, by="--fresh", example="predictions.json")
     lock = ProcessLock(out.parent, of=out.name)
     try:
         if out.parent.is_dir():  # else it is made, and locked, when the request was checked
@@ -131,7 +136,10 @@ def _predict(request: PredictRequest, out: Path, reporter: Reporter, lock: Proce
         written, special = finished_rows(out, facts), special_texts_of(out)
         reporter.info("these predictions are there already; --fresh writes them again")
         return replace(_judge(written, cell, special), rows_known=len(written))
-    loaded = cell.load(_spec(request, begun), facts["model"])
+    spec = request.model
+    if begun and spec.threads is None:  # those of the process that began: 16-bit sums depend on them
+        spec = spec.model_copy(update={"threads": begun["chosen"]["threads"] or None})
+    loaded = cell.load(spec, facts["model"])
     prompts = _prompts(cell, settings)
     facts["prompts_sha256"] = _sha256([[p.row_id, p.ids, p.stop_ids] for p in prompts])
     lock.acquire()
@@ -167,25 +175,8 @@ def _ends_of(loaded: LoadedModel) -> list[int]:
     return [token for end in ends if end is not None for token in (end if isinstance(end, list) else [end])]
 
 
-def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelConfig:
-    """The model as asked for, with the threads of the process that began: 16-bit sums depend on them."""
-    if begun is None or request.model.threads is not None:
-        return request.model
-    return request.model.model_copy(update={"threads": begun["chosen"]["threads"] or None})
-
-
-def _check_outputs(request: PredictRequest, out: Path, fresh: bool) -> None:
-    reads = request.reads()
-    for path, what, ours in (
-        (out, "the predictions", is_predictions),
-        (record_of(out), "their record", is_record),
-        (part_of(out), "rows so far", is_part),
-    ):
-        check_output(path, reads=reads, ours=ours, what=what, force=fresh, by="--fresh", example="predictions.json")
-
-
 def _facts(request: PredictRequest, cell: OneCell, settings: GenerationSettings) -> dict[str, Any]:
-    """What decides the texts, as far as it is known before the weights are loaded; no names, only contents."""
+    """What decides the texts and can be read before the weights are loaded; no names, only contents."""
     model, shots = request.model, request.shots
     device = choose_device(model.device)
     shown = {**shots.record(), "pool_sha256": _sha256([asdict(row) for row in cell.pool])} if shots.k else {}

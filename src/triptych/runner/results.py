@@ -100,9 +100,9 @@ def _seeds(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def _with_intervals(path: Path) -> tuple[CurvePoint, ...]:
-    """The curve, each point with the interval of its mean where its rows were kept."""
-    points, kept = read_curve(path)
-    bounds = {name: interval(rows) for name, rows in kept.items()}
+    """The curve, each point with the interval of its mean where its rows were recorded."""
+    points, row_ppl = read_curve(path)
+    bounds = {name: interval(rows) for name, rows in row_ppl.items()}
     none = (None, None)
     return tuple(
         point.model_copy(update=dict(zip(("ci_low", "ci_high"), bounds.get(point_key(point), none), strict=True)))

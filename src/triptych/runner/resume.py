@@ -33,7 +33,7 @@ def check_lock_version(folder: RunFolder) -> None:
     fix = "give another folder with --out; or start over with --fresh, which removes what was computed here"
     if not folder.lock.exists():
         raise RunChangedError(
-            "the folder's lock is missing, so what its numbers were made with can't be known",
+            "the folder's lock is missing, so what its numbers were made with is unknown",
             where=str(folder.lock),
             found=f"{', '.join(work)} without {folder.lock.name}",
             fix=fix,

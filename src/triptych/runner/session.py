@@ -164,7 +164,7 @@ class RunContext:
     facts: RunFacts
     """From what each record is made."""
     finished: dict[str, FinishedCell]
-    """Cells that are scored, by name; cells are added as the run goes on."""
+    """Scored cells, by name; the run adds those that it scores."""
 
     def attach(self, training: TrainingSpec | None) -> Adapter | None:
         """Put a training's adapter on the model; None for the base model's own cells."""
