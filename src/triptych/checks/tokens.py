@@ -97,7 +97,7 @@ def prompt_masked(experiment: RenderedExperiment, outputs: Outputs) -> Check:
 
 
 def _fault_of(experiment: RenderedExperiment) -> str:
-    """Whose mistake a wrong special token is: the chat template's, where one wrote it; else ours or the tokenizer's."""
+    """What to do about a wrong special token: it comes from the chat template, where one wrote it; else report it."""
     return _CHAT_TEMPLATE if any(t.style != "plain" for t in experiment.templates.values()) else REPORT
 
 

@@ -39,9 +39,10 @@ def read_data(config: ExperimentConfig, reporter: Reporter | None = None) -> Dat
     Raises:
         DataError: a file or a row is unusable.
     """
-    given = config.data
+    given, strategies = config.data, config.strategies
+    needed = strategies.few_shot or strategies.qlora or strategies.search or given.dev_rows
     there = given.dir == SAMPLE or is_there(split_sample(Path(given.dir or ".") / given.train)[0])
-    train = given.train if there or needs_train(config) else None
+    train = given.train if needed or there else None
     return load_dataset(
         train=train,
         test=given.test,
@@ -60,12 +61,6 @@ def read_data(config: ExperimentConfig, reporter: Reporter | None = None) -> Dat
 def demo_pool(data: Dataset) -> list[Row]:
     """Training rows that may be shown: never one that occurs in the test set."""
     return [row for row in data.train if row.id not in data.overlapping_train_ids]
-
-
-def needs_train(config: ExperimentConfig) -> bool:
-    """Whether training rows are used. Zero-shot prompts alone need none."""
-    given = config.strategies
-    return bool(given.few_shot or given.qlora or given.search or config.data.dev_rows)
 
 
 def check_pool(config: ExperimentConfig, data: Dataset) -> None:

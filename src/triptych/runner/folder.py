@@ -122,7 +122,7 @@ class RunFolder:
         return stored(self.path / "cells", name, ".json")
 
     def save_cell(self, cell: FinishedCell) -> None:
-        """Keep a finished cell."""
+        """Write a finished cell, and remove what was set aside for it."""
         rows = [
             {**asdict(item), "demo_ids": list(item.demo_ids), "token_nll": nll}
             for item, nll in zip(cell.items, cell.token_nll, strict=True)

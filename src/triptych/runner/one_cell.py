@@ -172,7 +172,7 @@ class OneCell:
         begin(RenderedExperiment(data, renderer.templates, renderer.profile, limit, parts), self.reporter)
 
     def _warn_of_other_base_or_prompt(self, facts: Mapping[str, Any]) -> None:
-        """Warn that an adapter was trained with another prompt, or under another config.json (another rope scaling)."""
+        """Warn that an adapter was trained with another prompt or config.json (another rope scaling, say)."""
         config, template = self.loaded.info["config_sha256"], self.template
         trained, prompt = facts.get("base_config_sha256"), facts.get("prompt_sha256")
         if trained not in (None, config):

@@ -120,7 +120,7 @@ class Session:
             return embed_texts(texts, model=loaded, reporter=self.reporter)
 
     def note_memory(self) -> int | None:
-        """Keep the largest of all processes that worked on this run, killed ones included."""
+        """Record the peak memory of this process if it is the largest of the run's, those that were killed included."""
         lock = read_json(self.folder.lock)
         before, now = lock.get("peak_memory_bytes"), peak_memory()
         if now is not None and now > 1.02 * (before or 0):
