@@ -18,9 +18,9 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config
 from triptych.data import Dataset, Row, find_overlap
 from triptych.errors import ConfigError, DataError
-from triptych.grid.context_limit import ContextLimit
 from triptych.grid.inputs import read_data, templates_of
 from triptych.grid.rendered import RenderedExperiment, render_experiment, spread
+from triptych.grid.renderer import ContextLimit
 from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile, load_profile, profile_of
 from triptych.prompts import Rendered
@@ -235,11 +235,11 @@ def test_a_row_shown_to_itself_is_refused(project: Project) -> None:
 
 def test_another_rendering_in_training_is_refused(project: Project) -> None:
     experiment = rendered_of(project())
-    pair = experiment.pairs[3]
-    other = dataclasses.replace(pair, trained=dataclasses.replace(pair.trained, ids=(*pair.trained.ids, EOS)))
+    trained, scored = experiment.pairs[3]
+    other = (dataclasses.replace(trained, ids=(*trained.ids, EOS)), scored)
     checks = run_checks(dataclasses.replace(experiment, pairs=(*experiment.pairs[:3], other, *experiment.pairs[4:])))
     assert failed(checks) == [ALIKE]
-    assert by_name(checks)[ALIKE].rows == (pair.scored.row_id,)
+    assert by_name(checks)[ALIKE].rows == (scored.row_id,)
 
 
 def test_an_adapter_of_another_prompt_is_refused(project: Project) -> None:

@@ -30,8 +30,7 @@ def profile(model_folder: Path) -> TokenizerProfile:
 
 def shown(instruction: str, output: str, profile: TokenizerProfile) -> ShownRow:
     rendered = render(Row("r", instruction, output), template_from_text("問{instruction}答"), profile)
-    parts = (rendered.ids[: rendered.n_prompt], rendered.ids[rendered.n_prompt :])
-    return ShownRow("cell", rendered, tuple(piece for part in parts for piece in profile.pieces(part)))
+    return ShownRow.of("cell", rendered, profile)
 
 
 @given(st.text(min_size=1, max_size=60), st.text(max_size=40), st.integers(1, 30))
@@ -48,7 +47,7 @@ def test_lines_hold_every_token_once_and_scored_ones_apart(
         at += len(line.ids)
         assert line.scored or at <= row.rendered.n_prompt
     assert all(line.text == visible(line.text) for line in lines)
-    assert "".join(line.text for line in lines) == "".join(visible(text) for text, _ in row.pieces)
+    assert "".join(line.text for line in lines) == "".join(visible(piece.text) for piece in row.pieces)
 
 
 def test_newlines_are_drawn_and_end_a_line(profile: TokenizerProfile) -> None:

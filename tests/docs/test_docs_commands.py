@@ -61,13 +61,13 @@ def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
     import triptych.doctor.device
     import triptych.models.load
     import triptych.models.source
-    import triptych.plan.plan
+    import triptych.plan.memory
     import triptych.plan.time
 
     find, model = triptych.models.source._find, fake_folder("llama")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triptych.models.source, "_find", lambda name: model if name in STANDS_FOR else find(name))
-        for module in (triptych.models.load, triptych.plan.plan):
+        for module in (triptych.models.load, triptych.plan.memory):
             patch.setattr(module, "choose_threads", lambda *_: (1, "a tiny model"))
         for module in (triptych.doctor.device, triptych.plan.time):
             patch.setattr(module, "matmul_rate", lambda *_, **__: 5e10)

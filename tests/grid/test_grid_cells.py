@@ -12,8 +12,8 @@ from triptych.config.strategies import SearchConfig
 from triptych.data import Dataset, Row
 from triptych.errors import ConfigError, TemplateError
 from triptych.grid.cells import CellSpec, candidates, grid, trainings
-from triptych.grid.context_limit import ContextLimit
 from triptych.grid.inputs import check_pool, demo_pool, templates_of
+from triptych.grid.renderer import ContextLimit
 from triptych.grid.rows import ExperimentRows
 from triptych.prompts import Rendered, Template
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from triptych.config.choices import DtypeName
 from triptych.config.read import read_config
 from triptych.errors import ConfigError, DataError, ModelError
 from triptych.grid.cells import grid
+from triptych.grid.rows import ExperimentRows
+from triptych.models.device import DTYPES
+from triptych.models.header import read_header
+from triptych.models.shape import shape_of
+from triptych.plan import memory as plan_memory
+from triptych.plan.memory import Machine, memory_ways
 from triptych.plan.plan import Plan, plan_experiment
+from triptych.plan.rows import gather
+from triptych.progress import Silent
 from triptych.records.store import read_json
 from triptych.runner.run import run_experiment
+from triptych.training import choose
+from triptych.training.memory import PassSize, largest_pass
 
 pytestmark = pytest.mark.usefixtures("quickly_timed")
 
@@ -188,6 +202,37 @@ def test_memory_with_and_without(config: Callable[..., Any], tmp_path: Path) -> 
     for line in plan.memory:
         need = line.need
         assert need.peak == need.process + need.weights + max(need.loading, need.scoring, need.training)
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("cpu", "bfloat16"), ("cuda", "bfloat16")])
+def test_a_training_takes_what_the_training_itself_expects(
+    device: str, dtype: DtypeName, config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU in 16 bits nothing is padded, so another pass may be the largest: it was looked for as if padded."""
+    seen: list[dict[str, Any]] = []
+
+    def recorded(*given: Any, **options: Any) -> PassSize:
+        bound = inspect.signature(largest_pass).bind(*given, **options)
+        bound.apply_defaults()
+        seen.append(dict(bound.arguments))
+        return largest_pass(*given, **options)
+
+    for module in (plan_memory, choose):
+        monkeypatch.setattr(module, "largest_pass", recorded)
+    monkeypatch.setattr(choose, "_held", lambda _: "plain")
+    settings = config()
+    header = read_header(settings.model)
+    work = gather(ExperimentRows.read(settings, header), Silent())
+    ways = memory_ways(settings, shape_of(header.config), work, Machine(device, dtype, "", 1, True, 64 * GIB, 64 * GIB))
+    model = SimpleNamespace(config=header.config)
+    loaded: Any = SimpleNamespace(device=torch.device(device), dtype=DTYPES[dtype], model=model, info={})
+    targets = tuple(shape_of(header.config).targets)
+    estimates = choose._estimates(loaded, work.trainings[0].train, settings.tune, targets, 1)
+    assert seen[0] == seen[1]
+    assert seen[0]["padded"] == (device == "cpu")
+    for way in ways:
+        estimate = estimates["plain", bool(way.recompute)]
+        assert way.need.training == estimate.adapter + estimate.step
 
 
 def test_a_machine_that_is_too_small(config: Callable[..., Any], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from triptych.config.read import read_config
 from triptych.data import Dataset, Row
 from triptych.errors import ConfigError
 from triptych.grid.cells import TrainingSpec
-from triptych.grid.context_limit import ContextLimit
+from triptych.grid.renderer import ContextLimit
 from triptych.grid.rows import ExperimentRows
 from triptych.models import load_adapter, load_model
 from triptych.prompts import find_template

@@ -104,7 +104,7 @@ def test_preview_plan_and_the_checks_of_a_run_read_a_models_header_alone(
     """A GGUF file, say, which is dequantized as a whole when anything but its header is asked for."""
     config = read_config(project(), ["model.name=/no/such/model.gguf"])
     header = read_header(read_config(project()).model)
-    for module in (rows, plan, prepare):
+    for module in (rows, plan):
         monkeypatch.setattr(module, "read_header", lambda _: header)
     assert preview(config).as_json()["passed"]
     assert plan.plan_experiment(config, tmp_path / "run").cells

@@ -133,13 +133,13 @@ def score(
     from triptych.records.outputs import check_output, is_scores
     from triptych.records.store import write_json
     from triptych.runner.one_cell import CellRequest
-    from triptych.runner.score import score_cell
+    from triptych.runner.scoring import score_request
 
     request = CellRequest(**cell_settings(given))
     request.check()
     if out is not None:
         check_output(Path(out), reads=request.reads(), ours=is_scores, what="the scores", force=force)
-    scores = score_cell(request, reporter or ConsoleReporter(), cache=cache)
+    scores = score_request(request, reporter or ConsoleReporter(), cache=cache)
     if out is not None:
         write_json(Path(out), scores.record())
     return Scores(scores.items, scores.aggregate, scores.provenance)

@@ -96,7 +96,7 @@ def cell_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     from triptych.config.model import ModelConfig
     from triptych.config.read import from_options
     from triptych.config.strategies import DemosConfig
-    from triptych.grid.demo_options import Shots
+    from triptych.grid.demonstrations import Shots
 
     pool, adapter = given["pool"], given["adapter"]
     return {

@@ -20,15 +20,12 @@ def adapter_prompt(experiment: RenderedExperiment, adapters: Mapping[str, Mappin
     name, same = "prompt is the adapter's", 0
     bad: list[str] = []
     for training in experiment.trainings:
-        trained_with = adapters.get(training.name, {}).get("prompt_sha256")
-        if trained_with is None:
-            continue
-        now = experiment.templates[training.prompt].sha256
-        if trained_with == now:
-            same += 1
-        else:
-            was = adapters[training.name].get("prompt", "a prompt")
-            bad.append(f"trained with `{was}` ({trained_with[:12]}…), `{training.prompt}` is {now[:12]}… now")
+        facts, now = adapters.get(training.name, {}), experiment.templates[training.prompt].sha256
+        then = facts.get("prompt_sha256")
+        same += then == now
+        if then not in (None, now):
+            was = f"`{facts.get('prompt', 'a prompt')}` ({then[:12]}…)"
+            bad.append(f"trained with {was}, `{training.prompt}` is {now[:12]}… now")
     if bad:
         fix = "give the prompt it was trained with under strategies.qlora.prompt, or train again with --fresh"
         return Check(name, False, "; ".join(bad), fix=fix)
@@ -42,26 +39,27 @@ def adapter_facts(
 
     Args:
         config: the experiment.
-        adapter_of: where the run's folder keeps a training's adapter; None: there is no folder.
-        adapter: another one, in place of the first training's.
+        adapter_of: the folder of a training's adapter; None: there is no run folder.
+        adapter: another folder, in place of the first training's.
 
     Raises:
         ModelError: `adapter` is given and is none.
-        ConfigError: `adapter` is given, and nothing is trained that it could be held against.
+        ConfigError: `adapter` is given, and nothing is trained that it could be compared with.
     """
-    found: dict[str, Mapping[str, Any]] = {}
-    for training in trainings(config):
-        place = adapter if adapter and training.first else adapter_of(training) if adapter_of else None
-        if place is not None and (place / ADAPTER_RECORD).is_file():
-            found[training.name] = read_json(place / ADAPTER_RECORD)
-    if adapter is not None and not trainings(config):
+    specs = trainings(config)
+    if adapter is not None and not specs:
         raise ConfigError(
-            "an adapter's prompt is held against the one that is trained with, and nothing is trained",
+            "an adapter's prompt is compared with the one that is trained with, and nothing is trained",
             where="--adapter",
             found=str(adapter),
             fix="add the strategy qlora, or leave --adapter out",
         )
-    if adapter is not None and trainings(config)[0].name not in found:
+    facts: dict[str, Mapping[str, Any]] = {}
+    for training in specs:
+        place = adapter if adapter and training.first else adapter_of(training) if adapter_of else None
+        if place is not None and (place / ADAPTER_RECORD).is_file():
+            facts[training.name] = read_json(place / ADAPTER_RECORD)
+    if adapter is not None and specs[0].name not in facts:
         there = ", ".join(sorted(p.name for p in adapter.iterdir())[:8]) if adapter.is_dir() else "no such folder"
         raise ModelError(
             "this folder doesn't say which prompt its adapter was trained with",
@@ -69,4 +67,4 @@ def adapter_facts(
             found=there or "nothing",
             expected="triptych.json beside the adapter's weights",
         )
-    return found
+    return facts

@@ -1,9 +1,10 @@
-"""What a check finds, and the words it says it in."""
+"""The result of a check, and the words of its message."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from triptych.data import Row
@@ -30,7 +31,7 @@ class Check:
     warning: bool = False
     """A finding that stops nothing."""
     about: Literal["config", "data"] = "config"
-    """Where the mistake lies, if it is one."""
+    """Where the mistake is, if it is one."""
 
     @property
     def stops(self) -> bool:
@@ -43,18 +44,12 @@ class Outputs:
 
     def __init__(self, profile: TokenizerProfile) -> None:
         self._profile = profile
-        self._ids: dict[str, tuple[int, ...]] = {}
-
-    def ids(self, text: str) -> tuple[int, ...]:
+        self.ids: Callable[[str], tuple[int, ...]] = cache(lambda text: tuple(profile.encode(text)))
         """Token ids of an output."""
-        if text not in self._ids:
-            self._ids[text] = tuple(self._profile.encode(text))
-        return self._ids[text]
 
     def decoded(self, text: str) -> str:
         """The text that an output's tokens stand for."""
-        found: str = self._profile.tokenizer.decode(list(self.ids(text)), clean_up_tokenization_spaces=False)
-        return found
+        return str(self._profile.tokenizer.decode(list(self.ids(text)), clean_up_tokenization_spaces=False))
 
     def scored_alone(self, row: Row, rendered: Rendered) -> bool:
         """Whether the scored tokens are the output's and one more."""
@@ -63,10 +58,10 @@ class Outputs:
     def answered(self, row: Row, rendered: Rendered) -> bool:
         """Whether the scored tokens of an assistant's turn begin with the output, which its template may trim."""
         target = row.target()
-        if self.decoded(target) != target:  # then nothing can be told from the text
+        if self.decoded(target) != target:  # then the text shows nothing
             return True
         tokens = list(rendered.ids[rendered.n_prompt :])
-        text: str = self._profile.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+        text = str(self._profile.tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
         return text.strip().startswith(target.strip())
 
 
@@ -99,6 +94,6 @@ def count(n: int, what: str) -> str:
 
 
 def short(text: str) -> str:
-    """A text in a sentence, printable whatever is in it."""
+    """A text in a sentence, with what is not printable escaped."""
     shown = repr(text)
     return shown if len(shown) <= 60 else shown[:57] + "…"

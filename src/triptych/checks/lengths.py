@@ -20,17 +20,17 @@ def nothing_truncated(experiment: RenderedExperiment) -> Check:
     if empty:
         detail = f"all training rows are longer than {empty[0].max_tokens:,} tokens: nothing is left to train on"
         return Check(name, False, detail, empty[0].too_long, _longer_training_rows(experiment, empty[0].max_tokens))
-    said = [f"longest {max((len(r.ids) for r in rendered_rows(experiment)), default=0):,} tokens"]
+    notes = [f"longest {max((len(r.ids) for r in rendered_rows(experiment)), default=0):,} tokens"]
     for part in experiment.parts:
         if part.training and part.too_long:
-            said.append(f"{part.name}: {len(part.too_long)} of {part.n_seen:,} rows too long, left out whole")
+            notes.append(f"{part.name}: {len(part.too_long)} of {part.n_seen:,} rows too long, left out whole")
     dropped = sum(r.n_demos_dropped for r in rendered_rows(experiment))
-    said += [f"{count(dropped, 'demonstration')} that did not fit dropped whole"] if dropped else []
-    said += [
-        f"{v.n_seen:,} of {v.n_rows:,} rows of {v.name} looked at" for v in experiment.parts if v.n_seen < v.n_rows
-    ]
+    notes += [f"{count(dropped, 'demonstration')} that did not fit dropped whole"] if dropped else []
+    for part in experiment.parts:
+        if part.n_seen < part.n_rows:
+            notes.append(f"{part.n_seen:,} of {part.n_rows:,} rows of {part.name} looked at")
     left_out = tuple(dict.fromkeys(row for part in experiment.parts if part.training for row in part.too_long))
-    return Check(name, True, "; ".join(said), left_out)
+    return Check(name, True, "; ".join(notes), left_out)
 
 
 def _longer_training_rows(experiment: RenderedExperiment, longest: int) -> str:
@@ -50,26 +50,21 @@ def demos_apart(experiment: RenderedExperiment) -> Check:
     overlap = find_overlap([train[demo] for demo in used if demo in train], data.test)
     bad = (*strange, *sorted(overlap.train_ids), *own)
     if bad:
-        said = [f"not training rows: {some(strange)}"] if strange else []
-        said += [f"also in the test set: {some(sorted(overlap.train_ids))}"] if overlap else []
-        said += [f"shown to itself: {some(own)}"] if own else []
-        return Check(name, False, "; ".join(said), tuple(dict.fromkeys(bad)), REPORT, about="data")
+        details = [f"not training rows: {some(strange)}"] if strange else []
+        details += [f"also in the test set: {some(sorted(overlap.train_ids))}"] if overlap else []
+        details += [f"shown to itself: {some(own)}"] if own else []
+        return Check(name, False, "; ".join(details), tuple(dict.fromkeys(bad)), REPORT, about="data")
     blind = f"; not looked at, since the model chooses: {quoted(experiment.left_out)}" if experiment.left_out else ""
     apart = len(data.overlapping_train_ids)
-    kept = f"; {count(apart, 'training row')} that occur in the test set are never shown" if apart and used else ""
-    return Check(name, True, (f"{len(used):,} rows shown{kept}" if used else "none are shown") + blind)
+    never = f"; {count(apart, 'training row')} that occur in the test set are never shown" if apart and used else ""
+    return Check(name, True, (f"{len(used):,} rows shown{never}" if used else "none are shown") + blind)
 
 
 def rendered_alike(experiment: RenderedExperiment) -> Check:
     """Whether training and scoring give a row the same tokens and the same scored span."""
     name = "training and scoring render alike"
-    bad = [
-        pair.scored.row_id
-        for pair in experiment.pairs
-        if (pair.trained.ids, pair.trained.n_prompt) != (pair.scored.ids, pair.scored.n_prompt)
-    ]
+    pairs = experiment.pairs
+    bad = [scored.row_id for one, scored in pairs if (one.ids, one.n_prompt) != (scored.ids, scored.n_prompt)]
     if bad:
         return Check(name, False, f"other tokens in training than in scoring: {some(bad)}", tuple(bad), REPORT)
-    return Check(
-        name, True, f"{count(len(experiment.pairs), 'row')} by both" if experiment.pairs else "nothing is trained"
-    )
+    return Check(name, True, f"{count(len(pairs), 'row')} by both" if pairs else "nothing is trained")

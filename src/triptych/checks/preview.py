@@ -6,10 +6,9 @@ scored and what is not.
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,23 @@ from triptych.checks.findings import Check
 from triptych.checks.rows import run_checks
 from triptych.config.experiment import ExperimentConfig
 from triptych.errors import ConfigError
-from triptych.grid.cells import TrainingSpec
+from triptych.grid.cells import TrainingSpec, unknown_cell
 from triptych.grid.rendered import RenderedExperiment, RenderedRows, render_experiment, spread
 from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile
 from triptych.prompts import Rendered
 
+_CHECK_KEYS = ("name", "passed", "stops", "detail", "rows", "fix")
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _VISIBLE = {"\n": "↵", "\t": "→", "\r": "␍"}
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Some tokens of a row, as one line."""
+class Piece:
+    """Some tokens of a row: those of a few whole characters, or of a line."""
 
     text: str
-    """Printable: newlines, tabs and control characters are drawn."""
+    """In a line it is printable: newlines, tabs and control characters are drawn."""
     ids: tuple[int, ...]
     scored: bool
 
@@ -44,8 +45,19 @@ class ShownRow:
     cell: str
     """Its name, or `training NAME`."""
     rendered: Rendered
-    pieces: tuple[tuple[str, int], ...]
-    """(text, number of tokens) of all tokens, in order; no piece crosses into the scored ones."""
+    pieces: tuple[Piece, ...]
+    """All tokens, in order."""
+
+    @classmethod
+    def of(cls, cell: str, rendered: Rendered, profile: TokenizerProfile) -> ShownRow:
+        """A rendering in the shortest pieces, none of which has scored tokens and others."""
+        pieces: list[Piece] = []
+        at, n_prompt = 0, rendered.n_prompt
+        for part in (rendered.ids[:n_prompt], rendered.ids[n_prompt:]):
+            for text, n in profile.pieces(part):
+                pieces.append(Piece(text, rendered.ids[at : at + n], at >= n_prompt))
+                at += n
+        return cls(cell, rendered, tuple(pieces))
 
 
 @dataclass(frozen=True)
@@ -67,14 +79,7 @@ class Preview:
             "not_shown": list(self.left_out),
             "rows": [_row_json(row) for row in self.rows],
             "checks": [
-                {
-                    "name": check.name,
-                    "passed": check.passed,
-                    "stops": check.stops,
-                    "detail": check.detail,
-                    "rows": list(check.rows),
-                    "fix": check.fix,
-                }
+                {**{name: getattr(check, name) for name in _CHECK_KEYS}, "rows": list(check.rows)}
                 for check in self.checks
             ],
         }
@@ -88,50 +93,45 @@ def preview(
     adapter_of: Callable[[TrainingSpec], Path] | None = None,
     adapter: Path | None = None,
 ) -> Preview:
-    """Render the experiment and check it. Touches no weights.
+    """Render the experiment and check it. Reads no weights.
 
     Args:
         config: the experiment.
         rows: how many rows of each kind of cell are shown.
         cell: show this cell (or `training NAME`) alone.
-        adapter_of: where the run's folder keeps a training's adapter, whose prompt is compared.
-        adapter: another adapter, held against the first training's prompt.
+        adapter_of: the folder of a training's adapter, whose prompt is compared.
+        adapter: another adapter, compared with the first training's prompt.
 
     Raises:
         InputError: settings, data or tokenizer can't be used.
     """
     experiment = render_experiment(ExperimentRows.read(config))
-    profile = experiment.profile
     parts = [_named(cell, experiment)] if cell is not None else _kinds(experiment)
-    shown = [row for part in parts for row in _shown(part, rows, profile)]
+    profile = experiment.profile
+    shown = (ShownRow.of(part.name, one, profile) for part in parts for one in spread(part.rendered, rows))
     checks = run_checks(experiment, adapters=adapter_facts(config, adapter_of, adapter))
     return Preview(tuple(shown), checks, experiment.left_out, experiment.limit.tokens, profile.record())
 
 
-def lines_of(row: ShownRow, width: int) -> list[Line]:
+def lines_of(row: ShownRow, width: int) -> list[Piece]:
     """Break a row into lines of at most about `width` columns; newlines end a line."""
-    lines: list[Line] = []
-    ids: list[int] = []
-    text, columns, at = "", 0, 0
-    for piece, n in row.pieces:
-        drawn, scored = visible(piece), at >= row.rendered.n_prompt
-        size = _columns(drawn)
-        if ids and (columns + size > width or scored != (at - 1 >= row.rendered.n_prompt) or text.endswith("↵")):
-            lines.append(Line(text, tuple(ids), at - 1 >= row.rendered.n_prompt))
-            text, ids, columns = "", [], 0
-        text, columns = text + drawn, columns + size
-        ids += row.rendered.ids[at : at + n]
-        at += n
-    return [*lines, Line(text, tuple(ids), at - 1 >= row.rendered.n_prompt)] if ids else lines
+    lines: list[Piece] = []
+    columns = 0
+    for piece in row.pieces:
+        text, last = visible(piece.text), lines[-1] if lines else None
+        columns += _columns(text)
+        if last is None or columns > width or piece.scored != last.scored or last.text.endswith("↵"):
+            lines.append(replace(piece, text=text))
+            columns = _columns(text)
+        else:
+            lines[-1] = replace(last, text=last.text + text, ids=last.ids + piece.ids)
+    return lines
 
 
 def visible(text: str) -> str:
     """Printable text: newlines as ↵, tabs as →, and nothing that a terminal would obey."""
-    return "".join(_VISIBLE.get(c, c if _printable(c) else f"\\u{{{ord(c):x}}}") for c in text)
-
-
-def _printable(character: str) -> bool:
-    return unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    drawn = {c: f"\\u{{{ord(c):x}}}" for c in text if unicodedata.category(c) in _UNPRINTABLE} | _VISIBLE
+    return "".join(drawn.get(c, c) for c in text)
 
 
 def _columns(text: str) -> int:
@@ -139,9 +139,9 @@ def _columns(text: str) -> int:
 
 
 def _named(name: str, experiment: RenderedExperiment) -> RenderedRows:
-    known = {part.name: part for part in experiment.parts}
-    if name in known:
-        return known[name]
+    parts = {part.name: part for part in experiment.parts}
+    if name in parts:
+        return parts[name]
     if name in experiment.left_out:
         raise ConfigError(
             "this cell's demonstrations are chosen by the model, so it can't be shown without the weights",
@@ -149,44 +149,21 @@ def _named(name: str, experiment: RenderedExperiment) -> RenderedRows:
             found=name,
             fix="show another cell",
         )
-    near = difflib.get_close_matches(name, known, n=1)
-    raise ConfigError(
-        "there is no such cell",
-        where="--cell",
-        found=name,
-        expected=", ".join(known),
-        fix=f"did you mean `{near[0]}`?" if near else None,
-    )
+    raise unknown_cell(name, parts, where="--cell", what="there is no such cell")
 
 
 def _kinds(experiment: RenderedExperiment) -> list[RenderedRows]:
     """The first cell of each kind: cells that differ in a seed alone look alike."""
-    found: dict[Any, RenderedRows] = {}
+    kinds: dict[Any, RenderedRows] = {}
     for part in experiment.parts:
-        if part.cell is not None:
-            cell, trained = part.cell, part.cell.training
-            adapter = (trained.prompt, trained.k) if trained else None
-            kind: Any = (cell.strategy, cell.prompt, cell.k, cell.draw, cell.select, cell.order, adapter)
-        else:
-            assert part.training is not None
-            kind = ("training", part.prompt, part.training.k, part.training.select)
-        found.setdefault(kind, part)
-    return list(found.values())
-
-
-def _shown(part: RenderedRows, n: int, profile: TokenizerProfile) -> Iterable[ShownRow]:
-    for rendered in spread(part.rendered, n):
-        parts = (rendered.ids[: rendered.n_prompt], rendered.ids[rendered.n_prompt :])
-        pieces = tuple(piece for part in parts for piece in profile.pieces(part))
-        yield ShownRow(part.name, rendered, pieces)
+        trained = part.cell.training if part.cell else part.training
+        adapter = trained and replace(trained, seed=0, first=True)
+        kinds.setdefault((part.cell and replace(part.cell, seed=None, training=None), adapter), part)
+    return list(kinds.values())
 
 
 def _row_json(row: ShownRow) -> dict[str, Any]:
-    rendered: Rendered = row.rendered
-    at, pieces = 0, []
-    for text, n in row.pieces:
-        pieces.append({"text": text, "ids": list(rendered.ids[at : at + n]), "scored": at >= rendered.n_prompt})
-        at += n
+    rendered = row.rendered
     return {
         "cell": row.cell,
         "row": rendered.row_id,
@@ -194,5 +171,5 @@ def _row_json(row: ShownRow) -> dict[str, Any]:
         "n_scored": rendered.n_scored,
         "demo_ids": list(rendered.demo_ids),
         "demos_dropped": rendered.n_demos_dropped,
-        "pieces": pieces,
+        "pieces": [{"text": piece.text, "ids": list(piece.ids), "scored": piece.scored} for piece in row.pieces],
     }

@@ -2,7 +2,7 @@
 `predict`, on the command line and in Python.
 
 Each looks at token ids that were really rendered, not at settings. A failed check stops the run. A warning names what
-may be meant so: data may hold the text of a special token, and a tokenizer may not give every text back.
+may be intended: data may hold the text of a special token, and a tokenizer may not give every text back.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 from triptych.checks.adapters import adapter_prompt
 from triptych.checks.findings import Check, Outputs, count
 from triptych.checks.lengths import demos_apart, nothing_truncated, rendered_alike
-from triptych.checks.text import round_trip, special_text, unknown_tokens
-from triptych.checks.tokens import eos_scored, one_bos, prompt_masked
+from triptych.checks.tokens import eos_scored, one_bos, prompt_masked, round_trip, special_text, unknown_tokens
 from triptych.errors import ConfigError, DataError
 from triptych.grid.rendered import RenderedExperiment
 from triptych.progress import Reporter
@@ -23,12 +22,7 @@ from triptych.progress import Reporter
 def run_checks(
     experiment: RenderedExperiment, *, adapters: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[Check, ...]:
-    """All checks, in the order they are shown.
-
-    Args:
-        experiment: its rendered rows.
-        adapters: name of a training -> the facts its adapter was saved with (`triptych.json`), for adapters there are.
-    """
+    """All checks, in the order they are shown. `adapters`: training -> the facts its adapter was saved with, if any."""
     outputs = Outputs(experiment.profile)
     return (
         one_bos(experiment),
@@ -46,8 +40,8 @@ def run_checks(
 
 def begin(
     experiment: RenderedExperiment, reporter: Reporter, *, adapters: Mapping[str, Mapping[str, Any]] | None = None
-) -> tuple[Check, ...]:
-    """Check the rows of a command before it computes anything, and say each warning once.
+) -> None:
+    """Check the rows of a command before it computes anything, and report each warning once.
 
     Raises:
         DataError: rows fail a check.
@@ -58,24 +52,19 @@ def begin(
     for check in checks:
         if not check.passed:
             reporter.warn(f"{check.name}: {check.detail}")
-    return checks
 
 
 def require(checks: Sequence[Check]) -> None:
-    """Let a run begin, or not.
+    """Refuse to begin a run whose rows fail a check.
 
     Raises:
         DataError: rows fail a check.
         ConfigError: settings, a template or an adapter do.
     """
-    failed = [check for check in checks if check.stops]
-    if not failed:
-        return
-    kind = DataError if all(check.about == "data" for check in failed) else ConfigError
-    lines = [f"✗ {check.name}: {check.detail}" for check in failed]
-    fixes = list(dict.fromkeys(check.fix for check in failed if check.fix))
-    raise kind(
-        f"the model would not see what it should: {count(len(failed), 'check')} failed",
-        found="\n    ".join(["", *lines]),
-        fix="; ".join(fixes),
-    )
+    if failed := [check for check in checks if check.stops]:
+        kind = DataError if all(check.about == "data" for check in failed) else ConfigError
+        raise kind(
+            f"the model would not see what it should: {count(len(failed), 'check')} failed",
+            found="\n    ".join(["", *(f"✗ {check.name}: {check.detail}" for check in failed)]),
+            fix="; ".join(dict.fromkeys(check.fix for check in failed if check.fix)),
+        )

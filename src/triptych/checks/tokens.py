@@ -1,10 +1,15 @@
-"""Checks of special tokens and of the scored span: BOS, EOS, and that nothing but the output is scored."""
+"""Checks of tokens: BOS, EOS, nothing but the output is scored; and what a tokenizer makes of the data's text, where a
+failed check is a warning, since each may be intended.
+"""
 
 from __future__ import annotations
 
-from triptych.checks.findings import REPORT, Check, Outputs, count, quoted, rendered_rows, some, text_of
+import re
+
+from triptych.checks.findings import REPORT, Check, Outputs, count, quoted, rendered_rows, short, some, text_of
 from triptych.data import Row
 from triptych.grid.rendered import RenderedExperiment, RenderedRows
+from triptych.models import TokenizerProfile
 
 _ANY_ROW = Row("any", "a", "a")
 _CHAT_TEMPLATE = (
@@ -92,7 +97,7 @@ def prompt_masked(experiment: RenderedExperiment, outputs: Outputs) -> Check:
 
 
 def _fault_of(experiment: RenderedExperiment) -> str:
-    """Whose mistake a wrong special token is: the chat template's, where one wrote it; else ours or the tokenizer's."""
+    """What to do about a wrong special token: it comes from the chat template, where one wrote it; else report it."""
     return _CHAT_TEMPLATE if any(t.style != "plain" for t in experiment.templates.values()) else REPORT
 
 
@@ -100,3 +105,83 @@ def _template_text(experiment: RenderedExperiment, part: RenderedRows) -> str:
     template = experiment.templates[part.prompt]
     k = (part.cell.k if part.cell else 0) or (part.training.k if part.training else 0)
     return template.prompt("a", [_ANY_ROW] * k)
+
+
+def round_trip(experiment: RenderedExperiment, outputs: Outputs) -> Check:
+    """Whether decoding the tokens of every output gives its text."""
+    name = "tokens decode to the output"
+    rows = _all_rows(experiment)
+    good = {text: outputs.decoded(text) == text for text in {row.target() for row in rows}}
+    bad = [row for row in rows if not good[row.target()]]
+    if not bad:
+        return Check(name, True, count(len(rows), "row"))
+    ids, first = tuple(row.id for row in bad), bad[0].target()
+    detail = (
+        f"{some(ids)} of {len(rows):,} come back as other text, "
+        f"the first as {short(outputs.decoded(first))} instead of {short(first)}"
+    )
+    fix = "the tokenizer doesn't keep this text to the letter: what is scored and learned is the text it gives back"
+    return Check(name, False, detail, ids, fix, warning=True)
+
+
+def special_text(experiment: RenderedExperiment) -> Check:
+    """Whether the data's own text spells special tokens, and what became of them."""
+    name, profile = "no text of a special token in the data", experiment.profile
+    texts = _special_tokens(profile)
+    if not texts:
+        return Check(name, True, "the tokenizer has none")
+    pattern = re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)))
+    rows_with: dict[str, list[str]] = {}
+    for row in _all_rows(experiment):
+        for text in dict.fromkeys(pattern.findall(f"{row.instruction}\n{row.target()}")):
+            rows_with.setdefault(text, []).append(row.id)
+    if not rows_with:
+        return Check(name, True, f"{len(texts)} special tokens looked for")
+    details = []
+    # chat styles keep data data
+    plain = any(experiment.templates[part.prompt].style == "plain" for part in experiment.parts)
+    for text, ids in rows_with.items():
+        became = profile.encode(f"a{text}a") if plain else []
+        how = f"became the special token {texts[text]}" if texts[text] in became else "was split into plain tokens"
+        details.append(f"{text} in {some(ids)}, where it {how}")
+    rows = tuple(dict.fromkeys(row for ids in rows_with.values() for row in ids))
+    fix = "remove the text from these rows unless it is meant: a special token there is read as one"
+    return Check(name, False, "; ".join(details), rows, fix, warning=True)
+
+
+def unknown_tokens(experiment: RenderedExperiment) -> Check:
+    """Whether text was lost to the unknown token."""
+    name, unknown = "no unknown tokens", getattr(experiment.profile.tokenizer, "unk_token_id", None)
+    if unknown is None or unknown in (experiment.profile.bos_id, experiment.profile.eos_id):
+        return Check(name, True, "the tokenizer knows every text")
+    counts: dict[str, int] = {}
+    for rendered in rendered_rows(experiment):
+        if n := rendered.ids.count(unknown):
+            counts[rendered.row_id] = max(n, counts.get(rendered.row_id, 0))
+    if not counts:
+        return Check(name, True, f"no {text_of(experiment.profile, unknown)} ({unknown})")
+    detail = f"{sum(counts.values()):,} in {count(len(counts), 'row')}: {some(list(counts))}"
+    fix = "the model can't tell these characters apart: replace them, or use a model whose tokenizer has them"
+    return Check(name, False, detail, tuple(counts), fix, warning=True)
+
+
+def _all_rows(experiment: RenderedExperiment) -> list[Row]:
+    """Rows that were rendered and demonstrations that are shown, each once. Ids of the two files may be the same."""
+    train = {row.id: row for row in experiment.data.train}
+    seen: dict[tuple[bool, str], Row] = {}
+    for part in experiment.parts:
+        for row in part.rows:
+            seen.setdefault((part.training is None, row.id), row)
+    for rendered in rendered_rows(experiment):
+        for row in (train[demo] for demo in rendered.demo_ids if demo in train):
+            seen.setdefault((False, row.id), row)
+    return list(seen.values())
+
+
+def _special_tokens(profile: TokenizerProfile) -> dict[str, int]:
+    """Text of each special token -> its id."""
+    added = getattr(profile.tokenizer, "added_tokens_decoder", {})
+    special = {token.content: number for number, token in added.items() if token.special}
+    for text in getattr(profile.tokenizer, "all_special_tokens", []):
+        special.setdefault(text, profile.tokenizer.convert_tokens_to_ids(text))
+    return {text: number for text, number in special.items() if text.strip()}

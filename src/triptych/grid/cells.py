@@ -10,12 +10,14 @@ qlora/default/k=2/draw=item/seed=0/trained_k=2/train_seed=1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from triptych.config.choices import Draw, Order, Select
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.strategies import ScoredUnder, SearchConfig, ShownConfig
+from triptych.errors import ConfigError
 from triptych.prompts.selection import BY_VECTORS, DRAWN, NEAREST, default_order
 from triptych.records.schema import Strategy
 
@@ -100,7 +102,7 @@ def trainings(config: ExperimentConfig) -> list[TrainingSpec]:
 
 
 def grid(config: ExperimentConfig) -> list[CellSpec]:
-    """All cells, those of the base model first, then adapter by adapter. The winner of a search isn't known yet."""
+    """All cells, those of the base model first, then adapter by adapter. A search adds its winner."""
     cells: list[CellSpec] = []
     if zero := config.strategies.zero_shot:
         cells += [CellSpec("zero_shot", prompt) for prompt in zero.prompts]
@@ -113,12 +115,18 @@ def grid(config: ExperimentConfig) -> list[CellSpec]:
 
 def candidates(search: SearchConfig) -> list[CellSpec]:
     """What a search tries."""
-    found: list[CellSpec] = []
+    cells: list[CellSpec] = []
     for prompt in search.prompts:
-        if 0 in search.k:
-            found.append(CellSpec("zero_shot", prompt))
-        found += [cell for cell in _shown("few_shot", prompt, search) if cell.k]
-    return list(dict.fromkeys(found))
+        cells += [CellSpec("zero_shot", prompt)] if 0 in search.k else []
+        cells += [cell for cell in _shown("few_shot", prompt, search) if cell.k]
+    return list(dict.fromkeys(cells))
+
+
+def unknown_cell(name: str, names: Collection[str], *, where: str, what: str) -> ConfigError:
+    """The error for a cell that isn't among these names; the nearest name is suggested."""
+    near = difflib.get_close_matches(name, names, n=1)
+    fix = f"did you mean `{near[0]}`?" if near else None
+    return ConfigError(what, where=where, found=name, expected=", ".join(names), fix=fix)
 
 
 def _shown(strategy: Strategy, prompt: str, config: ShownConfig) -> Iterator[CellSpec]:

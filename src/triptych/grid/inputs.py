@@ -33,18 +33,16 @@ def templates_of(config: ExperimentConfig) -> dict[str, Template]:
 
 
 def read_data(config: ExperimentConfig, reporter: Reporter | None = None) -> Dataset:
-    """The experiment's rows.
-
-    Args:
-        config: says which; train rows are read if some strategy needs them, or if they are there: test rows that occur
-            in them are told.
-        reporter: is told how each file was read.
+    """The experiment's rows. Train rows are read if some strategy needs them, or if they are there: a warning names the
+    test rows that occur in them.
 
     Raises:
         DataError: a file or a row is unusable.
     """
-    given = config.data
-    train = given.train if needs_train(config) or _train_is_there(config) else None
+    given, strategies = config.data, config.strategies
+    needed = strategies.few_shot or strategies.qlora or strategies.search or given.dev_rows
+    there = given.dir == SAMPLE or is_there(split_sample(Path(given.dir or ".") / given.train)[0])
+    train = given.train if needed or there else None
     return load_dataset(
         train=train,
         test=given.test,
@@ -60,24 +58,13 @@ def read_data(config: ExperimentConfig, reporter: Reporter | None = None) -> Dat
     )
 
 
-def _train_is_there(config: ExperimentConfig) -> bool:
-    folder = config.data.dir
-    return folder == SAMPLE or is_there(split_sample(Path(folder or ".") / config.data.train)[0])
-
-
 def demo_pool(data: Dataset) -> list[Row]:
     """Training rows that may be shown: never one that occurs in the test set."""
     return [row for row in data.train if row.id not in data.overlapping_train_ids]
 
 
-def needs_train(config: ExperimentConfig) -> bool:
-    """Whether training rows are used. Zero-shot prompts alone need none."""
-    given = config.strategies
-    return bool(given.few_shot or given.qlora or given.search or config.data.dev_rows)
-
-
 def check_pool(config: ExperimentConfig, data: Dataset) -> None:
-    """Say before any work that a k is too large.
+    """Check before any work that every k fits the pool.
 
     Raises:
         ConfigError: k is larger than the pool.

@@ -10,24 +10,16 @@ Only the tokenizer is needed. Cells whose demonstrations are chosen by embedding
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from triptych.data import Dataset, Row
 from triptych.errors import DataError
-from triptych.grid.cells import (
-    CellSpec,
-    TrainingSpec,
-    candidates,
-    cell_as_trained,
-    grid,
-    needs_vectors,
-    trainings,
-)
-from triptych.grid.context_limit import ContextLimit
-from triptych.grid.renderer import NO_LIMIT
+from triptych.grid.cells import CellSpec, TrainingSpec, candidates, cell_as_trained, grid, needs_vectors, trainings
+from triptych.grid.renderer import NO_LIMIT, ContextLimit
 from triptych.grid.rows import ExperimentRows
 from triptych.models import TokenizerProfile
 from triptych.progress import Advance, Reporter, Silent
@@ -36,7 +28,7 @@ from triptych.prompts import Rendered, RenderedPrompt, Template
 MOST_ROWS = 20_000
 """Of one cell; of more rows, this many are rendered, evenly spaced."""
 MOST_WITH_DEMOS = 2000
-"""Training rows with demonstrations are long, and each needs its own choice."""
+"""Of training rows with demonstrations, which are long, and each needs its own choice."""
 MOST_PAIRS = 500
 
 T = TypeVar("T")
@@ -72,15 +64,6 @@ class RenderedRows:
 
 
 @dataclass(frozen=True)
-class RenderedPair:
-    """One row as it is trained on and as it is scored."""
-
-    training: str
-    trained: Rendered
-    scored: Rendered
-
-
-@dataclass(frozen=True)
 class RenderedExperiment:
     """All that can be rendered before a model is loaded."""
 
@@ -90,7 +73,8 @@ class RenderedExperiment:
     limit: ContextLimit
     """The longest rendering to score."""
     parts: tuple[RenderedRows, ...]
-    pairs: tuple[RenderedPair, ...] = ()
+    pairs: tuple[tuple[Rendered, Rendered], ...] = ()
+    """Rows as they are trained on, and as they are scored."""
     trainings: tuple[TrainingSpec, ...] = ()
     left_out: tuple[str, ...] = ()
     """Cells and trainings whose demonstrations only embeddings can choose."""
@@ -103,9 +87,8 @@ def render_experiment(rows: ExperimentRows, reporter: Reporter | None = None) ->
         ModelError: a prompt has no tokens and the model has no BOS.
     """
     config, data = rows.config, rows.data
-    search = config.strategies.search
-    every_cell, every_training = grid(config), trainings(config)
-    cells = [cell for cell in every_cell if not needs_vectors(cell)]
+    search, every_training = config.strategies.search, trainings(config)
+    cells = [cell for cell in grid(config) if not needs_vectors(cell)]
     trained = [training for training in every_training if not needs_vectors(training)]
     tried = [cell for cell in candidates(search) if not needs_vectors(cell)] if search else []
     on_dev = [*map(cell_as_trained, trained), *tried] if data.dev else []
@@ -117,10 +100,14 @@ def render_experiment(rows: ExperimentRows, reporter: Reporter | None = None) ->
             *(_cell(rows, cell, f"dev {cell.name}", data.dev, advance) for cell in on_dev),
             *(_training(rows, training, advance) for training in trained),
         ]
-    left_out = [cell.name for cell in every_cell if needs_vectors(cell)]
+    left_out = [cell.name for cell in grid(config) if needs_vectors(cell)]
     left_out += [f"training {training.name}" for training in every_training if needs_vectors(training)]
-    return replace(
-        _of(rows, *parts),
+    return RenderedExperiment(
+        data,
+        rows.templates,
+        rows.profile,
+        rows.limit,
+        tuple(parts),
         pairs=tuple(pair for training in trained for pair in _pairs(rows, training)),
         trainings=tuple(every_training),
         left_out=tuple(left_out),
@@ -131,7 +118,7 @@ def rendered_cell(rows: ExperimentRows, cell: CellSpec, rendered: Sequence[Rende
     """One cell alone, with the test rows' renderings that will be scored."""
     test = rows.data.test
     part = RenderedRows(cell.name, cell.prompt, test, tuple(rendered), len(test), rows.limit.tokens, cell=cell)
-    return _of(rows, part)
+    return RenderedExperiment(rows.data, rows.templates, rows.profile, rows.limit, (part,))
 
 
 def spread(values: Sequence[T], most: int) -> list[T]:
@@ -150,18 +137,12 @@ def rows_that_fit(
 ) -> tuple[tuple[Row, ...], tuple[R, ...], tuple[str, ...]]:
     """Rows that can be rendered, their renderings, and ids of those that are too long even without demonstrations.
 
-    Args:
-        rows: the rows.
-        one: renders a row within a limit of tokens.
-        max_tokens: the longest rendering.
-        advance: told of each row.
-        reserve: tokens that follow what is rendered.
+    `one` renders a row within a limit of tokens; `reserve` tokens follow what is rendered; `advance` counts each row.
 
     Raises:
         InputError: a row can't be rendered for another reason than its length.
     """
-    kept: list[Row] = []
-    fitting: list[R] = []
+    fitting: list[tuple[Row, R]] = []
     too_long: list[str] = []
     for row in rows:
         try:
@@ -171,21 +152,16 @@ def rows_that_fit(
         if len(rendered.ids) + reserve > max_tokens:
             too_long.append(row.id)
         else:
-            kept.append(row)
-            fitting.append(rendered)
+            fitting.append((row, rendered))
         if advance is not None:
             advance(1)
-    return tuple(kept), tuple(fitting), tuple(too_long)
-
-
-def _of(rows: ExperimentRows, *parts: RenderedRows) -> RenderedExperiment:
-    return RenderedExperiment(rows.data, rows.templates, rows.profile, rows.limit, parts)
+    return tuple(row for row, _ in fitting), tuple(rendered for _, rendered in fitting), tuple(too_long)
 
 
 def _cell(rows: ExperimentRows, cell: CellSpec, name: str, asked: Sequence[Row], advance: Advance) -> RenderedRows:
     limit = rows.limit.tokens
-    kept, rendered, too_long = rows_that_fit(spread(asked, MOST_ROWS), partial(rows.row, cell), limit, advance)
-    return RenderedRows(name, cell.prompt, kept, rendered, len(asked), limit, too_long, cell=cell)
+    fit, rendered, too_long = rows_that_fit(spread(asked, MOST_ROWS), partial(rows.row, cell), limit, advance)
+    return RenderedRows(name, cell.prompt, fit, rendered, len(asked), limit, too_long, cell=cell)
 
 
 def _training(rows: ExperimentRows, training: TrainingSpec, advance: Advance) -> RenderedRows:
@@ -194,22 +170,18 @@ def _training(rows: ExperimentRows, training: TrainingSpec, advance: Advance) ->
     def whole(row: Row, _: int) -> Rendered:  # as in training: with all its demonstrations, or left out
         return rows.row(training, row, NO_LIMIT)
 
-    kept, rendered, too_long = rows_that_fit(spread(train, _most_of(training)), whole, limit, advance)
+    fit, rendered, too_long = rows_that_fit(spread(train, _most_of(training)), whole, limit, advance)
     name = f"training {training.name}"
-    return RenderedRows(name, training.prompt, kept, rendered, len(train), limit, too_long, training=training)
+    return RenderedRows(name, training.prompt, fit, rendered, len(train), limit, too_long, training=training)
 
 
 def _most_of(training: TrainingSpec) -> int:
     return MOST_WITH_DEMOS if training.k else MOST_ROWS
 
 
-def _pairs(rows: ExperimentRows, training: TrainingSpec) -> list[RenderedPair]:
+def _pairs(rows: ExperimentRows, training: TrainingSpec) -> Iterator[tuple[Rendered, Rendered]]:
     """Test and training rows, as the training renders them and as a cell does."""
-    cell, pairs = cell_as_trained(training), []
+    cell, limit = cell_as_trained(training), rows.training_limit
     for row in [*spread(rows.data.test, MOST_PAIRS), *spread(rows.data.train, MOST_PAIRS)]:
-        try:
-            trained, scored = (rows.row(spec, row, rows.training_limit) for spec in (training, cell))
-        except DataError:  # too long for both
-            continue
-        pairs.append(RenderedPair(training.name, trained, scored))
-    return pairs
+        with suppress(DataError):  # too long for both
+            yield rows.row(training, row, limit), rows.row(cell, row, limit)

@@ -1,4 +1,6 @@
-"""Rendering one row of a cell or of a training: its demonstrations chosen, its token ids, the span that is scored."""
+"""Rendering one row of a cell or of a training: its demonstrations chosen, its token ids, the span that is scored; and
+how many tokens it may have.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,34 @@ from triptych.models import TokenizerProfile
 from triptych.prompts import Rendered, RenderedPrompt, Template, render, render_prompt
 
 NO_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class ContextLimit:
+    """The longest rendering, and what decides it: a setting, or the model's own context."""
+
+    tokens: int
+    setting: str = "max_tokens"
+    """Where it can be raised, unless the context is as short."""
+    context: int | None = None
+    """Tokens the model was made for; None if it doesn't say."""
+    kept_by: str | None = None
+    """The setting that keeps tokens of it for an answer, if any are kept."""
+
+    @classmethod
+    def of(cls, setting: str, asked: int, context: int | None, *, kept_by: str | None = None) -> ContextLimit:
+        """The smaller of what is asked for and what the model can take."""
+        return cls(min(asked, context or asked), setting, context, kept_by)
+
+    def how_to_fit(self) -> str:
+        """What to do about rows that are longer: what can be raised is named only where raising it helps."""
+        ways = ["shorten or remove these rows", *([f"lower {self.kept_by}"] if self.kept_by else [])]
+        if self.context is not None and self.tokens >= self.context:
+            ways.append(f"use a model with a longer context than {self.context:,} tokens")
+        else:
+            most = f" (the model takes up to {self.context:,})" if self.context else ""
+            ways.append(f"raise {self.setting}{most}")
+        return ", or ".join(ways)
 
 
 @dataclass(frozen=True)
@@ -32,13 +62,7 @@ class RenderedCell:
 
 
 class Renderer:
-    """Renders rows with one set of templates, one pool of demonstrations and one tokenizer.
-
-    Args:
-        demonstrations: chooses what is shown to each row.
-        templates: by prompt name.
-        profile: the model's tokenizer.
-    """
+    """Renders rows with one set of templates (by prompt name), one pool of demonstrations and one tokenizer."""
 
     def __init__(
         self, demonstrations: Demonstrations, templates: Mapping[str, Template], profile: TokenizerProfile

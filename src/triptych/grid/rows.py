@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset, Row
 from triptych.grid.cells import CellSpec, TrainingSpec
-from triptych.grid.context_limit import ContextLimit
 from triptych.grid.demonstrations import Demonstrations
 from triptych.grid.inputs import check_pool, demo_pool, read_data, templates_of
-from triptych.grid.renderer import NO_LIMIT, RenderedCell, Renderer
+from triptych.grid.renderer import NO_LIMIT, ContextLimit, RenderedCell, Renderer
 from triptych.models import TokenizerProfile
 from triptych.models.header import ModelHeader, read_header
+from triptych.models.shape import context_of
 from triptych.progress import Reporter
 from triptych.prompts import RenderedPrompt, Template
 from triptych.prompts.ranking import Vectors
@@ -31,14 +31,9 @@ from triptych.training import TuneRows, select_rows
 class ExperimentRows(Renderer):
     """Renders an experiment's rows with its templates, its demonstrations and the model's tokenizer.
 
-    Args:
-        config: the experiment.
-        data: its rows.
-        templates: every prompt of the grid, by name.
-        profile: the model's tokenizer.
-        limit: the longest rendering to score.
-        vectors: gives the embeddings that choose demonstrations; called once, when they are first needed. Without it,
-            `embedding` can't choose, and `mmr` ranks by n-grams (`cells.needs_vectors` tells which settings these are).
+    `limit` is the longest rendering to score. `vectors` gives the embeddings that choose demonstrations, and is called
+    once, when they are first needed. Without it, `embedding` can't choose, and `mmr` ranks by n-grams; these are the
+    settings that `cells.needs_vectors` names.
     """
 
     def __init__(
@@ -58,14 +53,14 @@ class ExperimentRows(Renderer):
 
     @classmethod
     def read(
-        cls, config: ExperimentConfig, header: ModelHeader | None = None, reporter: Reporter | None = None
+        cls,
+        config: ExperimentConfig,
+        header: ModelHeader | None = None,
+        reporter: Reporter | None = None,
+        *,
+        vectors: Callable[[], Vectors] | None = None,
     ) -> ExperimentRows:
-        """Read templates, rows and tokenizer. No weights are read.
-
-        Args:
-            config: the experiment.
-            header: the model's, where it was read already.
-            reporter: told how each file was read.
+        """Read templates, rows, tokenizer and, unless it is given, the model's header. No weights are read.
 
         Raises:
             InputError: settings, data or tokenizer can't be used.
@@ -73,7 +68,8 @@ class ExperimentRows(Renderer):
         templates, data = templates_of(config), read_data(config, reporter)
         check_pool(config, data)
         header = header or read_header(config.model)
-        return cls(config, data, templates, header.profile, ContextLimit.of_experiment(config, header.config))
+        limit = ContextLimit.of("max_tokens", config.max_tokens, context_of(header.config))
+        return cls(config, data, templates, header.profile, limit, vectors=vectors)
 
     def cell(self, cell: CellSpec, rows: Sequence[Row] | None = None) -> RenderedCell:
         """A cell's rows, in the order of `rows`: the test rows, unless others are given."""

@@ -1,9 +1,10 @@
-"""Timing the model itself: some rows of each kind of cell, and a few training steps, as the run will compute them."""
+"""How fast an experiment is computed: timed on the model itself (some rows of each kind of cell, and a few training
+steps, as the run will compute them), remembered, or assumed.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import torch
 
@@ -12,18 +13,50 @@ from triptych.config.tune import TuneConfig
 from triptych.likelihood.score import Scorer
 from triptych.models import LoadedModel, LoraSettings, attach_adapter, identify, load_model
 from triptych.models.shape import ModelShape
+from triptych.plan.memory import Machine
 from triptych.plan.rows import CellRows, Gathered, TrainingRows
-from triptych.plan.time import Rates, scoring_flops, training_flops
+from triptych.plan.time import (
+    Rates,
+    assumed_rates,
+    rates_key,
+    remember_rates,
+    remembered_rates,
+    scoring_flops,
+    training_flops,
+)
 from triptych.plan.tokens import scoring_work, training_work
 from triptych.progress import Reporter
-from triptych.prompts import Rendered
 from triptych.training.optimizer import adamw
 from triptych.training.recompute import recomputed
 from triptych.training.step import accumulate_gradient, rows_of_step
 
 _PASSES = 2
-"""Rows worth so many full passes are timed of each kind of cell."""
+"""Full passes that are timed of each kind of cell."""
 _STEPS = 2
+
+
+def rates_of(
+    config: ExperimentConfig,
+    shape: ModelShape,
+    work: Gathered,
+    machine: Machine,
+    held: str,
+    reporter: Reporter,
+    *,
+    calibrate: bool,
+) -> Rates:
+    """The rates of this machine with the weights stored so; timed now if `calibrate`, and remembered."""
+    device, spec = torch.device(machine.device), config.model
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    key = rates_key(shape, quantize=spec.quantize, held=held, dtype=machine.dtype, device=name, threads=spec.threads)
+    if calibrate:
+        rates = calibrated_rates(config, shape, work, reporter)
+        remember_rates(key, rates)
+        return rates
+    remembered = remembered_rates(key)
+    if remembered and (remembered.training or not work.trainings):
+        return remembered
+    return assumed_rates(device, machine.dtype)
 
 
 def calibrated_rates(config: ExperimentConfig, shape: ModelShape, work: Gathered, reporter: Reporter) -> Rates:
@@ -58,18 +91,13 @@ def calibrated_rates(config: ExperimentConfig, shape: ModelShape, work: Gathered
 
 
 def _scoring_rate(scorer: Scorer, shape: ModelShape, cell: CellRows) -> float:
-    rows = _some(cell.rows, cell.work.forward, _PASSES * scorer.budget)
+    every = max(1, round(cell.work.forward / (_PASSES * scorer.budget)))
+    rows = cell.rows[::every]  # spread over all of them
     scorer.score(rows[: max(1, len(rows) // 8)])  # the first passes warm up
     began = time.perf_counter()
     scorer.score(rows)
     _wait(scorer.loaded)
     return scoring_flops(shape, scoring_work(rows)) / (time.perf_counter() - began)
-
-
-def _some(rows: Sequence[Rendered], forward: int, wanted: int) -> list[Rendered]:
-    """Rows spread over all of them, about `wanted` tokens of what they take."""
-    every = max(1, round(forward / wanted))
-    return list(rows[::every])
 
 
 def _training_rate(tune: TuneConfig, shape: ModelShape, training: TrainingRows, scorer: Scorer) -> float:
@@ -98,7 +126,7 @@ def _training_rate(tune: TuneConfig, shape: ModelShape, training: TrainingRows, 
         optimizer.zero_grad(set_to_none=True)
         _wait(loaded)
         if number or len(steps) == 1:  # the first one warms up and makes the optimizer's moments
-            one = tune.model_copy(update={"max_steps": 1, "batch_size": tune.batch_size})
+            one = tune.model_copy(update={"max_steps": 1})
             lora = sum(p.numel() for p in adapter.parameters().values())
             flops += training_flops(shape, training_work(rows, one), lora_parameters=lora, recompute=recompute)
             seconds += time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""How much an experiment writes, and what of it is there already."""
+"""How many bytes an experiment writes, and which of its trainings are done."""
 
 from __future__ import annotations
 
@@ -60,27 +60,19 @@ def disk_needs(
     if header.to_unpack:
         places.append(("GGUF, dequantized once", cache_folder(), 2 * shape.parameters + _TOKENIZER))
     if header.to_download:
-        places.append(("weights from the hub", _hub_cache(), 2 * shape.parameters + _TOKENIZER))
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        places.append(("weights from the hub", Path(HF_HUB_CACHE), 2 * shape.parameters + _TOKENIZER))
     return [DiskNeed(what, str(where), needed, _free(where)) for what, where, needed in places if needed]
 
 
-def steps_done(folder: Path) -> int:
-    """Optimizer steps of the newest checkpoint, or of the finished training."""
-    if (summary := read_summary(folder)) is not None:
-        return summary.steps
-    kept = [path.parent.name for path in (folder / "checkpoints").glob("step-*/state.json")]
-    return max((int(name.removeprefix("step-")) for name in kept), default=0)
-
-
-def is_trained(folder: RunFolder, spec: TrainingSpec) -> bool:
-    """Whether a run would skip this training."""
-    return read_summary(folder.tune_of(spec)) is not None and (folder.adapter_of(spec) / ADAPTER_RECORD).exists()
-
-
-def _hub_cache() -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
+def training_done(folder: RunFolder, spec: TrainingSpec) -> tuple[int, bool]:
+    """Optimizer steps of the newest checkpoint or the finished training; and whether a run would skip this training."""
+    work = folder.tune_of(spec)
+    if (summary := read_summary(work)) is not None:
+        return summary.steps, (folder.adapter_of(spec) / ADAPTER_RECORD).exists()
+    names = [path.parent.name for path in (work / "checkpoints").glob("step-*/state.json")]
+    return max((int(name.removeprefix("step-")) for name in names), default=0), False
 
 
 def _free(path: Path) -> int:

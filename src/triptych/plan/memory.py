@@ -1,8 +1,8 @@
 """How much memory an experiment takes at its peak, from the model's shape and the tokens of its passes.
 
     process     Python, torch and the tokenizer: measured in this process, which has all of them
-    weights     as they are held: plain, packed in 4 or 8 bits, or dequantized once
-    loading     what is held only while the weights are read
+    weights     as they are stored: plain, packed in 4 or 8 bits, or dequantized once
+    loading     what is needed only while the weights are read
     scoring     keys and values of shared prefixes and the activations of one pass of the scorer's budget; or, where
                 that is more, the whole logits of the rows on which the scorer tries the model first
     training    `training.memory` (adapter, gradients, AdamW's moments, activations of one pass)
@@ -12,18 +12,26 @@ Weights stay; of loading, scoring and training only one happens at a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import psutil
+import torch
 
 from triptych.config.choices import DtypeName
-from triptych.config.tune import TuneConfig
+from triptych.config.experiment import ExperimentConfig
+from triptych.likelihood.attention import attention_path
 from triptych.likelihood.head import head_chunk
-from triptych.likelihood.plan import kv_bytes, token_bytes
+from triptych.likelihood.plan import kv_bytes, pass_tokens, token_bytes
 from triptych.likelihood.probe import probe_tokens
 from triptych.models import LoraSettings
-from triptych.models.device import DTYPES
+from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
+from triptych.models.load import choose_weight_storage
 from triptych.models.shape import ModelShape
+from triptych.plan.rows import Gathered, TrainingRows
 from triptych.plan.tokens import Work
-from triptych.training.memory import Held, PassSize, training_bytes, weight_bytes
+from triptych.training.memory import Held, PassSize, largest_pass, training_bytes, weight_bytes
+from triptych.training.recompute import fits_with_room
 
 LIBRARIES = 120 << 20
 """What is imported after planning: peft, bitsandbytes, figures (measured: 95 MB)."""
@@ -50,7 +58,7 @@ class MemoryNeed:
 
 @dataclass(frozen=True, slots=True)
 class MemoryVerdict:
-    """One way to hold the model, on one machine."""
+    """One way to store the weights, on one machine."""
 
     held: Held
     recompute: bool | None
@@ -67,65 +75,121 @@ class MemoryVerdict:
         return self.need.peak <= self.available
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What it would run on."""
+
+    device: str
+    dtype: DtypeName
+    dtype_reason: str
+    threads: int
+    named: bool
+    memory: int
+    """Bytes in all; of the machine that was named, if one was."""
+    free: int
+
+    @classmethod
+    def of(cls, config: ExperimentConfig, memory: int | None) -> Machine:
+        """This machine, or one like it with `memory` bytes."""
+        device = choose_device(config.model.device)
+        dtype, why = choose_dtype(config.model.dtype, device)
+        threads = choose_threads(config.model.threads, DTYPES[dtype])[0] if device.type == "cpu" else 0
+        on_gpu = device.type == "cuda"
+        here = torch.cuda.mem_get_info(device)[1] if on_gpu else psutil.virtual_memory().total
+        return cls(
+            str(device), dtype, why, threads, memory is not None, memory or int(here), memory or free_memory(device)
+        )
+
+    @property
+    def kind(self) -> str:
+        """`cpu` or `cuda`."""
+        return "cuda" if self.device.startswith("cuda") else "cpu"
+
+
+def memory_ways(config: ExperimentConfig, shape: ModelShape, work: Gathered, machine: Machine) -> list[MemoryVerdict]:
+    """Every way to store the model's weights and to train; that of the run, as it is set, is marked."""
+    spec = config.model
+    process = int(psutil.Process().memory_info().rss)
+    # a machine that was named has nothing on it yet; here, what this process takes would be taken by the run as well
+    available = machine.free + (0 if machine.named or machine.kind == "cuda" else process)
+    scoring = sum((cell.work for cell in work.cells), sum((t.curve_work for t in work.trainings), Work()))
+    largest = [_largest_pass(one, config, machine) for one in work.trainings]
+    storages: dict[str, list[Held]] = {"none": ["plain"], "int8": ["packed"]}
+    lines = [
+        MemoryVerdict(
+            held,
+            recompute if largest else None,
+            memory_need(config, shape, machine, held, process, scoring, largest, recompute=recompute),
+            available,
+            chosen=False,
+        )
+        for held in storages.get(spec.quantize, ["dequantized", "packed"])
+        for recompute in ((False, True) if largest else (False,))
+    ]
+    weights = shape.parameters * DTYPES[machine.dtype].itemsize
+    mine = [line for line in lines if line.held == choose_weight_storage(spec, weights, machine.kind, machine.free)]
+    free = available - mine[0].need.process - mine[0].need.weights
+    checkpointing = config.tune.activation_checkpointing
+    again = checkpointing == "on" or (checkpointing == "auto" and not fits_with_room(mine[0].need.training, free))
+    chosen = mine[-1] if again else mine[0]
+    return [replace(line, chosen=line is chosen) for line in lines]
+
+
+def _largest_pass(one: TrainingRows, config: ExperimentConfig, machine: Machine) -> PassSize:
+    """As the training plans it on this machine, in one process."""
+    tune = config.tune.model_copy(update={"seed": one.spec.seed})
+    padded = attention_path(machine.kind, DTYPES[machine.dtype].itemsize) != "varlen"
+    return largest_pass(one.train, tune, padded=padded) if one.train else PassSize(0, 0)
+
+
 def memory_need(
+    config: ExperimentConfig,
     shape: ModelShape,
+    machine: Machine,
     held: Held,
-    *,
-    quantize: str,
-    double_quant: bool,
-    dtype: DtypeName,
     process: int,
     scoring: Work,
-    budget: int,
-    training: PassSize | None,
-    tune: TuneConfig,
+    largest: Sequence[PassSize],
+    *,
     recompute: bool,
-    gpu: bool,
 ) -> MemoryNeed:
     """Peak bytes of an experiment, by what takes them.
 
-    Args:
-        shape: the model's.
-        held: how its weights lie.
-        quantize: `nf4`, `int8` or `none`.
-        double_quant: NF4's block scales quantized again.
-        dtype: the compute dtype.
-        process: bytes of the process without the model.
-        scoring: the work of all cells together.
-        budget: tokens of a scoring pass.
-        training: the training pass that takes most memory; None without a training.
-        tune: its settings.
-        recompute: with activation checkpointing.
-        gpu: whether the model lies on a GPU.
+    `process` is what the process takes without the model, `scoring` the work of all cells together, `largest` the pass
+    of each training that takes most memory; with `recompute`, trainings checkpoint activations.
     """
-    itemsize = DTYPES[dtype].itemsize
-    lying: Held = "int8" if quantize == "int8" else held
-    device, lora = "cuda" if gpu else "cpu", LoraSettings.of(tune)
-    trained = training and training_bytes(
-        shape,
-        training,
-        r=lora.r,
-        target_modules=lora.target_modules,
-        dtype=dtype,
-        held=lying,
-        recompute=recompute,
-        dropout=tune.dropout > 0,
-        use_dora=tune.use_dora,
-        device=device,
-    )
+    spec, tune, itemsize = config.model, config.tune, DTYPES[machine.dtype].itemsize
+    stored: Held = "int8" if spec.quantize == "int8" else held
+    on_gpu, lora = machine.kind == "cuda", LoraSettings.of(tune)
+    trained = [
+        training_bytes(
+            shape,
+            size,
+            r=lora.r,
+            target_modules=lora.target_modules,
+            dtype=machine.dtype,
+            held=stored,
+            recompute=recompute,
+            dropout=tune.dropout > 0,
+            use_dora=tune.use_dora,
+            device=machine.kind,
+        )
+        for size in largest
+    ]
     # files are mapped; what is converted on the way (a 16-bit file to float32, or to 4 bits) is there twice meanwhile
     from_file = 2 * (shape.parameters if itemsize == 4 else shape.linear_parameters if held == "packed" else 0)
     return MemoryNeed(
-        process=GPU_PROCESS if gpu else process + LIBRARIES,
-        weights=weight_bytes(shape, dtype, lying, double_quant=double_quant),
-        loading=0 if gpu else from_file,
-        scoring=_scoring_bytes(shape, scoring, budget, itemsize, device),
-        training=trained.adapter + trained.step if trained else 0,
+        process=GPU_PROCESS if on_gpu else process + LIBRARIES,
+        weights=weight_bytes(shape, machine.dtype, stored, double_quant=spec.double_quant),
+        loading=0 if on_gpu else from_file,
+        scoring=_scoring_bytes(shape, scoring, machine),
+        training=max((one.adapter + one.step for one in trained), default=0),
     )
 
 
-def _scoring_bytes(shape: ModelShape, work: Work, budget: int, itemsize: int, device: str) -> int:
-    each, (rows, columns) = token_bytes(shape, itemsize), head_chunk(device)
+def _scoring_bytes(shape: ModelShape, work: Work, machine: Machine) -> int:
+    itemsize, (rows, columns) = DTYPES[machine.dtype].itemsize, head_chunk(machine.kind)
+    each, budget = token_bytes(shape, itemsize), pass_tokens(shape, machine.free, machine.kind)
     head = rows * min(columns, shape.vocab_size) * (itemsize + 4)  # in the model's dtype and in float32
     passes = work.kept * kv_bytes(shape, itemsize) + min(budget, work.forward) * each + head
     # the scorer tries the model first: a row through its own forward, with logits at every position

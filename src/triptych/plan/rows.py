@@ -1,7 +1,8 @@
 """What an experiment will render: the rows of every cell, search round, training and curve, with the real tokenizer.
 
-They come from `grid.rows`, as in the run. One thing is not known without the model: whom `select: embedding` and `mmr`
-choose when vectors are the model's own. For these `bm25` stands in, and the cell says that its tokens are not exact.
+They come from `grid.rows`, as in the run. One thing is not known without the model: which rows `select: embedding` and
+`mmr` choose when vectors are the model's own. `bm25` chooses in their place, and the cell says that its tokens are not
+exact.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from triptych.plan.tokens import Work, scoring_work, training_work
 from triptych.progress import Reporter
 from triptych.prompts import Rendered
 from triptych.runner.search import rounds
-from triptych.training.memory import PassSize, largest_pass
 
 _T = TypeVar("_T", CellSpec, TrainingSpec)
 
@@ -44,11 +44,9 @@ class TrainingRows:
     too_long: int
     steps: int
     points: int
-    curve: list[Rendered]
-    """Of one point: test rows, then dev rows."""
+    rows_per_point: int
+    """Test and dev rows of a point."""
     work: Work
-    largest: PassSize
-    """The pass that takes most memory."""
     curve_work: Work
     """Of all points together."""
     exact: bool
@@ -82,8 +80,8 @@ def gather(rows: ExperimentRows, reporter: Reporter) -> Gathered:
 
 def _cell(rows: ExperimentRows, spec: CellSpec, on: tuple[Row, ...] | None = None) -> CellRows:
     """A cell on the test rows, or on the dev rows that are given."""
-    exact, known = _without_vectors(spec)
-    rendered = rows.cell(known, on).rows
+    exact, setting = _without_vectors(spec)
+    rendered = rows.cell(setting, on).rows
     return CellRows(
         name=spec.name,
         kind=f"{spec.strategy} k={spec.k}" if spec.k else spec.strategy,
@@ -117,8 +115,8 @@ def _search(rows: ExperimentRows) -> list[CellRows]:
 def _training(rows: ExperimentRows, spec: TrainingSpec) -> TrainingRows:
     """A training and its curve."""
     tune = rows.config.tune.model_copy(update={"seed": spec.seed})
-    exact, known = _without_vectors(spec)
-    rendered = rows.training(known)
+    exact, setting = _without_vectors(spec)
+    rendered = rows.training(setting)
     train, test, dev = list(rendered.train), rendered.test[: tune.eval_rows], rendered.dev
     steps = tune.total_steps(len(train)) if train else 0
     points = len(tune.eval_steps(steps)) if train else 0
@@ -128,9 +126,8 @@ def _training(rows: ExperimentRows, spec: TrainingSpec) -> TrainingRows:
         too_long=len(rendered.dropped),
         steps=steps,
         points=points,
-        curve=[*test, *dev],
+        rows_per_point=len(test) + len(dev),
         work=training_work(train, tune),
-        largest=largest_pass(train, tune) if train else PassSize(0, 0),
         curve_work=(scoring_work(test) + scoring_work(dev)).times(points),
         exact=exact,
     )

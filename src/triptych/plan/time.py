@@ -1,4 +1,4 @@
-"""How long work takes: floating-point operations, counted, divided by a rate whose origin is always said.
+"""How long work takes: floating-point operations, counted, divided by a rate whose origin is always stated.
 
     calibrated   a few passes of each kind of cell and training steps were timed on this machine just now
     remembered   the same model, dtype and device were timed here before (`rates.json` in the cache)
@@ -29,10 +29,8 @@ from triptych.records.store import write_json
 
 Origin = Literal["calibrated", "remembered", "assumed"]
 
-_PASS_SHARE = {"cpu, 16 bits": 0.35, "cpu, float32": 0.7, "cuda": 0.45}
-"""Part of the matrix products' rate that scoring passes reach."""
-_STEP_SHARE = {"cpu, 16 bits": 0.3, "cpu, float32": 0.6, "cuda": 0.4}
-"""The same of training steps."""
+_SHARES = {"cpu, 16 bits": (0.35, 0.3), "cpu, float32": (0.7, 0.6), "cuda": (0.45, 0.4)}
+"""Part of the matrix products' rate that scoring passes reach, and that training steps reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,45 +74,44 @@ def assumed_rates(device: torch.device, dtype: DtypeName) -> Rates:
     """Rates from a matrix product, timed now."""
     rate = matmul_rate(device, dtype)
     kind = "cuda" if device.type == "cuda" else "cpu, float32" if dtype == "float32" else "cpu, 16 bits"
+    passes, steps = _SHARES[kind]
     said = (
         f"assumed: products in {dtype} run at {rate / 1e9:.0f} GFLOP/s here (timed now), of which passes are taken to "
-        f"reach {_PASS_SHARE[kind]:.0%} and training steps {_STEP_SHARE[kind]:.0%}; --calibrate times the model itself"
+        f"reach {passes:.0%} and training steps {steps:.0%}; --calibrate times the model itself"
     )
-    return Rates("assumed", said, rate * _STEP_SHARE[kind], {"any": rate * _PASS_SHARE[kind]})
+    return Rates("assumed", said, rate * steps, {"any": rate * passes})
 
 
 def rates_key(shape: ModelShape, *, quantize: str, held: str, dtype: str, device: str, threads: int | None) -> str:
-    """What a rate is good for: sizes of the model, how it is held, dtype, device and the threads asked for."""
+    """Which plans a rate holds for: sizes of the model, how it is stored, dtype, device and the threads asked for."""
     facts = [asdict(shape), quantize, held, dtype, device, threads]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def remembered_rates(key: str) -> Rates | None:
     """Rates that were timed on this machine before."""
-    value = _remembered().get(key)
     try:
-        if value is None:
-            return None
+        value = _remembered()[key]
+        scoring = {**value["scoring"], "any": value["any"]}
         rates = Rates(
             "remembered",
             f"remembered: timed on this machine on {value['at']}",
             float(value["training"]),
-            {str(kind): float(rate) for kind, rate in value["scoring"].items()} | {"any": float(value["any"])},
+            {str(kind): float(rate) for kind, rate in scoring.items()},
             float(value["loading_seconds"]),
         )
-        numbers = [rates.training, *rates.scoring.values(), rates.loading_seconds]
-        return rates if all(math.isfinite(number) and number >= 0 for number in numbers) else None
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError):
         return None
+    numbers = [rates.training, *rates.scoring.values(), rates.loading_seconds]
+    return rates if all(math.isfinite(number) and number >= 0 for number in numbers) else None
 
 
 def remember_rates(key: str, rates: Rates) -> None:
     """Keep rates for the next plan of the same model on this machine."""
-    scoring = {kind: rate for kind, rate in rates.scoring.items() if kind != "any"}
     value: dict[str, Any] = {
         "at": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "training": rates.training,
-        "scoring": scoring,
+        "scoring": {kind: rate for kind, rate in rates.scoring.items() if kind != "any"},
         "any": rates.scoring["any"],
         "loading_seconds": rates.loading_seconds,
     }

@@ -8,13 +8,15 @@ computed row by row: `plain` tokens then.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from triptych.config.tune import TuneConfig
 from triptych.likelihood.passes import common_prefix
 from triptych.likelihood.plan import Branch, plan_branches
 from triptych.prompts import Rendered
 from triptych.training.step import passes_of, rows_of_step
+
+_SUMMED = ("rows", "plain", "forward", "scored", "pairs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +33,18 @@ class Work:
     pairs: int = 0
     """(query, key) pairs of attention in one layer and head, sliding windows left out of account."""
     kept: int = 0
-    """Most prefix tokens whose keys and values are held at once."""
+    """Most prefix tokens whose keys and values are stored at once."""
     longest: int = 0
     """Tokens of the longest row."""
 
     def __add__(self, other: Work) -> Work:
         """Both, one after the other: what is counted adds up, what is a most stays the larger."""
-        summed = ("rows", "plain", "forward", "scored", "pairs")
         names = Work.__dataclass_fields__
-        return Work(**{n: (sum if n in summed else max)((getattr(self, n), getattr(other, n))) for n in names})
+        return Work(**{n: (sum if n in _SUMMED else max)((getattr(self, n), getattr(other, n))) for n in names})
 
     def times(self, n: int) -> Work:
         """The same work n times, one after another."""
-        total = Work(0, 0, 0, 0, 0, self.kept, self.longest)
-        return total + Work(self.rows * n, self.plain * n, self.forward * n, self.scored * n, self.pairs * n)
+        return replace(self, **{name: getattr(self, name) * n for name in _SUMMED})
 
 
 def scoring_work(rows: Sequence[Rendered]) -> Work:
@@ -64,17 +64,16 @@ def scoring_work(rows: Sequence[Rendered]) -> Work:
 
 
 def training_work(rows: Sequence[Rendered], config: TuneConfig) -> Work:
-    """What the optimizer steps of a training take: `plain` and `scored` are what its summary will say."""
+    """What the optimizer steps of a training take: `plain` and `scored` are those of its summary."""
     if not rows:
         return Work()
     total = Work(longest=max(len(row.ids) for row in rows))
-    done: dict[tuple[int, ...], Work] = {}
+    counted: dict[tuple[int, ...], Work] = {}
     for step in range(config.total_steps(len(rows))):
-        order = rows_of_step(step, len(rows), config.rows_per_step, config.seed)
-        key = tuple(order)
-        if key not in done:
-            done[key] = _step([rows[i] for i in order], config)
-        total += done[key]
+        order = tuple(rows_of_step(step, len(rows), config.rows_per_step, config.seed))
+        if order not in counted:
+            counted[order] = _step([rows[i] for i in order], config)
+        total += counted[order]
     return total
 
 
@@ -93,22 +92,22 @@ def _step(rows: Sequence[Rendered], config: TuneConfig) -> Work:
     return total
 
 
-def _below(branch: Branch, rows: Sequence[Rendered], held: int) -> tuple[int, int, int]:
-    """Forward tokens and attention pairs of a branch and all under it, and the most prefix tokens kept meanwhile.
+def _below(branch: Branch, rows: Sequence[Rendered], prefix: int) -> tuple[int, int, int]:
+    """Forward tokens and attention pairs of a branch and all under it, and the most prefix tokens stored meanwhile.
 
-    A child's keys and values are a whole copy, and its parent's are kept until it is done.
+    A child's keys and values are a whole copy, and its parent's stay until it is done.
     """
     new = branch.end - branch.start
-    held += branch.end if new else 0
-    forward, pairs, kept = new, new * branch.start + _causal(new), held
+    prefix += branch.end if new else 0
+    forward, pairs, most = new, new * branch.start + _causal(new), prefix
     for index in branch.rows:
         own = len(rows[index].ids) - 1 - branch.end
         forward += own
         pairs += own * branch.end + _causal(own)
     for child in branch.children:
-        below = _below(child, rows, held)
-        forward, pairs, kept = forward + below[0], pairs + below[1], max(kept, below[2])
-    return forward, pairs, kept
+        below = _below(child, rows, prefix)
+        forward, pairs, most = forward + below[0], pairs + below[1], max(most, below[2])
+    return forward, pairs, most
 
 
 def _causal(n: int) -> int:

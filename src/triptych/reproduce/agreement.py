@@ -16,6 +16,7 @@ from triptych.reproduce.differences import Fact, shortened
 
 Verdict = Literal["exact", "within tolerance", "different"]
 _ORDER: tuple[Verdict, ...] = ("exact", "within tolerance", "different")
+_NO_CAUSE = ("nothing that was recorded differs: the computation doesn't repeat itself here",)
 
 
 class Tolerance(NamedTuple):
@@ -75,25 +76,20 @@ def agree(
     facts: Sequence[Fact],
     dtype: str | None,
 ) -> tuple[tuple[CellAgreement, ...], tuple[TrainingAgreement, ...]]:
-    """Compare the cells and trainings that both have.
+    """Compare the cells and trainings that both have, with their rows by cell.
 
-    Args:
-        then: the run's records.
-        now: those of the computation just done.
-        items_then: cell -> its rows.
-        items_now: the same, just computed.
-        facts: what is different now.
-        dtype: compute dtype, which decides the tolerance.
+    `facts` is what is different now; `dtype` is the compute dtype, which decides the tolerance.
     """
+    changed = [fact for fact in facts if fact.status == "changed"]
     again = {cell.cell: cell for cell in now.cells}
     cells = tuple(
-        _cell(cell, again[cell.cell], items_then[cell.cell], items_now[cell.cell], facts, dtype)
+        _cell(cell, again[cell.cell], items_then[cell.cell], items_now[cell.cell], changed, dtype)
         for cell in then.cells
         if cell.cell in again and cell.cell in items_then
     )
     names = {_name(summary): summary for summary in _trainings(now)}
     trainings = tuple(
-        _training(summary, names[_name(summary)], then, now, facts, dtype)
+        _training(summary, names[_name(summary)], then, now, changed, dtype)
         for summary in _trainings(then)
         if _name(summary) in names
     )
@@ -105,7 +101,7 @@ def _cell(
     now: CellRecord,
     items_then: Sequence[ItemScore],
     items_now: Sequence[ItemScore],
-    facts: Sequence[Fact],
+    changed: Sequence[Fact],
     dtype: str | None,
 ) -> CellAgreement:
     here = {item.id: item for item in items_now}
@@ -123,7 +119,7 @@ def _cell(
             verdict = "exact"
         elif largest <= bounds.nll_per_token and abs(a - b) <= bounds.ppl * a:
             verdict = "within tolerance"
-    causes = () if verdict == "exact" else _causes(then, now, both, comparable=comparable, facts=facts)
+    causes = () if verdict == "exact" else _causes(then, now, both, changed, comparable=comparable)
     return CellAgreement(then.cell, verdict, a, b, largest, row if largest else None, causes)
 
 
@@ -131,18 +127,17 @@ def _causes(
     then: CellRecord,
     now: CellRecord,
     both: Sequence[tuple[ItemScore, ItemScore]],
+    changed: Sequence[Fact],
     *,
     comparable: bool,
-    facts: Sequence[Fact],
 ) -> tuple[str, ...]:
-    """What is seen in the cell's own records first, then what changed around it and bears on it."""
+    """What differs in the cell's own records first, then what changed around it and bears on it."""
     causes = []
     if then.prompt_sha256 != now.prompt_sha256:
         causes.append(f"prompt `{then.prompt}` {shortened(then.prompt_sha256)} -> {shortened(now.prompt_sha256)}")
     if not comparable:
         causes.append("other test rows, or other tokens in their outputs")
-    others = sum(a.demo_ids != b.demo_ids for a, b in both)
-    if others:
+    if others := sum(a.demo_ids != b.demo_ids for a, b in both):
         causes.append(f"other demonstrations in {others} of {len(both)} rows")
     longer = sum(a.n_prompt_tokens != b.n_prompt_tokens for a, b in both)
     if longer and not causes:
@@ -151,13 +146,11 @@ def _causes(
         causes.append("another adapter came out of training")
     if then.rows_cached != now.rows_cached:
         causes.append(f"{then.rows_cached} rows were looked up then, {now.rows_cached} now: computed beside other rows")
-    trained = then.adapter_sha256 is not None
-    for fact in facts:
-        # `dev` rows only choose; a file of training rows bears on cells that show or were trained on them
-        apart = fact.kind == "data" and fact.name.startswith("train") and not (then.k or trained)
-        if fact.status == "changed" and fact.kind != "prompt" and not apart:
-            causes.append(fact.sentence())
-    return tuple(causes) or ("nothing that was recorded differs: the computation doesn't repeat itself here",)
+    # `dev` rows only choose; a file of training rows bears on cells that show or were trained on them
+    trained = then.k or then.adapter_sha256 is not None
+    apart = [f.kind == "prompt" or (f.kind == "data" and f.name.startswith("train") and not trained) for f in changed]
+    causes += [fact.sentence() for fact, no in zip(changed, apart, strict=True) if not no]
+    return tuple(causes) or _NO_CAUSE
 
 
 def _training(
@@ -165,28 +158,20 @@ def _training(
     now: TuneSummary,
     run_then: RunRecord,
     run_now: RunRecord,
-    facts: Sequence[Fact],
+    changed: Sequence[Fact],
     dtype: str | None,
 ) -> TrainingAgreement:
     curves = _curve_of(then, run_then), _curve_of(now, run_now)
     ppl, same_loss, whole = _curves(*curves)
-    same = then.adapter_sha256 == now.adapter_sha256
-    bounds = tolerance_of(dtype, trained_again=True)
-    verdict: Verdict = "different"
+    same, same_steps = then.adapter_sha256 == now.adapter_sha256, then.steps == now.steps
+    close = whole and ppl is not None and ppl <= tolerance_of(dtype, trained_again=True).ppl
     if same and whole and same_loss and not ppl:
-        verdict = "exact"
-    elif whole and then.steps == now.steps and ppl is not None and ppl <= bounds.ppl:
-        verdict = "within tolerance"
-    elif not curves[0] and then.steps == now.steps:
-        verdict = "within tolerance"  # its cells decide: older versions kept the curve of the first training alone
-    causes: tuple[str, ...] = ()
-    if verdict != "exact":
-        bearing = [
-            f for f in facts if f.status == "changed" and (f.kind != "prompt" or f.name == f"prompt `{then.prompt}`")
-        ]
-        causes = tuple(f.sentence() for f in bearing if not f.name.startswith("dev"))
-        causes = causes or ("nothing that was recorded differs: the computation doesn't repeat itself here",)
-    return TrainingAgreement(_name(then), verdict, same, ppl, causes)
+        return TrainingAgreement(_name(then), "exact", same, ppl)
+    # without a curve its cells decide: older versions kept the curve of the first training alone
+    verdict: Verdict = "within tolerance" if same_steps and (close or not curves[0]) else "different"
+    bearing = [f for f in changed if f.kind != "prompt" or f.name == f"prompt `{then.prompt}`"]
+    causes = tuple(f.sentence() for f in bearing if not f.name.startswith("dev"))
+    return TrainingAgreement(_name(then), verdict, same, ppl, causes or _NO_CAUSE)
 
 
 def _curve_of(training: TuneSummary, run: RunRecord) -> Sequence[CurvePoint]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from triptych.config.experiment import ExperimentConfig
@@ -50,21 +50,12 @@ def differences(
     templates: Mapping[str, Template],
     model: Mapping[str, str],
 ) -> tuple[Fact, ...]:
-    """Compare all that a run recorded with what is here.
-
-    Args:
-        run: the run.
-        config: its settings as they are read now.
-        data: its rows as they are now.
-        templates: its prompts as they are now.
-        model: hashes of its model as it is now.
-    """
+    """Compare all that a run recorded with its settings, rows, prompts and model as they are now."""
     then, now = run.record.provenance, provenance()
     facts = [_fact("code", "triptych", then.get("triptych"), now["triptych"]), _commit(then.get("git"), now["git"])]
     facts.append(_fact("code", "python", then.get("python"), now["python"]))
-    packages = {**dict.fromkeys(then.get("packages", {})), **dict.fromkeys(now["packages"])}
-    for name in packages:
-        facts.append(_fact("code", name, then.get("packages", {}).get(name), now["packages"].get(name)))
+    before, packages = then.get("packages", {}), now["packages"]
+    facts += [_fact("code", name, before.get(name), packages.get(name)) for name in {**before, **packages}]
     facts += [_fact("machine", key, then.get(key), now.get(key)) for key in ("platform", "processor", "accelerator")]
     for role, entry in {**then["data"], **data.files}.items():
         was, here = then["data"].get(role, entry), data.files.get(role, {})
@@ -90,27 +81,24 @@ def shortened(value: str | None) -> str:
 
 def _fact(kind: Kind, name: str, then: Any, now: Any) -> Fact:
     was, here = (None if value is None else str(value) for value in (then, now))
-    status: Literal["same", "changed", "unknown"] = "same" if was == here else "unknown" if was is None else "changed"
-    return Fact(kind, name, was, here, status)
+    return Fact(kind, name, was, here, "same" if was == here else "unknown" if was is None else "changed")
 
 
 def _commit(then: str | None, now: str | None) -> Fact:
     fact = _fact("code", "git commit", then, now)
-    # the same commit, but with uncommitted changes that are not recorded
-    unsure = fact.status == "same" and then is not None and then.endswith(_CHANGES)
-    installed = now is None
-    return Fact(fact.kind, fact.name, then, now, "unknown" if unsure or installed else fact.status)
+    # the same commit, but with uncommitted changes that are not recorded; or none, of an installed package
+    unsure = (fact.status == "same" and then is not None and then.endswith(_CHANGES)) or now is None
+    return replace(fact, status="unknown") if unsure else fact
 
 
 def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fact]:
     """The settings that decide numbers. Keys that one version has and another doesn't can't be compared."""
     old, new = _flat(then), _flat(now)
-    both = [key for key in old if key in new]
-    changed = [_fact("settings", key, old[key], new[key]) for key in both if old[key] != new[key]]
-    same = len(both) - len(changed)
-    only_old = sorted(set(old) - set(new))
-    gone = [Fact("settings", key, old[key], None, "unknown") for key in only_old]
-    return [Fact("settings", "settings", f"{same} the same", f"{same} the same", "same"), *changed, *gone]
+    both = [_fact("settings", key, old[key], new[key]) for key in old if key in new]
+    changed = [fact for fact in both if fact.status != "same"]
+    same = f"{len(both) - len(changed)} the same"
+    gone = [Fact("settings", key, old[key], None, "unknown") for key in sorted(old.keys() - new.keys())]
+    return [Fact("settings", "settings", same, same, "same"), *changed, *gone]
 
 
 def _flat(value: Mapping[str, Any], at: str = "") -> dict[str, str]:

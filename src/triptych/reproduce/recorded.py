@@ -1,4 +1,4 @@
-"""A finished run read back as an experiment: its settings, with its files found again.
+"""A finished run read as an experiment: its settings, with the paths of its files here.
 
 Paths were recorded as they were given, so a relative one means something from where the run was started. Files are
 looked for there, in `--data`, and beside the run's folder, upwards; of several, one with the recorded hash is taken.
@@ -26,7 +26,7 @@ from triptych.records.store import read_json, read_run
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """The records of a run that are needed to repeat it."""
+    """The records of a run that are needed to compute it again."""
 
     folder: Path
     record: RunRecord
@@ -68,12 +68,9 @@ def read_recorded(folder: Path) -> RecordedRun:
 def settings_again(
     run: RecordedRun, *, data: Path | None = None, model: str | None = None
 ) -> tuple[ExperimentConfig, tuple[str, ...]]:
-    """The run's settings, its files found, and notes on what stands in for something that is gone.
+    """The run's settings with the paths of its files here, and notes on what replaces a file that is gone.
 
-    Args:
-        run: the run.
-        data: folder of the data files, where they are no longer where they were.
-        model: the model, where its name means nothing here.
+    `data` is the folder of the data files and `model` the model, where they are not where they were.
 
     Raises:
         DataError: a data file is nowhere; its recorded hash is named.
@@ -109,15 +106,13 @@ def identified(config: ExperimentConfig, run: RecordedRun) -> dict[str, str]:
 def _data_section(run: RecordedRun, section: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
     if section.get("dir") == SAMPLE and folder is None:
         return dict(section)
-    located = dict(section)
+    located = {**section, "dir": None}
     for role in ("train", "test"):
-        given = section.get(role)
-        facts = run.record.provenance["data"].get(role, {})
-        if given is None or not facts:  # not needed by the run's strategies, so not read
-            continue
-        path = str(facts.get("path") or (Path(section["dir"]) / given if section.get("dir") else given))
-        located[role] = _place(path, facts, run.folder, folder)
-    return {**located, "dir": None}
+        given, facts = section.get(role), run.record.provenance["data"].get(role, {})
+        if given is not None and facts:  # else not needed by the run's strategies, so not read
+            path = str(facts.get("path") or (Path(section["dir"]) / given if section.get("dir") else given))
+            located[role] = _place(path, facts, run.folder, folder)
+    return located
 
 
 _SAMPLE = re.compile(r"#\d+$")
@@ -158,10 +153,8 @@ def _model_name(run: RecordedRun, name: str) -> str:
     """A relative path to a model's folder or GGUF file is tried from each folder above the run's."""
     if name == DEMO or Path(name).is_absolute() or Path(name).exists():
         return name
-    places = (
-        place for place in _above(run.folder, name) if place.suffix == ".gguf" or (place / "config.json").exists()
-    )
-    return next((str(place) for place in places if place.exists()), name)
+    places = (place for place in _above(run.folder, name) if place.exists())
+    return next((str(p) for p in places if p.suffix == ".gguf" or (p / "config.json").exists()), name)
 
 
 def _above(run_folder: Path, relative: str) -> Iterator[Path]:
@@ -174,13 +167,9 @@ def _prompts(run: RecordedRun, prompts: Mapping[str, Any]) -> tuple[dict[str, An
     templates: dict[str, Any] = {}
     notes = []
     for name, given in prompts.items():
-        is_file = isinstance(given, str) and "{" not in given and "\n" not in given
-        if not is_file:
+        if not isinstance(given, str) or "{" in given or "\n" in given:  # no file
             templates[name] = given
-            continue
-        places = [Path(given), *_above(run.folder, given)]
-        place = next((place for place in places if place.is_file()), None)
-        if place is not None:
+        elif place := next((p for p in (Path(given), *_above(run.folder, given)) if p.is_file()), None):
             templates[name] = str(place)
         elif name in run.record.prompts:
             templates[name] = {key: text for key, text in run.record.prompts[name].items() if key != "sha256"}

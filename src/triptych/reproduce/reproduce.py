@@ -1,19 +1,19 @@
 """`triptych reproduce`: what differs now from when a run was made, and which of its numbers come out again.
 
-records of the run ─► settings, files found again ─► what differs now
-                                   └► the same experiment in a fresh folder, same dtype, threads and budget,
-                                      nothing known before ─► cell by cell, training by training: agrees, or why not
+records of the run ─► settings, paths of the files here ─► what differs now
+                                   └► the same experiment in a fresh folder, same dtype, threads and budget, no score
+                                      from a cache ─► cell by cell, training by training: agrees, or why not
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from triptych.errors import ConfigError, DataError
+from triptych.grid.cells import unknown_cell
 from triptych.grid.inputs import read_data, templates_of
 from triptych.progress import Reporter, Silent
 from triptych.records.manifest import MANIFEST, remove
@@ -63,9 +63,9 @@ def reproduce(
         out: where it is computed again: a new folder, or one of an earlier reproduction. By default beside the run.
         cells: only these cells, by name; none for all.
         only_check: compute nothing.
-        data: folder of the data files, where they are no longer where they were.
-        model: the model, where its name means nothing here.
-        reporter: progress is reported to it.
+        data: folder of the data files, where they are not where they were.
+        model: the model, where its recorded name can't be found here.
+        reporter: told of progress.
 
     Raises:
         InputError: the run can't be read, or its data or model can't be found.
@@ -84,19 +84,20 @@ def reproduce(
     for fact in facts:
         if fact.status == "changed":
             reporter.info(f"changed: {fact.sentence()}")
-    # no score is known at first; rows that cells share are looked up as they were then
-    scores = RunFolder(place).scores
     _check_place(place, folder)
     with work_in(place) as manifest:
         _check_place(place, folder)  # as it is now that no other process works there
         manifest.check_free([_MARK])
         fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(only or ())})
-        given: dict[str, Any] = {"chosen": run.runtime_choices, "only": only, "scores": scores}
+        # no score is known at first; rows that cells share are looked up as they were then
+        given: dict[str, Any] = {"chosen": run.runtime_choices, "only": only, "scores": RunFolder(place).scores}
         record = run_experiment(config, place, fresh=fresh, reporter=reporter, **given)
         items = [read_items(path / "items.parquet") for path in (folder, place)]
         agreements = agree(run.record, record, items[0], items[1], facts, dtype)
         verdict = worst([one.verdict for part in agreements for one in part])
-        missing = _missing(run, {cell.cell for cell in agreements[0]}, only)
+        compared = {cell.cell for cell in agreements[0]}
+        asked = [cell.cell for cell in run.record.cells if only is None or cell.cell in only]
+        missing = tuple(f"cell {name} did not come out again" for name in asked if name not in compared)
         result = Reproduction(
             str(folder), str(place), facts, (*notes, *missing), dtype, *agreements, "different" if missing else verdict
         )
@@ -108,14 +109,7 @@ def _asked_for(cells: Collection[str], run: RecordedRun) -> frozenset[str] | Non
     names = [cell.cell for cell in run.record.cells]
     for name in cells:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            raise ConfigError(
-                "the run has no such cell",
-                where="--cells",
-                found=name,
-                expected=", ".join(names),
-                fix=f"did you mean `{near[0]}`?" if near else None,
-            )
+            raise unknown_cell(name, names, where="--cells", what="the run has no such cell")
     winner = next((cell for cell in run.record.cells if cell.cell in cells and cell.searched is not None), None)
     if winner is not None:
         raise ConfigError(
@@ -150,14 +144,8 @@ def _begin(place: Path, state: dict[str, Any]) -> bool:
     except DataError:  # torn: what was begun here is unknown
         begun = None
     # an interrupted one is continued if nothing changed since; a finished one says nothing about today
-    continued = begun == state and not (place / "results.json").exists()
+    fresh = before and (begun != state or (place / "results.json").exists())
     write_json(mark, state)
-    fresh = before and not continued
     for part in ("", "-wal", "-shm") if fresh else ():
         remove(place / "cells" / f"scores.sqlite{part}")
     return fresh
-
-
-def _missing(run: RecordedRun, compared: set[str], only: frozenset[str] | None) -> tuple[str, ...]:
-    expected = [cell.cell for cell in run.record.cells if only is None or cell.cell in only]
-    return tuple(f"cell {name} did not come out again" for name in expected if name not in compared)

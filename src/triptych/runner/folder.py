@@ -1,4 +1,4 @@
-"""A run's folder: what is kept in it while the experiment goes on, and what is done already.
+"""A run's folder: what is stored in it during the experiment, and what is finished.
 
 .triptych.lock    names the process that works here now (`records.process_lock`)
 manifest.json     which files here are Triptych's: no other is replaced or removed (`records.manifest`)
@@ -11,7 +11,7 @@ trainings/NAME/   further trainings of the run, each with its adapter in `final/
 predictions/      what the model wrote, a file per cell that was asked for
 search.json       what a search scored on dev rows
 results.json, items.parquet, report.md, curve.csv, tables/, figures/
-run.log           what was said and done when, and the traceback of what ended a run (`run_log`)
+run.log           messages and steps with their time, and the traceback of what ended a run (`run_log`)
 rows.parquet, tokens.parquet      texts and per-token NLL, for reports that show rows
 """
 
@@ -31,11 +31,11 @@ from triptych.records.manifest import Manifest, open_manifest
 from triptych.records.names import stored
 from triptych.records.predictions import predictions_path
 from triptych.records.run_files import ADAPTER_FILES, REPORT, ROOT, TRAINING
-from triptych.records.set_aside import check_no_links, drop, restore, set_aside
+from triptych.records.set_aside import drop, restore, set_aside
 from triptych.records.store import read_json, write_json
 
 _STAY = ("reproduction.json", *(f"cells/scores.sqlite{part}" for part in ("", "-wal", "-shm")))
-"""Of a reproduction, which begins before its run does."""
+"""Not set aside: a reproduction writes them before its run begins."""
 _WORK = ("cells", "tune", "adapter", "trainings", "predictions", "search.json", "results.json")
 
 
@@ -75,23 +75,13 @@ class RunFolder:
         return predictions_path(self.path, cell)
 
     def work(self) -> list[str]:
-        """Names of what was computed here: of files that are Triptych's, so that a folder of the user's is none."""
+        """Names of what was computed here, of files that are Triptych's alone. A lock by itself is no work."""
         with open_manifest(self.path) as manifest:
             parts = {name.split("/")[0] for name in manifest.files if (self.path / name).exists()}
         return [name for name in _WORK if name in parts]
 
-    def holds_work(self) -> bool:
-        """Whether anything was computed here. A lock alone, of a run that failed to begin, is nothing to lose."""
-        return bool(self.work())
-
     def outputs(self, cells: Iterable[str], trained: Iterable[TrainingSpec], *, texts: bool) -> Iterator[str]:
-        """Names, or patterns of names, of all files that a run will write here.
-
-        Args:
-            cells: the cells' names.
-            trained: its trainings.
-            texts: whether it writes texts of the model.
-        """
+        """Names, or patterns of names, of all files that a run of these cells will write here; `texts`: with theirs."""
         yield from (*ROOT, *REPORT)
         for cell in cells:
             paths = [self.cell_path(cell)]
@@ -105,14 +95,6 @@ class RunFolder:
             yield from ((work / name).as_posix() for name in TRAINING if "*" not in name)
             yield from ((final / name).as_posix() for name in ADAPTER_FILES)
 
-    def check_removable(self, manifest: Manifest) -> None:
-        """See that `--fresh` can remove what an earlier run left.
-
-        Raises:
-            ForeignFileError: some of it lies behind a link.
-        """
-        check_no_links(manifest)
-
     def set_aside(self) -> None:
         """Move what an earlier run left out of the way (`--fresh`), until this run holds work: see `drop_replaced`."""
         with open_manifest(self.path) as manifest:
@@ -121,13 +103,13 @@ class RunFolder:
         self._replaced = True
 
     def drop_replaced(self) -> None:
-        """This run holds work now: remove what was set aside for it."""
+        """This run has computed something: remove what was set aside for it."""
         if self._replaced:
             drop(self.path)
             self._replaced = False
 
     def give_up_replacing(self) -> None:
-        """The run ends: where it came to no work, what was set aside for it is put back."""
+        """The run ends: if it computed nothing, put back what was set aside for it."""
         if self._replaced:
             with open_manifest(self.path) as manifest:
                 if restore(self.path):
@@ -140,7 +122,7 @@ class RunFolder:
         return stored(self.path / "cells", name, ".json")
 
     def save_cell(self, cell: FinishedCell) -> None:
-        """Keep a finished cell."""
+        """Write a finished cell, and remove what was set aside for it."""
         rows = [
             {**asdict(item), "demo_ids": list(item.demo_ids), "token_nll": nll}
             for item, nll in zip(cell.items, cell.token_nll, strict=True)
@@ -150,7 +132,7 @@ class RunFolder:
         self.drop_replaced()
 
     def load_cell(self, name: str) -> FinishedCell | None:
-        """A finished cell, or None if it isn't there or is torn (then it is computed again)."""
+        """A finished cell; None if it isn't there, or its file is torn (then it is computed again)."""
         path = self.cell_path(name)
         if not path.exists():
             return None

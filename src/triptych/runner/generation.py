@@ -3,21 +3,21 @@
     predictions/CELL.json           [{"id", "output"}], the test rows in their order
     predictions/CELL.record.json    what made them, what ended each row, the check, chrF++ of each row
 
-A cell's file is begun and gone on with as `triptych predict` does it; finished ones are never written again.
+`decode` begins a file and resumes it, here and for `triptych predict`; finished files are never written again.
 """
 
 from __future__ import annotations
 
-import difflib
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from triptych.config.generate import DecodingConfig, GenerateConfig
 from triptych.data import Row
-from triptych.errors import ConfigError, TriptychError
-from triptych.generate.check import check_predictions
+from triptych.errors import TriptychError
+from triptych.generate.check import Check, check_predictions
 from triptych.generate.engine import generate_rows
 from triptych.generate.plan import Limits, choose_limits
 from triptych.generate.quality import measure_quality
@@ -25,20 +25,21 @@ from triptych.generate.record import finished_rows, prompt_texts, record_of, spe
 from triptych.generate.resume_file import PartFile, part_of
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
-from triptych.grid.cells import CellSpec
+from triptych.grid.cells import CellSpec, unknown_cell
 from triptych.likelihood.cache import versions
-from triptych.models import adapter_enabled, adapter_is_on
+from triptych.models import LoadedModel, adapter_enabled, adapter_is_on
+from triptych.progress import Reporter
 from triptych.prompts import RenderedPrompt, Template
 from triptych.records.identity import joined_versions, version_changes
 from triptych.records.manifest import remove
 from triptych.records.schema import GenerationRecord, Versions
 from triptych.records.store import read_json
-from triptych.runner.context import RunContext
 from triptych.runner.folder import FinishedCell
+from triptych.runner.session import RunContext
 
 
 def check_names(config: GenerateConfig, cells: Sequence[CellSpec]) -> None:
-    """Say before any work that a cell isn't there.
+    """Check before any work that the cells are there.
 
     Raises:
         ConfigError: `generate.cells` names a cell that the grid doesn't have.
@@ -46,20 +47,12 @@ def check_names(config: GenerateConfig, cells: Sequence[CellSpec]) -> None:
     names = [cell.name for cell in cells]
     for name in () if isinstance(config.cells, str) else config.cells:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            raise ConfigError(
-                "texts are asked for from a cell that the experiment doesn't have",
-                where="generate.cells",
-                found=name,
-                expected=", ".join(names),
-                fix=f"did you mean `{near[0]}`?" if near else None,
-            )
+            what = "texts are asked for from a cell that the experiment doesn't have"
+            raise unknown_cell(name, names, where="generate.cells", what=what)
 
 
 def to_write(config: GenerateConfig, cells: Sequence[CellSpec], finished: Mapping[str, FinishedCell]) -> list[CellSpec]:
-    """The cells whose texts are wanted: `best` is the best prompt, the best demonstrations, and each training as it was
-    trained.
-    """
+    """The cells to write texts of: `best` is the best prompt, the best demonstrations, and each training as trained."""
     if config.cells == "all":
         return list(cells)
     if config.cells != "best":
@@ -68,19 +61,19 @@ def to_write(config: GenerateConfig, cells: Sequence[CellSpec], finished: Mappin
     def ppl(cell: CellSpec) -> float:
         return finished[cell.name].record.aggregate.ppl_mean
 
-    wanted: list[CellSpec] = []
+    best: list[CellSpec] = []
     for strategy in ("zero_shot", "few_shot"):
-        of_it = [cell for cell in cells if cell.strategy == strategy and cell.name in finished]
-        wanted += [min(of_it, key=ppl)] if of_it else []
+        scored = [cell for cell in cells if cell.strategy == strategy and cell.name in finished]
+        best += [min(scored, key=ppl)] if scored else []
     trained: dict[str, CellSpec] = {}
     for cell in cells:
         if cell.training:
             trained.setdefault(cell.training.name, cell)  # the first is the training's own prompt and demonstrations
-    return [*wanted, *trained.values()]
+    return [*best, *trained.values()]
 
 
 def write_cell(run: RunContext, cell: CellSpec) -> GenerationRecord:
-    """Write a cell's texts, or go on with them; read them if they are there.
+    """Write a cell's texts, or those that an earlier process left to do; read them if all are there.
 
     Raises:
         RunChangedError: texts of other settings are there.
@@ -106,45 +99,79 @@ def write_cell(run: RunContext, cell: CellSpec) -> GenerationRecord:
     loaded, _ = run.session.load()
     adapter = run.attach(cell.training)
     prompts = run.rows.prompts(cell, rows, reserve=settings.max_new_tokens)
-    began = time.perf_counter()
+    run.reporter.info(f"writing {len(prompts)} rows of {cell.name}")
+    began, path, what = time.perf_counter(), part_of(out), f"the texts of {cell.name}"
     with adapter_enabled(adapter, on=adapter is not None):
         if adapter_is_on(loaded.model) != (adapter_sha256 is not None):
-            raise TriptychError(f"the adapter is {'off' if adapter_sha256 else 'on'} for the texts of {cell.name}")
-        written, used = _generate(run, cell, prompts, facts, settings)
+            raise TriptychError(f"the adapter is {'off' if adapter_sha256 else 'on'} for {what}")
+        written, part = decode(loaded, prompts, settings, path, facts, run.reporter, what=what, fix=_anew(path))
     seconds, special = time.perf_counter() - began, special_texts(loaded.profile.tokenizer)
-    summary = _summary(cell, rows, written, template, settings, seconds, special)
-    summary = summary.model_copy(update={"versions": Versions(**used)})
+    used = joined_versions([part.chosen.get("versions", {}), versions()])
+    summary = _summary(cell, rows, written, template, settings, special, seconds=seconds, used=used)
     write_predictions(out, written, {"facts": facts, "summary": summary.model_dump(mode="json")})
-    remove(part_of(out))
+    remove(path)
     return summary
 
 
-def _generate(
-    run: RunContext,
-    cell: CellSpec,
+def decode(
+    loaded: LoadedModel,
     prompts: Sequence[RenderedPrompt],
-    facts: Mapping[str, Any],
     settings: GenerationSettings,
-) -> tuple[list[Generated], dict[str, str]]:
-    """The rows, and the versions that wrote them."""
-    loaded, _ = run.session.load()
-    path = part_of(run.folder.predictions_of(cell.name))
-    part = PartFile.resume(path, facts, fix=_anew(path))
+    path: Path,
+    facts: Mapping[str, Any],
+    reporter: Reporter,
+    *,
+    what: str,
+    batch_rows: int | None = None,
+    fresh: bool = False,
+    fix: str | None = None,
+) -> tuple[list[Generated], PartFile]:
+    """Write the prompts' outputs to the part file at `path`, after those that an earlier process wrote there.
+
+    Args:
+        loaded: the model, with its adapter enabled or disabled as the texts ask for.
+        prompts: the rows.
+        settings: how to decode.
+        path: the part file, which the caller removes when the predictions are in their place.
+        facts: what decides the texts; a part file of other facts is refused, with `fix` as the advice.
+        reporter: told of progress, and of other versions.
+        what: the texts, in messages.
+        batch_rows: rows decoded at a time; None: as memory allows.
+        fresh: begin again, whatever an earlier process wrote.
+        fix: None for the options of `triptych predict`.
+
+    Returns:
+        All rows, and the closed part file: what was chosen when it was begun, and the rows that were in it.
+    """
+    part = None if fresh else PartFile.resume(path, facts, fix=fix)
     if part is None:
-        part = PartFile.begin(path, facts, {"limits": choose_limits(loaded).record(), "versions": versions()})
-    elif changed := version_changes(part.chosen.get("versions", {}), versions()):
-        run.reporter.warn(f"the texts of {cell.name} were begun with other versions: {', '.join(changed)}")
-    run.reporter.info(f"writing {len(prompts)} rows of {cell.name}")
+        most = choose_limits(loaded, batch_rows).record()
+        chosen = {"threads": loaded.info["threads"], "limits": most, "versions": versions()}
+        part = PartFile.begin(path, facts, chosen)
+    if part.known:
+        reporter.info(f"{len(part.known)} of {len(prompts)} rows were written before; the others follow")
+    if changed := version_changes(part.chosen.get("versions", {}), versions()):
+        reporter.warn(f"{what} were begun with other versions: {', '.join(changed)}")
     try:
         limits = Limits(**part.chosen["limits"])
-        rows = generate_rows(loaded, prompts, settings, run.reporter, part.add, known=part.known, limits=limits)
-        return rows, joined_versions([part.chosen.get("versions", {}), versions()])
+        return generate_rows(loaded, prompts, settings, reporter, part.add, known=part.known, limits=limits), part
     finally:
         part.close()
 
 
+def check_texts(written: Sequence[Generated], rows: Sequence[Row], template: Template, special: Sequence[str]) -> Check:
+    """What is odd in the texts that were written for these rows."""
+    return check_predictions(
+        [(row.row_id, row.text) for row in written],
+        rows,
+        stopped_by={row.row_id: row.stopped_by for row in written},
+        special=special,
+        prompt_texts=prompt_texts(template),
+    )
+
+
 def _anew(*paths: Path) -> str:
-    """How to have a cell's texts anew, without a loss of anything else."""
+    """How to have a cell's texts written again, and nothing else."""
     named = " and ".join(map(str, paths))
     return f"delete {named}: the same command then writes these texts again, and keeps all else"
 
@@ -160,19 +187,19 @@ def _summary(
     written: Sequence[Generated],
     template: Template,
     settings: GenerationSettings,
-    seconds: float,
     special: Sequence[str],
+    *,
+    seconds: float,
+    used: Mapping[str, str],
 ) -> GenerationRecord:
-    ends = {row.row_id: row.stopped_by for row in written}
-    texts = [(row.row_id, row.text) for row in written]
-    check = check_predictions(texts, rows, stopped_by=ends, special=special, prompt_texts=prompt_texts(template))
+    ends = Counter(row.stopped_by for row in written)
     quality = measure_quality([row.text for row in written], [row.target() for row in rows])
     return GenerationRecord(
         cell=cell.name,
         n_rows=len(rows),
         n_tokens=sum(row.n_tokens for row in written),
-        stopped_by={kind: sum(end == kind for end in ends.values()) for kind in sorted(set(ends.values()))},
-        findings={finding.kind: len(finding.row_ids) for finding in check.findings},
+        stopped_by=dict(sorted(ends.items())),
+        findings={f.kind: len(f.row_ids) for f in check_texts(written, rows, template, special).findings},
         chrf=quality.chrf,
         bleu=quality.bleu,
         chrf_signature=quality.chrf_signature,
@@ -180,4 +207,5 @@ def _summary(
         row_chrf={row.id: value for row, value in zip(rows, quality.row_chrf, strict=True)},
         settings=settings.record(),
         seconds=seconds,
+        versions=Versions(**used),
     )

@@ -11,15 +11,13 @@ training    of a QLoRA cell: the identity of its training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from triptych.config.choices import Select
 from triptych.config.strategies import SearchConfig
-from triptych.data import Row
 from triptych.grid.cells import CellSpec, TrainingSpec, candidates
 from triptych.grid.inputs import demo_pool
 from triptych.grid.rows import ExperimentRows
@@ -32,7 +30,7 @@ from triptych.records.identity import MadeFrom, sha256_of
 
 
 def model_of_lock(templates: Mapping[str, Template], identity: Mapping[str, str]) -> dict[str, str]:
-    """What a run's lock holds of its model: of what `models.identify` tells, that which decides this run's numbers."""
+    """What a run's lock holds of its model: the hashes of `models.identify` that decide this run's numbers."""
     names = ["weights_sha256", "config_sha256", "tokenizer_sha256"]
     if any(template.style != "plain" for template in templates.values()):
         names.append("chat_template_sha256")
@@ -40,12 +38,9 @@ def model_of_lock(templates: Mapping[str, Template], identity: Mapping[str, str]
 
 
 class RunFacts:
-    """The facts of one run.
+    """The facts of one run, whose model has the hashes `model` (`models.identify`).
 
-    Args:
-        rows: its settings, data and prompts.
-        model: what `models.identify` tells of its model.
-        compute: gives `dtype` and `weights_held`: of the loaded model, or of the process that began the run.
+    `compute` gives `dtype` and `weights_held`: of the loaded model, or of the process that began the run.
     """
 
     def __init__(
@@ -53,13 +48,13 @@ class RunFacts:
     ) -> None:
         self.config, self.data, self.templates = rows.config, rows.data, rows.templates
         self._identity, self._compute = model, compute
+        self._hashes: dict[str, str] = {}
 
     def cell(self, cell: CellSpec) -> MadeFrom:
         """What decides a cell's scores."""
-        template = self.templates[cell.prompt]
-        facts: dict[str, Any] = {
-            **self._base(template),
-            "rows_sha256": self._test,
+        facts = {
+            **self._base(self.templates[cell.prompt]),
+            "rows_sha256": self._rows("test"),
             "demonstrations": self._demonstrations(cell.k, cell.select, cell.seed, cell.draw, cell.order),
             "training": self.training(cell.training).sha256 if cell.training else None,
         }
@@ -68,9 +63,9 @@ class RunFacts:
     def training(self, training: TrainingSpec) -> MadeFrom:
         """What decides a training and its learning curve."""
         tune = self.config.tune.model_copy(update={"seed": training.seed})
-        facts: dict[str, Any] = {
+        facts = {
             **self._base(self.templates[training.prompt]),
-            "rows_sha256": {"train": self._train, "dev": self._dev, "test": self._test},
+            "rows_sha256": {name: self._rows(name) for name in ("train", "dev", "test")},
             "demonstrations": self._demonstrations(training.k, training.select, training.seed, None, None),
             "tune": tune.model_dump(mode="json"),
         }
@@ -92,18 +87,15 @@ class RunFacts:
     def search(self, config: SearchConfig) -> MadeFrom:
         """What decides the scores that a search made on dev rows."""
         tried = candidates(config)
-        prompts = {cell.prompt: self.templates[cell.prompt].sha256 for cell in tried}
-        shown = any(cell.k for cell in tried)
+        shown = int(any(cell.k for cell in tried))
         by_vectors = next((cell.select for cell in tried if cell.select in BY_VECTORS), None)
-        facts: dict[str, Any] = {
-            **{
-                key: value
-                for key, value in self._base(self.templates[tried[0].prompt]).items()
-                if key != "prompt_sha256"
-            },
-            "prompts": prompts,
-            "rows_sha256": self._dev,
-            "demonstrations": self._demonstrations(1, by_vectors, None, None, None) if shown else None,
+        base = self._base(self.templates[tried[0].prompt])
+        del base["prompt_sha256"]
+        facts = {
+            **base,
+            "prompts": {cell.prompt: self.templates[cell.prompt].sha256 for cell in tried},
+            "rows_sha256": self._rows("dev"),
+            "demonstrations": self._demonstrations(shown, by_vectors, None, None, None),
             "candidates": sorted(cell.name for cell in tried),
         }
         return MadeFrom(facts)
@@ -131,27 +123,14 @@ class RunFacts:
         rules = self.config.strategies.demos
         how = {"k": k, "select": select, "seed": seed, "draw": draw, "order": order}
         vectors = {"embedding_sha256": _folder_sha256(rules.embedding)} if select in BY_VECTORS else {}
-        return {**how, **vectors, "rules": rules.model_dump(mode="json"), "pool_sha256": self._pool}
+        return {**how, **vectors, "rules": rules.model_dump(mode="json"), "pool_sha256": self._rows("pool")}
 
-    @cached_property
-    def _test(self) -> str:
-        return _rows_sha256(self.data.test)
-
-    @cached_property
-    def _train(self) -> str:
-        return _rows_sha256(self.data.train)
-
-    @cached_property
-    def _dev(self) -> str:
-        return _rows_sha256(self.data.dev)
-
-    @cached_property
-    def _pool(self) -> str:
-        return _rows_sha256(demo_pool(self.data))
-
-
-def _rows_sha256(rows: Sequence[Row]) -> str:
-    return sha256_of([asdict(row) for row in rows])
+    def _rows(self, name: str) -> str:
+        """Hash of the train, dev or test rows, or of the pool of demonstrations; each is computed once."""
+        if name not in self._hashes:
+            rows = demo_pool(self.data) if name == "pool" else getattr(self.data, name)
+            self._hashes[name] = sha256_of([asdict(row) for row in rows])
+        return self._hashes[name]
 
 
 def _folder_sha256(name: str) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from triptych.checks.rows import begin
 from triptych.config.choices import MAX_TOKENS
 from triptych.config.model import ModelConfig
 from triptych.config.sources import split_sample
-from triptych.data import GivenRows, read_rows
+from triptych.data import Dataset, GivenRows, read_rows
 from triptych.errors import ConfigError
-from triptych.grid.context_limit import ContextLimit
-from triptych.grid.demo_options import Shots
-from triptych.grid.file_views import view_prompts, view_scored
-from triptych.grid.renderer import Renderer
-from triptych.models import Adapter, LoadedModel, load_adapter, load_model
+from triptych.grid.demonstrations import Demonstrations, Shots
+from triptych.grid.rendered import RenderedExperiment, RenderedRows, rows_that_fit
+from triptych.grid.renderer import ContextLimit, Renderer
+from triptych.models import Adapter, LoadedModel, adapter_enabled, load_adapter, load_model
+from triptych.models.embed import embed_texts
 from triptych.progress import Reporter
-from triptych.prompts import Rendered, RenderedPrompt, Template, find_template, template_from_text
+from triptych.prompts import Rendered, RenderedPrompt, find_template, template_from_text
+from triptych.prompts.ranking import Vectors
 from triptych.records.disk import sha256_of_file
 from triptych.records.provenance import provenance
 
@@ -39,7 +41,7 @@ class CellRequest:
     shots: Shots = field(default_factory=Shots)
     adapter: Path | None = None
     limit: int | None = None
-    """The first so many rows; None for all."""
+    """Use only the first `limit` rows; None for all."""
     max_tokens: int = MAX_TOKENS
     """Longest rendering, with its answer; demonstrations that don't fit are dropped."""
 
@@ -57,8 +59,8 @@ class CellRequest:
     def reads(self) -> dict[str, str | Path | None]:
         """Option -> what is read; also names that are no files."""
         return {
-            "--data": _file_of(self.data),
-            "--pool": _file_of(self.shots.pool),
+            "--data": split_sample(self.data)[0] if isinstance(self.data, str) else None,
+            "--pool": split_sample(self.shots.pool)[0] if isinstance(self.shots.pool, str) else None,
             "--model": self.model.name,
             "--adapter": self.adapter,
             "--template": self.template,
@@ -68,12 +70,9 @@ class CellRequest:
 
 
 class OneCell:
-    """The cell of a request: its rows at once, its model when `load` is called.
+    """The cell of a checked request: its rows are read at once, its model when `load` is called.
 
-    Args:
-        request: what is asked for, checked.
-        reporter: told of progress, and of what is odd.
-        need_output: whether rows without an output are refused.
+    `need_output` refuses rows without an output.
 
     Raises:
         InputError: data, pool or template can't be used.
@@ -96,9 +95,8 @@ class OneCell:
     def load(self, spec: ModelConfig | None = None, identity: Mapping[str, Any] | None = None) -> LoadedModel:
         """Load the model, and the adapter onto it.
 
-        Args:
-            spec: the request's model with what an earlier process chose; None for the request's own.
-            identity: hashes that the model was identified by before.
+        `spec` is the request's model with what an earlier process chose, if one did; `identity` are the hashes that the
+        model was identified by before.
 
         Raises:
             ModelError: model or adapter can't be used, or don't belong together.
@@ -108,7 +106,7 @@ class OneCell:
         self.adapter_facts = {}
         if self.request.adapter is not None:
             self.adapter, self.adapter_facts = load_adapter(self.loaded, self.request.adapter)
-            _warn_of_other_base_or_prompt(self.adapter_facts, self.loaded, self.template, self.reporter)
+            self._warn_of_other_base_or_prompt(self.adapter_facts)
         return self.loaded
 
     def rendered(self) -> list[Rendered]:
@@ -117,12 +115,14 @@ class OneCell:
         Raises:
             InputError: a row can't be rendered, or the model would not see what it should.
         """
-        experiment = view_scored(self._renderer(), self.cell, self.rows, self.limit)
-        begin(experiment, self.reporter)
-        return list(experiment.parts[0].rendered)
+        renderer, limit = self._renderer(), self.limit
+        rows, rendered, too_long = rows_that_fit(self.rows, partial(renderer.row, self.cell), limit.tokens)
+        part = RenderedRows("data", self.cell.prompt, rows, rendered, len(self.rows), limit.tokens, too_long)
+        self._check(part, renderer, limit)
+        return list(rendered)
 
     def prompts(self, new_tokens: int) -> list[RenderedPrompt]:
-        """The rows without outputs, with room for so many new tokens, checked.
+        """The rows without outputs, with room for `new_tokens` more, checked. Outputs that the rows have are not read.
 
         Raises:
             InputError: the new tokens leave no room, a row can't be rendered, or a check fails.
@@ -136,8 +136,13 @@ class OneCell:
                 expected=f"less than {limit.tokens}, the longest prompt with its output",
                 fix="lower --max-new-tokens" + ("" if limit.tokens == limit.context else ", or raise --max-tokens"),
             )
-        experiment, prompts = view_prompts(self._renderer(), self.cell, self.rows, limit, reserve=new_tokens)
-        begin(experiment, self.reporter)
+        renderer = self._renderer()
+        one = partial(renderer.prompt, self.cell, reserve=new_tokens)
+        rows, prompts, too_long = rows_that_fit(self.rows, one, limit.tokens, reserve=new_tokens)
+        rendered = tuple(Rendered(p.row_id, p.ids, len(p.ids), 0, p.demo_ids, p.n_demos_dropped) for p in prompts)
+        asked = tuple(replace(row, output="") for row in rows)
+        part = RenderedRows("data", self.cell.prompt, asked, rendered, len(self.rows), limit.tokens, too_long)
+        self._check(replace(part, answered=False), renderer, limit)
         return list(prompts)
 
     @property
@@ -146,10 +151,9 @@ class OneCell:
         return ContextLimit.of("--max-tokens", self.request.max_tokens, self.loaded.max_tokens)
 
     def warn_of_dropped(self, dropped: int) -> None:
-        """Tell how many demonstrations did not fit."""
+        """Warn of demonstrations that did not fit."""
         if dropped:
-            limit = self.limit.tokens
-            self.reporter.warn(f"{dropped} demonstrations did not fit {limit} tokens and were dropped")
+            self.reporter.warn(f"{dropped} demonstrations did not fit {self.limit.tokens} tokens and were dropped")
 
     def made_from(self) -> dict[str, Any]:
         """For records: the machine, the model, the adapter and the prompt."""
@@ -161,9 +165,37 @@ class OneCell:
             "prompt": {"name": self.template.name, **self.template.record()},
         }
 
+    def _check(self, part: RenderedRows, renderer: Renderer, limit: ContextLimit) -> None:
+        """The checks of a run, on an experiment of this one part."""
+        data = Dataset(tuple(self.pool), (), tuple(self.rows))
+        parts = (replace(part, cell=self.cell),)
+        begin(RenderedExperiment(data, renderer.templates, renderer.profile, limit, parts), self.reporter)
+
+    def _warn_of_other_base_or_prompt(self, facts: Mapping[str, Any]) -> None:
+        """Warn that an adapter was trained with another prompt or config.json (another rope scaling, say)."""
+        config, template = self.loaded.info["config_sha256"], self.template
+        trained, prompt = facts.get("base_config_sha256"), facts.get("prompt_sha256")
+        if trained not in (None, config):
+            self.reporter.warn(
+                f"the adapter was trained under another config.json (sha256 {trained[:12]}…) than the model's "
+                f"({config[:12]}…)"
+            )
+        if prompt not in (None, template.sha256):
+            self.reporter.warn(
+                f"the adapter was trained with another prompt ({facts.get('prompt')}) than `{template.name}`: "
+                f"sha256 {prompt[:12]}…, not {template.sha256[:12]}…"
+            )
+
     def _renderer(self) -> Renderer:
-        shots, loaded = self.request.shots, self.loaded
-        demonstrations = shots.demonstrations(self.rows, self.pool, loaded, self.reporter, adapter=self.adapter)
+        demos, loaded = self.request.shots.demos, self.loaded
+
+        def vectors() -> Vectors:
+            texts = [row.instruction for row in (*self.pool, *self.rows)]
+            model = loaded if demos.embedding == "model" else demos.embedding
+            with adapter_enabled(self.adapter, on=False):  # the base model's own
+                return embed_texts(texts, model=model, reporter=self.reporter)
+
+        demonstrations = Demonstrations(self.pool, demos, vectors=vectors)
         return Renderer(demonstrations, {self.template.name: self.template}, loaded.profile)
 
 
@@ -173,26 +205,3 @@ def source_record(source: str | GivenRows) -> dict[str, str | None]:
         return {"path": None, "sha256": source.sha256}
     file = Path(split_sample(source)[0])
     return {"path": source, "sha256": sha256_of_file(file) if file.is_file() else None}
-
-
-def _file_of(source: str | GivenRows | None) -> str | Path | None:
-    return split_sample(source)[0] if isinstance(source, str) else None
-
-
-def _warn_of_other_base_or_prompt(
-    facts: Mapping[str, Any], loaded: LoadedModel, template: Template, reporter: Reporter
-) -> None:
-    """Warn that an adapter was trained under another config.json than the model has now (another rope scaling, say), or
-    with another prompt.
-    """
-    trained = facts.get("base_config_sha256")
-    if trained not in (None, loaded.info["config_sha256"]):
-        reporter.warn(
-            f"the adapter was trained under another config.json (sha256 {trained[:12]}…) than the model's "
-            f"({loaded.info['config_sha256'][:12]}…)"
-        )
-    if facts.get("prompt_sha256") not in (None, template.sha256):
-        reporter.warn(
-            f"the adapter was trained with another prompt ({facts.get('prompt')}) than `{template.name}`: "
-            f"sha256 {facts['prompt_sha256'][:12]}…, not {template.sha256[:12]}…"
-        )

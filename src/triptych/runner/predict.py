@@ -1,7 +1,7 @@
-"""What a model writes for each row of one cell: in memory, or as a file that can be gone on with (`triptych predict`).
+"""What a model writes for each row of one cell: in memory, or as a file that can be resumed (`triptych predict`).
 
 predictions.json            [{"id", "output"}] in the data's order; written whole, at the end
-predictions.jsonl.part      rows as they are finished; the same command goes on from it
+predictions.jsonl.part      rows as they are finished; the same command resumes from it
 predictions.record.json     what made them: settings, hashes, what ended each row, the check, scores
 """
 
@@ -15,35 +15,33 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.config.model import ModelConfig
-from triptych.generate.check import Check, check_predictions
+from triptych.generate.check import Check
 from triptych.generate.engine import generate_rows
-from triptych.generate.plan import Limits, choose_limits
+from triptych.generate.plan import choose_limits
 from triptych.generate.quality import Quality, measure_quality
 from triptych.generate.record import (
     finished_rows,
     is_predictions,
     is_record,
-    prompt_texts,
     record_of,
     special_texts,
     special_texts_of,
     write_predictions,
 )
-from triptych.generate.resume_file import PartFile, is_part, part_of, peek, refuse_changed
+from triptych.generate.resume_file import is_part, part_of, peek, refuse_changed
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
-from triptych.likelihood.cache import versions
 from triptych.models import LoadedModel, identify
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Reporter
 from triptych.prompts import RenderedPrompt
 from triptych.records.disk import sha256_of_file
-from triptych.records.identity import version_changes
+from triptych.records.manifest import remove
 from triptych.records.outputs import check_output
 from triptych.records.process_lock import ProcessLock
 from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from triptych.runner.one_cell import CellRequest, OneCell, source_record
+from triptych.runner.generation import check_texts, decode
+from triptych.runner.one_cell import CellRequest, OneCell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,20 +91,15 @@ def predict_cell(request: PredictRequest, reporter: Reporter) -> Predictions:
     prompts = _prompts(cell, settings)
     began = time.monotonic()
     written = generate_rows(loaded, prompts, settings, reporter, limits=choose_limits(loaded, request.batch_rows))
-    found = _judge(written, cell, special_texts(loaded.profile.tokenizer))
-    return replace(found, seconds=time.monotonic() - began)
+    result = _judge(written, cell, special_texts(loaded.profile.tokenizer))
+    return replace(result, seconds=time.monotonic() - began)
 
 
 def predict_file(request: PredictRequest, out: Path, reporter: Reporter, *, fresh: bool = False) -> Predictions:
     """Continue every row's prompt and write the predictions.
 
-    The same request goes on where an earlier process was stopped, and ends with the file it would have ended with.
-
-    Args:
-        request: what to write.
-        out: the file.
-        reporter: told of progress.
-        fresh: replace what is there, whatever made it.
+    The same request resumes where an earlier process was stopped, and ends with the file it would have ended with.
+    `fresh` replaces what is there, also the predictions of another run.
 
     Raises:
         RunBusyError: another process is writing `out`.
@@ -115,7 +108,13 @@ def predict_file(request: PredictRequest, out: Path, reporter: Reporter, *, fres
         InputError: anything else in the request that can't be used; nothing is written then.
     """
     request.check()
-    _check_outputs(request, out, fresh)
+    reads = request.reads()
+    for path, what, ours in (
+        (out, "the predictions", is_predictions),
+        (record_of(out), "their record", is_record),
+        (part_of(out), "rows so far", is_part),
+    ):
+        check_output(path, reads=reads, ours=ours, what=what, force=fresh, by="--fresh", example="predictions.json")
     lock = ProcessLock(out.parent, of=out.name)
     try:
         if out.parent.is_dir():  # else it is made, and locked, when the request was checked
@@ -137,30 +136,23 @@ def _predict(request: PredictRequest, out: Path, reporter: Reporter, lock: Proce
         written, special = finished_rows(out, facts), special_texts_of(out)
         reporter.info("these predictions are there already; --fresh writes them again")
         return replace(_judge(written, cell, special), rows_known=len(written))
-    loaded = cell.load(_spec(request, begun), facts["model"])
+    spec = request.model
+    if begun and spec.threads is None:  # those of the process that began: 16-bit sums depend on them
+        spec = spec.model_copy(update={"threads": begun["chosen"]["threads"] or None})
+    loaded = cell.load(spec, facts["model"])
     prompts = _prompts(cell, settings)
     facts["prompts_sha256"] = _sha256([[p.row_id, p.ids, p.stop_ids] for p in prompts])
     lock.acquire()
-    part = (None if fresh else PartFile.resume(part_path, facts)) or _begin(request, part_path, facts, loaded)
-    if part.known:
-        reporter.info(f"{len(part.known)} of {len(cell.rows)} rows were written before; going on")
-        if changed := version_changes(part.chosen.get("versions", {}), versions()):
-            reporter.warn(f"these predictions were begun with other versions: {', '.join(changed)}")
-    began = time.monotonic()
-    limits = Limits(**part.chosen["limits"])
-    try:
-        written = generate_rows(loaded, prompts, settings, reporter, part.add, known=part.known, limits=limits)
-    except BaseException:
-        part.close()
-        raise
+    began, what = time.monotonic(), "these predictions"
+    more: dict[str, Any] = {"batch_rows": request.batch_rows, "fresh": fresh}
+    written, part = decode(loaded, prompts, settings, part_path, facts, reporter, what=what, **more)
     seconds, special = time.monotonic() - began, special_texts(loaded.profile.tokenizer)
     result = replace(_judge(written, cell, special), rows_known=len(part.known), seconds=seconds)
-    sources = {"data": source_record(request.data)["path"], "pool": None}
-    if request.shots.pool:
-        sources["pool"] = source_record(request.shots.pool)["path"]
+    read = {"data": request.data, "pool": request.shots.pool}
+    sources = {role: path if isinstance(path, str) else None for role, path in read.items()}
     made_from = {**cell.made_from(), **sources, "special_texts": special}
     write_predictions(out, written, {"facts": facts, "chosen": part.chosen, **result.record(), "provenance": made_from})
-    part.remove()
+    remove(part_path)
     return result
 
 
@@ -183,31 +175,8 @@ def _ends_of(loaded: LoadedModel) -> list[int]:
     return [token for end in ends if end is not None for token in (end if isinstance(end, list) else [end])]
 
 
-def _spec(request: PredictRequest, begun: dict[str, Any] | None) -> ModelConfig:
-    """The model as asked for, with the threads of the process that began: 16-bit sums depend on them."""
-    if begun is None or request.model.threads is not None:
-        return request.model
-    return request.model.model_copy(update={"threads": begun["chosen"]["threads"] or None})
-
-
-def _begin(request: PredictRequest, path: Path, facts: dict[str, Any], loaded: LoadedModel) -> PartFile:
-    limits = choose_limits(loaded, request.batch_rows)
-    chosen = {"threads": loaded.info["threads"], "limits": limits.record(), "versions": versions()}
-    return PartFile.begin(path, facts, chosen)
-
-
-def _check_outputs(request: PredictRequest, out: Path, fresh: bool) -> None:
-    reads = request.reads()
-    for path, what, ours in (
-        (out, "the predictions", is_predictions),
-        (record_of(out), "their record", is_record),
-        (part_of(out), "rows so far", is_part),
-    ):
-        check_output(path, reads=reads, ours=ours, what=what, force=fresh, by="--fresh", example="predictions.json")
-
-
 def _facts(request: PredictRequest, cell: OneCell, settings: GenerationSettings) -> dict[str, Any]:
-    """What decides the texts, as far as it is known before the weights are loaded; no names, only contents."""
+    """What decides the texts and can be read before the weights are loaded; no names, only contents."""
     model, shots = request.model, request.shots
     device = choose_device(model.device)
     shown = {**shots.record(), "pool_sha256": _sha256([asdict(row) for row in cell.pool])} if shots.k else {}
@@ -236,13 +205,7 @@ def _adapter_sha256(folder: Path) -> str | None:
 
 def _judge(written: Sequence[Generated], cell: OneCell, special: Sequence[str]) -> Predictions:
     """The rows with their check and, where all rows have outputs, their scores."""
-    check = check_predictions(
-        [(row.row_id, row.text) for row in written],
-        cell.rows,
-        stopped_by={row.row_id: row.stopped_by for row in written},
-        special=special,
-        prompt_texts=prompt_texts(cell.template),
-    )
+    check = check_texts(written, cell.rows, cell.template, special)
     references = [row.output for row in cell.rows if row.output]
     judged = len(references) == len(cell.rows)
     quality = measure_quality([row.text for row in written], references) if judged else None

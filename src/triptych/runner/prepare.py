@@ -1,4 +1,4 @@
-"""Before the first forward pass: read everything, check everything, lock the folder, find what is done already.
+"""Before the first forward pass: read everything, check everything, lock the folder, read what is finished.
 
 templates, rows  ─►  settings that fit them?  ─►  tokenizer: rows as the model sees them
     ─►  weights identified, downloaded if need be  ─►  the folder's lock  ─►  what is finished
@@ -16,24 +16,21 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset
 from triptych.errors import ModelError
 from triptych.grid.cells import CellSpec, trainings
-from triptych.grid.context_limit import ContextLimit
-from triptych.grid.inputs import check_pool, read_data, templates_of
 from triptych.grid.rendered import render_experiment
 from triptych.grid.rows import ExperimentRows
 from triptych.models import identify
-from triptych.models.header import read_header
 from triptych.progress import Reporter
 from triptych.records.identity import check_lock
 from triptych.records.manifest import Manifest, remove
 from triptych.records.outputs import check_not_read
+from triptych.records.set_aside import check_no_links
 from triptych.records.store import copy_of, sweep
-from triptych.runner.context import RunContext
 from triptych.runner.folder import RunFolder
 from triptych.runner.generation import check_names
 from triptych.runner.made_from import RunFacts, model_of_lock
 from triptych.runner.results import deciding
 from triptych.runner.resume import check_lock_version, take_up
-from triptych.runner.session import Session
+from triptych.runner.session import RunContext, Session
 
 
 def prepare(
@@ -54,28 +51,26 @@ def prepare(
         cells: the grid, or what is asked for of it.
         folder: the run's.
         reporter: told of warnings.
-        enter: makes the folder this process's and gives its manifest; called before anything in it is changed. None on
-            the ranks that only train.
+        enter: locks the folder for this process and returns its manifest; called before anything in it is changed. None
+            on the ranks that only train.
         fresh: remove what an earlier run left, when all checks have passed; it is set aside until there is new work.
-        chosen: what another run found when it began (dtype, threads, ...), to be taken instead of finding it.
-        scores: file of the scores that are known, instead of the user's cache.
+        chosen: what another run chose when it began (dtype, threads, ...), to be used here.
+        scores: file of scores to look up, instead of the user's cache.
 
     Raises:
         RunBusyError: another process works in the folder.
-        ForeignFileError: a file that Triptych did not write lies where one of the run's belongs.
+        ForeignFileError: a file that Triptych did not write is where one of the run's belongs.
         InputError: something is wrong; the folder is as it was.
     """
-    templates, data = templates_of(config), read_data(config, reporter)
-    check_pool(config, data)
     if config.generate:
         check_names(config.generate, cells)
+    rows = ExperimentRows.read(
+        config, reporter=reporter, vectors=lambda: session.vectors([*data.train, *data.dev, *data.test])
+    )
+    data, templates = rows.data, rows.templates
     for warning in data.warnings:
         reporter.warn(warning)
-    header = read_header(config.model)
-    limit = ContextLimit.of_experiment(config, header.config)
-    instructions = [*data.train, *data.dev, *data.test]
-    rows = ExperimentRows(config, data, templates, header.profile, limit, vectors=lambda: session.vectors(instructions))
-    facts_of_lock = {
+    facts_of_lock: dict[str, Any] = {
         "config": deciding(config),
         "data": {role: of_file["sha256"] for role, of_file in data.files.items()},
         "prompts": {name: template.sha256 for name, template in templates.items()},
@@ -93,10 +88,10 @@ def prepare(
     if enter is not None and is_new:
         _open(config, cells, folder, data, enter(), fresh=fresh)
     facts_of_lock["model"] = model_of_lock(templates, identity)
-    held = dict(facts_of_lock) if fresh else check_lock(folder.lock, facts_of_lock)
-    if chosen and "chosen" not in held:
-        held["chosen"] = dict(chosen)
-    session = Session(config, folder, reporter, held, scores=scores, writes=writes, locked=not fresh)
+    lock = dict(facts_of_lock) if fresh else check_lock(folder.lock, facts_of_lock)
+    if chosen and "chosen" not in lock:
+        lock["chosen"] = dict(chosen)
+    session = Session(config, folder, reporter, lock, scores=scores, writes=writes, locked=not fresh)
     facts = RunFacts(rows, identity, session.compute)
     finished = take_up(cells, folder, facts, reporter) if writes and not fresh else {}
     if finished:
@@ -105,7 +100,7 @@ def prepare(
         _check_rows(rows, folder, reporter)
     if writes and fresh:
         folder.set_aside()
-        check_lock(folder.lock, held)
+        check_lock(folder.lock, lock)
         session.locked()
     return RunContext(config, folder, reporter, rows, session, facts, finished)
 
@@ -119,7 +114,7 @@ def _open(
     *,
     fresh: bool,
 ) -> None:
-    """See that the folder can be ours: no file of the user's, nor one that is read, nor another run, in our way."""
+    """Check that the run can write here: no file of the user's, none that is read, and no other run is in the way."""
     sweep(folder.path)
     outputs = list(folder.outputs([cell.name for cell in cells], trainings(config), texts=config.generate is not None))
     manifest.check_free(outputs)
@@ -127,9 +122,9 @@ def _open(
     ours = [folder.path / name for name in [*outputs, *manifest.files] if "*" not in name]
     check_not_read(ours, read, what="the run")
     if fresh:
-        folder.check_removable(manifest)
+        check_no_links(manifest)
         return
-    if folder.lock.exists() and not folder.holds_work():
+    if folder.lock.exists() and not folder.work():
         remove(folder.lock)
         remove(copy_of(folder.lock))  # a run that failed to begin may begin with other settings
     check_lock_version(folder)
@@ -141,7 +136,7 @@ def _check_rows(rows: ExperimentRows, folder: RunFolder | None, reporter: Report
 
 
 def _check_tokenizer(rows: ExperimentRows, identity: Mapping[str, str]) -> None:
-    """See that the rows are rendered with the tokenizer that the model is identified by."""
+    """Check that the rows are rendered with the tokenizer that the model is identified by."""
     read = rows.profile.record()
     if changed := [key for key in ("tokenizer_sha256", "chat_template_sha256") if read.get(key) != identity.get(key)]:
         raise ModelError(

@@ -17,8 +17,8 @@ from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, interval, summarise_few_shot, text_comparisons
 from triptych.report.versions import mixed_versions
-from triptych.runner.context import RunContext
 from triptych.runner.folder import FinishedCell
+from triptych.runner.session import RunContext
 from triptych.training.curve import point_key, read_curve
 
 
@@ -30,21 +30,15 @@ def write_results(
     search: SearchRecord | None,
     generations: tuple[GenerationRecord, ...],
 ) -> RunRecord:
-    """Write the records of a finished run and build its report.
+    """Write the records of a run whose cells are all finished, and build its report.
 
-    Args:
-        run: the run, every cell of which is finished.
-        cells: the cells in the report's order.
-        trainings: what each training did, the run's first one first.
-        search: what a search did, if there was one.
-        generations: what was generated, cell by cell.
+    The cells are in the report's order; of the trainings, the run's first one is first.
     """
     config, data, path = run.config, run.rows.data, run.folder.path
     finished = {cell.name: run.finished[cell.name] for cell in cells}
     records = tuple(cell.record for cell in finished.values())
     items = {name: cell.items for name, cell in finished.items()}
     curves = {spec.name: _with_intervals(run.folder.tune_of(spec) / "curve.json") for spec in trainings}
-    provenance = {**run.session.begun, "peak_memory_bytes": run.session.note_memory()}
     summaries = tuple(trainings.values())
     record = RunRecord(
         name=config.name,
@@ -60,7 +54,13 @@ def write_results(
         text_comparisons=text_comparisons(generations),
         prompts={name: template.record() for name, template in run.rows.templates.items()},
         warnings=tuple(data.warnings),
-        provenance={**provenance, "data": data.files, "seeds": _seeds(config), "config": plain(config)},
+        provenance={
+            **run.session.begun,
+            "peak_memory_bytes": run.session.note_memory(),
+            "data": data.files,
+            "seeds": _seeds(config),
+            "config": config.model_dump(mode="json"),
+        },
     )
     # the first to be read: where versions differ, a comparison of cells is one of versions too
     record = record.model_copy(update={"warnings": (*mixed_versions(record), *record.warnings)})
@@ -71,8 +71,8 @@ def write_results(
 
 
 def deciding(config: ExperimentConfig) -> dict[str, Any]:
-    """The settings that decide numbers. Files, model and prompts are held by content, so their places don't count."""
-    settings = plain(config)
+    """The settings that decide numbers. Files, model and prompts are compared by content: paths don't count."""
+    settings = config.model_dump(mode="json")
     for section, keys in {
         "data": ("dir", "train", "test"),
         "model": ("name", "revision", "threads", "allow_pickle"),
@@ -81,12 +81,6 @@ def deciding(config: ExperimentConfig) -> dict[str, Any]:
             del settings[section][key]
     for key in ("name", "prompts", "cache", "report"):
         del settings[key]
-    return settings
-
-
-def plain(config: ExperimentConfig) -> dict[str, Any]:
-    """The settings as JSON holds them."""
-    settings: dict[str, Any] = config.model_dump(mode="json")
     return settings
 
 
@@ -106,9 +100,9 @@ def _seeds(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def _with_intervals(path: Path) -> tuple[CurvePoint, ...]:
-    """The curve, each point with the interval of its mean where its rows were kept."""
-    points, kept = read_curve(path)
-    bounds = {name: interval(rows) for name, rows in kept.items()}
+    """The curve, each point with the interval of its mean where its rows were recorded."""
+    points, row_ppl = read_curve(path)
+    bounds = {name: interval(rows) for name, rows in row_ppl.items()}
     none = (None, None)
     return tuple(
         point.model_copy(update=dict(zip(("ci_low", "ci_high"), bounds.get(point_key(point), none), strict=True)))

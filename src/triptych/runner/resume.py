@@ -1,12 +1,9 @@
-"""What an earlier process left in a run's folder: taken up where it was made from what is asked for, refused by name
-where it was not.
-"""
+"""What an earlier process left in a run's folder: used if it was made from what is asked for, else refused by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from triptych.errors import DataError, RunChangedError
 from triptych.grid.cells import CellSpec, TrainingSpec, trainings
@@ -23,23 +20,27 @@ from triptych.training import read_summary
 
 
 def check_lock_version(folder: RunFolder) -> None:
-    """See that the folder's work is under a lock of a version that recorded what it was made from.
+    """Check that a version of Triptych that recorded what work is made from wrote the folder's lock.
 
     Raises:
         RunChangedError: the lock is missing, or an earlier version of Triptych wrote it.
     """
-    if not folder.holds_work():
+    work = folder.work()
+    if not work:
         return
     put_back(folder.lock)
     fix = "give another folder with --out; or start over with --fresh, which removes what was computed here"
     if not folder.lock.exists():
         raise RunChangedError(
-            "the folder's lock is missing, so what its numbers were made with can't be known",
+            "the folder's lock is missing, so what its numbers were made with is unknown",
             where=str(folder.lock),
-            found=f"{', '.join(folder.work())} without {folder.lock.name}",
+            found=f"{', '.join(work)} without {folder.lock.name}",
             fix=fix,
         )
-    lock = _lock(folder.lock)
+    try:
+        lock = read_json(folder.lock)
+    except DataError:  # torn: an error where its facts are compared
+        return
     if isinstance(lock, Mapping) and "config_sha256" not in lock.get("model", {}):
         raise RunChangedError(
             "an earlier version of Triptych began this run, and did not record what its cells were made from",
@@ -52,7 +53,7 @@ def check_lock_version(folder: RunFolder) -> None:
 def take_up(
     cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts, reporter: Reporter
 ) -> dict[str, FinishedCell]:
-    """What is finished in the folder, cells and trainings, seen to be what is asked for. Returns the cells.
+    """Check that the finished cells and trainings of the folder are those asked for. Returns the cells.
 
     Raises:
         RunChangedError: something there was made from something else.
@@ -60,7 +61,7 @@ def take_up(
     """
     finished = finished_cells(cells, folder, facts)
     trained = [finished_adapter(training, folder, facts) for training in trainings(facts.config)]
-    _say_other_versions(list(finished.values()), [summary for summary in trained if summary], reporter)
+    _warn_of_versions(list(finished.values()), [summary for summary in trained if summary], reporter)
     return finished
 
 
@@ -70,25 +71,24 @@ def finished_cells(cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts
     Raises:
         RunChangedError: one was made from something else.
     """
-    found = {}
+    finished = {}
     for cell in cells:
-        known = folder.load_cell(cell.name)
-        if known is None or len(known.items) != len(facts.data.test):
+        stored, path = folder.load_cell(cell.name), folder.cell_path(cell.name)
+        if stored is None or len(stored.items) != len(facts.data.test):
             continue
-        path = folder.cell_path(cell.name)
         require_same(
-            {"identity": known.record.identity, "made_from": known.made_from},
+            {"identity": stored.record.identity, "made_from": stored.made_from},
             facts.cell(cell),
             where=str(path),
             what="this finished cell",
             fix=f"to score it anew, delete {path}; or give another folder with --out, or start over with --fresh",
         )
-        found[cell.name] = known
-    return found
+        finished[cell.name] = stored
+    return finished
 
 
 def finished_adapter(training: TrainingSpec, folder: RunFolder, facts: RunFacts) -> TuneSummary | None:
-    """What a finished training did, if its adapter lies whole in its place; None where there is something left to do.
+    """The summary of a finished training whose adapter is there and whole; None where something is left to do.
 
     Raises:
         RunChangedError: the training, or the adapter, was made from something else than is asked for.
@@ -115,7 +115,7 @@ def finished_adapter(training: TrainingSpec, folder: RunFolder, facts: RunFacts)
 
 
 def check_adapter_of_cell(cell: FinishedCell, training: TuneSummary, path: Path) -> None:
-    """See that a finished cell was scored with the adapter that its training made.
+    """Check that a finished cell was scored with the adapter that its training made.
 
     Raises:
         RunChangedError: it was scored with another one.
@@ -130,23 +130,13 @@ def check_adapter_of_cell(cell: FinishedCell, training: TuneSummary, path: Path)
         )
 
 
-def _say_other_versions(finished: Sequence[FinishedCell], trained: Sequence[TuneSummary], reporter: Reporter) -> None:
-    """Say in one line that what is finished was computed with other versions than this process has."""
+def _warn_of_versions(finished: Sequence[FinishedCell], trained: Sequence[TuneSummary], reporter: Reporter) -> None:
+    """Warn in one line that what is finished was computed with other versions than this process has."""
     now = versions()
-    kept = [*(cell.record.versions for cell in finished), *(training.versions for training in trained)]
-    every = [one.named() for one in kept if one is not None]
-    other = [then for then in every if version_changes(then, now)]
-    if other:
-        changed = dict.fromkeys(change for then in other for change in version_changes(then, now))
+    recorded = [*(cell.record.versions for cell in finished), *(training.versions for training in trained)]
+    changed = [version_changes(then.named(), now) for then in recorded if then is not None]
+    if any(changed):
         reporter.warn(
-            f"{len(other)} of {len(every)} finished cells and trainings were computed with other versions, "
-            f"and are kept: {', '.join(changed)}"
+            f"{sum(map(bool, changed))} of {len(changed)} finished cells and trainings were computed with other "
+            f"versions, and are kept: {', '.join(dict.fromkeys(change for each in changed for change in each))}"
         )
-
-
-def _lock(path: Path) -> Any:
-    """The lock; None where it is torn, which is said where its facts are compared."""
-    try:
-        return read_json(path)
-    except DataError:
-        return None

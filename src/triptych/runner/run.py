@@ -1,4 +1,4 @@
-"""The experiment: every cell scored once, every training done once, one report; whatever is done is never done again.
+"""The experiment: every cell scored once, every training done once, one report; nothing is computed twice.
 
 read and check everything  ─►  lock the folder  ─►  base cells  ─►  search on dev  ─►  its winner on test
     ─►  for each training: train  ─►  its adapter's cells          ─►  results, report
@@ -23,15 +23,15 @@ from triptych.records.process_lock import work_in
 from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.report import write_curve
 from triptych.report.tables.overview import flat
-from triptych.runner.context import RunContext
 from triptych.runner.folder import RunFolder
 from triptych.runner.generation import to_write, write_cell
 from triptych.runner.prepare import prepare
-from triptych.runner.results import plain, write_results
+from triptych.runner.results import write_results
 from triptych.runner.resume import check_adapter_of_cell, finished_adapter, finished_cells
 from triptych.runner.run_log import RunLog
 from triptych.runner.scoring import score_cell
 from triptych.runner.search import search_on_dev
+from triptych.runner.session import RunContext
 from triptych.trackers.trackers import Trackers, check_trackers
 from triptych.training import TuneRows, World, process_group, tune
 
@@ -46,7 +46,7 @@ def run_experiment(
     only: Collection[str] | None = None,
     scores: Path | None = None,
 ) -> RunRecord:
-    """Run an experiment, or go on with one that was begun in this folder.
+    """Run an experiment, or resume one that was begun in this folder.
 
     Under `torchrun` the ranks share the trainings; rank 0 does the rest, and the others wait for it.
 
@@ -55,15 +55,15 @@ def run_experiment(
         out: the run's folder.
         fresh: remove what an earlier run left there, first.
         reporter: told of progress.
-        chosen: dtype, threads, way of holding weights and token budget of another run, instead of finding them.
+        chosen: dtype, threads, storage of the weights and token budget of another run, to be used here.
         only: names of cells; nothing is computed that these don't need. None for all.
-        scores: file of the scores that are known, instead of the user's cache (where `cache` allows one).
+        scores: file of scores to look up, instead of the user's cache (where `cache` allows one).
 
     Raises:
         RunBusyError: another process works in this folder.
         RunChangedError: the folder was begun with other settings.
-        InputError: anything the user gave that can't be used; checked before any work, as far as it can be.
-        Interrupted: stop was asked during training; everything is saved.
+        InputError: anything the user gave that can't be used; checked before any work, as far as possible.
+        Interrupted: the user stopped a training; everything is saved.
     """
     with process_group(config.model.device) as world, ExitStack() as stack:
         log = RunLog((reporter or Silent()) if world.is_rank0 else Silent())
@@ -84,7 +84,8 @@ def run_experiment(
             if out.is_dir():  # else it is made, and locked, when the input was checked (`prepare`)
                 enter()
             run = begin(enter=enter, fresh=fresh, chosen=chosen)
-            run.begin_log(log)
+            log.begin(out)  # not sooner, since `fresh` sets aside what was written before
+            run.trackers.config(flat(config.model_dump(mode="json")))
             run.score_base_cells()
             run.search()
             run.write_texts(None)
@@ -102,7 +103,7 @@ def run_experiment(
             raise
         finally:
             for run in begun:
-                run.close()
+                run.trackers.close()  # sends what is left; after an interruption too
             if world.is_rank0:
                 folder.give_up_replacing()
         log.ended()
@@ -131,15 +132,6 @@ class _Run:
         self.searched: SearchRecord | None = None
         used = self.config.report.trackers if world.is_rank0 else ()
         self.trackers = Trackers(used, self.folder.path, title=self.config.name, reporter=context.reporter)
-
-    def begin_log(self, log: RunLog) -> None:
-        """Write the log and tell the trackers; not sooner, since `fresh` sets aside what was written before."""
-        log.begin(self.folder.path)
-        self.trackers.config(flat(plain(self.config)))
-
-    def close(self) -> None:
-        """Let the trackers send what is left; after an interruption too."""
-        self.trackers.close()
 
     def score_base_cells(self) -> None:
         """Zero- and few-shot, on the model as it came."""
@@ -172,7 +164,7 @@ class _Run:
             facts = self.facts.adapter(training, loaded.info)
             result = tune(
                 loaded,
-                self._tune_rows(training),
+                self._training_rows(training),
                 self.config.tune.model_copy(update={"seed": training.seed}),
                 work,
                 prompt=training.prompt,
@@ -208,10 +200,8 @@ class _Run:
     def write_results(self) -> RunRecord:
         """Records and report."""
         self.folder.drop_replaced()
-        generations = tuple(self.written.values())
-        record = write_results(
-            self.context, self.cells, trainings=self.tuned, search=self.searched, generations=generations
-        )
+        texts = tuple(self.written.values())
+        record = write_results(self.context, self.cells, trainings=self.tuned, search=self.searched, generations=texts)
         self.trackers.finish(record)
         return record
 
@@ -229,7 +219,7 @@ class _Run:
         log = self.folder.tune_of(training) / "log.jsonl"
         self.trackers.points(points, log=log, training=None if training.first else training.name)
 
-    def _tune_rows(self, training: TrainingSpec) -> TuneRows:
+    def _training_rows(self, training: TrainingSpec) -> TuneRows:
         rows = self.context.rows.training(training)
         if dropped := rows.dropped:
             self.context.reporter.info(

@@ -1,7 +1,7 @@
-"""`run.log` in a run's folder: what was said and done when, and the traceback of whatever ended it.
+"""`run.log` in a run's folder: messages and steps with their time, and the traceback of the error that ended the run.
 
-The command line shows one message and no traceback; what a maintainer needs to see stands here. Every process that
-works on the run appends to the same file.
+The command line shows one message and no traceback; a maintainer finds it here. Every process that works on the run
+appends to the same file.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ class _ShowWarnings(logging.Handler):
 class RunLog:
     """A reporter that also writes; warnings of libraries go to the file too.
 
-    What is said before `begin` is held until then: a run that can't begin leaves no log.
+    Messages before `begin` are written when it is called: a run that can't begin leaves no log.
     """
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self._handler: logging.FileHandler | None = None
         self._shown = _ShowWarnings(reporter)
-        self._held: list[tuple[int, str]] = []
+        self._early: list[tuple[int, str]] = []
 
     def begin(self, folder: Path) -> None:
-        """Open the folder's log, and say what begins."""
+        """Open the folder's log, and write the messages so far."""
         claim(folder / RUN_LOG)
         self._handler = logging.FileHandler(folder / RUN_LOG, encoding="utf-8")
         self._handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
@@ -58,9 +58,9 @@ class RunLog:
         logger.setLevel(logging.INFO)
         facts: dict[str, Any] = provenance()
         logger.info("begun: %s (triptych %s, git %s)", facts["command"], facts["triptych"], facts["git"])
-        for level, message in self._held:
+        for level, message in self._early:
             logger.log(level, "%s", message)
-        self._held.clear()
+        self._early.clear()
 
     @contextmanager
     def task(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
@@ -97,6 +97,6 @@ class RunLog:
 
     def _write(self, level: int, message: str) -> None:
         if self._handler is None:
-            self._held.append((level, message))
+            self._early.append((level, message))
         else:
             logger.log(level, "%s", message)

@@ -1,30 +1,29 @@
-"""Scoring one cell of a run: its test rows rendered, their NLL, its record."""
+"""Scoring one cell: of a run, on its test rows; or of a request without an experiment, in memory (`triptych score`)."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from triptych.checks.rows import begin
+from triptych.data import empty_outputs
 from triptych.errors import TriptychError
 from triptych.grid.cells import CellSpec, needs_vectors
 from triptych.grid.rendered import rendered_cell
 from triptych.likelihood.aggregate import aggregate
-from triptych.likelihood.cache import versions
-from triptych.likelihood.score import to_items
+from triptych.likelihood.cache import score_cache, versions
+from triptych.likelihood.score import Scorer, to_items
 from triptych.models import Adapter, adapter_enabled, adapter_is_on
-from triptych.records import CellRecord, Versions
-from triptych.runner.context import RunContext
+from triptych.progress import Reporter
+from triptych.records import SCHEMA_VERSION, Aggregate, CellRecord, Versions
 from triptych.runner.folder import FinishedCell
+from triptych.runner.one_cell import CellRequest, OneCell, source_record
+from triptych.runner.session import RunContext
 
 
 def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None, title: str) -> FinishedCell:
-    """Score a cell on the test rows and keep it in the folder.
-
-    Args:
-        run: the run.
-        cell: which.
-        adapter: switched on for it; None for the base model.
-        title: of its progress bar.
+    """Score a cell on the test rows and write it to the folder; with this adapter, or None for the base model.
 
     Raises:
         TriptychError: the adapter is not in the state that the cell asks for.
@@ -73,3 +72,57 @@ def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None, title: 
     run.finished[cell.name] = finished
     run.session.note_memory()
     return finished
+
+
+@dataclass(frozen=True, slots=True)
+class CellScores:
+    """What `scores.json` holds."""
+
+    items: list[dict[str, Any]]
+    """A row each: NLL in nats, counts, perplexity, what was shown."""
+    aggregate: Aggregate
+    provenance: dict[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """The file's content."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "items": self.items,
+            "aggregate": self.aggregate.model_dump(mode="json"),
+            "provenance": self.provenance,
+        }
+
+
+def score_request(request: CellRequest, reporter: Reporter, *, cache: bool) -> CellScores:
+    """Score the rows of a request (`triptych score`). Nothing is written but the cache of scores, which is read first.
+
+    Raises:
+        InputError: anything in the request that can't be used.
+        ScoringError: the model gives a row no finite likelihood.
+    """
+    request.check()
+    cell = OneCell(request, reporter, need_output=True)
+    if empty := empty_outputs(cell.rows):
+        reporter.warn(empty)
+    loaded = cell.load()
+    rendered = cell.rendered()
+    scorer = Scorer(loaded, cache=score_cache(loaded) if cache else None)
+    with reporter.task("scoring", len(rendered)) as advance:
+        nlls = scorer.score(rendered, advance)
+    items = to_items(rendered, nlls)
+    cell.warn_of_dropped(sum(item.n_demos_dropped for item in items))
+    made_from, shots = cell.made_from(), request.shots
+    facts = {
+        **made_from,
+        "protocol": "hw3",
+        "model": {**made_from["model"], "passes": "packed" if scorer.packed else "one row at a time"},
+        "shots": shots.k,
+        "seed": None,
+        "draw": None,
+        **shots.record(),
+        "max_tokens": cell.limit.tokens,
+        "rows_cached": sum(nll.cached for nll in nlls),
+        "data": {role: source_record(one) for role, one in (("data", request.data), ("pool", shots.pool)) if one},
+    }
+    lines = [{**asdict(item), "demo_ids": list(item.demo_ids), "ppl": item.ppl} for item in items]
+    return CellScores(lines, aggregate(items), facts)

@@ -5,8 +5,8 @@
     ...       until one is left, or all dev rows are used
 
 Test rows take no part: the winner is scored on them once, after. Every round compares the same rows, by `ppl_mean`;
-equal candidates keep the order they were written in. What was scored is kept in `search.json`, so a search that
-was interrupted goes on.
+equal candidates keep the order they were written in. What was scored is stored in `search.json`, from which an
+interrupted search resumes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from triptych.progress import Advance
 from triptych.records.identity import MadeFrom, joined_versions, require_same
 from triptych.records.schema import Candidate, SearchRecord, Versions
 from triptych.records.store import read_json, write_json
-from triptych.runner.context import RunContext
+from triptych.runner.session import RunContext
 
 
 def rounds(n_candidates: int, n_dev: int, start_rows: int) -> list[tuple[int, int]]:
@@ -39,16 +39,12 @@ def rounds(n_candidates: int, n_dev: int, start_rows: int) -> list[tuple[int, in
 
 
 def search_on_dev(run: RunContext, config: SearchConfig) -> tuple[SearchRecord, CellSpec]:
-    """Search, or go on with a search that was interrupted.
-
-    Returns:
-        what was tried, and the winner as a cell of the base model.
-    """
+    """Search, or resume an interrupted search. Returns what was tried, and the winner as a cell of the base model."""
     dev, path = run.rows.data.dev, run.folder.path / "search.json"
     cells = candidates(config)
     plan = rounds(len(cells), len(dev), config.start_rows)
     before = _read(path, run.facts.search(config))
-    known: dict[str, list[float]] = before.get("ppl", {})
+    ppl: dict[str, list[float]] = before.get("ppl", {})
     spent: float = before.get("seconds", 0.0)
     used: dict[str, str] = before.get("versions", {})
     alive, reached = list(cells), dict.fromkeys((cell.name for cell in cells), 0)
@@ -57,33 +53,27 @@ def search_on_dev(run: RunContext, config: SearchConfig) -> tuple[SearchRecord, 
         title = f"search, round {number} of {len(plan)}: {len(alive)} settings on {n_rows} dev rows"
         with run.reporter.task(title, n_rows * len(alive)) as advance:
             for cell in alive:
-                have = known.setdefault(cell.name, [])
+                have = ppl.setdefault(cell.name, [])
                 began = time.perf_counter()
                 advance(min(len(have), n_rows))
                 if missing := dev[len(have) : n_rows]:
                     have += _perplexities(run, cell, missing, advance)
                     spent += time.perf_counter() - began
                     used = joined_versions([used, versions()])
-                    made = run.facts.search(config).record()
-                    write_json(path, {"ppl": known, "seconds": spent, "versions": used, **made})
+                    made = run.facts.search(config).record()  # now that the model is loaded, with its dtype
+                    write_json(path, {"ppl": ppl, "seconds": spent, "versions": used, **made})
                 reached[cell.name] = number
-        alive.sort(key=lambda cell: fmean(known[cell.name][:n_rows]))
-    by_name = {cell.name: index for index, cell in enumerate(alive)}
-    rest = len(cells)
-    tried = [
-        Candidate(
-            cell=cell.name,
-            rounds=reached[cell.name],
-            n_rows=plan[reached[cell.name] - 1][1],
-            ppl_mean=fmean(known[cell.name][: plan[reached[cell.name] - 1][1]]),
-        )
-        for cell in cells
-    ]
-    tried.sort(key=lambda one: (-one.rounds, by_name.get(one.cell, rest), one.ppl_mean))
+        alive.sort(key=lambda cell: fmean(ppl[cell.name][:n_rows]))
+    places = {cell.name: place for place, cell in enumerate(alive)}
+    tried = []
+    for cell in cells:
+        last, n_rows = reached[cell.name], plan[reached[cell.name] - 1][1]
+        tried.append(Candidate(cell=cell.name, rounds=last, n_rows=n_rows, ppl_mean=fmean(ppl[cell.name][:n_rows])))
+    tried.sort(key=lambda one: (-one.rounds, places.get(one.cell, len(cells)), one.ppl_mean))
     record = SearchRecord(
         winner=alive[0].name,
         candidates=tuple(tried),
-        rows_scored=sum(len(values) for values in known.values()),
+        rows_scored=sum(len(values) for values in ppl.values()),
         n_dev=len(dev),
         seconds=spent,
         versions=Versions(**used),
@@ -96,10 +86,10 @@ def _read(path: Path, made_from: MadeFrom) -> dict[str, Any]:
     """What an interrupted search scored; refused where it was made from something else."""
     if not path.exists():
         return {}
-    found: dict[str, Any] = read_json(path)
+    stored: dict[str, Any] = read_json(path)
     fix = f"to search anew, delete {path}; or give another folder with --out"
-    require_same(found, made_from, where=str(path), what="this search", fix=fix)
-    return found
+    require_same(stored, made_from, where=str(path), what="this search", fix=fix)
+    return stored
 
 
 def _perplexities(run: RunContext, cell: CellSpec, rows: Sequence[Row], advance: Advance) -> list[float]:

@@ -1,18 +1,22 @@
-"""The model of a run: loaded once, when the first thing needs it; its scorer; the adapter that is attached now.
+"""What the steps of a run work with: its model, loaded once, when the first step needs it; its scorer; the adapter that
+is attached now; and, in `RunContext`, its rows, folder and finished cells.
 
-What was found when the run began (dtype, threads, how weights are held, the token budget) is written to the lock, and
-is what it was when the run goes on.
+What was chosen when the run began (dtype, threads, how weights are stored, the token budget) is written to the lock; a
+process that resumes the run uses the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Row
-from triptych.grid.context_limit import ContextLimit
+from triptych.grid.cells import TrainingSpec
+from triptych.grid.renderer import ContextLimit
+from triptych.grid.rows import ExperimentRows
 from triptych.likelihood.cache import score_cache
 from triptych.likelihood.score import Scorer
 from triptych.models import (
@@ -30,30 +34,30 @@ from triptych.prompts.ranking import Vectors
 from triptych.records.manifest import claim
 from triptych.records.provenance import peak_memory, provenance
 from triptych.records.store import read_json, write_twice
-from triptych.runner.folder import RunFolder
+from triptych.runner.folder import FinishedCell, RunFolder
+from triptych.runner.made_from import RunFacts
 
 
 class Session:
-    """A run's model and what is known of it."""
+    """A run's model, and what the lock says about it."""
 
     def __init__(
         self,
         config: ExperimentConfig,
         folder: RunFolder,
         reporter: Reporter,
-        held: dict[str, Any],
+        lock: dict[str, Any],
         *,
         scores: Path | None = None,
         writes: bool = True,
         locked: bool = True,
     ) -> None:
-        self.config, self.folder, self.reporter, self._writes = config, folder, reporter, writes
+        self.config, self.folder, self.reporter, self._writes, self._scores = config, folder, reporter, writes, scores
         self._locked = locked
         """Whether the folder's lock is this run's already; not while an earlier run's files are still there."""
-        self._scores = scores
-        self.chosen: dict[str, Any] = held.get("chosen", {})
-        self.begun: dict[str, Any] = held.get("begun", {})
-        self._identity: dict[str, Any] = held.get("model", {})
+        self.chosen: dict[str, Any] = lock.get("chosen", {})
+        self.begun: dict[str, Any] = lock.get("begun", {})
+        self._identity: dict[str, Any] = lock.get("model", {})
         self.loaded: LoadedModel | None = None
         self.scorer: Scorer | None = None
         self.adapter: Adapter | None = None
@@ -65,8 +69,7 @@ class Session:
             self.reporter.info(f"loading {self.config.model.name}")
             chosen = dict(self.chosen)
             budget = chosen.pop("budget_tokens", None)
-            spec = self.config.model.model_copy(update=chosen)
-            self.loaded = load_model(spec)
+            self.loaded = load_model(self.config.model.model_copy(update=chosen))
             self.loaded.check_identity(self._identity)
             if self.config.strategies.qlora:
                 check_targets(self.loaded, LoraSettings.of(self.config.tune))  # now, not after an hour of base cells
@@ -75,7 +78,7 @@ class Session:
             cache = score_cache(self.loaded, self._scores) if self.config.cache else None
             self.scorer = Scorer(self.loaded, budget_tokens=budget, cache=cache)
             if not self.begun and self._writes:
-                self._remember(self.loaded, self.scorer)
+                self._record_begun(self.loaded, self.scorer)
         return self.loaded, self.scorer
 
     def compute(self) -> dict[str, Any]:
@@ -84,7 +87,7 @@ class Session:
         return {name: info.get(name) for name in ("dtype", "weights_held")}
 
     def attach(self, folder: Path) -> Adapter:
-        """Attach the adapter of this folder, adapter_enabled on; another one is detached first."""
+        """Attach the adapter of this folder, and enable it; another one is detached first."""
         if self.adapter is None or self._adapter_of != folder:
             self.detach()
             loaded, _ = self.load()
@@ -116,15 +119,15 @@ class Session:
             return embed_texts(texts, model=loaded, reporter=self.reporter)
 
     def note_memory(self) -> int | None:
-        """Keep the largest of all processes that worked on this run, killed ones included."""
-        held = read_json(self.folder.lock)
-        known, now = held.get("peak_memory_bytes"), peak_memory()
-        if now is not None and now > 1.02 * (known or 0):
-            write_twice(self.folder.lock, {**held, "peak_memory_bytes": now})
+        """Record the peak memory of this process if it is the largest of the run's, those that were killed included."""
+        lock = read_json(self.folder.lock)
+        before, now = lock.get("peak_memory_bytes"), peak_memory()
+        if now is not None and now > 1.02 * (before or 0):
+            write_twice(self.folder.lock, {**lock, "peak_memory_bytes": now})
             return now
-        return known or now
+        return before or now
 
-    def _remember(self, loaded: LoadedModel, scorer: Scorer) -> None:
+    def _record_begun(self, loaded: LoadedModel, scorer: Scorer) -> None:
         self.chosen = {
             "dtype": loaded.info["dtype"],
             "threads": loaded.info["threads"] or None,
@@ -144,5 +147,24 @@ class Session:
 
     def _write_begun(self) -> None:
         if self._locked:
-            held = read_json(self.folder.lock)
-            write_twice(self.folder.lock, {**held, "chosen": self.chosen, "begun": self.begun})
+            lock = read_json(self.folder.lock)
+            write_twice(self.folder.lock, {**lock, "chosen": self.chosen, "begun": self.begun})
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run's rows, model, folder and finished cells."""
+
+    config: ExperimentConfig
+    folder: RunFolder
+    reporter: Reporter
+    rows: ExperimentRows
+    session: Session
+    facts: RunFacts
+    """From what each record is made."""
+    finished: dict[str, FinishedCell]
+    """Scored cells, by name; the run adds those that it scores."""
+
+    def attach(self, training: TrainingSpec | None) -> Adapter | None:
+        """Put a training's adapter on the model; None for the base model's own cells."""
+        return self.session.attach(self.folder.adapter_of(training)) if training else None
