@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triptych.errors import DataError
+
 if TYPE_CHECKING:
     from triptych.config.experiment import ExperimentConfig
     from triptych.data import GivenRows
@@ -81,9 +83,11 @@ def source_of(rows: Any, name: str) -> str | GivenRows:
     if isinstance(rows, str | Path):
         return str(rows)
     lines = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else rows
-    return GivenRows(
-        tuple(json.loads(json.dumps(line, default=_plain)) for line in lines), f"the rows given as `{name}`"
-    )
+    where = f"the rows given as `{name}`"
+    try:
+        return GivenRows(tuple(json.loads(json.dumps(line, default=_plain)) for line in lines), where)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list that contains itself
+        raise DataError("a row can't be written as JSON", where=where, found=str(error)) from error
 
 
 def model_settings(given: Mapping[str, Any]) -> dict[str, Any]:

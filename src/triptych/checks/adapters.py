@@ -11,6 +11,7 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.errors import ConfigError, ModelError
 from triptych.grid.cells import TrainingSpec, trainings
 from triptych.grid.rendered import RenderedExperiment
+from triptych.records.home import is_there
 from triptych.records.run_files import ADAPTER_RECORD
 from triptych.records.store import read_json
 
@@ -52,7 +53,7 @@ def adapter_facts(
     found: dict[str, Mapping[str, Any]] = {}
     for training in trainings(config):
         place = adapter if adapter and training.first else adapter_of(training) if adapter_of else None
-        if place is not None and (place / ADAPTER_RECORD).is_file():
+        if place is not None and is_there(place / ADAPTER_RECORD, Path.is_file):
             found[training.name] = read_json(place / ADAPTER_RECORD)
     if adapter is not None and not trainings(config):
         raise ConfigError(
@@ -62,7 +63,8 @@ def adapter_facts(
             fix="add the strategy qlora, or leave --adapter out",
         )
     if adapter is not None and trainings(config)[0].name not in found:
-        there = ", ".join(sorted(p.name for p in adapter.iterdir())[:8]) if adapter.is_dir() else "no such folder"
+        is_folder = is_there(adapter, Path.is_dir)
+        there = ", ".join(sorted(p.name for p in adapter.iterdir())[:8]) if is_folder else "no such folder"
         raise ModelError(
             "this folder doesn't say which prompt its adapter was trained with",
             where=str(adapter),

@@ -68,8 +68,9 @@ def check(
 
 def _place(source: str) -> str | Path:
     """The bundled sample's files may be named `sample/train.json`."""
-    from triptych.config.sources import SAMPLE, is_there
+    from triptych.config.sources import SAMPLE
     from triptych.data import sample_folder
+    from triptych.records.home import is_there
 
     folder, slash, name = source.partition("/")
     return sample_folder() / name if folder == SAMPLE and slash and not is_there(source) else source

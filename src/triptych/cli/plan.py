@@ -63,7 +63,7 @@ def bytes_of(text: str) -> int:
     Raises:
         ConfigError: it is none of these.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
     unit = found and found[2].lower()
     if not found or (found[3] and not unit) or float(found[1]) <= 0:
         raise ConfigError("this is no amount of memory", where="--memory", found=text, expected="e.g. 8GiB or 24GB")

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from triptych.config.config_errors import all_mistakes, short
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.sources import SAMPLE, is_there, split_sample
+from triptych.config.sources import SAMPLE, split_sample
 from triptych.config.yaml_file import load_yaml, read_text
 from triptych.errors import ConfigError
-from triptych.records.home import at_home
+from triptych.records.home import at_home, is_there
 
 S = TypeVar("S", bound=BaseModel)
 

@@ -17,8 +17,9 @@ from pydantic_core import PydanticUndefined
 from triptych.config.config_errors import section_of
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config, validated
-from triptych.config.sources import SAMPLE, is_there, split_sample
+from triptych.config.sources import SAMPLE, split_sample
 from triptych.errors import ConfigError
+from triptych.records.home import is_there
 from triptych.records.outputs import check_output
 from triptych.records.store import write_text
 

@@ -98,7 +98,7 @@ class TuneConfig(Section):
     @classmethod
     def _fill_from_preset(cls, value: Any) -> Any:
         """What the preset says, under what is set."""
-        if isinstance(value, dict) and value.get("preset") in PRESETS:
+        if isinstance(value, dict) and isinstance(value.get("preset"), str) and value["preset"] in PRESETS:
             return {**PRESETS[value["preset"]], **value}
         return value
 

@@ -69,7 +69,7 @@ def from_turns(
     if last < 0:
         raise Unusable("a conversation has no assistant turn", f"{len(parsed)} turns: {_roles(parsed)}")
     if after := [role for role, _ in parsed[last + 1 :]]:
-        notes.turns_after_answer(after)
+        notes.after_answer[tuple(role.lower() for role in after)] += 1
     return _joined(parsed[:last]), parsed[last][1]
 
 
@@ -115,14 +115,14 @@ def _turn(number: int, turn: object, notes: Notes) -> tuple[str, str]:
         calls = [line for key in _CALLS if turn.get(key) for line in _calls(turn[key], key, number)]
         for key, value in turn.items():
             if key not in _USED and value not in (None, "", [], {}):
-                notes.turn_key(str(key))
+                notes.turn_keys[str(key)] += 1
     text = _parts(content) if isinstance(content, list) else content
     if text is None and content in (None, []) and (calls or known == "SYSTEM"):
         text = ""
     if not isinstance(text, str):
         raise Unusable(f"turn {number} of a conversation is not text", describe(content))
     if calls:
-        notes.tool_call()
+        notes.tool_calls += 1
         text = "\n".join([text, *calls] if text else calls)
     return known, text
 

@@ -22,7 +22,7 @@ from triptych.data.splits import split_dev, take
 from triptych.errors import DataError
 from triptych.progress import Reporter, Silent
 from triptych.records.disk import sha256_of_file
-from triptych.records.home import at_home
+from triptych.records.home import at_home, is_there
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _load(source: str | Path | None, folder: str | Path | None, columns: Mapping
     place = sample_folder() / source if folder is not None and str(folder) == SAMPLE else given
     read = read_source(place, columns=columns, seed=seed)
     file, _ = split_sample(place)
-    sha256 = sha256_of_file(file) if Path(file).is_file() else _sha256_of_rows(read.rows)
+    sha256 = sha256_of_file(file) if is_there(file, Path.is_file) else _sha256_of_rows(read.rows)
     return _File(str(given), sha256, read.rows, read.format, read.n_in_file, read.layout, read.notes)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from triptych.data.formats import PARSERS, kind_of
 from triptych.data.raw import RawRow, RawStream
 from triptych.errors import DataError
+from triptych.records.home import is_there
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+){0,2}", re.ASCII)
 _WAIT = 3.0
@@ -27,7 +28,7 @@ def looks_like_hub_id(source: str) -> bool:
     """Whether "owner/name" with up to two further parts is meant, and not a file: no data suffix, no such folder."""
     if _HUB_ID.fullmatch(source) is None or kind_of(source)[0] in PARSERS:
         return False
-    return not Path(source.partition("/")[0]).is_dir()
+    return not is_there(source.partition("/")[0], Path.is_dir)
 
 
 def read_hub(source: str) -> RawStream:

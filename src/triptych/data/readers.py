@@ -25,7 +25,7 @@ from triptych.data.table_files import parse_parquet
 from triptych.data.validate import to_rows
 from triptych.errors import DataError
 from triptych.progress import Reporter, Silent
-from triptych.records.home import at_home
+from triptych.records.home import at_home, is_there
 
 _HEAD = 1 << 16
 
@@ -194,13 +194,13 @@ def _parser(path: Path, columns: Mapping[str, str] | None = None) -> Parser:
 
 
 def _missing(path: Path, source: str) -> DataError:
-    folder = path.parent
+    folder, where = path.parent, path.parent.absolute()
     names = _names(folder)
     near = difflib.get_close_matches(path.name, names, n=3) or [name for name in names if _is_data(name)][:5]
     return DataError(
         "there is no such file",
         where=source,
-        found=f"no {path.name!r} in {folder.absolute()}" if folder.is_dir() else f"no folder {folder.absolute()}",
+        found=f"no {path.name!r} in {where}" if is_there(folder, Path.is_dir) else f"no folder {where}",
         expected=f"a file ({KINDS}), or owner/name[:split] on the hub",
         fix=f"did you mean {' or '.join(str(folder / name) for name in near)}?" if near else "check the path",
     )
@@ -230,7 +230,7 @@ def _unreadable(source: str, error: OSError) -> DataError:
 def _names(folder: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in folder.iterdir())
-    except OSError:  # there is nothing to suggest from
+    except (OSError, ValueError):  # there is nothing to suggest from
         return []
 
 

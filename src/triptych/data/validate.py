@@ -119,7 +119,7 @@ class _Maker:
         try:
             if layout.turns is not None and isinstance(turns, str) and looks_like_json_list(turns):
                 turns = parse_json_list(turns, layout.turns)
-                self.notes.json_text(layout.turns)
+                self.notes.json_text[layout.turns] += 1
             instruction, output = from_turns(
                 turns, self.notes, need_output=self.need_output, to_answer=self.to_answer, system=system
             )
@@ -150,14 +150,14 @@ class _Maker:
         column = self.layout.system
         if column is None or raw.values.get(column) in (None, ""):
             return ""
-        self.notes.system(column)
+        self.notes.system[column] += 1
         return self._text("system text", column, raw, row_id)
 
     def _text(self, part: str, column: str | None, raw: RawRow, row_id: str) -> str:
         value = raw.values.get(column) if column is not None else None
-        if part == "output" and isinstance(value, int | float) and math.isfinite(value):
+        if part == "output" and (isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))):
             value = json.dumps(value)
-            self.notes.number_as_text(value)
+            self.notes.numbers.append(value)
         if not isinstance(value, str):
             problem = f"a row has no {part}" if value is None else f"the {part} of a row is not text"
             found = f"{describe(value)} as {part}" if column in raw.values else f"no {column!r} in this row"
@@ -175,9 +175,9 @@ class _Maker:
             if text is not None:
                 kept.append(self._keep((_safe(name), _safe(text))))
                 if text and name in _MAY_BE_ASKED:
-                    self.notes.not_in_prompt(name)
+                    self.notes.not_in_prompt[name] += 1
             elif value not in (None, [], {}, b""):
-                self.notes.left_out(name)
+                self.notes.left_out[name] += 1
         return tuple(kept)
 
     def _keep(self, pair: tuple[str, str]) -> tuple[str, str]:

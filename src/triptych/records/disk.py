@@ -12,7 +12,10 @@ from pathlib import Path
 from triptych.errors import DiskError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_NO_PLACE = (
+    *(errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
 @contextmanager

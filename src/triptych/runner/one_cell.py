@@ -24,6 +24,7 @@ from triptych.models import Adapter, LoadedModel, load_adapter, load_model
 from triptych.progress import Reporter
 from triptych.prompts import Rendered, RenderedPrompt, Template, find_template, template_from_text
 from triptych.records.disk import sha256_of_file
+from triptych.records.home import is_there
 from triptych.records.provenance import provenance
 
 
@@ -172,7 +173,7 @@ def source_record(source: str | GivenRows) -> dict[str, str | None]:
     if isinstance(source, GivenRows):
         return {"path": None, "sha256": source.sha256}
     file = Path(split_sample(source)[0])
-    return {"path": source, "sha256": sha256_of_file(file) if file.is_file() else None}
+    return {"path": source, "sha256": sha256_of_file(file) if is_there(file, Path.is_file) else None}
 
 
 def _file_of(source: str | GivenRows | None) -> str | Path | None:

@@ -24,6 +24,7 @@ from triptych.models import identify
 from triptych.models.header import read_header
 from triptych.progress import Reporter
 from triptych.records.copies import copy_of
+from triptych.records.home import is_there
 from triptych.records.lock import check_lock
 from triptych.records.manifest import Manifest, remove
 from triptych.records.outputs import check_not_read
@@ -81,12 +82,12 @@ def prepare(
         "data": {role: of_file["sha256"] for role, of_file in data.files.items()},
         "prompts": {name: template.sha256 for name, template in templates.items()},
     }
-    writes, is_new = enter is not None, not folder.path.is_dir()
+    writes, is_new = enter is not None, not is_there(folder.path, Path.is_dir)
     if enter is not None and not is_new:
         _open(config, cells, folder, data, enter(), fresh=fresh)
         if not fresh and folder.lock.exists():
             check_lock(folder.lock, facts_of_lock)
-    checked = writes and (fresh or not all(folder.cell_path(cell.name).exists() for cell in cells))
+    checked = writes and (fresh or not all(is_there(folder.cell_path(cell.name)) for cell in cells))
     if checked:
         _check_rows(rows, None if fresh else folder, reporter)
     identity = identify(config.model)  # after all checks that need no weights: it may download them
