@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from triptych.cli import options
 from triptych.terminal import new_console, write_json
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def check(
     across: Annotated[
         float, typer.Option(min=0.05, max=1.0, help="Test rows are near train rows from this one on.")
     ] = 0.5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Look for repeated and nearly repeated rows, test rows in train, empty outputs, odd characters; show lengths."""
     from triptych.console import ConsoleReporter

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from triptych.cli import options
 from triptych.errors import ConfigError
 from triptych.terminal import new_console, write_json
 
@@ -22,11 +23,9 @@ _MINUTE, _HOUR = 60, 3600
 
 
 def plan(
-    config: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. tune.epochs=1.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,
+    config: options.Config,
+    sets: options.Sets = None,
+    out: options.RunFolder = None,
     memory: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Memory of the machine to plan for, e.g. 8GiB.  [default: this one]"),
@@ -34,7 +33,7 @@ def plan(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Load the model and time it, and remember its rates.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Say what an experiment takes: cells, tokens, memory, time, disk, and what is done already. Reads no weights."""
 
@@ -51,7 +50,7 @@ def plan(
         calibrate=calibrate,
         reporter=ConsoleReporter(new_console(stderr=True)),
     )
-    if json:
+    if as_json:
         write_json(made.record(), indent=2)
     else:
         _show(made, new_console())

@@ -6,15 +6,14 @@ from typing import Annotated
 
 import typer
 
+from triptych.cli import options
 from triptych.terminal import new_console, write_json, write_text
 
 app = typer.Typer(help="The prompts that ship, and how they look.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
-def list_prompts(
-    as_json: Annotated[bool, typer.Option("--json", help="All of each prompt, as JSON.")] = False,
-) -> None:
+def list_prompts(as_json: options.AsJson = False) -> None:
     """List the prompts that ship; `show` says where one comes from."""
     from rich.table import Table
 

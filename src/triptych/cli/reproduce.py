@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from triptych.cli import options
 from triptych.terminal import new_console, write_json
 from triptych.terminal import shown as escaped
 
@@ -26,7 +27,7 @@ def reproduce(
     only_check: Annotated[bool, typer.Option("--only-check", help="Say what differs now, compute nothing.")] = False,
     data: Annotated[Path | None, typer.Option(help="Folder of the data files, if they were moved.")] = None,
     model: Annotated[str | None, typer.Option(help="The model, if its name means nothing here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Compute a finished run again and say which numbers agree, and what moved the others.
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from triptych.cli import options
 from triptych.terminal import new_console
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. tune.epochs=1.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,
+    config: options.Config,
+    sets: options.Sets = None,
+    out: options.RunFolder = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left there.")] = False,
 ) -> None:
     """Run an experiment; the same command goes on with one that was interrupted."""

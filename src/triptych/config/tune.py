@@ -43,7 +43,7 @@ class TuneConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the adapter's input."""
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    """Names of linear layers, e.g. [q_proj, v_proj]."""
+    """Names of linear layers (q_proj, v_proj), or `all-linear`."""
     use_rslora: bool = False
     """Rank-stabilized LoRA (Kalajdzievski 2023, arXiv 2312.03732): scale by alpha / sqrt(r)."""
     use_dora: bool = False
@@ -65,8 +65,11 @@ class TuneConfig(Section):
     accumulation: int = Field(1, ge=1, le=MANY)
     """Passes of one optimizer step: a step has batch_size x accumulation rows."""
     weight_decay: float = Field(0.0, ge=0, le=1000)
+    """AdamW's."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's."""
     eps: float = Field(1e-8, gt=0, le=1)
+    """AdamW's."""
     max_grad_norm: float | None = Field(1.0, gt=0)
     """Gradients are scaled down to this norm; null for never."""
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
