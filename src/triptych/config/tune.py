@@ -128,16 +128,12 @@ class TuneConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _check_decay(self) -> TuneConfig:
+    def _check_together(self) -> TuneConfig:
         fastest = self.lr * (self.lora_plus_ratio or 1.0)
         if fastest * self.weight_decay >= 1:
             raise ValueError(
                 "lr x weight_decay (with lora_plus_ratio, of the faster part) below 1, or weights change sign"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_patience(self) -> TuneConfig:
         if self.patience is not None and self.select != "dev":
             raise ValueError("patience stops by the points on dev rows: it needs `select: dev` (and data.dev_rows)")
         return self

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config.sources import SAMPLE, split_sample
-from triptych.data.bundled import sample_folder
 from triptych.data.checks import Overlap, empty_outputs, find_overlap
 from triptych.data.derive import Rules, unmatched
 from triptych.data.derive import derive as derive_columns
 from triptych.data.layouts import Layout
-from triptych.data.readers import read_source
+from triptych.data.readers import read_source, sample_folder
 from triptych.data.row import Row
-from triptych.data.splits import split_dev, take
+from triptych.data.sampling import split_dev, take
 from triptych.errors import DataError
 from triptych.progress import Reporter, Silent
 from triptych.records.disk import sha256_of_file
@@ -111,15 +110,23 @@ def load_dataset(
             fix=f"name the train or the test file, or use the bundled data: folder {SAMPLE!r}",
         )
     train_file, test_file = (_load(source, folder, columns, seed) for source in (train, test))
+    reporter = reporter or Silent()
     for file in (train_file, test_file):
         if file.layout is not None and (file.layout.name != "triptych" or file.is_sample):
             # nothing was guessed about a file in our own layout
             of = f" of {file.n_rows}" if file.is_sample else ""
-            (reporter or Silent()).info(f"{file.path}: {len(file.rows)}{of} rows; {file.format}")
+            reporter.info(f"{file.path}: {len(file.rows)}{of} rows; {file.format}")
         for note in file.notes:
-            (reporter or Silent()).info(f"{file.path}: {note}")
+            reporter.info(f"{file.path}: {note}")
     if columns and not any(file.layout.name == "mapped" for file in (train_file, test_file) if file.layout):
-        raise _maps_nothing(columns, train_file, test_file)
+        named = [file for file in (train_file, test_file) if file.layout]
+        raise DataError(
+            "data.columns names columns that no file has",
+            where=" and ".join(file.path for file in named),
+            found="; ".join(file.format for file in named),
+            expected=", ".join(map(repr, columns.values())),
+            fix="remove data.columns: the rows can be read without it",
+        )
     derived, unmet = _derived((train_file, test_file), derive or {})
     train_file, test_file = derived
     with _naming(f"{train_file.path}, dev_rows {dev_rows}"):
@@ -155,21 +162,14 @@ def _load(source: str | Path | None, folder: str | Path | None, columns: Mapping
     return _File(str(given), sha256, read.rows, read.format, read.n_in_file, read.layout, read.notes)
 
 
-def _maps_nothing(columns: Mapping[str, str], *files: _File) -> DataError:
-    return DataError(
-        "data.columns names columns that no file has",
-        where=" and ".join(file.path for file in files if file.layout),
-        found="; ".join(file.format for file in files if file.layout),
-        expected=", ".join(map(repr, columns.values())),
-        fix="remove data.columns: the rows can be read without it",
-    )
-
-
 def _derived(files: tuple[_File, _File], rules: Rules) -> tuple[list[_File], list[str]]:
     """The files with derived columns, and warnings on rules that may be wrong: a sample needn't have every value."""
     if not rules:
         return list(files), []
-    done = [replace(file, rows=_derive(file, rules)) for file in files]
+    done = []
+    for file in files:
+        with _naming(file.path):
+            done.append(replace(file, rows=derive_columns(file.rows, rules)))
     rows = [row for file in done for row in file.rows]
     left = unmatched(rows, rules)
     for name, values in rules.items():
@@ -179,11 +179,6 @@ def _derived(files: tuple[_File, _File], rules: Rules) -> tuple[list[_File], lis
     return done, [
         f"data.derive.{name}.{value} matches none of the {len(rows)} rows that are used" for name, value, _ in left
     ]
-
-
-def _derive(file: _File, rules: Rules) -> list[Row]:
-    with _naming(file.path):
-        return derive_columns(file.rows, rules)
 
 
 def _no_match(name: str, value: str, shadowed: bool, n: int) -> DataError:

@@ -11,9 +11,8 @@ import numpy as np
 
 from triptych.data.bodies import Templates, find_templates
 from triptych.data.checks import find_overlap, normalise
-from triptych.data.findings import Across, FileSurvey, Group, Lengths, Likeness, Repeats, Survey
+from triptych.data.findings import Across, FileSurvey, Group, Lengths, Likeness, Repeats, Survey, odd_characters
 from triptych.data.near import Pair, near_pairs
-from triptych.data.oddities import odd_characters
 from triptych.data.readers import RowsRead, read_source
 from triptych.data.row import Row
 from triptych.progress import Reporter, Silent

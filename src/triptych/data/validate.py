@@ -126,11 +126,9 @@ class _Maker:
         except Unusable as error:
             expected = "turns of text, each {role, content} or {from, value}, the last of them the assistant's"
             raise self._wrong(error.what, raw, row_id, error.found, expected, "correct it") from error
-        where = f"{self.source}, {raw.place}", row_id
-        return (
-            _encodable(instruction, "instruction", *where),
-            None if output is None else _encodable(output, "output", *where),
-        )
+        place = f"{self.source}, {raw.place}"
+        instruction = _encodable(instruction, "instruction", place, row_id)
+        return instruction, None if output is None else _encodable(output, "output", place, row_id)
 
     def _id(self, raw: RawRow, column: str) -> str:
         value = raw.values.get(column)
@@ -167,23 +165,21 @@ class _Maker:
     def _further(self, values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         if len(values) <= len(self.used) and values.keys() <= self.used:
             return ()
-        kept = []
+        further = []
         for name, value in values.items():
             if name in self.used:
                 continue
             text = _plain(value)
             if text is not None:
-                kept.append(self._keep((_safe(name), _safe(text))))
+                pair = _safe(name), _safe(text)
+                further.append(
+                    self.kept.setdefault(pair, pair) if len(self.kept) < _KEPT else self.kept.get(pair, pair)
+                )
                 if text and name in _MAY_BE_ASKED:
                     self.notes.not_in_prompt[name] += 1
             elif value not in (None, [], {}, b""):
                 self.notes.left_out[name] += 1
-        return tuple(kept)
-
-    def _keep(self, pair: tuple[str, str]) -> tuple[str, str]:
-        if len(self.kept) < _KEPT:
-            return self.kept.setdefault(pair, pair)
-        return self.kept.get(pair, pair)
+        return tuple(further)
 
     def _wrong(self, what: str, raw: RawRow, row_id: str, found: str, expected: str, fix: str) -> DataError:
         where = f"{self.source}, {raw.place}, id {row_id!r}"
@@ -225,7 +221,10 @@ def _check_unique(rows: Sequence[Row], numbers: Sequence[int], lines: Sequence[i
     for row, number, line in zip(rows, numbers, lines, strict=True):
         places.setdefault(row.id, []).append(f"line {line}" if line else f"row {number}")
     repeated = {row_id: where for row_id, where in places.items() if len(where) > 1}
-    named = [_repeat(row_id, where) for row_id, where in itertools.islice(repeated.items(), 5)]
+    named = [
+        f"{row_id!r} in {', '.join(where[:5])}" + (f" and {len(where) - 5} more" if len(where) > 5 else "")
+        for row_id, where in itertools.islice(repeated.items(), 5)
+    ]
     rest = f"; and {len(repeated) - 5} more ids" if len(repeated) > 5 else ""
     raise DataError(
         "ids are used more than once" if len(repeated) > 1 else "an id is used more than once",
@@ -234,8 +233,3 @@ def _check_unique(rows: Sequence[Row], numbers: Sequence[int], lines: Sequence[i
         expected="every id once in a file",
         fix="rename or remove the rows that repeat an id, or leave the id column out: rows are then numbered",
     )
-
-
-def _repeat(row_id: str, places: list[str]) -> str:
-    more = f" and {len(places) - 5} more" if len(places) > 5 else ""
-    return f"{row_id!r} in {', '.join(places[:5])}{more}"

@@ -208,12 +208,12 @@ def _checked(row: Rendered, nll: Tensor) -> RowNLL:
         raise ScoringError(
             f"the model gives no finite likelihood for row {row.row_id!r}: scored token {bad + 1} of {row.n_scored} "
             f"(id {row.ids[row.n_prompt + bad]}) has NLL {nll[bad].item()}.\n"
-            "  to mend it: check the weights are whole; with float16, try bfloat16 or float32"
+            "  to fix it: check the weights are whole; with float16, try bfloat16 or float32"
         )
     if (mean := nll.mean().item()) > _MOST_NATS:
         raise ScoringError(
             f"row {row.row_id!r} costs {mean:.0f} nats a token: no number holds its perplexity.\n"
-            "  to mend it: if an adapter is on, it has diverged: train with a lower lr"
+            "  to fix it: if an adapter is on, it has diverged: train with a lower lr"
         )
     return RowNLL(nll.numpy().astype(np.float32))
 

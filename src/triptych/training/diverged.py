@@ -36,6 +36,6 @@ def _what_to_do(folder: Path, config: TuneConfig) -> str:
     kept = latest_checkpoint(folder / "checkpoints")
     return (
         f"  kept: {f'checkpoint of step {kept[1].step}' if kept else 'nothing, no checkpoint was due yet'}\n"
-        f"  to mend it: lower lr (now {config.lr:g}) or warm up longer (now {config.warmup:g}), "
+        f"  to fix it: lower lr (now {config.lr:g}) or warm up longer (now {config.warmup:g}), "
         "and start over with --fresh or in another folder"
     )
