@@ -250,7 +250,7 @@ def predict(
     fresh: bool = False,
     reporter: Reporter | None = None,
 ) -> Predictions:
-    """What the model writes for each row; greedy unless told otherwise.
+    """What the model writes for each row; greedy by default.
 
     Args:
         model: hub id, folder, `.gguf` file, or `demo`.

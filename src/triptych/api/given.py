@@ -24,11 +24,7 @@ _OF_GENERATION = ("max_new_tokens", "max_new_ratio", "temperature", "top_p", "to
 def config_of(
     config: str | Path | Mapping[str, Any] | ExperimentConfig, overrides: Mapping[str, Any]
 ) -> ExperimentConfig:
-    """The settings that a call means.
-
-    Args:
-        config: a file, its content, or a config.
-        overrides: sections with keys to change, or single keys with `__` for the dot.
+    """The settings that a call means; `overrides`: sections with keys to change, or single keys with `__` for the dot.
 
     Raises:
         ConfigError: anything unreadable, unknown or out of range.

@@ -28,10 +28,7 @@ _NO_SUCH = {("tune", "max_tokens"), ("score", "data.columns"), ("predict", "data
 def message_for(error: InputError, command: str | None, options: Mapping[str, Collection[str]]) -> str:
     """The error's message, with a line on where its advice can be followed, if not by this command as it stands.
 
-    Args:
-        error: the error.
-        command: the command that ran, e.g. `score`; None if none did.
-        options: command -> its options, for all commands.
+    `options`: command -> its options, for all commands. `command` is None if none ran.
     """
     if command is None or not error.fix:
         return str(error)

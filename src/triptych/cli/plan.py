@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from triptych.cli import options
 from triptych.errors import ConfigError
-from triptych.terminal import new_console, write_json
+from triptych.terminal import new_console, new_table, write_json
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from triptych.plan.plan import Plan
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
@@ -88,10 +89,7 @@ def _show(plan: Plan, console: Console) -> None:
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left else "right", overflow="fold")
-    return table
+    return new_table(title, *columns, left=left, box=None, pad_edge=False)
 
 
 def _cells(plan: Plan) -> Table:

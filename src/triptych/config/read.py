@@ -53,13 +53,9 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
 def validated(
     value: dict[str, Any], source: str, node: yaml.Node | None = None, origins: Mapping[str, str] | None = None
 ) -> ExperimentConfig:
-    """Check settings that were read.
+    """Check settings that were read from `source`.
 
-    Args:
-        value: the settings.
-        source: file they are from, for messages.
-        node: the parsed file, to find lines in.
-        origins: dotted key -> the `--set` that gave it.
+    `node` is the parsed file, to find lines in; `origins`: dotted key -> the `--set` that gave it.
     """
     try:
         return ExperimentConfig.model_validate(value)

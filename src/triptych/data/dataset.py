@@ -77,23 +77,13 @@ def load_dataset(
 ) -> Dataset:
     """Read train and test, hold out dev, and look for test rows in train.
 
-    `folder` is put before relative paths, so a hub data set is named without one; "sample" is the bundled sample, its
-    files train.json and test.json unless others are named. `test_rows` takes the first rows of the test file.
-    `dev_rows` are held out of the whole train file and `train_rows` are a nested sample of the rest, so that dev stays
-    the same when `train_rows` changes. Overlap is looked for among the rows that are used.
-
-    Args:
-        train: path, path#N for a sample of N rows, or hub id; None if nothing is trained on or shown.
-        test: the same.
-        folder: put before relative paths.
-        train_rows: how many to use; None for all.
-        test_rows: how many to use; None for all.
-        dev_rows: how many to hold out of train.
-        seed: of `path#N`, the dev rows and the train rows.
-        strict: make overlap an error.
-        columns: our name (instruction, output, id, input, messages) -> the file's column, where it can't be detected.
-        derive: further columns to read off the instructions.
-        reporter: how each file was read is reported to it.
+    A source is a path, path#N for a sample of N rows, a hub id, or None. `folder` is put before relative paths, so a
+    hub data set is named without one; "sample" is the bundled sample, its files train.json and test.json unless others
+    are named. `test_rows` takes the first rows of the test file. `dev_rows` are held out of the whole train file and
+    `train_rows` are a nested sample of the rest, so that dev stays the same when `train_rows` changes. `seed` decides
+    both, and `path#N`. Overlap is looked for among the rows that are used; `strict` makes it an error. `columns`: our
+    name (instruction, output, id, input, messages) -> the file's column. How each file was read is reported to
+    `reporter`.
 
     Raises:
         DataError: a file or a row is unusable, more rows are asked for than there are, a rule of `columns` or `derive`

@@ -51,13 +51,8 @@ def describe(value: object) -> str:
 
 
 def decode(content: bytes, source: str, *, offset: int = 0, line: int = 1) -> str:
-    """Decode UTF-8; a byte order mark at the file's beginning is dropped.
-
-    Args:
-        content: the bytes.
-        source: the file's name, for messages.
-        offset: where in the file they begin.
-        line: the line they begin on.
+    """Decode UTF-8 that begins at a byte `offset` and a `line` of the file; a byte order mark at its beginning is
+    dropped.
 
     Raises:
         DataError: the bytes are not UTF-8; the first bad byte's offset is named.

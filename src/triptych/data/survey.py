@@ -51,14 +51,8 @@ def survey(
 ) -> Survey:
     """Look through a file, or a train and a test file. Rows needn't have outputs.
 
-    Args:
-        train: path, path#N, or hub id.
-        test: the same.
-        columns: as for `read_source`.
-        within: Jaccard index from which bodies of one file are near-duplicates.
-        across: the same between test and train.
-        count_tokens: from texts to their numbers of tokens.
-        reporter: progress is reported to it.
+    `within` is the Jaccard index from which bodies of one file are near-duplicates, `across` the same between test and
+    train. `columns` is as for `read_source`.
 
     Raises:
         DataError: a file can't be read as rows.
@@ -155,11 +149,11 @@ def _across(train: _Texts, test: _Texts, threshold: float, reporter: Reporter) -
     with reporter.task("test rows near train rows", len(train.rows) + len(test.rows)) as advance:
         pairs = near_pairs(test.bodies + train.bodies, threshold, across=len(test.rows), advance=advance)
     bodies, answers = _places(train.bodies), _places(train.answers)
-    either = [[*answers.get(text, ()), *bodies.get(text, ())] if text else [] for text in test.answers]
+    either = [[*answers.get(text, ()), *bodies.get(text, ())] for text in test.answers]
     return Across(
         exact=_from_pairs(overlap.exact, test.rows),
         instructions=_from_pairs(overlap.normalised, test.rows),
-        bodies=_meeting(test.rows, train.rows, [bodies.get(text, []) if text else [] for text in test.bodies]),
+        bodies=_meeting(test.rows, train.rows, [bodies.get(text, []) for text in test.bodies]),
         outputs=_meeting(test.rows, train.rows, either, output=True),
         near=_likeness(pairs, threshold, test.rows, train.rows),
     )
@@ -168,7 +162,8 @@ def _across(train: _Texts, test: _Texts, threshold: float, reporter: Reporter) -
 def _places(texts: Iterable[str]) -> dict[str, list[int]]:
     places: dict[str, list[int]] = {}
     for at, text in enumerate(texts):
-        places.setdefault(text, []).append(at)
+        if text:
+            places.setdefault(text, []).append(at)
     return places
 
 

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych.data.conversations import Unusable, from_turns, looks_like_json_list, parse_json_list
+from triptych.data.conversations import Unusable, from_turns, may_be_turns, parse_json_list
 from triptych.data.layouts import Layout, choose_layout
 from triptych.data.notes import Notes
 from triptych.data.raw import RawRow, RawStream, describe
@@ -117,7 +117,7 @@ class _Maker:
             turns = [*before, *(after if isinstance(after, list) else [])] if isinstance(before, list) else before
         system = self._system(raw, row_id)
         try:
-            if layout.turns is not None and isinstance(turns, str) and looks_like_json_list(turns):
+            if layout.turns is not None and isinstance(turns, str) and may_be_turns(turns):
                 turns = parse_json_list(turns, layout.turns)
                 self.notes.json_text[layout.turns] += 1
             instruction, output = from_turns(

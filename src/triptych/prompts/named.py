@@ -37,12 +37,8 @@ def _catalogue() -> dict[str, Template]:
 
 
 def find_template(name: str, extra: Mapping[str, Template] | None = None, *, where: str | None = None) -> Template:
-    """A template by name, from the user's own first, then the catalogue.
-
-    Args:
-        name: the prompt's name.
-        extra: the user's own, by name.
-        where: the key or option that names it, for the message.
+    """A template by name, from the user's own (`extra`) first, then the catalogue; `where` is the key or option that
+    names it.
 
     Raises:
         TemplateError: there is none of that name; the nearest is named.
@@ -63,9 +59,7 @@ def find_template(name: str, extra: Mapping[str, Template] | None = None, *, whe
 def template_from_text(text: str, *, name: str | None = None) -> Template:
     """A template from a `.yaml` file, a `.txt` file, or the text itself (which must hold `{instruction}`).
 
-    Args:
-        text: path or literal text.
-        name: the template's name; else the file's stem, else `custom`.
+    Without a `name` it is called as the file without its suffix, or `custom`.
     """
     looks_like_path = "{" not in text and "\n" not in text
     if not looks_like_path:
@@ -96,9 +90,8 @@ def template_from_text(text: str, *, name: str | None = None) -> Template:
 def show_on_sample(name: str, k: int = 0) -> str:
     """What a prompt says and where it comes from, then the sample's first test row in it, with k demonstrations.
 
-    Args:
-        name: a prompt of the catalogue, a template file, or a text with {instruction}.
-        k: demonstrations, drawn at random (seed 0) from the sample's training rows.
+    `name` is a prompt of the catalogue, a template file, or a text with {instruction}. Demonstrations are drawn at
+    random (seed 0) from the sample's training rows.
 
     Raises:
         TemplateError: there is no such prompt, or the template is malformed.

@@ -17,14 +17,7 @@ Vectors = Mapping[str, np.ndarray[Any, np.dtype[np.float32]]]
 
 
 class Ranking:
-    """A pool, ranked for one query after another. Of equals the first in the pool is better.
-
-    Args:
-        rows: the pool.
-        select: one of the strategies that `best` knows.
-        vectors: for `embedding`, and for `mmr` if given.
-        mmr_lambda: what relevance counts against diversity in `mmr`.
-    """
+    """A pool, ranked for one query after another by one of the strategies in `best`. Of equals the first is better."""
 
     def __init__(self, rows: Sequence[Row], select: str, vectors: Vectors | None, mmr_lambda: float) -> None:
         self._rows, self._select, self._vectors, self._lambda = rows, select, vectors, mmr_lambda

@@ -154,14 +154,7 @@ def render_prompt(
 ) -> RenderedPrompt:
     """Render a row without its output (it may have none), for the model to continue.
 
-    Args:
-        row: the row; its output is never looked at.
-        template: how its instruction becomes a prompt.
-        tokenizer: what makes token ids of it.
-        demos: demonstrations in the order they are shown; dropped as `render` drops them.
-        max_tokens: the longest prompt and answer may be together.
-        reserve: tokens of it that are kept for the answer.
-        drop: the end from which demonstrations are dropped.
+    `reserve` tokens of `max_tokens` are kept for the answer. Demonstrations are dropped as `render` drops them.
 
     Raises:
         DataError: the prompt is too long even without demonstrations.
