@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych.data.notes import Notes
-from triptych.data.raw import describe
+from triptych.data.row import describe
 
 HOW_JOINED = "the last assistant turn is the output; earlier turns are joined as `USER: …` and `ASSISTANT: …` lines"
 """For messages."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from triptych.data.json_files import parse_json, parse_jsonl
-from triptych.data.raw import RawStream
+from triptych.data.row import RawStream
 from triptych.data.table_files import parse_csv, parse_parquet
 from triptych.errors import DataError
 

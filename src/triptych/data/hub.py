@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from triptych.data.formats import PARSERS, kind_of
-from triptych.data.raw import RawRow, RawStream
+from triptych.data.row import RawRow, RawStream
 from triptych.errors import DataError
 from triptych.records.home import is_there
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from triptych.data.raw import RawRow, RawStream, decode, describe, lines_of, not_an_object
+from triptych.data.row import RawRow, RawStream, decode, describe, lines_of, not_an_object
 from triptych.errors import DataError
 
 _SPACE = re.compile(r"[ \t\n\r]*")

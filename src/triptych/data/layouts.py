@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from triptych.config.data import check_columns
 from triptych.data.conversations import HOW_JOINED, may_be_turns
-from triptych.data.raw import RawRow
+from triptych.data.row import RawRow
 from triptych.errors import DataError
 
 NESTED = ("messages", "conversations", "conversation", "prompt", "completion", "history")

@@ -19,8 +19,7 @@ from triptych.data.formats import KINDS, PARSERS, Parser, kind_of, opened
 from triptych.data.hub import looks_like_hub_id, read_hub
 from triptych.data.json_files import stream_of
 from triptych.data.layouts import NESTED, Layout
-from triptych.data.raw import RawStream
-from triptych.data.row import Row
+from triptych.data.row import RawStream, Row
 from triptych.data.sampling import sample
 from triptych.data.table_files import parse_parquet
 from triptych.data.validate import to_rows

@@ -14,8 +14,7 @@ import json
 import random
 from collections.abc import Iterable, Sequence
 
-from triptych.data.raw import RawRow
-from triptych.data.row import Row
+from triptych.data.row import RawRow, Row
 from triptych.errors import DataError
 
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from triptych.config.data import ROW_PARTS
 from triptych.data.layouts import NESTED
-from triptych.data.raw import RawRow, RawStream, describe, lines_of
+from triptych.data.row import RawRow, RawStream, describe, lines_of
 from triptych.errors import DataError
 
 _ROWS_AT_ONCE = 4096

@@ -12,8 +12,7 @@ from typing import Any
 from triptych.data.conversations import Unusable, from_turns, may_be_turns, parse_json_list
 from triptych.data.layouts import Layout, choose_layout
 from triptych.data.notes import Notes
-from triptych.data.raw import RawRow, RawStream, describe
-from triptych.data.row import Row
+from triptych.data.row import RawRow, RawStream, Row, describe
 from triptych.errors import DataError
 
 _HEAD = 1000
