@@ -56,8 +56,7 @@ def starter_settings(
         data |= {"dir": SAMPLE, "train": "train.json", "test": "test.json"}
     data |= {role: source for role, source in (("train", train), ("test", test)) if source}
     settings["data"] = data
-    chosen = _chosen(strategies, data)
-    settings["strategies"] = {name: dict(_STRATEGIES[name]) for name in chosen}
+    settings["strategies"] = {name: dict(_STRATEGIES[name]) for name in _chosen(strategies, data)}
     return settings
 
 

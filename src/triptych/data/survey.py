@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from triptych.data.bodies import Templates, find_templates
-from triptych.data.checks import find_overlap, normalise
+from triptych.data.checks import by_test_row, find_overlap, normalise
 from triptych.data.findings import Across, FileSurvey, Group, Lengths, Likeness, Repeats, Survey, odd_characters
 from triptych.data.near import Pair, near_pairs
 from triptych.data.readers import RowsRead, read_source
@@ -169,9 +169,7 @@ def _places(texts: Iterable[str]) -> dict[str, list[int]]:
 
 def _from_pairs(pairs: Iterable[tuple[str, str]], test: Sequence[Row]) -> Repeats:
     texts = {row.id: row.instruction for row in test}
-    met: dict[str, list[str]] = {}
-    for test_id, train_id in pairs:
-        met.setdefault(test_id, []).append(train_id)
+    met = by_test_row(pairs)
     examples = [
         Group(_shown(texts[test_id]), (test_id, *ids[: _EXAMPLES - 1]), 1 + len(ids))
         for test_id, ids in islice(met.items(), _EXAMPLES)
