@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import triptych as package
-from triptych.cli.advice import message_for
+from triptych.api.advice import message_for
 from triptych.cli.main import _options_by_command
 from triptych.config.yaml_file import load_yaml
 from triptych.data.hub import _not_given

@@ -1,7 +1,7 @@
-"""What the command line does, as functions. They take what the commands take and give back objects.
+"""What the command line does, as functions. They take what the commands take and return objects.
 
 Parameters are called as the options are, and each is written down once, in `given`, as the setting it stands for; so a
-call hands on all that it was given (`locals()`), and a test compares parameters and options.
+call passes on all that it was given (`locals()`), and the commands' options are made from the calls (`cli.options`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def run(
     reporter: Reporter | None = None,
     **overrides: Any,
 ) -> Run:
-    """Run an experiment; the same call goes on with one that was interrupted.
+    """Run an experiment; the same call continues one that was interrupted.
 
     Args:
         config: a YAML file, its content as a mapping (paths in it are relative to where Python runs), or a config.
-        out: the run's folder; `runs/NAME` if it isn't said.
+        out: the run's folder; `runs/NAME` if not given.
         fresh: remove what an earlier run left there.
-        reporter: told of progress; None prints what is said and how far things are.
+        reporter: gets progress and messages; None prints them.
         **overrides: settings to change: a section with the keys to change in it, `tune={"epochs": 1}`, or one key
             with `__` between its parts, `tune__epochs=1`.
 
@@ -121,7 +121,7 @@ def score(
         cache: look up scores of the same tokens under the same weights first.
         out: file to write the scores to.
         force: replace a file that is there and holds no scores.
-        reporter: told of progress; None prints.
+        reporter: gets progress and messages; None prints them.
 
     Returns:
         The rows' scores and their averages.
@@ -167,7 +167,7 @@ def tune(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a LoRA adapter on a quantized base; the same call goes on with an interrupted training.
+    """Train a LoRA adapter on a quantized base; the same call continues an interrupted training.
 
     Args:
         model: hub id, folder, `.gguf` file, or `demo`.
@@ -186,7 +186,7 @@ def tune(
         limit: train on a seeded sample of this many rows.
         dev_rows: rows held out of the training rows, for `select="dev"`.
         fresh: remove what an earlier training left there.
-        reporter: told of progress; None prints.
+        reporter: gets progress and messages; None prints them.
         **settings: the keys of the section `tune`: `r`, `alpha`, `epochs`, `lr`, `batch_size`, …
 
     Returns:
@@ -292,7 +292,7 @@ def predict(
         max_tokens: longest prompt with its output.
         batch_rows: rows written at a time; as many as memory allows if not given.
         fresh: replace what is there, also what another command wrote.
-        reporter: told of progress; None prints.
+        reporter: gets progress and messages; None prints them.
 
     Returns:
         The texts, what their check found and, where the data has outputs, chrF++ and BLEU.

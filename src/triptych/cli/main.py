@@ -14,9 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from triptych.api.advice import for_the_command_line
+from triptych.api.advice import for_the_command_line, message_for
 from triptych.cli import config, data, doctor, plan, predict, preview, prompts, report, reproduce, run, score, tune
-from triptych.cli.advice import message_for
 from triptych.errors import InputError, Interrupted, TriptychError
 from triptych.terminal import new_console, open_streams, shown
 from triptych.version import __version__

@@ -16,7 +16,7 @@ def run(
     out: options.RunFolder = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left there.")] = False,
 ) -> None:
-    """Run an experiment; the same command goes on with one that was interrupted."""
+    """Run an experiment; the same command continues one that was interrupted."""
     from triptych.api import calls
     from triptych.config.read import read_config
     from triptych.console import ConsoleReporter

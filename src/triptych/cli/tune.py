@@ -20,7 +20,7 @@ _FLAGS = {"use_rslora": "--rslora", "use_dora": "--dora"}
     *section_options(TuneConfig, _FLAGS, _TYPES),
 )
 def tune(**options: Any) -> None:
-    """Train a LoRA adapter on a quantized base; the same command goes on with an interrupted training.
+    """Train a LoRA adapter on a quantized base; the same command continues an interrupted training.
 
     Hyper-parameters left out take the preset's values, or the defaults that `triptych run` has. On several GPUs:
     torchrun --no-python --nproc-per-node N triptych tune …

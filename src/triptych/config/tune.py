@@ -86,7 +86,7 @@ class TuneConfig(Section):
     eval_every: int | None = Field(None, ge=1, le=MANY)
     """Optimizer steps between points of the learning curve; null for about ten points."""
     eval_rows: int | None = Field(None, ge=1, le=MANY)
-    """Score the first so many test rows at each point; null for all."""
+    """Score only this many test rows, the first, at each point; null for all."""
     checkpoint_every: int | None = Field(None, ge=1, le=MANY)
     """Optimizer steps between checkpoints; null for as often as the curve, and at least every 50."""
     keep: int = Field(2, ge=1, le=MANY)
@@ -95,7 +95,7 @@ class TuneConfig(Section):
     """Which point of the curve gives the final adapter. `test` selects on the rows that are reported, and the report
     says so."""
     patience: int | None = Field(None, ge=1, le=MANY)
-    """Stop when so many points in a row on dev are no better than the best one. Needs `select: dev`."""
+    """Stop when this many points in a row on dev are no better than the best one. Needs `select: dev`."""
 
     @model_validator(mode="before")
     @classmethod
