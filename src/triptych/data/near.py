@@ -25,7 +25,7 @@ _CROWD, _NEIGHBOURS = 32, 2
 _ENOUGH = 16
 """Two texts that are both near to this many others aren't compared with each other any more."""
 _MANY = 10_000
-"""From this many pairs on, if they outnumber the texts too, a text is compared only until one is known to be near it."""
+"""From this many pairs on, if they outnumber the texts too, a text is compared only until one is found near it."""
 _HASHES = 126
 _MISSED = 0.012
 
