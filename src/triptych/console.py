@@ -32,11 +32,7 @@ class _Rate(ProgressColumn):
 
 
 class ConsoleReporter:
-    """Draws a bar per task (done, left, rate, time left) on a terminal or in a notebook; always prints messages.
-
-    Args:
-        console: where to; None for standard output.
-    """
+    """Draws a bar per task (done, left, rate, time left) on a terminal or in a notebook; always prints messages."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or new_console()

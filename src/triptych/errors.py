@@ -1,37 +1,10 @@
 """Every error that Triptych raises on purpose.
 
-TriptychError                exit code 1
-├── InputError               exit code 2: what the user gave is wrong, and the message says how to mend it
-│   ├── ConfigError          a YAML file, a `--set`, an option
-│   ├── DataError            a data file or a row in it
-│   ├── TemplateError        a prompt template
-│   ├── ModelError           a model, tokenizer or adapter that can't be used
-│   ├── RunChangedError      a run folder that was begun with other settings
-│   ├── RunBusyError         a run folder that another process is working in
-│   ├── ForeignFileError     a file that Triptych did not write, or was given to read, lies where it would write
-│   └── DiskError            no room, or no right, to write
-├── ScoringError             the model gave numbers that mean nothing (NaN, infinite)
-├── DivergedError            training stopped: the loss or the gradient is not finite
-└── Interrupted              stopped on request after saving; the same command goes on
+`InputError` and its kinds end a command with exit code 2: what the user gave is wrong, and the message says how to
+correct it. The others end it with exit code 1.
 """
 
 from __future__ import annotations
-
-__all__ = [
-    "ConfigError",
-    "DataError",
-    "DiskError",
-    "DivergedError",
-    "ForeignFileError",
-    "InputError",
-    "Interrupted",
-    "ModelError",
-    "RunBusyError",
-    "RunChangedError",
-    "ScoringError",
-    "TemplateError",
-    "TriptychError",
-]
 
 
 class TriptychError(Exception):
@@ -44,7 +17,7 @@ class InputError(TriptychError):
     """Something the user gave is wrong.
 
     The message has up to five parts, one line each, so that it can be read aloud: what is wrong, where it was
-    met (file, line, key, row), what was found there, what was expected, and how to mend it.
+    met (file, line, key, row), what was found there, what was expected, and how to fix it.
     """
 
     exit_code = 2
@@ -59,7 +32,7 @@ class InputError(TriptychError):
         fix: str | None = None,
     ) -> None:
         self.what, self.where, self.found, self.expected, self.fix = what, where, found, expected, fix
-        parts = [("where", where), ("found", found), ("expected", expected), ("to mend it", fix)]
+        parts = [("where", where), ("found", found), ("expected", expected), ("to fix it", fix)]
         super().__init__("\n".join([what, *(f"  {name}: {text}" for name, text in parts if text)]))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls, but for tab and line feed
@@ -30,12 +31,7 @@ def shown(text: str) -> str:
 
 
 def new_console(*, stderr: bool = False, **options: Any) -> Console:
-    """A console that writes text as it is: no markup, no highlighting, no emoji names, no character obeyed.
-
-    Args:
-        stderr: whether it writes to standard error.
-        **options: further ones of rich's `Console`.
-    """
+    """A console that writes text as it is: no markup, no highlighting, no emoji names, no character obeyed."""
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
     from rich.text import Text
@@ -54,6 +50,16 @@ def new_console(*, stderr: bool = False, **options: Any) -> Console:
                 yield segment if text == segment.text else Segment(text, segment.style)
 
     return Shown(stderr=stderr, markup=False, highlight=False, emoji=False, **options)
+
+
+def new_table(title: str | None, *columns: str, left: int = 1, **options: Any) -> Table:
+    """A table whose first `left` columns are aligned left and the others right; long cells are folded."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", **options)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    return table
 
 
 def open_streams() -> None:

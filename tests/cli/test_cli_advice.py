@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import triptych as package
-from triptych.cli.advice import message_for
+from triptych.api.advice import message_for
 from triptych.cli.main import _options_by_command
 from triptych.config.yaml_file import load_yaml
-from triptych.data.hub import _not_given
-from triptych.errors import ConfigError, InputError
+from triptych.data.hub import _hub_errors
+from triptych.errors import ConfigError, DataError, InputError
 
 Triptych = Callable[..., Any]
 
@@ -108,7 +108,9 @@ def test_a_windows_path_in_double_quotes_is_told_from_wrong_indentation(path: st
     ],
 )
 def test_each_trouble_of_a_hub_data_set_has_its_own_advice(error: Exception, fix: str) -> None:
-    found = _not_given(error, "a/b")
+    with pytest.raises(DataError) as caught, _hub_errors("a/b"):
+        raise error
+    found = caught.value
     assert fix in str(found.fix)
     assert ("network" in str(found.fix)) == isinstance(error, ConnectionError)
     assert "available configs" not in str(error) or "['a', 'b']" in str(found.found)

@@ -148,7 +148,7 @@ def test_a_report_without_records_is_2(name: str, harm: str, finished: Any, trip
     done = triptych("report", tmp_path / "run")
     assert done.code == 2
     assert str(path) in done.err
-    assert "to mend it" in done.err
+    assert "to fix it" in done.err
 
 
 def test_a_report_of_what_is_no_run_is_2(triptych: Triptych, project: Any) -> None:

@@ -278,7 +278,7 @@ def test_data_that_can_not_be_used(name: str, score: Any, project: Any) -> None:
     assert (done.code, scores) == (2, None)
     assert message in done.err
     assert name in done.err
-    assert "to mend it" in done.err
+    assert "to fix it" in done.err
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from fuzz import fuzz, seconds
+from triptych.config.config_errors import section_of
+from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config
 from triptych.config.starter import starter_settings, starter_text
+from triptych.errors import ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SETS = ["tune.lr=1", "strategies.few_shot.k=[1]", "data.dir=x", "prompts.a.b=1", "strategies.qlora=null"]
@@ -34,6 +40,22 @@ def test_broken_configurations(tmp_path: Path) -> None:
     outcomes = fuzz(seeds(), read, tmp_path, times=250)
     assert outcomes["read"] > 10
     assert len(outcomes) > 8
+
+
+@pytest.mark.parametrize("value", ["1" * 400, "-" + "1" * 400, "[1]", "{a: 1}", ".inf", "[.nan]", "1" * 5000])
+def test_no_value_of_any_key_is_more_than_an_input_error(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\n", encoding="utf-8")
+    for key in keys(ExperimentConfig, ""):
+        with contextlib.suppress(ConfigError):
+            read_config(path, [f"{key}={value}"])
+
+
+def keys(section: type[BaseModel], at: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        inner = section_of(field.annotation)
+        yield at + name
+        yield from keys(inner, f"{at}{name}.") if inner else ()
 
 
 @pytest.mark.slow

@@ -149,3 +149,12 @@ def test_notes_are_said_once_a_file(tmp_path: Path) -> None:
     load_dataset(train=path, test=None, folder=None, train_rows=None, test_rows=None, reporter=Listens())  # type: ignore[arg-type]
     assert len([text for text in heard if "system turn" in text]) == 2
     assert f"{path}: 3 outputs are numbers, true or false: the JSON text is used, e.g. `0`" in heard
+
+
+@pytest.mark.parametrize("number", ["1" * 400, "-" + "9" * 4000, "1e308"])
+def test_an_output_that_is_any_number_of_json_is_its_text(number: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"id": 1, "instruction": "a", "output": {number}}}\n', encoding="utf-8")
+    read = read_source(path)
+    assert read.rows[0].output == json.dumps(json.loads(number))
+    assert len(read.notes[0]) < 200

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from triptych.config.sources import split_sample
 from triptych.data import Row, load_dataset, read_rows, read_source
-from triptych.data.raw import RawRow
+from triptych.data.row import RawRow
 from triptych.data.sampling import sample
 from triptych.errors import DataError
 

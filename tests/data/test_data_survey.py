@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from triptych.data import Row
 from triptych.data.bodies import find_templates
+from triptych.data.findings import odd_characters
 from triptych.data.near import bands_for, jaccard, near_pairs
-from triptych.data.oddities import odd_characters
 from triptych.data.survey import survey
 
 STUDY = Path(__file__).parents[3] / "shared" / "hw3"

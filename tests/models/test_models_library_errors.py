@@ -90,7 +90,7 @@ def test_what_none_knows_keeps_the_callers_words() -> None:
         "  where: m",
         "  found: a cosmic ray",
         "  expected: e",
-        "  to mend it: wait",
+        "  to fix it: wait",
     ]
 
 

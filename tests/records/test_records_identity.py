@@ -32,7 +32,7 @@ def test_a_difference_is_named() -> None:
     assert f"model.weights_sha256: sha256 {'b' * 12}… -> sha256 {'a' * 12}…" in message
     assert "dtype" not in message
     assert "where: cells/a.json" in message
-    assert "to mend it: delete it" in message
+    assert "to fix it: delete it" in message
 
 
 @pytest.mark.parametrize("stored", [{}, {"made_from": {}}, None, []])

@@ -1,7 +1,7 @@
-"""What the command line does, as functions. They take what the commands take and give back objects.
+"""What the command line does, as functions. They take what the commands take and return objects.
 
 Parameters are called as the options are, and each is written down once, in `given`, as the setting it stands for; so a
-call hands on all that it was given (`locals()`), and a test compares parameters and options.
+call passes on all that it was given (`locals()`), and the commands' options are made from the calls (`cli.options`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def run(
     reporter: Reporter | None = None,
     **overrides: Any,
 ) -> Run:
-    """Run an experiment; the same call goes on with one that was interrupted.
+    """Run an experiment; the same call continues one that was interrupted.
 
     Args:
         config: a YAML file, its content as a mapping (paths in it are relative to where Python runs), or a config.
-        out: the run's folder; `runs/NAME` if it isn't said.
+        out: the run's folder; `runs/NAME` if not given.
         fresh: remove what an earlier run left there.
-        reporter: told of progress; None prints what is said and how far things are.
+        reporter: gets progress and messages; None prints them.
         **overrides: settings to change: a section with the keys to change in it, `tune={"epochs": 1}`, or one key
             with `__` between its parts, `tune__epochs=1`.
 
@@ -44,7 +44,7 @@ def run(
         The finished run.
 
     Raises:
-        InputError: something in the settings, data, prompts or model can't be used; the message says how to mend it.
+        InputError: something in the settings, data, prompts or model can't be used; the message says how to correct it.
         Interrupted: stop was asked during training; everything is saved.
     """
     from triptych.runner.run import run_experiment
@@ -101,8 +101,8 @@ def score(
         pool: rows to choose demonstrations from: a file, a list of mappings, or a DataFrame.
         select: how demonstrations are chosen: `random`, `same` (the row's value in `column`), `bm25`, `embedding`,
             `mmr`, `longest`, `shortest` or `similar-length`.
-        order: how they are shown: `random`, `nearest-last` or `nearest-first`; None is as they were drawn, and nearest
-            last where they are ranked by nearness.
+        order: how they are shown: `random`, `nearest-last` or `nearest-first`; if not given, as they were
+            drawn, and nearest last where they are ranked by nearness.
         column: for `same`, a column of the data.
         max_similarity: rows more like the query than this are never shown (Jaccard similarity of n-grams).
         mmr_lambda: for `mmr`: 1 is similarity to the query alone, 0 diversity alone.
@@ -113,21 +113,21 @@ def score(
         double_quant: quantize the constants of NF4 too.
         dtype: compute dtype.
         device: `auto`, `cpu` or `cuda`.
-        hold: how NF4 weights are kept: `dequantized` once (same values, faster), `packed` (less memory) or `auto`.
-        threads: CPU threads; None measures.
+        hold: how NF4 weights are stored: `dequantized` once (same values, faster), `packed` (less memory) or `auto`.
+        threads: CPU threads; measured if not given.
         allow_pickle: read pickled weights, which can run code when they are read.
-        limit: score the first so many rows.
+        limit: score only this many rows, the first.
         max_tokens: longest rendering.
         cache: look up scores of the same tokens under the same weights first.
-        out: write `scores.json` here too.
+        out: file to write the scores to.
         force: replace a file that is there and holds no scores.
-        reporter: told of progress; None prints.
+        reporter: gets progress and messages; None prints them.
 
     Returns:
         The rows' scores and their averages.
 
     Raises:
-        InputError: something given can't be used; the message says how to mend it.
+        InputError: something given can't be used; the message says how to correct it.
     """
     given = dict(locals())
     from triptych.records.outputs import check_output, is_scores
@@ -167,7 +167,7 @@ def tune(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a LoRA adapter on a quantized base; the same call goes on with an interrupted training.
+    """Train a LoRA adapter on a quantized base; the same call continues an interrupted training.
 
     Args:
         model: hub id, folder, `.gguf` file, or `demo`.
@@ -180,20 +180,20 @@ def tune(
         double_quant: quantize the constants of NF4 too.
         dtype: compute dtype.
         device: `auto`, `cpu` or `cuda`.
-        hold: how NF4 weights are kept: `dequantized` once (same values, faster), `packed` (less memory) or `auto`.
-        threads: CPU threads; None measures.
+        hold: how NF4 weights are stored: `dequantized` once (same values, faster), `packed` (less memory) or `auto`.
+        threads: CPU threads; measured if not given.
         allow_pickle: read pickled weights, which can run code when they are read.
-        limit: train on a seeded sample of so many rows.
+        limit: train on a seeded sample of this many rows.
         dev_rows: rows held out of the training rows, for `select="dev"`.
         fresh: remove what an earlier training left there.
-        reporter: told of progress; None prints.
+        reporter: gets progress and messages; None prints them.
         **settings: the keys of the section `tune`: `r`, `alpha`, `epochs`, `lr`, `batch_size`, …
 
     Returns:
         The training as a run of one cell: `.curve`, `.adapter`.
 
     Raises:
-        InputError: something given can't be used; the message says how to mend it.
+        InputError: something given can't be used; the message says how to correct it.
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
         Interrupted: stop was asked; everything is saved.
     """
@@ -250,12 +250,12 @@ def predict(
     fresh: bool = False,
     reporter: Reporter | None = None,
 ) -> Predictions:
-    """What the model writes for each row; greedy unless told otherwise.
+    """What the model writes for each row; greedy by default.
 
     Args:
         model: hub id, folder, `.gguf` file, or `demo`.
         data: rows to predict: a file, a list of mappings, or a DataFrame; they may have no outputs.
-        out: write `predictions.json` here; the same call with the same `out` goes on where it was stopped.
+        out: file to write the predictions to; the same call with the same file continues where it was stopped.
         prompt: a named prompt.
         template: a template of your own instead: a file, or text with {instruction}.
         shots: demonstrations in each prompt (k).
@@ -264,41 +264,41 @@ def predict(
         pool: rows to choose demonstrations from.
         select: how demonstrations are chosen: `random`, `same` (the row's value in `column`), `bm25`, `embedding`,
             `mmr`, `longest`, `shortest` or `similar-length`.
-        order: how they are shown: `random`, `nearest-last` or `nearest-first`; None is as they were drawn, and nearest
-            last where they are ranked by nearness.
+        order: how they are shown: `random`, `nearest-last` or `nearest-first`; if not given, as they were
+            drawn, and nearest last where they are ranked by nearness.
         column: for `same`, a column of the data.
         max_similarity: rows more like the query than this are never shown (Jaccard similarity of n-grams).
         mmr_lambda: for `mmr`: 1 is similarity to the query alone, 0 diversity alone.
         embedding: for `embedding` and `mmr`: `model`, or a sentence-transformers model by name or path.
         adapter: folder of a LoRA adapter to put on.
         max_new_tokens: most new tokens of a row.
-        max_new_ratio: most new tokens of a row per token of its prompt; None for no rule.
+        max_new_ratio: most new tokens of a row per token of its prompt; no rule if not given.
         temperature: 0 takes the likeliest token; above it, tokens are drawn.
-        top_p: draw from the likeliest tokens that make up so much.
-        top_k: draw from so many likeliest tokens; 0 for all.
-        beams: beam search with so many beams.
-        no_repeat_ngram: never write so many tokens in a row that prompt or output has already; 0 for no rule.
-        stop: texts that end a row where they begin.
+        top_p: draw from the likeliest tokens that have this much probability together.
+        top_k: draw from this many likeliest tokens; 0 for all.
+        beams: beams of a beam search; 1 for none.
+        no_repeat_ngram: never write this many tokens in a row that prompt or output has already; 0 for no rule.
+        stop: text that ends a row where it begins; several may be given.
         stop_texts: end a row where the prompt's own fixed texts begin again, too.
         revision: commit or tag of a hub id.
         quantize: how the base is quantized.
         double_quant: quantize the constants of NF4 too.
         dtype: compute dtype.
         device: `auto`, `cpu` or `cuda`.
-        hold: how NF4 weights are kept: `dequantized` once (same values, faster), `packed` (less memory) or `auto`.
-        threads: CPU threads; None measures.
+        hold: how NF4 weights are stored: `dequantized` once (same values, faster), `packed` (less memory) or `auto`.
+        threads: CPU threads; measured if not given.
         allow_pickle: read pickled weights, which can run code when they are read.
-        limit: predict the first so many rows.
+        limit: predict only this many rows, the first.
         max_tokens: longest prompt with its output.
-        batch_rows: rows written at a time; None for as many as memory allows.
-        fresh: replace what is there, whatever made it.
-        reporter: told of progress; None prints.
+        batch_rows: rows written at a time; as many as memory allows if not given.
+        fresh: replace what is there, also what another command wrote.
+        reporter: gets progress and messages; None prints them.
 
     Returns:
         The texts, what their check found and, where the data has outputs, chrF++ and BLEU.
 
     Raises:
-        InputError: something given can't be used; the message says how to mend it.
+        InputError: something given can't be used; the message says how to correct it.
     """
     given = dict(locals())
     from triptych.runner.predict import PredictRequest, predict_cell, predict_file

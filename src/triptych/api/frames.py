@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,14 @@ def comparisons_frame(record: RunRecord) -> Any:
 
 def few_shot_frame(record: RunRecord) -> Any:
     """A line per few-shot setting: mean and standard deviation over its seeds."""
-    return frame((_with_spreads(_plain(one)) for one in record.few_shot), ("prompt", "k", "ppl_mean", "ppl_mean_std"))
+    return frame(
+        (_with_spreads(one.model_dump(mode="json")) for one in record.few_shot),
+        ("prompt", "k", "ppl_mean", "ppl_mean_std"),
+    )
 
 
 def items_frame(path: Path, strategies: Mapping[str, Mapping[str, Any]]) -> Any:
-    """A line per cell and row, with the cell's strategy, prompt, k and seed beside.
-
-    Args:
-        path: `items.parquet`.
-        strategies: cell -> what to put beside its rows.
+    """A line per cell and row of `items.parquet`, with the cell's strategy, prompt, k and seed beside.
 
     Raises:
         DataError: the file is missing or torn.
@@ -54,25 +54,15 @@ def items_frame(path: Path, strategies: Mapping[str, Mapping[str, Any]]) -> Any:
     from triptych.records.store import read_items
 
     return frame(
-        {"cell": cell, **strategies.get(cell, {}), **_item(item)}
+        {"cell": cell, **strategies.get(cell, {}), **asdict(item), "ppl": item.ppl}
         for cell, items in read_items(path).items()
         for item in items
     )
 
 
-def _item(item: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {**asdict(item), "ppl": item.ppl}
-
-
-def _plain(record: BaseModel) -> dict[str, Any]:
-    return record.model_dump(mode="json")
-
-
 def _flat(record: BaseModel) -> dict[str, Any]:
     """Averages at the top, where they are looked for."""
-    line = _plain(record)
+    line = record.model_dump(mode="json")
     averages = line.pop("aggregate", {})
     versions = {f"version_{name}": version for name, version in (line.pop("versions", None) or {}).items()}
     return {**line, **averages, **versions}

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triptych.errors import DataError
+
 if TYPE_CHECKING:
     from triptych.config.experiment import ExperimentConfig
     from triptych.data import GivenRows
@@ -22,11 +24,7 @@ _OF_GENERATION = ("max_new_tokens", "max_new_ratio", "temperature", "top_p", "to
 def config_of(
     config: str | Path | Mapping[str, Any] | ExperimentConfig, overrides: Mapping[str, Any]
 ) -> ExperimentConfig:
-    """The settings that a call means.
-
-    Args:
-        config: a file, its content, or a config.
-        overrides: sections with keys to change, or single keys with `__` for the dot.
+    """The settings that a call means; `overrides`: sections with keys to change, or single keys with `__` for the dot.
 
     Raises:
         ConfigError: anything unreadable, unknown or out of range.
@@ -81,9 +79,11 @@ def source_of(rows: Any, name: str) -> str | GivenRows:
     if isinstance(rows, str | Path):
         return str(rows)
     lines = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else rows
-    return GivenRows(
-        tuple(json.loads(json.dumps(line, default=_plain)) for line in lines), f"the rows given as `{name}`"
-    )
+    where = f"the rows given as `{name}`"
+    try:
+        return GivenRows(tuple(json.loads(json.dumps(line, default=_plain)) for line in lines), where)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list that contains itself
+        raise DataError("a row can't be written as JSON", where=where, found=str(error)) from error
 
 
 def model_settings(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Run:
         return folder if folder.is_dir() else None
 
     def report(self, *, rebuild: bool = False) -> Path:
-        """Where `report.html` lies; it is built if it isn't there.
+        """The path of `report.html`; it is built if it isn't there.
 
         Args:
             rebuild: build it again from the records.

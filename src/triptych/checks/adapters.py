@@ -11,6 +11,7 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.errors import ConfigError, ModelError
 from triptych.grid.cells import TrainingSpec, trainings
 from triptych.grid.rendered import RenderedExperiment
+from triptych.records.disk import is_there
 from triptych.records.run_files import ADAPTER_RECORD
 from triptych.records.store import read_json
 
@@ -57,10 +58,11 @@ def adapter_facts(
     facts: dict[str, Mapping[str, Any]] = {}
     for training in specs:
         place = adapter if adapter and training.first else adapter_of(training) if adapter_of else None
-        if place is not None and (place / ADAPTER_RECORD).is_file():
+        if place is not None and is_there(place / ADAPTER_RECORD, Path.is_file):
             facts[training.name] = read_json(place / ADAPTER_RECORD)
     if adapter is not None and specs[0].name not in facts:
-        there = ", ".join(sorted(p.name for p in adapter.iterdir())[:8]) if adapter.is_dir() else "no such folder"
+        is_folder = is_there(adapter, Path.is_dir)
+        there = ", ".join(sorted(p.name for p in adapter.iterdir())[:8]) if is_folder else "no such folder"
         raise ModelError(
             "this folder doesn't say which prompt its adapter was trained with",
             where=str(adapter),

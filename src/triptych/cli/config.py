@@ -51,7 +51,8 @@ def init(
 
 
 def _say_if_missing(source: str | None, folder: str | None, role: str, notes: Console) -> None:
-    from triptych.config.sources import is_there, split_sample
+    from triptych.config.sources import split_sample
+    from triptych.records.disk import is_there
 
     if source is None and not folder:
         notes.print(f"note: no {role} rows are named: data.{role} is {role}.json beside the file")

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from triptych.terminal import new_console, write_json
+from triptych.cli import options
+from triptych.terminal import new_console, new_table, write_json
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from triptych.data.findings import FileSurvey, Likeness, Repeats, Survey
 
 app = typer.Typer(help="Look at data before it is used.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.callback()
+@app.callback()  # without one, typer would make a group of one command the command itself
 def _data() -> None:
     """Look at data before it is used."""
 
@@ -43,7 +45,7 @@ def check(
     across: Annotated[
         float, typer.Option(min=0.05, max=1.0, help="Test rows are near train rows from this one on.")
     ] = 0.5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Look for repeated and nearly repeated rows, test rows in train, empty outputs, odd characters; show lengths."""
     from triptych.console import ConsoleReporter
@@ -68,8 +70,9 @@ def check(
 
 def _place(source: str) -> str | Path:
     """The bundled sample's files may be named `sample/train.json`."""
-    from triptych.config.sources import SAMPLE, is_there
+    from triptych.config.sources import SAMPLE
     from triptych.data import sample_folder
+    from triptych.records.disk import is_there
 
     folder, slash, name = source.partition("/")
     return sample_folder() / name if folder == SAMPLE and slash and not is_there(source) else source
@@ -78,13 +81,11 @@ def _place(source: str) -> str | Path:
 def _mapping(columns: Sequence[str]) -> dict[str, str] | None:
     from triptych.errors import ConfigError
 
-    pairs = [text.partition("=") for text in columns]
-    for (name, equals, column), text in zip(pairs, columns, strict=True):
-        if not (name and equals and column):
-            raise ConfigError(
-                "a --column is not NAME=COLUMN", found=text, expected="e.g. --column instruction=question"
-            )
-    return {name: column for name, _, column in pairs} or None
+    mapping = {name: column for name, _, column in (text.partition("=") for text in columns)}
+    if not all(mapping) or not all(mapping.values()):
+        found = next(text for text in columns if not all(text.partition("=")))
+        raise ConfigError("a --column is not NAME=COLUMN", found=found, expected="e.g. --column instruction=question")
+    return mapping or None
 
 
 def _counter(model: str) -> Callable[[Sequence[str]], list[int]]:
@@ -111,12 +112,11 @@ def _print(found: Survey, console: Console) -> None:
         for note in file.notes:
             console.print(f"{file.path}: {note}")
     console.print(_lengths(files))
-    table = Table(title="Findings", title_justify="left")
-    for name in ("what", "where", "rows", "for example"):
-        table.add_column(name, justify="right" if name == "rows" else "left", overflow="fold")
+    table = new_table("Findings", "what", "where", "rows", "for example", left=4)
+    table.columns[2].justify = "right"
     lines = [line for where, file in files.items() for line in _findings(where, file)] + _crossings(found)
     for line in lines:
-        table.add_row(*map(_plain, line))
+        table.add_row(*(text.replace("\n", " ") for text in line))
     if lines:
         console.print(table)
     else:
@@ -124,9 +124,7 @@ def _print(found: Survey, console: Console) -> None:
 
 
 def _lengths(files: dict[str, FileSurvey]) -> Table:
-    table = Table(title="Lengths", title_justify="left")
-    for name in ("column", "file", "mean", "p50", "p95", "p99", "longest"):
-        table.add_column(name, justify="left" if name in ("column", "file") else "right")
+    table = new_table("Lengths", "column", "file", "mean", "p50", "p95", "p99", "longest", left=2)
     for where, file in files.items():
         for name, spread in file.lengths.items():
             unit = "" if name.endswith("tokens") else " characters"
@@ -190,8 +188,3 @@ def _nearly(what: str, where: str, found: Likeness) -> tuple[str, str, str, str]
 def _short(row_id: str) -> str:
     """The table has no room for a UUID; `--json` has it whole."""
     return row_id if len(row_id) <= 12 else f"{row_id[:8]}…"
-
-
-def _plain(text: str) -> str:
-    """On one line."""
-    return text.replace("\n", " ")

@@ -14,9 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from triptych.api.advice import for_the_command_line
+from triptych.api.advice import for_the_command_line, message_for
 from triptych.cli import config, data, doctor, plan, predict, preview, prompts, report, reproduce, run, score, tune
-from triptych.cli.advice import message_for
 from triptych.errors import InputError, Interrupted, TriptychError
 from triptych.terminal import new_console, open_streams, shown
 from triptych.version import __version__
@@ -66,17 +65,12 @@ def _options(
 ) -> None:
     global _debug, _command
     _debug, _command = debug, context.invoked_subcommand
-    if not debug:
-        _hush()
-    else:
+    if debug:
         logging.captureWarnings(True)
-
-
-def _hush() -> None:
-    """Libraries' warnings tell our users nothing they can act on."""
-    warnings.simplefilter("ignore")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+        return
+    warnings.simplefilter("ignore")  # libraries' warnings tell our users nothing they can act on
+    for library in ("bitsandbytes", "transformers"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def _arguments() -> list[str]:
@@ -145,15 +139,9 @@ def main() -> None:
     except Exception as error:
         if _debug:
             errors.print(traceback.format_exc())
-        errors.print(
-            "\n  ".join(
-                [
-                    f"error: {type(error).__name__}: {error}",
-                    "this is not a mistake of yours that Triptych knows; `triptych --debug …` shows where it happened",
-                    *getattr(error, "__notes__", ()),
-                ]
-            ),
-        )
+        unexpected = "this is not a mistake of yours that Triptych knows; `triptych --debug …` shows where it happened"
+        lines = [f"error: {type(error).__name__}: {error}", unexpected, *getattr(error, "__notes__", ())]
+        errors.print("\n  ".join(lines))
         code = 1
     finally:
         if before is not None:

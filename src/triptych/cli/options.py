@@ -1,53 +1,112 @@
-"""Options that several commands have: one wording and one type each.
-
-They are called as the parameters of the calls in `triptych.api`, so a command hands them on as they are.
+"""Options of commands, made from the calls in `triptych.api`: a parameter's name, type and default, and its line in
+the call's docstring. So each is written once, and a command passes on what it was given.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, get_args
 
 import typer
 
-from triptych.config import choices
+_TYPES: dict[Any, Any] = {
+    Any: str | None,
+    str | Path: str,
+    str | Path | None: Path | None,
+    Sequence[str]: list[str] | None,
+}
+"""A parameter's type in Python -> what the command line reads, where that is another."""
+_LEAST = {
+    **{"shots": 0, "dev_rows": 0, "max_tokens": 16},
+    **dict.fromkeys(("threads", "limit", "max_new_tokens", "batch_rows"), 1),
+}
+_IN_PYTHON = re.compile(r": a file, a list of mappings, or a DataFrame|, a file\b")
+_OF_NULL = re.compile(r"; null for [^.;]*")
+_ARGUMENT = re.compile(r"^    (\w+): (.+(?:\n {8,}.+)*)", re.MULTILINE)
 
-# --- the model
-
-ModelName = Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or `demo`.", show_default=False)]
-Revision = Annotated[str | None, typer.Option(help="Commit or tag of a hub id.")]
-Quantize = Annotated[choices.Quantize, typer.Option(help="How the base is quantized.")]
-DoubleQuant = Annotated[bool, typer.Option(help="Quantize the constants of NF4 too.")]
-Dtype = Annotated[choices.Dtype, typer.Option(help="Compute dtype.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Hold = Annotated[
-    choices.Hold,
-    typer.Option(help="Keep NF4 weights dequantized (same values, faster) or packed (less memory)."),
+Config = Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. tune.epochs=1.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: measured]")]
-AllowPickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run code when they are read.")
-]
+RunFolder = Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 
-# --- the prompt
 
-PromptName = Annotated[str, typer.Option(help="Named prompt.")]
-TemplateText = Annotated[str | None, typer.Option(help="A template of your own: file, or text with {instruction}.")]
+def options_of(
+    call: Callable[..., Any], *own: inspect.Parameter, required: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the parameters of a call as its options.
 
-# --- demonstrations
+    Args:
+        call: the call.
+        *own: the command's own options, and those that replace the call's.
+        required: parameters without a default on the command line.
+    """
+    docs = dict(_ARGUMENT.findall(inspect.getdoc(call) or ""))
+    parameters = {
+        name: _option(parameter, docs[name], required=name in required)
+        for name, parameter in inspect.signature(call, eval_str=True).parameters.items()
+        if name != "reporter" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
 
-ShotCount = Annotated[int, typer.Option(min=0, help="Demonstrations in each prompt (k).")]
-Pool = Annotated[str | None, typer.Option(help="Rows to choose demonstrations from (training data).")]
-Draw = Annotated[choices.Draw, typer.Option(help="Draw demonstrations anew for each row, or once.")]
-Select = Annotated[choices.Select, typer.Option(help="How demonstrations are chosen.")]
-Order = Annotated[
-    choices.Order | None,
-    typer.Option(help="How they are shown.  [default: as drawn; nearest last, where ranked by nearness]"),
-]
-Column = Annotated[
-    str | None, typer.Option(help="For `same`: the column of the data whose value row and demonstration share.")
-]
-MaxSimilarity = Annotated[
-    float | None, typer.Option(help="Never show rows more like the query than this (0 to 1, Jaccard of n-grams).")
-]
-MmrLambda = Annotated[float, typer.Option(help="For `mmr`: 1 is similarity to the query alone, 0 diversity alone.")]
-Embedding = Annotated[str, typer.Option(help="For `embedding` and `mmr`: `model`, or a sentence-transformers model.")]
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        every = sorted(
+            {**parameters, **{one.name: one for one in own}}.values(), key=lambda one: one.default is not one.empty
+        )
+        command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in every}
+        return command
+
+    return with_options
+
+
+def option(name: str, kind: Any, default: Any = ..., *flags: str, **facts: Any) -> inspect.Parameter:
+    """An option of a command; without a default it has to be given."""
+    default = inspect.Parameter.empty if default is ... else default
+    if default in (inspect.Parameter.empty, None):
+        facts.setdefault("show_default", False)
+    if kind is bool and not default:
+        flags = flags or (f"--{name.replace('_', '-')}",)
+    annotation = Annotated[kind, typer.Option(*flags, **facts)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def section_options(section: Any, flags: Mapping[str, str], types: Mapping[str, Any]) -> list[inspect.Parameter]:
+    """An option for each key of a section of the settings; what is left out is left to the section.
+
+    Args:
+        section: its class.
+        flags: key -> the switch that sets it, where it is called otherwise.
+        types: key -> what the command line reads, where that is another type.
+    """
+    return [
+        option(
+            name,
+            (types.get(name) or field.annotation) | None,
+            None,
+            *([flags[name]] if name in flags else []),
+            help=_OF_NULL.sub("", _sentence(field.description)),
+        )
+        for name, field in section.model_fields.items()
+    ]
+
+
+def _option(parameter: inspect.Parameter, text: str, *, required: bool) -> inspect.Parameter:
+    kind, default = parameter.annotation, parameter.default
+    if kind == Any and default is parameter.empty:
+        kind = str
+    kind = _TYPES.get(kind, kind) if not isinstance(kind, UnionType) or kind in _TYPES else kind
+    if required:
+        kind, default = get_args(kind)[0] if isinstance(kind, UnionType) else kind, parameter.empty
+    least = {"min": _LEAST[parameter.name]} if parameter.name in _LEAST else {}
+    default = None if default == () else default
+    return option(parameter.name, kind, default, help=_sentence(_IN_PYTHON.sub("", text)), **least)
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text[:1].upper() + text[1:]

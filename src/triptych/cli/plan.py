@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from triptych.cli import options
 from triptych.errors import ConfigError
-from triptych.terminal import new_console, write_json
+from triptych.terminal import new_console, new_table, write_json
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from triptych.plan.plan import Plan
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
@@ -22,11 +24,9 @@ _MINUTE, _HOUR = 60, 3600
 
 
 def plan(
-    config: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. tune.epochs=1.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,
+    config: options.Config,
+    sets: options.Sets = None,
+    out: options.RunFolder = None,
     memory: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Memory of the machine to plan for, e.g. 8GiB.  [default: this one]"),
@@ -34,7 +34,7 @@ def plan(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Load the model and time it, and remember its rates.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Say what an experiment takes: cells, tokens, memory, time, disk, and what is done already. Reads no weights."""
 
@@ -51,7 +51,7 @@ def plan(
         calibrate=calibrate,
         reporter=ConsoleReporter(new_console(stderr=True)),
     )
-    if json:
+    if as_json:
         write_json(made.record(), indent=2)
     else:
         _show(made, new_console())
@@ -63,7 +63,7 @@ def bytes_of(text: str) -> int:
     Raises:
         ConfigError: it is none of these.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
     unit = found and found[2].lower()
     if not found or (found[3] and not unit) or float(found[1]) <= 0:
         raise ConfigError("this is no amount of memory", where="--memory", found=text, expected="e.g. 8GiB or 24GB")
@@ -89,10 +89,7 @@ def _show(plan: Plan, console: Console) -> None:
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left else "right", overflow="fold")
-    return table
+    return new_table(title, *columns, left=left, box=None, pad_edge=False)
 
 
 def _cells(plan: Plan) -> Table:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from triptych.cli import options
 from triptych.terminal import new_console, write_json
 
 if TYPE_CHECKING:
@@ -21,16 +22,14 @@ _SCORED = "bold black on green"
 
 
 def preview(
-    config: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
+    config: options.Config,
     rows: Annotated[int, typer.Option(min=0, help="Rows of each kind of cell.")] = 1,
     cell: Annotated[str | None, typer.Option(help="This cell alone, or `training NAME`.")] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. max_tokens=1024.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run, for its adapters.  [default: runs/NAME]")] = None,
+    sets: options.Sets = None,
+    out: options.RunFolder = None,
     adapter: Annotated[Path | None, typer.Option(help="Another adapter whose prompt is compared.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Long prompts whole.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show rows as the model will see them, scored tokens marked and ids beside, and check them. Touches no weights."""
 

@@ -6,18 +6,15 @@ from typing import Annotated
 
 import typer
 
-from triptych.terminal import new_console, write_json, write_text
+from triptych.cli import options
+from triptych.terminal import new_console, new_table, write_json, write_text
 
 app = typer.Typer(help="The prompts that ship, and how they look.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
-def list_prompts(
-    as_json: Annotated[bool, typer.Option("--json", help="All of each prompt, as JSON.")] = False,
-) -> None:
+def list_prompts(as_json: options.AsJson = False) -> None:
     """List the prompts that ship; `show` says where one comes from."""
-    from rich.table import Table
-
     from triptych.prompts import catalogue
 
     templates = catalogue()
@@ -25,10 +22,10 @@ def list_prompts(
         content = [{"name": t.name, "description": t.description, **t.record()} for t in templates.values()]
         write_json(content, indent=1)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "language", "style"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("what it does", ratio=1)
+    columns = ("name", "language", "style", "what it does")
+    table = new_table(None, *columns, left=4, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[:3]:
+        column.no_wrap = True
     for template in templates.values():
         table.add_row(template.name, template.language, template.style, template.description)
     new_console().print(table)

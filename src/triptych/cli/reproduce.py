@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from triptych.terminal import new_console, write_json
+from triptych.cli import options
+from triptych.terminal import new_console, new_table, write_json
 from triptych.terminal import shown as escaped
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def reproduce(
     only_check: Annotated[bool, typer.Option("--only-check", help="Say what differs now, compute nothing.")] = False,
     data: Annotated[Path | None, typer.Option(help="Folder of the data files, if they were moved.")] = None,
     model: Annotated[str | None, typer.Option(help="The model, if its name means nothing here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Compute a finished run again and say which numbers agree, and what moved the others.
 
@@ -78,13 +79,11 @@ def _print(found: Reproduction, console: Console) -> None:
 
 def _print_facts(facts: tuple[Fact, ...], console: Console) -> None:
     from rich import box
-    from rich.table import Table
 
     from triptych.reproduce.differences import shortened
 
-    table = Table(box=box.SIMPLE_HEAD, title="Then and now", title_justify="left", title_style="bold")
-    for name in ("what", "then", "now", ""):
-        table.add_column(name, overflow="fold")
+    columns = ("what", "then", "now", "")
+    table = new_table("Then and now", *columns, left=4, box=box.SIMPLE_HEAD, title_style="bold")
     for fact in facts:
         style = _STYLES[fact.status]
         now = "" if fact.status == "same" else shortened(fact.now)
@@ -95,12 +94,9 @@ def _print_facts(facts: tuple[Fact, ...], console: Console) -> None:
 
 def _print_numbers(found: Reproduction, console: Console) -> None:
     from rich import box
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title="Numbers", title_justify="left", title_style="bold")
-    table.add_column("cell or training", overflow="fold")
-    for name in ("ppl_mean then", "now", "max |ΔNLL/token|"):
-        table.add_column(name, justify="right")
+    columns = ("cell or training", "ppl_mean then", "now", "max |ΔNLL/token|")
+    table = new_table("Numbers", *columns, box=box.SIMPLE_HEAD, title_style="bold")
     table.add_column("")
     causes: dict[str, list[str]] = {}
     for cell in found.cells:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from triptych.cli import options
 from triptych.terminal import new_console
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. tune.epochs=1.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,
+    config: options.Config,
+    sets: options.Sets = None,
+    out: options.RunFolder = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left there.")] = False,
 ) -> None:
-    """Run an experiment; the same command goes on with one that was interrupted."""
+    """Run an experiment; the same command continues one that was interrupted."""
     from triptych.api import calls
     from triptych.config.read import read_config
     from triptych.console import ConsoleReporter

@@ -37,45 +37,33 @@ _EXPECTED = {
 }
 _BRANCH = re.compile(r"(tuple|list|dict|literal|nullable|constrained-\w+|function-\w+)\[")
 _OTHER_TOOLS = {
-    "base_model": "model.name",
-    "model_name_or_path": "model.name",
-    "revision_of_model": "model.revision",
-    "model_revision": "model.revision",
-    "load_in_4bit": "model.quantize",
-    "load_in_8bit": "model.quantize",
-    "quantization_bit": "model.quantize",
-    "double_quantization": "model.double_quant",
-    "dataset": "data.train",
-    "datasets": "data.train",
-    "test_datasets": "data.test",
-    "eval_dataset": "data.test",
-    "max_samples": "data.train_rows",
-    "learning_rate": "tune.lr",
-    "lr_scheduler": "tune.schedule",
-    "lr_scheduler_type": "tune.schedule",
-    "warmup_ratio": "tune.warmup",
-    "lora_r": "tune.r",
-    "lora_rank": "tune.r",
-    "lora_alpha": "tune.alpha",
-    "lora_dropout": "tune.dropout",
-    "lora_target": "tune.target_modules",
-    "lora_target_modules": "tune.target_modules",
-    "loraplus_lr_ratio": "tune.lora_plus_ratio",
-    "peft_use_dora": "tune.use_dora",
-    "peft_use_rslora": "tune.use_rslora",
-    "num_epochs": "tune.epochs",
-    "num_train_epochs": "tune.epochs",
-    "micro_batch_size": "tune.batch_size",
-    "per_device_train_batch_size": "tune.batch_size",
-    "gradient_accumulation_steps": "tune.accumulation",
-    "sequence_len": "tune.max_tokens",
-    "cutoff_len": "tune.max_tokens",
-    "eval_steps": "tune.eval_every",
-    "save_steps": "tune.checkpoint_every",
-    "save_total_limit": "tune.keep",
-    "adam_epsilon": "tune.eps",
+    "model.name": "base_model model_name_or_path",
+    "model.revision": "revision_of_model model_revision",
+    "model.quantize": "load_in_4bit load_in_8bit quantization_bit",
+    "model.double_quant": "double_quantization",
+    "data.train": "dataset datasets",
+    "data.test": "test_datasets eval_dataset",
+    "data.train_rows": "max_samples",
+    "tune.lr": "learning_rate",
+    "tune.schedule": "lr_scheduler lr_scheduler_type",
+    "tune.warmup": "warmup_ratio",
+    "tune.r": "lora_r lora_rank",
+    "tune.alpha": "lora_alpha",
+    "tune.dropout": "lora_dropout",
+    "tune.target_modules": "lora_target lora_target_modules",
+    "tune.lora_plus_ratio": "loraplus_lr_ratio",
+    "tune.use_dora": "peft_use_dora",
+    "tune.use_rslora": "peft_use_rslora",
+    "tune.epochs": "num_epochs num_train_epochs",
+    "tune.batch_size": "micro_batch_size per_device_train_batch_size",
+    "tune.accumulation": "gradient_accumulation_steps",
+    "tune.max_tokens": "sequence_len cutoff_len",
+    "tune.eval_every": "eval_steps",
+    "tune.checkpoint_every": "save_steps",
+    "tune.keep": "save_total_limit",
+    "tune.eps": "adam_epsilon",
 }
-"""What axolotl and LLaMA-Factory call keys of ours, none of ours among them (docs/how-to/from-other-tools.md)."""
+"""Our key -> what axolotl and LLaMA-Factory call it, no key of ours among them (docs/how-to/from-other-tools.md)."""
 _NAMED = 10
 _NEAR, _PERHAPS = 0.75, 0.5
 """How alike a key must be to be meant; and to be worth a guess when nothing else is known."""
@@ -100,10 +88,6 @@ class _Mistake:
     expected: str
     fix: str | None
 
-    def where(self, source: str, *, has_lines: bool) -> str:
-        place = f"{source}, line {self.line}" if has_lines else source
-        return self.given_by or f"{place}, key `{self.key}`"
-
     def in_one_line(self, *, has_lines: bool) -> str:
         place = self.given_by or (f"line {self.line}" if has_lines else "")
         what = "unknown" if self.unknown else f"{self.found}, expected {self.expected}"
@@ -122,7 +106,7 @@ def all_mistakes(
         what = f"unknown key `{one.key}`" if one.unknown else f"`{one.key}` can't be used"
         return ConfigError(
             what if one.key else "the configuration can't be used",
-            where=one.where(source, has_lines=has_lines),
+            where=one.given_by or f"{source}{f', line {one.line}' if has_lines else ''}, key `{one.key}`",
             found=one.found,
             expected=one.expected,
             fix=one.fix,
@@ -133,7 +117,7 @@ def all_mistakes(
         f"{len(ordered)} settings can't be used",
         where=source,
         found="\n    ".join(["", *lines, *more]),
-        fix="mend them all; `triptych config schema` has every key with its type",
+        fix="correct them all; `triptych config schema` has every key with its type",
     )
 
 
@@ -148,29 +132,16 @@ def _mistakes(error: ValidationError, node: yaml.Node | None, origins: Mapping[s
             known = _known_keys(location[:-1])
             yield _Mistake(key, line, given_by, True, None, ", ".join(known), _meant(location, known))
         else:
-            yield _Mistake(key, line, given_by, False, short(problem.get("input")), _expected(problem), None)
+            message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            expected = _EXPECTED.get(problem["type"], message)
+            yield _Mistake(key, line, given_by, False, short(problem.get("input")), expected, None)
 
 
 def _location(parts: Sequence[str | int], *, is_key: bool) -> list[str | int]:
-    """The key's parts, without the names that pydantic gives to the branches of a union.
-
-    `is_key`: the last part is a key.
-    """
-    plain = [part for part in parts[:-1] if not _is_branch(part)]
-    plain += [part for part in parts[-1:] if is_key or not _is_branch(part)]
+    """The key's parts, without the names that pydantic gives to the branches of a union."""
+    last = len(parts) - 1
+    plain = [part for at, part in enumerate(parts) if (is_key and at == last) or not _BRANCH.match(str(part))]
     return plain[:2] if plain[:1] == ["prompts"] else plain  # a template's own keys are checked where it is built
-
-
-def _is_branch(part: str | int) -> bool:
-    return isinstance(part, str) and _BRANCH.match(part) is not None
-
-
-def _expected(problem: Mapping[str, Any]) -> str:
-    """What would have been right, in a user's words."""
-    if problem["type"] in _EXPECTED:
-        return _EXPECTED[problem["type"]]
-    message: str = problem["msg"]
-    return message.removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def _meant(location: Sequence[str | int], known: Sequence[str]) -> str:
@@ -179,7 +150,7 @@ def _meant(location: Sequence[str | int], known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name[:100], known, n=1, cutoff=_NEAR)
     if near:
         return f"did you mean `{near[0]}`?"
-    elsewhere = _OTHER_TOOLS.get(name) or next(
+    elsewhere = next((key for key, theirs in _OTHER_TOOLS.items() if name in theirs.split()), None) or next(
         (f"{section}.{name}" for section, keys in _sections(ExperimentConfig, "") if name in keys), None
     )
     if elsewhere:

@@ -29,9 +29,9 @@ class DataConfig(Section):
     train: str = "train.json"
     test: str = "test.json"
     train_rows: int | None = Field(None, ge=1, le=MANY)
-    """A seeded sample of so many training rows; null for all. Smaller samples are subsets of larger ones."""
+    """A seeded sample of this many training rows; null for all. Smaller samples are subsets of larger ones."""
     test_rows: int | None = Field(None, ge=1, le=MANY)
-    """The first so many test rows; null for all."""
+    """This many test rows, the first; null for all."""
     dev_rows: int = Field(0, ge=0, le=MANY)
     """Rows held out of train, to choose a checkpoint or (`strategies.search`) a prompt by."""
     seed: int = Field(0, ge=0, le=LARGEST_SEED)

@@ -26,7 +26,7 @@ class ReportConfig(Section):
     slices: tuple[str, ...] | None = None
     """Further columns of the data by which the test rows are cut; null for every column with 2 to 12 values."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
-    """Trackers that are told of the run while it goes on, each an extra to install."""
+    """Trackers that get the run's numbers while it runs, each an extra to install."""
 
 
 class ExperimentConfig(Section):

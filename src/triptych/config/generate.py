@@ -21,7 +21,7 @@ class DecodingConfig(Section):
     top_k: int = Field(0, ge=0, le=MANY)
     beams: int = Field(1, ge=1, le=1000)
     no_repeat_ngram: int = Field(0, ge=0, le=MANY)
-    """Never write so many tokens in a row that the row's prompt or output has already; 0 for no rule."""
+    """Never write this many tokens in a row that the row's prompt or output has already; 0 for no rule."""
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Of drawn tokens."""
 
@@ -53,11 +53,11 @@ class DecodingConfig(Section):
 
 
 class GenerateConfig(DecodingConfig):
-    """Texts written in some cells, and their chrF++ and BLEU. Greedy unless told otherwise."""
+    """Texts written in some cells, and their chrF++ and BLEU. Greedy by default."""
 
     cells: Literal["best", "all"] | tuple[str, ...] = "best"
     """`best`: the best prompt, the best demonstrations and each training; or names of cells."""
     rows: int | None = Field(None, ge=1, le=MANY)
-    """The first so many test rows; null for all."""
+    """This many test rows, the first; null for all."""
     stop_texts: bool = True
     """End a row where the prompt's own fixed texts begin again."""

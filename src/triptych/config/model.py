@@ -1,4 +1,4 @@
-"""The section `model`: which model, and how it is held. `models.load_model` takes it as it is."""
+"""The section `model`: which model, and how it is loaded. `models.load_model` takes it as it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|xpu|cuda(:\d{1,3})?")
 
 
 class ModelConfig(Section):
-    """Which model, and how it is held."""
+    """Which model, and how it is loaded."""
 
     name: str = "demo"
     """Hub id, folder, `.gguf` file, or `demo`."""
@@ -24,7 +24,7 @@ class ModelConfig(Section):
     dtype: Dtype = "auto"
     device: str = "auto"
     hold: Hold = "auto"
-    """How NF4 weights are kept: dequantized once (same values, faster) or packed (less memory)."""
+    """How NF4 weights are stored: dequantized once (same values, faster) or packed (less memory)."""
     threads: int | None = Field(None, ge=1, le=4096)
     """CPU threads; null measures."""
     allow_pickle: bool = False

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from triptych.config.config_errors import all_mistakes, short
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.sources import SAMPLE, is_there, split_sample
+from triptych.config.sources import SAMPLE, split_sample
 from triptych.config.yaml_file import load_yaml, read_text
 from triptych.errors import ConfigError
-from triptych.records.disk import at_home
+from triptych.records.disk import at_home, is_there
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -53,13 +53,9 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
 def validated(
     value: dict[str, Any], source: str, node: yaml.Node | None = None, origins: Mapping[str, str] | None = None
 ) -> ExperimentConfig:
-    """Check settings that were read.
+    """Check settings that were read from `source`.
 
-    Args:
-        value: the settings.
-        source: file they are from, for messages.
-        node: the parsed file, to find lines in.
-        origins: dotted key -> the `--set` that gave it.
+    `node` is the parsed file, to find lines in; `origins`: dotted key -> the `--set` that gave it.
     """
     try:
         return ExperimentConfig.model_validate(value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from triptych.records.disk import is_there
+
 SAMPLE = "sample"
 """The name that stands for the bundled sample wherever a data folder is asked for."""
 _ASKED = re.compile(r"(?P<path>.+)#(?P<n>\d+)", re.DOTALL)
@@ -17,11 +19,3 @@ def split_sample(source: str | Path) -> tuple[str | Path, int | None]:
         return source, None
     path = asked["path"]
     return (Path(path) if isinstance(source, Path) else path), int(asked["n"])
-
-
-def is_there(source: str | Path) -> bool:
-    """Whether there is such a path; a name that can be none is not there."""
-    try:
-        return Path(source).exists()
-    except (OSError, ValueError):  # a name too long for the file system, or with a NUL in it: no file
-        return False

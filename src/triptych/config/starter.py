@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from triptych.config.config_errors import section_of
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config, validated
-from triptych.config.sources import SAMPLE, is_there, split_sample
+from triptych.config.sources import SAMPLE, split_sample
 from triptych.errors import ConfigError
+from triptych.records.disk import is_there
 from triptych.records.outputs import check_output
 from triptych.records.store import write_text
 
@@ -44,16 +44,10 @@ def starter_settings(
     test: str | None = None,
     strategies: Iterable[str] | None = None,
 ) -> dict[str, Any]:
-    """The settings that are not left at their defaults.
-
-    Args:
-        model: hub id, folder, `.gguf` file or `demo`.
-        train: path, path#N or hub id; "sample" for the bundled data.
-        test: the same.
-        strategies: of zero_shot, few_shot and qlora; without a train file only zero_shot can be run.
+    """The settings that are not left at their defaults; `train="sample"` is the bundled data.
 
     Raises:
-        ConfigError: a strategy that is not known, or one that needs a train file and there is none.
+        ConfigError: a strategy that is unknown, or one that needs a train file and there is none.
     """
     settings: dict[str, Any] = {"model": {"name": model or "demo"}}
     data: dict[str, Any] = {}
@@ -62,8 +56,7 @@ def starter_settings(
         data |= {"dir": SAMPLE, "train": "train.json", "test": "test.json"}
     data |= {role: source for role, source in (("train", train), ("test", test)) if source}
     settings["data"] = data
-    chosen = _chosen(strategies, data)
-    settings["strategies"] = {name: dict(_STRATEGIES[name]) for name in chosen}
+    settings["strategies"] = {name: dict(_STRATEGIES[name]) for name in _chosen(strategies, data)}
     return settings
 
 
@@ -148,7 +141,7 @@ def _lines(model: type[BaseModel], settings: Mapping[str, Any], depth: int, *, l
         yield from (f"{indent}# {line}" for line in _doc(field, section))
         if section is None:
             given = live and name in settings
-            value = settings[name] if given else _default(field)
+            value = settings[name] if given else field.get_default(call_default_factory=True)
             yield f"{indent}{'' if given else '#'}{name}: {_inline(value)}"
             continue
         inner = settings.get(name)
@@ -162,7 +155,11 @@ def _doc(field: FieldInfo, section: type[BaseModel] | None) -> list[str]:
     text = field.description or (section.__doc__ if section else "") or ""
     text = " ".join(text.split()).replace("``", "`")
     if section is not None and section is not field.annotation:
-        text = f"{text} Off; `true` for its defaults.".strip() if _default(field) is None else text
+        text = (
+            f"{text} Off; `true` for its defaults.".strip()
+            if field.get_default(call_default_factory=True) is None
+            else text
+        )
     options = [] if section else _options(field.annotation)
     if options:
         text = f"{text} One of {', '.join(options)}.".strip()
@@ -174,11 +171,6 @@ def _options(annotation: Any) -> list[str]:
     if typing.get_origin(annotation) is typing.Literal:
         return [str(option) for option in typing.get_args(annotation)]
     return [option for inner in typing.get_args(annotation) for option in _options(inner)]
-
-
-def _default(field: FieldInfo) -> Any:
-    value = field.get_default(call_default_factory=True)
-    return None if value is PydanticUndefined else value
 
 
 def _inline(value: Any) -> str:

@@ -8,7 +8,7 @@ search      prompt and demonstrations chosen on dev rows; the winner is scored o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
@@ -44,35 +44,26 @@ def _listed_seeds(value: Any) -> Any:
     return value
 
 
-def _check_seeds(value: tuple[int, ...]) -> tuple[int, ...]:
-    if any(not 0 <= seed <= LARGEST_SEED for seed in value):
-        raise ValueError(f"numbers from 0 to {LARGEST_SEED}")
-    return value
+def _must(is_right: Callable[[Any], bool], expected: str) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if not is_right(value):
+            raise ValueError(expected)
+        return value
 
-
-def _check_ks(value: tuple[int, ...]) -> tuple[int, ...]:
-    if any(k < 0 for k in value):
-        raise ValueError("0 or more")
-    return value
-
-
-def _check_once(value: tuple[T, ...]) -> tuple[T, ...]:
-    if len(set(value)) < len(value):
-        raise ValueError("each value once")
-    return value
-
-
-def _check_some(value: tuple[T, ...]) -> tuple[T, ...]:
-    if not value:
-        raise ValueError("at least one value")
-    return value
+    return AfterValidator(check)
 
 
 # lists in the YAML: one value stands for a list of one, and none stands there twice
-Listed = Annotated[tuple[T, ...], BeforeValidator(_listed), AfterValidator(_check_once)]
-OneOrMore = Annotated[Listed[T], AfterValidator(_check_some)]
-Ks = Annotated[OneOrMore[int], AfterValidator(_check_ks)]
-Seeds = Annotated[OneOrMore[int], BeforeValidator(_listed_seeds), AfterValidator(_check_seeds)]
+Listed = Annotated[
+    tuple[T, ...], BeforeValidator(_listed), _must(lambda value: len(set(value)) == len(value), "each value once")
+]
+OneOrMore = Annotated[Listed[T], _must(bool, "at least one value")]
+Ks = Annotated[OneOrMore[int], _must(lambda ks: min(ks) >= 0, "0 or more")]
+Seeds = Annotated[
+    OneOrMore[int],
+    BeforeValidator(_listed_seeds),
+    _must(lambda seeds: min(seeds) >= 0 and max(seeds) <= LARGEST_SEED, f"numbers from 0 to {LARGEST_SEED}"),
+]
 
 
 class ZeroShotConfig(Section):

@@ -43,7 +43,7 @@ class TuneConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the adapter's input."""
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    """Names of linear layers, e.g. [q_proj, v_proj]."""
+    """Names of linear layers (q_proj, v_proj), or `all-linear`."""
     use_rslora: bool = False
     """Rank-stabilized LoRA (Kalajdzievski 2023, arXiv 2312.03732): scale by alpha / sqrt(r)."""
     use_dora: bool = False
@@ -65,8 +65,11 @@ class TuneConfig(Section):
     accumulation: int = Field(1, ge=1, le=MANY)
     """Passes of one optimizer step: a step has batch_size x accumulation rows."""
     weight_decay: float = Field(0.0, ge=0, le=1000)
+    """AdamW's."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's."""
     eps: float = Field(1e-8, gt=0, le=1)
+    """AdamW's."""
     max_grad_norm: float | None = Field(1.0, gt=0)
     """Gradients are scaled down to this norm; null for never."""
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
@@ -83,7 +86,7 @@ class TuneConfig(Section):
     eval_every: int | None = Field(None, ge=1, le=MANY)
     """Optimizer steps between points of the learning curve; null for about ten points."""
     eval_rows: int | None = Field(None, ge=1, le=MANY)
-    """Score the first so many test rows at each point; null for all."""
+    """Score only this many test rows, the first, at each point; null for all."""
     checkpoint_every: int | None = Field(None, ge=1, le=MANY)
     """Optimizer steps between checkpoints; null for as often as the curve, and at least every 50."""
     keep: int = Field(2, ge=1, le=MANY)
@@ -92,13 +95,13 @@ class TuneConfig(Section):
     """Which point of the curve gives the final adapter. `test` selects on the rows that are reported, and the report
     says so."""
     patience: int | None = Field(None, ge=1, le=MANY)
-    """Stop when so many points in a row on dev are no better than the best one. Needs `select: dev`."""
+    """Stop when this many points in a row on dev are no better than the best one. Needs `select: dev`."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, value: Any) -> Any:
         """What the preset says, under what is set."""
-        if isinstance(value, dict) and value.get("preset") in PRESETS:
+        if isinstance(value, dict) and isinstance(value.get("preset"), str) and value["preset"] in PRESETS:
             return {**PRESETS[value["preset"]], **value}
         return value
 
@@ -125,16 +128,12 @@ class TuneConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _check_decay(self) -> TuneConfig:
+    def _check_together(self) -> TuneConfig:
         fastest = self.lr * (self.lora_plus_ratio or 1.0)
         if fastest * self.weight_decay >= 1:
             raise ValueError(
                 "lr x weight_decay (with lora_plus_ratio, of the faster part) below 1, or weights change sign"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_patience(self) -> TuneConfig:
         if self.patience is not None and self.select != "dev":
             raise ValueError("patience stops by the points on dev rows: it needs `select: dev` (and data.dev_rows)")
         return self

@@ -62,7 +62,13 @@ def load_yaml(text: str, path: Path) -> tuple[Any, yaml.Node | None]:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
             return None, None
-        _check_size(node, path)
+        if _size(node, {}, set(), path) > _LARGEST:
+            raise ConfigError(
+                "the configuration is very large once its aliases are written out",
+                where=str(path),
+                expected=f"at most {_LARGEST} values",
+                fix="write the values out instead of `*name`, or remove those that aren't needed",
+            )
         _check_keys(node, path)
         return yaml.safe_load(text), node
     # ValueError and its kin: something like a date that is none; RecursionError: thousands of brackets
@@ -122,32 +128,14 @@ def _repeated(node: yaml.Node, at: str, seen: set[int]) -> Iterator[tuple[str, i
             yield from _repeated(inner, f"{at}.{number}" if at else str(number), seen)
     if not isinstance(node, yaml.MappingNode):
         return
-    lines: dict[tuple[str, str], int] = {}
+    first: dict[tuple[str, str], yaml.ScalarNode] = {}
     for key, inner in node.value:
         if not isinstance(key, yaml.ScalarNode):
             continue  # safe_load refuses it
         line, name = key.start_mark.line + 1, f"{at}.{key.value}" if at else str(key.value)
-        if (first := lines.setdefault((key.tag, key.value), line)) != line or _on_one_line(node, key):
-            yield name, first, line
+        if (same := first.setdefault((key.tag, key.value), key)) is not key:
+            yield name, same.start_mark.line + 1, line
         yield from _repeated(inner, name, seen)
-
-
-def _on_one_line(node: yaml.MappingNode, key: yaml.ScalarNode) -> bool:
-    """Whether an earlier key of the same line is equal: `{a: 1, a: 2}`."""
-    earlier = (other for other, _ in node.value)
-    same = next(other for other in earlier if other.value == key.value and other.tag == key.tag)
-    return same is not key and same.start_mark.line == key.start_mark.line
-
-
-def _check_size(node: yaml.Node, path: Path) -> None:
-    sizes: dict[int, int] = {}
-    if _size(node, sizes, set(), path) > _LARGEST:
-        raise ConfigError(
-            "the configuration is very large once its aliases are written out",
-            where=str(path),
-            expected=f"at most {_LARGEST} values",
-            fix="write the values out instead of `*name`, or remove those that aren't needed",
-        )
 
 
 def _size(node: yaml.Node, sizes: dict[int, int], open_nodes: set[int], path: Path) -> int:
@@ -190,11 +178,7 @@ def _not_yaml(path: Path, error: Exception) -> ConfigError:
         "the configuration is not YAML",
         where=place,
         found=ascii(found)[1:-1][:300] if not found.isprintable() else found[:300],
-        fix=_how_to_quote(str(error)),
+        fix="in double quotes a backslash begins an escape: write the text in single quotes, or a path with / for \\"
+        if "escape" in str(error)
+        else "check the indentation and that texts with `:` or `{` are quoted",
     )
-
-
-def _how_to_quote(problem: str) -> str:
-    if "escape" in problem:
-        return "in double quotes a backslash begins an escape: write the text in single quotes, or a path with / for \\"
-    return "check the indentation and that texts with `:` or `{` are quoted"

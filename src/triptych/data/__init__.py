@@ -1,11 +1,10 @@
 """Rows: reading them, dividing them, and checking that train and test are apart. No torch here."""
 
-from triptych.data.bundled import sample_folder
 from triptych.data.checks import Overlap, empty_outputs, find_overlap, normalise
 from triptych.data.dataset import Dataset, load_dataset
-from triptych.data.readers import GivenRows, RowsRead, read_rows, read_source
+from triptych.data.readers import GivenRows, RowsRead, read_rows, read_source, sample_folder
 from triptych.data.row import Row
-from triptych.data.splits import split_dev, take
+from triptych.data.sampling import split_dev, take
 
 __all__ = [
     "Dataset",

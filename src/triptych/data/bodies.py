@@ -38,22 +38,19 @@ class Templates:
         return text
 
     def _without_one(self, text: str) -> str | None:
-        for cut, known in ((_head, self.heads), (_tail, self.tails), (_opening, self.openings)):
-            found = cut(text)
-            if found is not None and found[0] in known:
-                return found[1]
-        return None
+        cuts = ((cut(text), pieces) for cut, pieces in zip(_CUTS, (self.heads, self.tails, self.openings), strict=True))
+        return next((cut[1] for cut, pieces in cuts if cut is not None and cut[0] in pieces), None)
 
 
 def find_templates(texts: Sequence[str], *, share: float = 0.002) -> Templates:
     """Look for pieces that this share of the texts have, and again in what is left without them."""
     least = max(_FEWEST, int(len(texts) * share))
-    outer = Templates(*(_shared(texts, cut, least) for cut in (_head, _tail, _opening)))
+    outer = Templates(*(_shared(texts, cut, least) for cut in _CUTS))
     if not (outer.heads or outer.tails or outer.openings):
         return outer
     left = [outer.body(text) for text in texts]
-    inner = Templates(*(_shared(left, cut, least) for cut in (_head, _tail, _opening)))
-    return Templates(outer.heads | inner.heads, outer.tails | inner.tails, outer.openings | inner.openings)
+    heads, tails, openings = (_shared(left, cut, least) for cut in _CUTS)
+    return Templates(outer.heads | heads, outer.tails | tails, outer.openings | openings)
 
 
 def _shared(texts: Iterable[str], cut: _Cut, least: int) -> frozenset[str]:
@@ -84,3 +81,6 @@ def _opening(text: str) -> tuple[str, str] | None:
         return None
     rest = text[colon.end() :].strip()
     return (text[: colon.start()], rest) if rest else None
+
+
+_CUTS = (_head, _tail, _opening)

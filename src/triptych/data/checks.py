@@ -60,7 +60,7 @@ class Overlap:
         """One paragraph for people, naming at most five test rows; `=` is an exact pair, `~` a normalised one."""
         if not self:
             return f"none of {self.n_test} test rows occurs in train"
-        exact, normalised = _by_test_row(self.exact), _by_test_row(self.normalised)
+        exact, normalised = by_test_row(self.exact), by_test_row(self.normalised)
         only_normalised = [test for test in normalised if test not in exact]
         n = len(exact) + len(only_normalised)
         named = [_named(test, "=", trains) for test, trains in exact.items()]
@@ -98,11 +98,12 @@ def empty_outputs(rows: Iterable[Row]) -> str | None:
     ids = [row.id for row in rows if row.output == ""]
     if not ids:
         return None
-    named = ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "")
+    named = ", ".join(ids[:_NAMED]) + (" …" if len(ids) > _NAMED else "")
     return f"{len(ids)} test rows have an empty output, of which only EOS is scored: {named}"
 
 
-def _by_test_row(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+def by_test_row(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Test id -> the train ids it is paired with."""
     grouped: dict[str, list[str]] = {}
     for test, train in pairs:
         grouped.setdefault(test, []).append(train)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych.data.notes import Notes
-from triptych.data.raw import describe
+from triptych.data.row import describe
 
 HOW_JOINED = "the last assistant turn is the output; earlier turns are joined as `USER: …` and `ASSISTANT: …` lines"
 """For messages."""
@@ -46,12 +46,8 @@ def from_turns(
 ) -> tuple[str, str | None]:
     """The instruction and the output of a list of turns, each {role, content} or {from, value}.
 
-    Args:
-        turns: the list.
-        notes: counts what is left out.
-        need_output: whether a conversation without an answer is of no use.
-        to_answer: a conversation that ends with a user or tool turn asks for the next answer and has no output.
-        system: text of the row's system column.
+    With `to_answer`, a conversation that ends with a user or tool turn asks for the next answer and has no output.
+    `system` is the text of the row's system column. What is left out is counted in `notes`.
 
     Raises:
         Unusable: no list of turns, an unknown role, a turn that is not text, nothing to answer or no answer.
@@ -67,15 +63,16 @@ def from_turns(
     if not need_output and parsed and (last < 0 or (to_answer and last < len(parsed) - 1)):
         return _joined(parsed), None
     if last < 0:
-        raise Unusable("a conversation has no assistant turn", f"{len(parsed)} turns: {_roles(parsed)}")
+        roles = ", ".join([role.lower() for role, _ in parsed[:8]] + ["…"] * (len(parsed) > 8))
+        raise Unusable("a conversation has no assistant turn", f"{len(parsed)} turns: {roles or 'none'}")
     if after := [role for role, _ in parsed[last + 1 :]]:
-        notes.turns_after_answer(after)
+        notes.after_answer[tuple(role.lower() for role in after)] += 1
     return _joined(parsed[:last]), parsed[last][1]
 
 
-def looks_like_json_list(value: object) -> bool:
-    """Whether a text may be a list of turns as JSON."""
-    return isinstance(value, str) and value.lstrip()[:1] == "["
+def may_be_turns(value: object) -> bool:
+    """Whether a value is a list of turns, or a text that may be one as JSON."""
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip()[:1] == "[")
 
 
 def parse_json_list(text: str, column: str) -> object:
@@ -115,14 +112,14 @@ def _turn(number: int, turn: object, notes: Notes) -> tuple[str, str]:
         calls = [line for key in _CALLS if turn.get(key) for line in _calls(turn[key], key, number)]
         for key, value in turn.items():
             if key not in _USED and value not in (None, "", [], {}):
-                notes.turn_key(str(key))
+                notes.turn_keys[str(key)] += 1
     text = _parts(content) if isinstance(content, list) else content
     if text is None and content in (None, []) and (calls or known == "SYSTEM"):
         text = ""
     if not isinstance(text, str):
         raise Unusable(f"turn {number} of a conversation is not text", describe(content))
     if calls:
-        notes.tool_call()
+        notes.tool_calls += 1
         text = "\n".join([text, *calls] if text else calls)
     return known, text
 
@@ -141,10 +138,8 @@ def _one_of(turn: Mapping[str, Any], keys: tuple[str, str], number: int) -> Any:
 def _calls(value: object, key: str, number: int) -> list[str]:
     """Each call as one line of JSON, {"name": ..., "arguments": ...}."""
     if isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
-        except (ValueError, RecursionError):
-            value = [value]
     calls = value if isinstance(value, list) else [value]
     return [_call(call, key, number) for call in calls]
 
@@ -172,8 +167,3 @@ def _parts(content: list[Any]) -> str | None:
     given = [part.get("text") if isinstance(part, Mapping) else part for part in content]
     texts = [text for text in given if isinstance(text, str)]
     return "".join(texts) if texts and len(texts) == len(given) else None
-
-
-def _roles(parsed: Sequence[tuple[str, str]]) -> str:
-    roles = ", ".join(role.lower() for role, _ in parsed[:8])
-    return (roles or "none") + (", …" if len(parsed) > 8 else "")

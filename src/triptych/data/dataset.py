@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config.sources import SAMPLE, split_sample
-from triptych.data.bundled import sample_folder
 from triptych.data.checks import Overlap, empty_outputs, find_overlap
 from triptych.data.derive import Rules, unmatched
 from triptych.data.derive import derive as derive_columns
 from triptych.data.layouts import Layout
-from triptych.data.readers import read_source
+from triptych.data.readers import read_source, sample_folder
 from triptych.data.row import Row
-from triptych.data.splits import split_dev, take
+from triptych.data.sampling import split_dev, take
 from triptych.errors import DataError
 from triptych.progress import Reporter, Silent
-from triptych.records.disk import at_home, sha256_of_file
+from triptych.records.disk import at_home, is_there, sha256_of_file
 
 
 @dataclass(frozen=True)
@@ -77,23 +76,13 @@ def load_dataset(
 ) -> Dataset:
     """Read train and test, hold out dev, and look for test rows in train.
 
-    `folder` is put before relative paths, so a hub data set is named without one; "sample" is the bundled sample, its
-    files train.json and test.json unless others are named. `test_rows` takes the first rows of the test file.
-    `dev_rows` are held out of the whole train file and `train_rows` are a nested sample of the rest, so that dev stays
-    the same when `train_rows` changes. Overlap is looked for among the rows that are used.
-
-    Args:
-        train: path, path#N for a sample of N rows, or hub id; None if nothing is trained on or shown.
-        test: the same.
-        folder: put before relative paths.
-        train_rows: how many to use; None for all.
-        test_rows: how many to use; None for all.
-        dev_rows: how many to hold out of train.
-        seed: of `path#N`, the dev rows and the train rows.
-        strict: make overlap an error.
-        columns: our name (instruction, output, id, input, messages) -> the file's column, where it can't be detected.
-        derive: further columns to read off the instructions.
-        reporter: how each file was read is reported to it.
+    A source is a path, path#N for a sample of N rows, a hub id, or None. `folder` is put before relative paths, so a
+    hub data set is named without one; "sample" is the bundled sample, its files train.json and test.json unless others
+    are named. `test_rows` takes the first rows of the test file. `dev_rows` are held out of the whole train file and
+    `train_rows` are a nested sample of the rest, so that dev stays the same when `train_rows` changes. `seed` decides
+    both, and `path#N`. Overlap is looked for among the rows that are used; `strict` makes it an error. `columns`: our
+    name (instruction, output, id, input, messages) -> the file's column. How each file was read is reported to
+    `reporter`.
 
     Raises:
         DataError: a file or a row is unusable, more rows are asked for than there are, a rule of `columns` or `derive`
@@ -110,15 +99,23 @@ def load_dataset(
             fix=f"name the train or the test file, or use the bundled data: folder {SAMPLE!r}",
         )
     train_file, test_file = (_load(source, folder, columns, seed) for source in (train, test))
+    reporter = reporter or Silent()
     for file in (train_file, test_file):
         if file.layout is not None and (file.layout.name != "triptych" or file.is_sample):
             # nothing was guessed about a file in our own layout
             of = f" of {file.n_rows}" if file.is_sample else ""
-            (reporter or Silent()).info(f"{file.path}: {len(file.rows)}{of} rows; {file.format}")
+            reporter.info(f"{file.path}: {len(file.rows)}{of} rows; {file.format}")
         for note in file.notes:
-            (reporter or Silent()).info(f"{file.path}: {note}")
+            reporter.info(f"{file.path}: {note}")
     if columns and not any(file.layout.name == "mapped" for file in (train_file, test_file) if file.layout):
-        raise _maps_nothing(columns, train_file, test_file)
+        named = [file for file in (train_file, test_file) if file.layout]
+        raise DataError(
+            "data.columns names columns that no file has",
+            where=" and ".join(file.path for file in named),
+            found="; ".join(file.format for file in named),
+            expected=", ".join(map(repr, columns.values())),
+            fix="remove data.columns: the rows can be read without it",
+        )
     derived, unmet = _derived((train_file, test_file), derive or {})
     train_file, test_file = derived
     with _naming(f"{train_file.path}, dev_rows {dev_rows}"):
@@ -150,25 +147,18 @@ def _load(source: str | Path | None, folder: str | Path | None, columns: Mapping
     place = sample_folder() / source if folder is not None and str(folder) == SAMPLE else given
     read = read_source(place, columns=columns, seed=seed)
     file, _ = split_sample(place)
-    sha256 = sha256_of_file(file) if Path(file).is_file() else _sha256_of_rows(read.rows)
+    sha256 = sha256_of_file(file) if is_there(file, Path.is_file) else _sha256_of_rows(read.rows)
     return _File(str(given), sha256, read.rows, read.format, read.n_in_file, read.layout, read.notes)
-
-
-def _maps_nothing(columns: Mapping[str, str], *files: _File) -> DataError:
-    return DataError(
-        "data.columns names columns that no file has",
-        where=" and ".join(file.path for file in files if file.layout),
-        found="; ".join(file.format for file in files if file.layout),
-        expected=", ".join(map(repr, columns.values())),
-        fix="remove data.columns: the rows can be read without it",
-    )
 
 
 def _derived(files: tuple[_File, _File], rules: Rules) -> tuple[list[_File], list[str]]:
     """The files with derived columns, and warnings on rules that may be wrong: a sample needn't have every value."""
     if not rules:
         return list(files), []
-    done = [replace(file, rows=_derive(file, rules)) for file in files]
+    done = []
+    for file in files:
+        with _naming(file.path):
+            done.append(replace(file, rows=derive_columns(file.rows, rules)))
     rows = [row for file in done for row in file.rows]
     left = unmatched(rows, rules)
     for name, values in rules.items():
@@ -178,11 +168,6 @@ def _derived(files: tuple[_File, _File], rules: Rules) -> tuple[list[_File], lis
     return done, [
         f"data.derive.{name}.{value} matches none of the {len(rows)} rows that are used" for name, value, _ in left
     ]
-
-
-def _derive(file: _File, rules: Rules) -> list[Row]:
-    with _naming(file.path):
-        return derive_columns(file.rows, rules)
 
 
 def _no_match(name: str, value: str, shadowed: bool, n: int) -> DataError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from triptych.data.json_files import parse_json, parse_jsonl
-from triptych.data.raw import RawStream
+from triptych.data.row import RawStream
 from triptych.data.table_files import parse_csv, parse_parquet
 from triptych.errors import DataError
 
@@ -75,19 +75,4 @@ def _unpacked(file: IO[bytes], packed: str) -> IO[bytes]:
         return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
     import pyarrow as pa
 
-    return cast("IO[bytes]", io.BufferedReader(_Raw(pa.CompressedInputStream(file, "zstd")), 1 << 18))
-
-
-class _Raw(io.RawIOBase):
-    """An Arrow stream as Python's own kind of stream, so that it can be read by lines."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        piece = self._stream.read(len(buffer))
-        buffer[: len(piece)] = piece
-        return len(piece)
+    return io.BufferedReader(pa.CompressedInputStream(file, "zstd"), 1 << 18)

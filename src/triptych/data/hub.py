@@ -9,13 +9,15 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from triptych.data.formats import PARSERS, kind_of
-from triptych.data.raw import RawRow, RawStream
+from triptych.data.row import RawRow, RawStream
 from triptych.errors import DataError
+from triptych.records.disk import is_there
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+){0,2}", re.ASCII)
 _WAIT = 3.0
@@ -27,7 +29,7 @@ def looks_like_hub_id(source: str) -> bool:
     """Whether "owner/name" with up to two further parts is meant, and not a file: no data suffix, no such folder."""
     if _HUB_ID.fullmatch(source) is None or kind_of(source)[0] in PARSERS:
         return False
-    return not Path(source.partition("/")[0]).is_dir()
+    return not is_there(source.partition("/")[0], Path.is_dir)
 
 
 def read_hub(source: str) -> RawStream:
@@ -53,15 +55,11 @@ def read_hub(source: str) -> RawStream:
     _check_network(source)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     name, *parts = source.split(":")
-    try:
+    with _hub_errors(source):
         configuration, split = _parts(list(datasets.get_dataset_config_names(name)), parts, source)
         splits = datasets.load_dataset(name, configuration) if configuration else datasets.load_dataset(name)
         chosen = _choose(splits, split, source)
         return RawStream(dict.fromkeys(chosen.column_names), _rows(chosen, source))
-    except DataError:
-        raise
-    except Exception as error:  # network, login, a name that isn't there, a broken data set: each has its own kind
-        raise _not_given(error, source) from error
 
 
 def _parts(known: list[str], parts: list[str], source: str) -> tuple[str | None, str]:
@@ -122,11 +120,9 @@ def _connects(host: str, port: int) -> str | None:
 
 
 def _rows(chosen: Iterable[Mapping[str, Any]], source: str) -> Iterator[RawRow]:
-    try:
+    with _hub_errors(source):
         for number, values in enumerate(chosen, 1):
             yield RawRow(number, dict(values))
-    except Exception as error:
-        raise _not_given(error, source) from error
 
 
 _CAUSES = (
@@ -149,16 +145,23 @@ _CAUSES = (
 """What `datasets` says -> what to do about it."""
 
 
-def _not_given(error: Exception, source: str) -> DataError:
-    text = f"{type(error).__name__}: {error}"
-    other = "check the spelling, the network and `hf auth login`, or download the file and give its path"
-    return DataError(
-        "there is no such file, and the hub could not give this data set",
-        where=source,
-        found=f"{type(error).__name__}: {ascii(' '.join(str(error).split()))[:600]}",
-        expected="a path to a file, or a data set on the hub that you can read",
-        fix=next((fix for cause, fix in _CAUSES if re.search(cause, text)), other),
-    )
+@contextmanager
+def _hub_errors(source: str) -> Iterator[None]:
+    """Network, login, a name that isn't there, a broken data set: each raises its own kind."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        other = "check the spelling, the network and `hf auth login`, or download the file and give its path"
+        raise DataError(
+            "there is no such file, and the hub could not give this data set",
+            where=source,
+            found=f"{type(error).__name__}: {ascii(' '.join(str(error).split()))[:600]}",
+            expected="a path to a file, or a data set on the hub that you can read",
+            fix=next((fix for cause, fix in _CAUSES if re.search(cause, text)), other),
+        ) from error
 
 
 def _choose(splits: Mapping[str, Any], split: str, source: str) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
-from triptych.data.raw import RawRow, RawStream, decode, describe, lines_of, not_an_object
+from triptych.data.row import RawRow, RawStream, decode, describe, lines_of, not_an_object
 from triptych.errors import DataError
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -52,7 +53,8 @@ def parse_json(file: IO[bytes], source: str) -> RawStream:
     if first == "{" and _has_lines(text, start):
         lines = ((at, line) for at, line in enumerate(text.split("\n"), 1) if line.strip())
         return stream_of(((at, _line(line, source, at)) for at, line in lines), source, (_LINES,))
-    raise _no_list(_whole(text, source), source)
+    with _json_errors(text, source):
+        raise _no_list(json.loads(text), source)
 
 
 def parse_jsonl(file: IO[bytes], source: str) -> RawStream:
@@ -86,7 +88,8 @@ def _elements(text: str, start: int, source: str) -> Iterator[tuple[None, Any]]:
         number += 1
         if number > 1 and text.startswith("]", at):
             raise _not_json(_TRAILING, text, at, source, None)
-        value, at = _decoded(text, at, source, number)
+        with _json_errors(text, source, row=number, at=at):
+            value, at = _DECODER.raw_decode(text, at)
         yield None, value
         at = _after_space(text, at)
         closed = text.startswith("]", at)
@@ -98,35 +101,35 @@ def _elements(text: str, start: int, source: str) -> Iterator[tuple[None, Any]]:
         raise _not_json("Extra data", text, end, source, None)
 
 
-def _decoded(text: str, at: int, source: str, number: int) -> tuple[Any, int]:
+@contextmanager
+def _json_errors(text: str, source: str, *, line: int | None = None, row: int = 0, at: int = 0) -> Iterator[None]:
+    """Name the file and the place: `text` is its `line`; or all of it, of which the `row` begins `at` a character."""
     try:
-        return _DECODER.raw_decode(text, at)
-    except json.JSONDecodeError as error:
-        raise _not_json(error.msg, text, error.pos, source, None) from error
-    except _TwiceError as error:
-        raise _twice(error, f"{source}, row {number} (line {text.count(chr(10), 0, at) + 1})") from error
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(error, source) from error
-
-
-def _line(text: str, source: str, line: int) -> Any:
-    try:
-        return _DECODER.decode(text)
+        yield
     except json.JSONDecodeError as error:
         raise _not_json(error.msg, text, error.pos, source, line) from error
     except _TwiceError as error:
-        raise _twice(error, f"{source}, line {line}") from error
+        place = f"line {line}" if line is not None else f"row {row} (line {text.count(chr(10), 0, at) + 1})"
+        raise DataError(
+            f"an object has the key {describe(error.key)[:80]} twice",
+            where=f"{source}, {place}",
+            found=f"{describe(error.first)} and {describe(error.second)}",
+            expected="every key once in an object: of two, one would be lost",
+            fix="remove one of them, or give it another name",
+        ) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
-        raise _unreadable(error, f"{source}, line {line}") from error
+        raise DataError(
+            "this JSON can't be read",
+            where=source if line is None else f"{source}, line {line}",
+            found=str(error),
+            expected="objects with text in them",
+            fix="write the file again with plain strings as values",
+        ) from error
 
 
-def _whole(text: str, source: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _not_json(error.msg, text, error.pos, source, None) from error
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(error, source) from error
+def _line(text: str, source: str, line: int) -> Any:
+    with _json_errors(text, source, line=line):
+        return _DECODER.decode(text)
 
 
 def _after_space(text: str, at: int) -> int:
@@ -135,7 +138,6 @@ def _after_space(text: str, at: int) -> int:
 
 
 def _not_json(message: str, text: str, pos: int, source: str, line: int | None) -> DataError:
-    """`line`: the one line of the file that `text` is; None if it is all of it."""
     column = pos - text.rfind("\n", 0, pos)
     whole = line is None
     return DataError(
@@ -148,26 +150,6 @@ def _not_json(message: str, text: str, pos: int, source: str, line: int | None) 
         else "correct the file there; if it has one object on each line, rename it to .jsonl"
         if whole
         else "correct this line; if the file is one list over several lines, rename it to .json",
-    )
-
-
-def _unreadable(error: Exception, where: str) -> DataError:
-    return DataError(
-        "this JSON can't be read",
-        where=where,
-        found=str(error),
-        expected="objects with text in them",
-        fix="write the file again with plain strings as values",
-    )
-
-
-def _twice(error: _TwiceError, where: str) -> DataError:
-    return DataError(
-        f"an object has the key {describe(error.key)[:80]} twice",
-        where=where,
-        found=f"{describe(error.first)} and {describe(error.second)}",
-        expected="every key once in an object: of two, one would be lost",
-        fix="remove one of them, or give it another name",
     )
 
 

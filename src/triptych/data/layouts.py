@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from triptych.config.data import check_columns
-from triptych.data.conversations import HOW_JOINED, looks_like_json_list
-from triptych.data.raw import RawRow
+from triptych.data.conversations import HOW_JOINED, may_be_turns
+from triptych.data.row import RawRow
 from triptych.errors import DataError
 
 NESTED = ("messages", "conversations", "conversation", "prompt", "completion", "history")
@@ -62,18 +62,13 @@ class Layout:
 def choose_layout(
     columns: Sequence[str], head: Sequence[RawRow], source: str, *, need_output: bool, given: Mapping[str, str] | None
 ) -> Layout:
-    """Recognize the layout of a file by its column names.
+    """Recognize the layout of a file by its column names; the `head` shows which columns hold lists of turns.
 
-    Args:
-        columns: the columns met so far.
-        head: the first rows, to see which columns hold lists of turns.
-        source: the file's name, for messages.
-        need_output: whether a layout without outputs is of no use.
-        given: `data.columns`: one of ROW_PARTS -> the file's column. Of a file that has none of these columns, the
-            layout is detected: train and test may be written differently.
+    `given` is `data.columns`: one of ROW_PARTS -> the file's column. Of a file that has none of these columns, the
+    layout is detected: train and test may be written differently.
 
     Raises:
-        DataError: nothing known, more than one thing, or a column that is given and not there.
+        DataError: no layout fits, or more than one, or a column that is given and not there.
     """
     known = set(columns)
     row_id = "id" if "id" in known else None
@@ -109,7 +104,7 @@ def _candidates(known: set[str], head: Sequence[RawRow], row_id: str | None, *, 
     layouts = [
         Layout(name, turns=column, id=row_id, system=system)
         for column, name in _TURNS.items()
-        if column in known and any(_may_be_turns(row.values.get(column)) for row in head)
+        if column in known and any(may_be_turns(row.values.get(column)) for row in head)
     ]
     for asks, answers in () if layouts else _PAIRS:
         if asks not in known or (answers not in known and need_output):
@@ -120,10 +115,6 @@ def _candidates(known: set[str], head: Sequence[RawRow], row_id: str | None, *, 
     if not need_output:  # several pairs begin with `prompt`: without outputs they are the same
         layouts = list({(layout.instruction, layout.turns): layout for layout in reversed(layouts)}.values())
     return layouts
-
-
-def _may_be_turns(value: object) -> bool:
-    return isinstance(value, list) or looks_like_json_list(value)
 
 
 def _mapped(given: Mapping[str, str], known: set[str], source: str, row_id: str | None, *, need_output: bool) -> Layout:

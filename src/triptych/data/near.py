@@ -2,8 +2,8 @@
 
 A text is the set of its character trigrams; likeness is Jaccard's, |a ∩ b| / |a ∪ b|. Signatures of minimal hashes are
 cut into bands; texts with an equal band are candidates (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining of Massive
-Datasets", chapter 3). Bands are chosen so that a pair at the threshold is missed in about 1 of 100 cases. Whatever is
-returned was compared exactly. Why it is no library: docs/decisions/0011.
+Datasets", chapter 3). Bands are chosen so that a pair at the threshold is missed in about 1 of 100 cases. Every pair
+that is returned was compared exactly. Why it is no library: docs/decisions/0011.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _CHUNK = 20_000
 _CROWD, _NEIGHBOURS = 32, 2
 """Of more texts than that with an equal band not all pairs are compared, but each with two neighbours and the first."""
 _ENOUGH = 16
-"""Two texts that are both near to so many others aren't compared with each other any more."""
+"""Two texts that are both near to this many others aren't compared with each other any more."""
 _MANY = 10_000
-"""From so many pairs on, if they also outnumber the texts, a text is compared only until one is known to be near it."""
+"""From this many pairs on, if they outnumber the texts too, a text is compared only until one is found near it."""
 _HASHES = 126
 _MISSED = 0.012
 
@@ -55,7 +55,7 @@ def near_pairs(
         threshold: above 0, at most 1.
         across: if given, only pairs of one text before this position and one from it on; equal texts on the two
             sides are then a pair too.
-        advance: told how many texts were hashed.
+        advance: called with the number of texts just hashed.
     """
     first: dict[tuple[bool, str], int] = {}
     for at, text in enumerate(texts):

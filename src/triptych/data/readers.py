@@ -6,9 +6,10 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,13 @@ from triptych.data.formats import KINDS, PARSERS, Parser, kind_of, opened
 from triptych.data.hub import looks_like_hub_id, read_hub
 from triptych.data.json_files import stream_of
 from triptych.data.layouts import NESTED, Layout
-from triptych.data.raw import RawStream
-from triptych.data.row import Row
+from triptych.data.row import RawStream, Row
 from triptych.data.sampling import sample
 from triptych.data.table_files import parse_parquet
 from triptych.data.validate import to_rows
 from triptych.errors import DataError
 from triptych.progress import Reporter, Silent
-from triptych.records.disk import at_home
+from triptych.records.disk import at_home, is_there
 
 _HEAD = 1 << 16
 
@@ -66,6 +66,11 @@ class GivenRows:
         """Of the rows as a `.jsonl` file."""
         lines = (json.dumps(value, ensure_ascii=False) + "\n" for value in self.values)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def sample_folder() -> Path:
+    """The folder of the bundled sample: original (modern, classical) pairs in train.json and test.json."""
+    return Path(str(files("triptych.data") / "sample"))
 
 
 def read_rows(
@@ -111,35 +116,25 @@ def read_source(
         DataError: the file or a row in it can't be used; the message says where, what was found, and how to fix it.
     """
     to_answer = not need_output if to_answer is None else to_answer
-    if isinstance(source, GivenRows):
-        stream = stream_of(((None, value) for value in source.values), source.name)
-        rows, layout, notes = to_rows(
-            stream, source.name, need_output=need_output, to_answer=to_answer, columns=columns
-        )
-        return RowsRead(rows, len(rows), "memory", layout, notes)
-    whole, n = split_sample(at_home(source))
-    if isinstance(whole, str) and not _exists(Path(whole), whole) and looks_like_hub_id(whole):
-        stream, kind = read_hub(whole), "hub"
-        total, stream = _sampled(stream, n, seed, whole)
-        rows, layout, notes = to_rows(
-            stream, str(source), need_output=need_output, to_answer=to_answer, columns=columns
-        )
+
+    def made(stream: RawStream, kind: str, name: str, n: int | None = None, whole: str = "") -> RowsRead:
+        total = None
+        if n is not None:
+            drawn, total = sample(stream.rows, n, seed, whole)
+            stream = RawStream(stream.columns, iter(drawn), stream.notes)
+        rows, layout, notes = to_rows(stream, name, need_output=need_output, to_answer=to_answer, columns=columns)
         return RowsRead(rows, total or len(rows), kind, layout, notes)
+
+    if isinstance(source, GivenRows):
+        return made(stream_of(((None, value) for value in source.values), source.name), "memory", source.name)
+    whole, n = split_sample(at_home(source))
     path, name = Path(whole), str(whole)
+    if isinstance(whole, str) and not _exists(path, whole) and looks_like_hub_id(whole):
+        return made(read_hub(whole), "hub", str(source), n, whole)
     _check(path, name, str(source))
     kind, packed = kind_of(path.name)
     with _readable(name), opened(path, name) as file:
-        total, stream = _sampled(_parser(path, columns)(file, name), n, seed, name)
-        rows, layout, notes = to_rows(stream, name, need_output=need_output, to_answer=to_answer, columns=columns)
-        return RowsRead(rows, total or len(rows), (kind + packed)[1:], layout, notes)
-
-
-def _sampled(stream: RawStream, n: int | None, seed: int, source: str) -> tuple[int | None, RawStream]:
-    """The stream, or a sample of it with the number of rows it was drawn from."""
-    if n is None:
-        return None, stream
-    rows, total = sample(stream.rows, n, seed, source)
-    return total, RawStream(stream.columns, iter(rows), stream.notes)
+        return made(_parser(path, columns)(file, name), (kind + packed)[1:], name, n, name)
 
 
 def _check(path: Path, name: str, source: str) -> None:
@@ -166,16 +161,19 @@ def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unreadable(name, error) from error
+        raise DataError(
+            "the file can't be opened",
+            where=name,
+            found=error.strerror or str(error) or type(error).__name__,
+            expected="a file that you may read",
+            fix="check the path and its permissions",
+        ) from error
 
 
 def _exists(path: Path, source: str) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:  # a name too long for the file system, a folder that may not be entered
-        raise _unreadable(source, error) from error
-    except ValueError:  # a NUL in the name, on older Pythons
-        return False
+    with _readable(source), suppress(ValueError):  # a NUL in the name, on older Pythons
+        return path.exists()  # OSError: a name too long for the file system, a folder that may not be entered
+    return False
 
 
 def _parser(path: Path, columns: Mapping[str, str] | None = None) -> Parser:
@@ -194,13 +192,13 @@ def _parser(path: Path, columns: Mapping[str, str] | None = None) -> Parser:
 
 
 def _missing(path: Path, source: str) -> DataError:
-    folder = path.parent
+    folder, where = path.parent, path.parent.absolute()
     names = _names(folder)
     near = difflib.get_close_matches(path.name, names, n=3) or [name for name in names if _is_data(name)][:5]
     return DataError(
         "there is no such file",
         where=source,
-        found=f"no {path.name!r} in {folder.absolute()}" if folder.is_dir() else f"no folder {folder.absolute()}",
+        found=f"no {path.name!r} in {where}" if is_there(folder, Path.is_dir) else f"no folder {where}",
         expected=f"a file ({KINDS}), or owner/name[:split] on the hub",
         fix=f"did you mean {' or '.join(str(folder / name) for name in near)}?" if near else "check the path",
     )
@@ -217,20 +215,10 @@ def _folder(path: Path, source: str) -> DataError:
     )
 
 
-def _unreadable(source: str, error: OSError) -> DataError:
-    return DataError(
-        "the file can't be opened",
-        where=source,
-        found=error.strerror or str(error) or type(error).__name__,
-        expected="a file that you may read",
-        fix="check the path and its permissions",
-    )
-
-
 def _names(folder: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in folder.iterdir())
-    except OSError:  # there is nothing to suggest from
+    except (OSError, ValueError):  # there is nothing to suggest from
         return []
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from triptych.data.bodies import Templates, find_templates
-from triptych.data.checks import find_overlap, normalise
-from triptych.data.findings import Across, FileSurvey, Group, Lengths, Likeness, Repeats, Survey
+from triptych.data.checks import by_test_row, find_overlap, normalise
+from triptych.data.findings import Across, FileSurvey, Group, Lengths, Likeness, Repeats, Survey, odd_characters
 from triptych.data.near import Pair, near_pairs
-from triptych.data.oddities import odd_characters
 from triptych.data.readers import RowsRead, read_source
 from triptych.data.row import Row
 from triptych.progress import Reporter, Silent
@@ -52,14 +51,8 @@ def survey(
 ) -> Survey:
     """Look through a file, or a train and a test file. Rows needn't have outputs.
 
-    Args:
-        train: path, path#N, or hub id.
-        test: the same.
-        columns: as for `read_source`.
-        within: Jaccard index from which bodies of one file are near-duplicates.
-        across: the same between test and train.
-        count_tokens: from texts to their numbers of tokens.
-        reporter: progress is reported to it.
+    `within` is the Jaccard index from which bodies of one file are near-duplicates, `across` the same between test and
+    train. `columns` is as for `read_source`.
 
     Raises:
         DataError: a file can't be read as rows.
@@ -156,11 +149,11 @@ def _across(train: _Texts, test: _Texts, threshold: float, reporter: Reporter) -
     with reporter.task("test rows near train rows", len(train.rows) + len(test.rows)) as advance:
         pairs = near_pairs(test.bodies + train.bodies, threshold, across=len(test.rows), advance=advance)
     bodies, answers = _places(train.bodies), _places(train.answers)
-    either = [[*answers.get(text, ()), *bodies.get(text, ())] if text else [] for text in test.answers]
+    either = [[*answers.get(text, ()), *bodies.get(text, ())] for text in test.answers]
     return Across(
         exact=_from_pairs(overlap.exact, test.rows),
         instructions=_from_pairs(overlap.normalised, test.rows),
-        bodies=_meeting(test.rows, train.rows, [bodies.get(text, []) if text else [] for text in test.bodies]),
+        bodies=_meeting(test.rows, train.rows, [bodies.get(text, []) for text in test.bodies]),
         outputs=_meeting(test.rows, train.rows, either, output=True),
         near=_likeness(pairs, threshold, test.rows, train.rows),
     )
@@ -169,15 +162,14 @@ def _across(train: _Texts, test: _Texts, threshold: float, reporter: Reporter) -
 def _places(texts: Iterable[str]) -> dict[str, list[int]]:
     places: dict[str, list[int]] = {}
     for at, text in enumerate(texts):
-        places.setdefault(text, []).append(at)
+        if text:
+            places.setdefault(text, []).append(at)
     return places
 
 
 def _from_pairs(pairs: Iterable[tuple[str, str]], test: Sequence[Row]) -> Repeats:
     texts = {row.id: row.instruction for row in test}
-    met: dict[str, list[str]] = {}
-    for test_id, train_id in pairs:
-        met.setdefault(test_id, []).append(train_id)
+    met = by_test_row(pairs)
     examples = [
         Group(_shown(texts[test_id]), (test_id, *ids[: _EXAMPLES - 1]), 1 + len(ids))
         for test_id, ids in islice(met.items(), _EXAMPLES)

@@ -7,11 +7,12 @@ import io
 import itertools
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from triptych.config.data import ROW_PARTS
 from triptych.data.layouts import NESTED
-from triptych.data.raw import RawRow, RawStream, describe, lines_of
+from triptych.data.row import RawRow, RawStream, describe, lines_of
 from triptych.errors import DataError
 
 _ROWS_AT_ONCE = 4096
@@ -113,36 +114,27 @@ def _distinct(columns: list[str], source: str) -> tuple[str, ...]:
 
 
 def parse_parquet(file: IO[bytes], source: str, *, wanted: Collection[str] = (*ROW_PARTS, *NESTED)) -> RawStream:
-    """Parse a Parquet file, a few thousand rows at a time; columns of lists, objects and bytes are left undecoded.
-
-    Args:
-        file: the file; it must be seekable.
-        source: its name, for messages.
-        wanted: columns that are decoded even where they hold lists or objects.
+    """Parse a Parquet file, a few thousand rows at a time; columns of lists, objects and bytes are left undecoded, but
+    for those that are `wanted`.
 
     Raises:
         DataError: not Parquet, torn, or a column named twice.
     """
     import pyarrow.parquet as pq
 
-    try:
+    with _parquet_errors(source):
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         fields = list(parquet.schema_arrow)
         names = [str(field.name) for field in fields]
         chosen = [str(field.name) for field in fields if field.name in wanted or _is_plain(field.type)]
-    except Exception as error:  # a torn file makes Arrow raise a dozen kinds; each means the same to the user
-        raise _torn(error, source) from error
     columns = _distinct(names, source)
 
     def rows() -> Iterator[RawRow]:
-        number = 0
-        try:
-            for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=chosen, use_threads=False):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield RawRow(number, values)
-        except Exception as error:
-            raise _torn(error, source) from error
+        with _parquet_errors(source):
+            batches = parquet.iter_batches(_ROWS_AT_ONCE, columns=chosen, use_threads=False)
+            every = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+            for number, values in enumerate(every, 1):
+                yield RawRow(number, values)
 
     undecoded = [repr(name)[:40] for name in names if name not in chosen]
     notes = f"left out, since they hold lists, objects or bytes: columns {', '.join(undecoded[:8])}"
@@ -155,11 +147,15 @@ def _is_plain(kind: Any) -> bool:
     return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _torn(error: Exception, source: str) -> DataError:
-    return DataError(
-        "this is not a Parquet file, or it is torn",
-        where=source,
-        found=f"{type(error).__name__}: {ascii(str(error))[:200]}",
-        expected="a whole Parquet file",
-        fix="write or download it again, or use .jsonl",
-    )
+@contextmanager
+def _parquet_errors(source: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a torn file makes Arrow raise a dozen kinds; each means the same to the user
+        raise DataError(
+            "this is not a Parquet file, or it is torn",
+            where=source,
+            found=f"{type(error).__name__}: {ascii(str(error))[:200]}",
+            expected="a whole Parquet file",
+            fix="write or download it again, or use .jsonl",
+        ) from error

@@ -9,11 +9,10 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych.data.conversations import Unusable, from_turns, looks_like_json_list, parse_json_list
+from triptych.data.conversations import Unusable, from_turns, may_be_turns, parse_json_list
 from triptych.data.layouts import Layout, choose_layout
 from triptych.data.notes import Notes
-from triptych.data.raw import RawRow, RawStream, describe
-from triptych.data.row import Row
+from triptych.data.row import RawRow, RawStream, Row, describe
 from triptych.errors import DataError
 
 _HEAD = 1000
@@ -117,20 +116,18 @@ class _Maker:
             turns = [*before, *(after if isinstance(after, list) else [])] if isinstance(before, list) else before
         system = self._system(raw, row_id)
         try:
-            if layout.turns is not None and isinstance(turns, str) and looks_like_json_list(turns):
+            if layout.turns is not None and isinstance(turns, str) and may_be_turns(turns):
                 turns = parse_json_list(turns, layout.turns)
-                self.notes.json_text(layout.turns)
+                self.notes.json_text[layout.turns] += 1
             instruction, output = from_turns(
                 turns, self.notes, need_output=self.need_output, to_answer=self.to_answer, system=system
             )
         except Unusable as error:
             expected = "turns of text, each {role, content} or {from, value}, the last of them the assistant's"
             raise self._wrong(error.what, raw, row_id, error.found, expected, "correct it") from error
-        where = f"{self.source}, {raw.place}", row_id
-        return (
-            _encodable(instruction, "instruction", *where),
-            None if output is None else _encodable(output, "output", *where),
-        )
+        place = f"{self.source}, {raw.place}"
+        instruction = _encodable(instruction, "instruction", place, row_id)
+        return instruction, None if output is None else _encodable(output, "output", place, row_id)
 
     def _id(self, raw: RawRow, column: str) -> str:
         value = raw.values.get(column)
@@ -150,14 +147,14 @@ class _Maker:
         column = self.layout.system
         if column is None or raw.values.get(column) in (None, ""):
             return ""
-        self.notes.system(column)
+        self.notes.system[column] += 1
         return self._text("system text", column, raw, row_id)
 
     def _text(self, part: str, column: str | None, raw: RawRow, row_id: str) -> str:
         value = raw.values.get(column) if column is not None else None
-        if part == "output" and isinstance(value, int | float) and math.isfinite(value):
+        if part == "output" and (isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))):
             value = json.dumps(value)
-            self.notes.number_as_text(value)
+            self.notes.numbers.append(value)
         if not isinstance(value, str):
             problem = f"a row has no {part}" if value is None else f"the {part} of a row is not text"
             found = f"{describe(value)} as {part}" if column in raw.values else f"no {column!r} in this row"
@@ -167,23 +164,21 @@ class _Maker:
     def _further(self, values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         if len(values) <= len(self.used) and values.keys() <= self.used:
             return ()
-        kept = []
+        further = []
         for name, value in values.items():
             if name in self.used:
                 continue
             text = _plain(value)
             if text is not None:
-                kept.append(self._keep((_safe(name), _safe(text))))
+                pair = _safe(name), _safe(text)
+                further.append(
+                    self.kept.setdefault(pair, pair) if len(self.kept) < _KEPT else self.kept.get(pair, pair)
+                )
                 if text and name in _MAY_BE_ASKED:
-                    self.notes.not_in_prompt(name)
+                    self.notes.not_in_prompt[name] += 1
             elif value not in (None, [], {}, b""):
-                self.notes.left_out(name)
-        return tuple(kept)
-
-    def _keep(self, pair: tuple[str, str]) -> tuple[str, str]:
-        if len(self.kept) < _KEPT:
-            return self.kept.setdefault(pair, pair)
-        return self.kept.get(pair, pair)
+                self.notes.left_out[name] += 1
+        return tuple(further)
 
     def _wrong(self, what: str, raw: RawRow, row_id: str, found: str, expected: str, fix: str) -> DataError:
         where = f"{self.source}, {raw.place}, id {row_id!r}"
@@ -225,7 +220,10 @@ def _check_unique(rows: Sequence[Row], numbers: Sequence[int], lines: Sequence[i
     for row, number, line in zip(rows, numbers, lines, strict=True):
         places.setdefault(row.id, []).append(f"line {line}" if line else f"row {number}")
     repeated = {row_id: where for row_id, where in places.items() if len(where) > 1}
-    named = [_repeat(row_id, where) for row_id, where in itertools.islice(repeated.items(), 5)]
+    named = [
+        f"{row_id!r} in {', '.join(where[:5])}" + (f" and {len(where) - 5} more" if len(where) > 5 else "")
+        for row_id, where in itertools.islice(repeated.items(), 5)
+    ]
     rest = f"; and {len(repeated) - 5} more ids" if len(repeated) > 5 else ""
     raise DataError(
         "ids are used more than once" if len(repeated) > 1 else "an id is used more than once",
@@ -234,8 +232,3 @@ def _check_unique(rows: Sequence[Row], numbers: Sequence[int], lines: Sequence[i
         expected="every id once in a file",
         fix="rename or remove the rows that repeat an id, or leave the id column out: rows are then numbered",
     )
-
-
-def _repeat(row_id: str, places: list[str]) -> str:
-    more = f" and {len(places) - 5} more" if len(places) > 5 else ""
-    return f"{row_id!r} in {', '.join(places[:5])}{more}"

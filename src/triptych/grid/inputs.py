@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.sources import SAMPLE, is_there, split_sample
+from triptych.config.sources import SAMPLE, split_sample
 from triptych.data import Dataset, Row, load_dataset
 from triptych.errors import ConfigError
 from triptych.grid.cells import grid, trainings
 from triptych.progress import Reporter
 from triptych.prompts import Template, find_template, template_from_text
 from triptych.prompts.template import template_from_mapping
+from triptych.records.disk import is_there
 
 
 def templates_of(config: ExperimentConfig) -> dict[str, Template]:

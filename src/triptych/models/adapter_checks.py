@@ -18,6 +18,7 @@ from triptych.models.cache import sha256_of_large_file
 from triptych.models.header import LARGEST_FILE
 from triptych.models.library_errors import reason_of
 from triptych.models.weight_formats import PICKLED, require_safetensors
+from triptych.records.disk import is_there
 from triptych.records.run_files import ADAPTER_CONFIG, ADAPTER_RECORD, ADAPTER_WEIGHTS
 from triptych.records.store import read_json, write_json
 
@@ -67,8 +68,9 @@ def check_adapter_files(folder: Path, *, fix: str | None = None) -> dict[str, An
     Raises:
         ModelError: a file is missing, is pickled, or was changed after it was saved.
     """
-    pickled = sorted(path.name for path in folder.glob("adapter_model*") if path.suffix in PICKLED)
-    if pickled and not (folder / ADAPTER_WEIGHTS).is_file():
+    there = sorted(path.name for path in folder.iterdir()) if is_there(folder, Path.is_dir) else None
+    pickled = [name for name in there or () if name.startswith("adapter_model") and Path(name).suffix in PICKLED]
+    if pickled and not is_there(folder / ADAPTER_WEIGHTS, Path.is_file):
         raise ModelError(
             "the adapter's weights are pickled, and a pickle can run code when it is read",
             where=str(folder),
@@ -76,15 +78,15 @@ def check_adapter_files(folder: Path, *, fix: str | None = None) -> dict[str, An
             expected=ADAPTER_WEIGHTS,
             fix="save the adapter as safetensors (save_pretrained of a current peft does)",
         )
-    if not all((folder / name).is_file() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)):
+    if not all(is_there(folder / name, Path.is_file) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)):
         raise ModelError(
             "this folder holds no adapter",
             where=str(folder),
-            found=", ".join(sorted(p.name for p in folder.iterdir())[:8]) if folder.is_dir() else "no such folder",
+            found="no such folder" if there is None else ", ".join(there[:8]),
             expected=f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} (PEFT's format)",
             fix=fix,
         )
-    record = read_json(folder / ADAPTER_RECORD) if (folder / ADAPTER_RECORD).is_file() else {}
+    record = read_json(folder / ADAPTER_RECORD) if is_there(folder / ADAPTER_RECORD, Path.is_file) else {}
     if not isinstance(record, dict):
         raise ModelError("the adapter's record holds no JSON object", where=str(folder / ADAPTER_RECORD))
     for name, saved in record.get("files", {}).items():

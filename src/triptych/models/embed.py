@@ -27,6 +27,7 @@ from triptych.models.quantize import computes_in_int8
 from triptych.models.rope import reset_rope
 from triptych.models.weight_formats import refuse_code_and_pickles
 from triptych.progress import Reporter, Silent
+from triptych.records.disk import at_home, is_there
 from triptych.records.provenance import library_versions
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
@@ -77,10 +78,12 @@ def _embed_by_name(texts: Sequence[str], name: str, reporter: Reporter | None) -
             where=f"embedding model {name!r}",
             fix="pip install sentence-transformers, or use `model`: the hidden states of the model itself",
         ) from error
-    looks_like_path, folder = name.startswith((".", "/", "~")) or name.count("/") > 1, Path(name).expanduser()
-    if looks_like_path and not folder.is_dir():
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    folder = Path(at_home(name))
+    is_folder = is_there(folder, Path.is_dir)
+    if looks_like_path and not is_folder:
         raise _no_such_model(name, "no such folder")
-    if folder.is_dir():  # the library, too, takes a folder of this name before the hub's model
+    if is_folder:  # the library, too, takes a folder of this name before the hub's model
         refuse_code_and_pickles(folder, where=f"embedding model {name!r}")
     only = {"trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
     try:

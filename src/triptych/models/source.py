@@ -22,6 +22,7 @@ from triptych.errors import ModelError
 from triptych.models.cache import file_state, sha256_of_large_file
 from triptych.models.gguf import DEMO, demo_gguf, gguf_header, unpack_gguf
 from triptych.models.library_errors import LIBRARY_ERRORS, explained, reason_of
+from triptych.records.disk import at_home, is_there
 from triptych.records.identity import sha256_of
 from triptych.records.run_files import ADAPTER_CONFIG
 
@@ -80,7 +81,7 @@ def unreadable(error: Exception, name: str) -> ModelError:
         where=name,
         expected="config.json and *.safetensors in a folder, a .gguf file, a hub id that can be reached, or `demo`",
         fix="check what `found` names, or copy or download the model again"
-        if Path(name).expanduser().exists()
+        if is_there(at_home(name))
         else "check the name, and that you may read it (`hf auth login` for gated models); without a network, "
         "give a folder",
     )
@@ -90,15 +91,15 @@ def _find(name: str) -> Path | None:
     """A model's folder or GGUF file; None for a hub id."""
     if name == DEMO:
         return demo_gguf()
-    path = Path(name).expanduser()
+    path = Path(at_home(name))
     if path.suffix == ".gguf":
-        if not path.is_file():
+        if not is_there(path, Path.is_file):
             raise ModelError("there is no such GGUF file", where=name, fix="check the path")
         return path
-    if path.is_dir():
+    if is_there(path, Path.is_dir):
         _check_folder(path, name)
         return path
-    if path.is_file() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+    if is_there(path, Path.is_file) or name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise ModelError(
             "there is no such model folder",
             where=name,

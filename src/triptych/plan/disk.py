@@ -13,6 +13,7 @@ from triptych.models.cache import cache_folder
 from triptych.models.header import ModelHeader
 from triptych.models.shape import ModelShape
 from triptych.plan.rows import Gathered
+from triptych.records.disk import is_there
 from triptych.records.run_files import ADAPTER_RECORD
 from triptych.runner.folder import RunFolder
 from triptych.training import read_summary
@@ -77,6 +78,6 @@ def training_done(folder: RunFolder, spec: TrainingSpec) -> tuple[int, bool]:
 
 def _free(path: Path) -> int:
     path = path.absolute()
-    while not path.exists():
+    while not is_there(path):
         path = path.parent
     return shutil.disk_usage(path).free

@@ -1,7 +1,7 @@
 """From a row to a prompt to token ids, and which demonstrations stand in it. No torch here."""
 
 from triptych.prompts.demonstrations import draw_demos
-from triptych.prompts.named import catalogue, find_template, template_from_text
+from triptych.prompts.named import catalogue, find_template, show_on_sample, template_from_text
 from triptych.prompts.ranking import Vectors
 from triptych.prompts.render import (
     Chats,
@@ -13,7 +13,6 @@ from triptych.prompts.render import (
     render_prompt,
 )
 from triptych.prompts.selection import Chosen, Selector
-from triptych.prompts.show import show_on_sample
 from triptych.prompts.template import FewShotText, Style, Template, pieces_of, template_from_mapping
 
 __all__ = [

@@ -19,14 +19,10 @@ from triptych.errors import ConfigError
 
 
 def draw_demos(pool: Sequence[Row], k: int, *, seed: int, draw: Draw, row_id: str) -> tuple[Row, ...]:
-    """Draw k distinct rows of `pool`, uniformly, in the order they are shown.
+    """Draw k distinct rows of `pool`, uniformly, in the order they are shown; with draw `seed` the row id doesn't
+    count.
 
-    Args:
-        pool: training rows that may be shown; the caller has taken out those that occur in the test set.
-        k: how many.
-        seed: of the draw.
-        draw: `item` or `seed`.
-        row_id: the test row; ignored for `seed`.
+    The caller has taken rows that occur in the test set out of the pool.
 
     Raises:
         ConfigError: k is larger than the pool.

@@ -1,4 +1,4 @@
-"""Finding a template by name, file or literal text."""
+"""Finding a template by name, file or literal text, and showing it on a row of the bundled sample."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 
 import yaml
 
-from triptych.errors import TemplateError
+from triptych.data import read_rows, sample_folder
+from triptych.errors import ConfigError, TemplateError
+from triptych.prompts.demonstrations import draw_demos
 from triptych.prompts.template import Template, template_from_mapping
 from triptych.records.disk import at_home, read_small
 
@@ -34,12 +36,8 @@ def _catalogue() -> dict[str, Template]:
 
 
 def find_template(name: str, extra: Mapping[str, Template] | None = None, *, where: str | None = None) -> Template:
-    """A template by name, from the user's own first, then the catalogue.
-
-    Args:
-        name: the prompt's name.
-        extra: the user's own, by name.
-        where: the key or option that names it, for the message.
+    """A template by name, from the user's own (`extra`) first, then the catalogue; `where` is the key or option that
+    names it.
 
     Raises:
         TemplateError: there is none of that name; the nearest is named.
@@ -60,9 +58,7 @@ def find_template(name: str, extra: Mapping[str, Template] | None = None, *, whe
 def template_from_text(text: str, *, name: str | None = None) -> Template:
     """A template from a `.yaml` file, a `.txt` file, or the text itself (which must hold `{instruction}`).
 
-    Args:
-        text: path or literal text.
-        name: the template's name; else the file's stem, else `custom`.
+    Without a `name` it is called as the file without its suffix, or `custom`.
     """
     looks_like_path = "{" not in text and "\n" not in text
     if not looks_like_path:
@@ -88,3 +84,44 @@ def template_from_text(text: str, *, name: str | None = None) -> Template:
     if not isinstance(mapping, Mapping):
         raise TemplateError("a template file is not a mapping", where=str(path), expected="a key `zero_shot`")
     return template_from_mapping({**mapping, **({"name": name} if name else {})}, name=path.stem, where=str(path))
+
+
+def show_on_sample(name: str, k: int = 0) -> str:
+    """What a prompt says and where it comes from, then the sample's first test row in it, with k demonstrations.
+
+    `name` is a prompt of the catalogue, a template file, or a text with {instruction}. Demonstrations are drawn at
+    random (seed 0) from the sample's training rows.
+
+    Raises:
+        TemplateError: there is no such prompt, or the template is malformed.
+        ConfigError: the sample has fewer than k training rows.
+    """
+    own = name not in catalogue() and ("{" in name or Path(name).suffix in {".yaml", ".yml", ".txt"})
+    template = template_from_text(name) if own else find_template(name)
+    folder = str(sample_folder())
+    row = read_rows(f"{folder}/test.json")[0]
+    pool = read_rows(f"{folder}/train.json")
+    if k > len(pool):
+        raise ConfigError(
+            "more demonstrations are asked for than the bundled sample has",
+            where="--k",
+            found=f"{k}, {len(pool)} training rows",
+        )
+    demos = draw_demos(pool, k, seed=0, draw="item", row_id=row.id)
+    facts = {
+        "prompt": template.name,
+        "language": template.language,
+        "style": template.style,
+        "what it does": template.description,
+        "source": template.source,
+        "sha256": template.sha256,
+        "row": row.id,
+        "demonstrations": ", ".join(demo.id for demo in demos),
+    }
+    lines = [f"{fact}: {value}" for fact, value in facts.items() if value]
+    turns = template.turns(row.instruction, demos)
+    if template.style == "plain":
+        parts = [("prompt", turns[0][1]), ("answer, which is scored", row.target())]
+    else:  # the markup between the turns is the model's, and is known with the model only
+        parts = [*turns, ("assistant, which is scored", row.target())]
+    return "\n".join([*lines, *(f"\n--- {title}\n{text}" for title, text in parts)])

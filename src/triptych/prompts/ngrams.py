@@ -6,11 +6,13 @@ space. The similarity of two texts is the Jaccard index of their sets of grams: 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+K1, B = 1.5, 0.75  # of BM25: the library's defaults
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -48,3 +50,26 @@ class GramIndex:
         shared = np.bincount(met, minlength=len(self._sizes))
         union = self._sizes + len(own) - shared
         return np.where(union > 0, shared / np.maximum(union, 1), 1.0)
+
+
+class Bm25Index:
+    """Many texts, to be ranked by BM25 (Robertson & Zaragoza 2009, in Lucene's form): how much of a query's rare
+    wording they share; terms are grams."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        import bm25s
+
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it reports every step
+        self._n = len(texts)
+        terms = [grams(text) for text in texts]
+        self._index: Any = None
+        if any(terms):  # the library can't index nothing
+            self._index = bm25s.BM25(k1=K1, b=B, method="lucene")
+            self._index.index(terms, show_progress=False)
+
+    def scores(self, text: str) -> Scores:
+        """Relevance of each text to this one, (n,); 0 where nothing is shared."""
+        token_ids = self._index.get_tokens_ids(grams(text)) if self._index else []
+        if not token_ids:
+            return np.zeros(self._n)
+        return np.asarray(self._index.get_scores_from_ids(token_ids), dtype=np.float64)

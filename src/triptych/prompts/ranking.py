@@ -10,22 +10,14 @@ import numpy as np
 
 from triptych.data import Row
 from triptych.errors import DataError
-from triptych.prompts.bm25 import Bm25Index
-from triptych.prompts.ngrams import GramIndex, Scores
+from triptych.prompts.ngrams import Bm25Index, GramIndex, Scores
 
 Vectors = Mapping[str, np.ndarray[Any, np.dtype[np.float32]]]
 """An embedding by instruction: an id could mean one row in train and another in test, a text means itself."""
 
 
 class Ranking:
-    """A pool, ranked for one query after another. Of equals the first in the pool is better.
-
-    Args:
-        rows: the pool.
-        select: one of the strategies that `best` knows.
-        vectors: for `embedding`, and for `mmr` if given.
-        mmr_lambda: what relevance counts against diversity in `mmr`.
-    """
+    """A pool, ranked for one query after another by one of the strategies in `best`. Of equals the first is better."""
 
     def __init__(self, rows: Sequence[Row], select: str, vectors: Vectors | None, mmr_lambda: float) -> None:
         self._rows, self._select, self._vectors, self._lambda = rows, select, vectors, mmr_lambda
@@ -39,13 +31,11 @@ class Ranking:
             DataError: a row has no vector.
         """
         if self._select == "mmr":
-            nearness = self.alike(query.instruction) if self._vectors is None else self._cosine(query)
+            nearness = self._likeness(query)
             return self._diverse(nearness, k, excluded), nearness
-        if self._select == "bm25":
-            nearness = self._bm25.scores(query.instruction)
-            return _first(nearness, k, excluded), nearness
-        if self._select == "embedding":
-            nearness = self._cosine(query)
+        if self._select in ("bm25", "embedding"):
+            is_bm25 = self._select == "bm25"
+            nearness = self._bm25.scores(query.instruction) if is_bm25 else self._cosine(query)
             return _first(nearness, k, excluded), nearness
         lengths = np.array([len(row.instruction) for row in self._rows], dtype=np.float64)
         if self._select == "similar-length":
@@ -66,12 +56,14 @@ class Ranking:
         while len(chosen) < k:
             value = self._lambda * relevance - (1 - self._lambda) * nearest_chosen
             position = int(np.argmax(value - shut))
-            instruction = self._rows[position].instruction
-            to_this = self.alike(instruction) if self._vectors is None else self._cosine(self._rows[position])
+            to_this = self._likeness(self._rows[position])
             nearest_chosen = np.maximum(nearest_chosen, to_this) if chosen else to_this
             shut[position] = np.inf
             chosen.append(position)
         return chosen
+
+    def _likeness(self, row: Row) -> Scores:
+        return self.alike(row.instruction) if self._vectors is None else self._cosine(row)
 
     def _cosine(self, row: Row) -> Scores:
         return np.asarray(self._matrix @ self._unit(row), dtype=np.float64)

@@ -115,22 +115,17 @@ def render(
         ModelError: nothing stands before the first scored token, so nothing can predict it; or the template's style
             needs a chat template and the model has none that can be used.
     """
-    target = row.target()
-    if template.style == "plain":
-        output = [*tokenizer.encode(target), tokenizer.eos_id]
+    target, plain = row.target(), template.style == "plain"
+    output = [*tokenizer.encode(target), tokenizer.eos_id] if plain else []
 
-        def ids_with(shown: Sequence[Row]) -> _Ids:
+    def ids_with(shown: Sequence[Row]) -> _Ids:
+        if plain:
             return _plain_prompt(row, template, tokenizer, shown), output
-    else:
-        chats = _chats(template, tokenizer)
-
-        def ids_with(shown: Sequence[Row]) -> _Ids:
-            return chats.chat(template.turns(row.instruction, shown), target)
+        return _chats(template, tokenizer).chat(template.turns(row.instruction, shown), target)
 
     shown, prompt, answer = _fit(row, template, demos, ids_with, max_tokens, "to score", drop)
-    if template.style == "plain":
-        n_chars = len(target)
-    else:
+    n_chars = len(target)
+    if not plain:
         n_chars = _chats(template, tokenizer).chat_answer_chars(template.turns(row.instruction, shown), target)
     return Rendered(
         row_id=row.id,
@@ -154,32 +149,20 @@ def render_prompt(
 ) -> RenderedPrompt:
     """Render a row without its output (it may have none), for the model to continue.
 
-    Args:
-        row: the row; its output is never looked at.
-        template: how its instruction becomes a prompt.
-        tokenizer: what makes token ids of it.
-        demos: demonstrations in the order they are shown; dropped as `render` drops them.
-        max_tokens: the longest prompt and answer may be together.
-        reserve: tokens of it that are kept for the answer.
-        drop: the end from which demonstrations are dropped.
+    `reserve` tokens of `max_tokens` are kept for the answer. Demonstrations are dropped as `render` drops them.
 
     Raises:
         DataError: the prompt is too long even without demonstrations.
         ModelError: as in `render`.
     """
-    kept = [0] * reserve  # stands for the answer: only its length counts
-    if template.style == "plain":
-        stop_ids: tuple[int, ...] = (tokenizer.eos_id,)
+    answer, plain = [0] * reserve, template.style == "plain"  # only the answer's length counts
 
-        def ids_with(shown: Sequence[Row]) -> _Ids:
-            return _plain_prompt(row, template, tokenizer, shown), kept
-    else:
-        chats = _chats(template, tokenizer)
-        stop_ids = chats.chat_stop_ids()
+    def ids_with(shown: Sequence[Row]) -> _Ids:
+        if plain:
+            return _plain_prompt(row, template, tokenizer, shown), answer
+        return _chats(template, tokenizer).chat_prompt(template.turns(row.instruction, shown)), answer
 
-        def ids_with(shown: Sequence[Row]) -> _Ids:
-            return chats.chat_prompt(template.turns(row.instruction, shown)), kept
-
+    stop_ids = (tokenizer.eos_id,) if plain else _chats(template, tokenizer).chat_stop_ids()
     shown, prompt, _ = _fit(row, template, demos, ids_with, max_tokens, "kept for the answer", drop)
     return RenderedPrompt(
         row_id=row.id,

@@ -200,8 +200,7 @@ class Selector:
                 found="draw: seed",
                 expected="draw: item",
             )
-        shares = (("max_similarity", self.max_similarity), ("mmr_lambda", self.mmr_lambda))
-        for key, share in shares:
+        for key, share in (("max_similarity", self.max_similarity), ("mmr_lambda", self.mmr_lambda)):
             if share is not None and not 0 <= share <= 1:
                 raise ConfigError(f"`{key}` is out of range", where=key, found=str(share), expected="0 to 1")
 

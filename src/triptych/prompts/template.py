@@ -88,14 +88,11 @@ class Template:
         common = {"preamble": self.preamble, "k": str(len(demos)), "instruction": instruction}
         if not demos:
             return _fill(self.zero_shot, common)
-        shown = (
-            _fill(
-                self.few_shot.demo,
-                {**common, "i": str(i), "instruction": demo.instruction, "output": demo.target()},
-            )
-            for i, demo in enumerate(demos, start=1)
-        )
-        return "".join([_fill(self.few_shot.head, common), *shown, _fill(self.few_shot.tail, common)])
+        parts = [_fill(self.few_shot.head, common)]
+        for i, demo in enumerate(demos, start=1):
+            of_demo = {"i": str(i), "instruction": demo.instruction, "output": demo.target()}
+            parts.append(_fill(self.few_shot.demo, common | of_demo))
+        return "".join([*parts, _fill(self.few_shot.tail, common)])
 
     def turns(self, instruction: str, demos: Sequence[Row] = ()) -> list[tuple[str, str]]:
         """The conversation before the answer, as (role, text) with roles `system`, `user` and `assistant`.
@@ -158,7 +155,7 @@ def template_from_mapping(value: Mapping[str, Any], *, name: str, where: str) ->
     for key, text in plain.items():
         _check_text(key, text, where)
     return Template(
-        name=_printable(value.get("name", name)),
+        name=_short(value.get("name", name)).encode(errors="backslashreplace").decode(),
         zero_shot=zero_shot,
         few_shot=FewShotText(head=pieces["head"], demo=pieces["demo"], tail=pieces["tail"]),
         style=_style(value, where),
@@ -207,10 +204,6 @@ def _refuse_unknown(value: Mapping[str, Any], known: set[str], where: str) -> No
 def _short(value: Any) -> str:
     """A value for a message: aliases of aliases in a YAML file can stand for more text than memory holds."""
     return value[:100] if isinstance(value, str) else reprlib.repr(value)
-
-
-def _printable(name: Any) -> str:
-    return _short(name).encode(errors="backslashreplace").decode()
 
 
 def _check_text(key: str, text: Any, where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,10 @@ P = TypeVar("P", str, Path, "str | Path")
 LARGEST = 250_000
 """Bytes of a configuration or a template. A megabyte of YAML can take its parser ten seconds."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_NO_PLACE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_NO_PLACE = (
+    *(errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
 class TooLargeError(ValueError):
@@ -34,6 +37,14 @@ def at_home(path: P) -> P:
     except RuntimeError:
         return path
     return full if isinstance(path, Path) else str(full)
+
+
+def is_there(name: str | Path, kind: Callable[[Path], bool] = Path.exists) -> bool:
+    """Whether there is such a path, of this kind (`Path.is_dir`); a name that can be no path is not there."""
+    try:
+        return kind(Path(name))
+    except (OSError, ValueError):  # too long for the file system, in a closed folder, or with a NUL in it
+        return False
 
 
 def read_small(path: Path, *, encoding: str = "utf-8") -> str:

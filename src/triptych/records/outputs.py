@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from triptych.errors import ConfigError, ForeignFileError
+from triptych.records.disk import at_home, is_there
 from triptych.records.run_files import json_or_none
 
 
@@ -39,7 +40,7 @@ def check_output(
         ConfigError: `out` is a folder.
         ForeignFileError: the file is read, or is not Triptych's.
     """
-    if out.is_dir():
+    if is_there(out, Path.is_dir):
         raise ConfigError(
             f"{what} go into a file, and this is a folder",
             where="--out",
@@ -50,7 +51,7 @@ def check_output(
     if not os.path.lexists(out) or ours(out):
         return
     for role, folder in reads.items():
-        if folder and Path(folder).is_dir() and Path(folder).resolve() in out.resolve().parents:
+        if folder and is_there(folder, Path.is_dir) and Path(folder).resolve() in out.resolve().parents:
             raise _is_read(out, role, Path(folder), what)
     if not force:
         raise ForeignFileError(
@@ -64,7 +65,7 @@ def check_output(
 
 def check_not_read(outputs: Iterable[Path], reads: Mapping[str, str | Path | None], *, what: str) -> None:
     """Refuse a file that is both read and written. Two names of one file (a link, `./`) are one file."""
-    read = {role: Path(path).expanduser() for role, path in reads.items() if path}
+    read = {role: Path(at_home(path)) for role, path in reads.items() if path}
     for out in outputs:
         for role, path in read.items():
             if _same(out, path):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from triptych.errors import DataError
 from triptych.records import manifest
-from triptych.records.disk import disk_errors
+from triptych.records.disk import disk_errors, is_there
 from triptych.records.run_files import is_run_file, json_or_none
 from triptych.records.schema import SCHEMA_VERSION, ItemScore, RunRecord
 
@@ -91,7 +91,9 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except OSError as error:
+        if is_there(path):
+            raise
         raise _missing(path) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(
@@ -103,7 +105,7 @@ def read_json(path: Path) -> Any:
 
 
 def _missing(path: Path) -> DataError:
-    there = path.parent.is_dir()
+    there = is_there(path.parent, Path.is_dir)
     return DataError(
         "a record is missing",
         where=str(path),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from triptych.data import Row
 from triptych.errors import DataError
 from triptych.records import CurvePoint, RunRecord
+from triptych.records.disk import is_there
 from triptych.records.manifest import remove
 from triptych.records.process_lock import work_in
 from triptych.records.run_files import REPORT
@@ -56,7 +57,7 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
         DataError: a record is missing, torn, of another schema, or not of the same run as the others.
         DiskError: the folder can't be written to.
     """
-    if not run_dir.is_dir():
+    if not is_there(run_dir, Path.is_dir):
         read_run(run_dir)  # says what is missing
     with work_in(run_dir) as manifest:
         manifest.check_free(REPORT)

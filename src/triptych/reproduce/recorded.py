@@ -20,7 +20,7 @@ from triptych.errors import DataError, ModelError
 from triptych.models import identify
 from triptych.models.gguf import DEMO
 from triptych.records import RunRecord
-from triptych.records.disk import sha256_of_file
+from triptych.records.disk import is_there, sha256_of_file
 from triptych.records.store import read_json, read_run
 
 
@@ -45,8 +45,8 @@ def read_recorded(folder: Path) -> RecordedRun:
     Raises:
         DataError: the folder is no finished run, or its records say too little.
     """
-    if not (folder / "results.json").is_file():
-        begun = (folder / "run.lock.json").is_file()
+    if not is_there(folder / "results.json", Path.is_file):
+        begun = is_there(folder / "run.lock.json", Path.is_file)
         raise DataError(
             "this run is not finished" if begun else "this folder holds no run",
             where=str(folder),
@@ -121,10 +121,10 @@ _SAMPLE = re.compile(r"#\d+$")
 def _place(given: str, facts: Mapping[str, Any], run_folder: Path, folder: Path | None) -> str:
     # `rows.jsonl#500` is a sample of the file
     path, hash_sign, sample = given.rpartition("#") if _SAMPLE.search(given) else (given, "", "")
-    if folder is None and looks_like_hub_id(path) and not Path(path).exists():
+    if folder is None and looks_like_hub_id(path) and not is_there(path):
         return given
     sha256 = facts.get("sha256")
-    there = [place for place in _candidates(path, run_folder, folder, sha256) if place.is_file()]
+    there = [place for place in _candidates(path, run_folder, folder, sha256) if is_there(place, Path.is_file)]
     right = [place for place in there if sha256_of_file(place) == sha256]
     if not there:
         raise DataError(
@@ -140,7 +140,7 @@ def _place(given: str, facts: Mapping[str, Any], run_folder: Path, folder: Path 
 def _candidates(path: str, run_folder: Path, folder: Path | None, sha256: str | None) -> Iterator[Path]:
     if folder is not None:
         yield folder / Path(path).name
-        if sha256 and folder.is_dir() and not (folder / Path(path).name).is_file():
+        if sha256 and is_there(folder, Path.is_dir) and not is_there(folder / Path(path).name, Path.is_file):
             # under another name: recognized by its hash
             yield from (p for p in sorted(folder.iterdir()) if p.is_file() and sha256_of_file(p) == sha256)
         return
@@ -151,10 +151,10 @@ def _candidates(path: str, run_folder: Path, folder: Path | None, sha256: str | 
 
 def _model_name(run: RecordedRun, name: str) -> str:
     """A relative path to a model's folder or GGUF file is tried from each folder above the run's."""
-    if name == DEMO or Path(name).is_absolute() or Path(name).exists():
+    if name == DEMO or Path(name).is_absolute() or is_there(name):
         return name
-    places = (place for place in _above(run.folder, name) if place.exists())
-    return next((str(p) for p in places if p.suffix == ".gguf" or (p / "config.json").exists()), name)
+    places = (place for place in _above(run.folder, name) if is_there(place))
+    return next((str(p) for p in places if p.suffix == ".gguf" or is_there(p / "config.json")), name)
 
 
 def _above(run_folder: Path, relative: str) -> Iterator[Path]:
@@ -169,7 +169,7 @@ def _prompts(run: RecordedRun, prompts: Mapping[str, Any]) -> tuple[dict[str, An
     for name, given in prompts.items():
         if not isinstance(given, str) or "{" in given or "\n" in given:  # no file
             templates[name] = given
-        elif place := next((p for p in (Path(given), *_above(run.folder, given)) if p.is_file()), None):
+        elif place := next((p for p in (Path(given), *_above(run.folder, given)) if is_there(p, Path.is_file)), None):
             templates[name] = str(place)
         elif name in run.record.prompts:
             templates[name] = {key: text for key, text in run.record.prompts[name].items() if key != "sha256"}
@@ -178,6 +178,6 @@ def _prompts(run: RecordedRun, prompts: Mapping[str, Any]) -> tuple[dict[str, An
 
 
 def _listing(folder: Path) -> str:
-    if not folder.is_dir():
+    if not is_there(folder, Path.is_dir):
         return "no such folder"
     return ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "an empty folder"

@@ -26,6 +26,7 @@ from triptych.models.cache import sha256_of_large_file
 from triptych.models.device import choose_device
 from triptych.prompts import Template
 from triptych.prompts.selection import BY_VECTORS
+from triptych.records.disk import at_home, is_there
 from triptych.records.identity import MadeFrom, sha256_of
 
 
@@ -135,8 +136,8 @@ class RunFacts:
 
 def _folder_sha256(name: str) -> str | None:
     """Of the files of an embedding model that is a folder; None for the model itself, and for a name on the hub."""
-    folder = Path(name).expanduser()
-    if name == "model" or not folder.is_dir():
+    folder = Path(at_home(name))
+    if name == "model" or not is_there(folder, Path.is_dir):
         return None
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return sha256_of({str(path.relative_to(folder)): sha256_of_large_file(path) for path in files})

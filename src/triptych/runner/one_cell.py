@@ -25,7 +25,7 @@ from triptych.models.embed import embed_texts
 from triptych.progress import Reporter
 from triptych.prompts import Rendered, RenderedPrompt, find_template, template_from_text
 from triptych.prompts.ranking import Vectors
-from triptych.records.disk import sha256_of_file
+from triptych.records.disk import is_there, sha256_of_file
 from triptych.records.provenance import provenance
 
 
@@ -204,4 +204,4 @@ def source_record(source: str | GivenRows) -> dict[str, str | None]:
     if isinstance(source, GivenRows):
         return {"path": None, "sha256": source.sha256}
     file = Path(split_sample(source)[0])
-    return {"path": source, "sha256": sha256_of_file(file) if file.is_file() else None}
+    return {"path": source, "sha256": sha256_of_file(file) if is_there(file, Path.is_file) else None}

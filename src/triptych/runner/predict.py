@@ -35,7 +35,7 @@ from triptych.models import LoadedModel, identify
 from triptych.models.device import choose_device, choose_dtype
 from triptych.progress import Reporter
 from triptych.prompts import RenderedPrompt
-from triptych.records.disk import sha256_of_file
+from triptych.records.disk import is_there, sha256_of_file
 from triptych.records.manifest import remove
 from triptych.records.outputs import check_output
 from triptych.records.process_lock import ProcessLock
@@ -117,7 +117,7 @@ def predict_file(request: PredictRequest, out: Path, reporter: Reporter, *, fres
         check_output(path, reads=reads, ours=ours, what=what, force=fresh, by="--fresh", example="predictions.json")
     lock = ProcessLock(out.parent, of=out.name)
     try:
-        if out.parent.is_dir():  # else it is made, and locked, when the request was checked
+        if is_there(out.parent, Path.is_dir):  # else it is made, and locked, when the request was checked
             lock.acquire()
         return _predict(request, out, reporter, lock, fresh)
     finally:
@@ -132,7 +132,7 @@ def _predict(request: PredictRequest, out: Path, reporter: Reporter, lock: Proce
     begun = None if fresh else peek(part_path)
     if begun:
         refuse_changed(part_path, {key: begun["facts"].get(key) for key in facts}, facts)
-    elif out.exists() and not fresh:
+    elif is_there(out) and not fresh:
         written, special = finished_rows(out, facts), special_texts_of(out)
         reporter.info("these predictions are there already; --fresh writes them again")
         return replace(_judge(written, cell, special), rows_known=len(written))
@@ -200,7 +200,8 @@ def _facts(request: PredictRequest, cell: OneCell, settings: GenerationSettings)
 def _adapter_sha256(folder: Path) -> str | None:
     """Hash of an adapter's weights and settings; None where they are missing (loading it says so)."""
     files = [folder / name for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG)]
-    return _sha256([sha256_of_file(file) for file in files]) if all(file.is_file() for file in files) else None
+    there = all(is_there(file, Path.is_file) for file in files)
+    return _sha256([sha256_of_file(file) for file in files]) if there else None
 
 
 def _judge(written: Sequence[Generated], cell: OneCell, special: Sequence[str]) -> Predictions:

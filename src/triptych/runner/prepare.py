@@ -20,6 +20,7 @@ from triptych.grid.rendered import render_experiment
 from triptych.grid.rows import ExperimentRows
 from triptych.models import identify
 from triptych.progress import Reporter
+from triptych.records.disk import is_there
 from triptych.records.identity import check_lock
 from triptych.records.manifest import Manifest, remove
 from triptych.records.outputs import check_not_read
@@ -75,12 +76,12 @@ def prepare(
         "data": {role: of_file["sha256"] for role, of_file in data.files.items()},
         "prompts": {name: template.sha256 for name, template in templates.items()},
     }
-    writes, is_new = enter is not None, not folder.path.is_dir()
+    writes, is_new = enter is not None, not is_there(folder.path, Path.is_dir)
     if enter is not None and not is_new:
         _open(config, cells, folder, data, enter(), fresh=fresh)
         if not fresh and folder.lock.exists():
             check_lock(folder.lock, facts_of_lock)
-    checked = writes and (fresh or not all(folder.cell_path(cell.name).exists() for cell in cells))
+    checked = writes and (fresh or not all(is_there(folder.cell_path(cell.name)) for cell in cells))
     if checked:
         _check_rows(rows, None if fresh else folder, reporter)
     identity = identify(config.model)  # after all checks that need no weights: it may download them

@@ -18,6 +18,7 @@ from triptych.grid.cells import CellSpec, TrainingSpec, grid, trainings
 from triptych.models import save_adapter
 from triptych.progress import Reporter, Silent
 from triptych.records import CurvePoint, RunRecord, TuneSummary
+from triptych.records.disk import is_there
 from triptych.records.manifest import Manifest
 from triptych.records.process_lock import work_in
 from triptych.records.schema import GenerationRecord, SearchRecord
@@ -81,7 +82,7 @@ def run_experiment(
             return stack.enter_context(work_in(out))
 
         def first_of_all() -> None:
-            if out.is_dir():  # else it is made, and locked, when the input was checked (`prepare`)
+            if is_there(out, Path.is_dir):  # else it is made, and locked, when the input was checked (`prepare`)
                 enter()
             run = begin(enter=enter, fresh=fresh, chosen=chosen)
             log.begin(out)  # not sooner, since `fresh` sets aside what was written before
