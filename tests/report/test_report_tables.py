@@ -21,7 +21,7 @@ from triptych.report import (
     to_markdown,
 )
 from triptych.report.numbers import Estimate, Interval, Probability, difference, number, p_text, spread
-from triptych.report.tables.rendering import escape
+from triptych.report.tables.table import escape
 from triptych.report.text.markdown import fence
 
 

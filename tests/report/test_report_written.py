@@ -25,10 +25,10 @@ from triptych.records.predictions import predictions_path
 from triptych.report import Study, build_report, holm, print_tables, text_comparisons
 from triptych.report.contamination import contamination_table, suspects
 from triptych.report.numbers import number
-from triptych.report.samples import Written, samples, samples_note
+from triptych.report.row_texts import Written, samples, samples_note
 from triptych.report.statistics import a_is_better, compare_rows, interval
 from triptych.report.tables.generations import ENDS, FINDINGS, generations_table
-from triptych.report.text.written import written_said
+from triptych.report.text.summaries import texts_answer
 from triptych.runner.folder import RunFolder
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)>\n```\n# {preamble} ${x}\n````\n![x](http://x.y/z)"
@@ -135,7 +135,7 @@ def test_nothing_of_it_is_there_where_nothing_was_written(tmp_path: Path) -> Non
     assert not list((tmp_path / "tables").glob("*text*"))
     assert not (tmp_path / "tables" / "generations.csv").exists()
     assert "already" not in markdown(tmp_path)
-    assert written_said(Study(record)) == []
+    assert texts_answer(Study(record)) == []
 
 
 def test_a_dozen_rows_side_by_side_from_the_lowest_to_the_highest(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,13 @@ class Study:
     record: RunRecord
     items: Items = field(default_factory=dict)
     """By cell."""
+
+    def fact(self, *keys: str) -> Any:
+        """A fact of the run's provenance, None where it didn't keep it."""
+        value: Any = self.record.provenance
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
 
     @property
     def cells(self) -> tuple[CellRecord, ...]:

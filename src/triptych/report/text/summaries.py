@@ -1,4 +1,4 @@
-"""Sentences that sum up many comparisons of one kind: prompts, ways of choosing demonstrations, QLoRA settings."""
+"""Sentences on many comparisons of one kind (prompts, demonstrations, QLoRA settings), and on texts written."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from triptych.records import Comparison
 from triptych.report.groups import Setting
-from triptych.report.numbers import difference, number
-from triptych.report.statistics import is_significant
+from triptych.report.numbers import difference, number, p_text
+from triptych.report.statistics import a_is_better, is_significant, verdict
 from triptych.report.study import Study
 
 SURE = "beyond chance"
@@ -64,18 +64,13 @@ def _turned(c: Comparison) -> Comparison:
     return c.model_copy(update=swapped)
 
 
-def _sorted_out(found: Sequence[Comparison], called: Mapping[str, str]) -> str:
+def _sorted_out(made: Sequence[Comparison], called: Mapping[str, str]) -> str:
     """`better beyond chance: a (-0.3 [..]); can't be told: b, c`."""
-    better = [c for c in found if is_significant(c) and c.difference < 0]
-    worse = [c for c in found if is_significant(c) and c.difference > 0]
-    rest = [c for c in found if not is_significant(c)]
-    parts = []
-    for way, chosen in (("better", better), ("worse", worse)):
-        ordered = sorted(chosen, key=lambda c: -abs(c.difference)) if len(chosen) > 1 else chosen
-        shown = [f"{called[c.a]} ({difference(c.difference, c.ci_low, c.ci_high)})" for c in ordered]
-        parts += [f"{way} {SURE}: {', '.join(shown)}"] if shown else []
-    parts += [f"can't be told: {', '.join(called[c.a] for c in rest)}"] if rest else []
-    return "; ".join(parts)
+    ways: dict[str, list[str]] = {f"better {SURE}": [], f"worse {SURE}": [], "can't be told": []}
+    for c in sorted(made, key=lambda c: -abs(c.difference) * is_significant(c)):
+        sure = f" ({difference(c.difference, c.ci_low, c.ci_high)})" if is_significant(c) else ""
+        ways[verdict(c, f"better {SURE}", f"worse {SURE}")].append(called[c.a] + sure)
+    return "; ".join(f"{way}: {', '.join(shown)}" for way, shown in ways.items() if shown)
 
 
 def searched(study: Study) -> list[str]:
@@ -86,3 +81,36 @@ def searched(study: Study) -> list[str]:
         for setting in study.settings
         if setting.first.searched
     ]
+
+
+def plain_name(name: str) -> str:
+    """`few-shot k=10`: a comma and a capital less, for the middle of a sentence and for narrow columns."""
+    return name.replace(", ", " ").replace("Few-shot", "few-shot").replace("Zero-shot", "zero-shot")
+
+
+def texts_answer(study: Study) -> list[str]:
+    """Whether the texts are any better, in sentences: the cell with the highest mean row chrF++ against the others."""
+    generations = study.record.generations
+    if len(generations) < 2 or not study.text_comparisons:
+        return []
+    short = {cell: plain_name(name) for cell, name in study.cell_names.items()}
+    means = {g.cell: sum(g.row_chrf.values()) / len(g.row_chrf) for g in generations}
+    top = max(means, key=lambda cell: means[cell])
+    count = f"{generations[0].n_rows:,} rows"
+    first = f"By the chrF++ of its texts {short.get(top, top)} comes first: a mean of {number(means[top])} on {count}."
+    others = {(c.b if c.a == top else c.a): c for c in study.text_comparisons if top in (c.a, c.b)}
+    better = [f"{short.get(cell, cell)} {_margin(c)}" for cell, c in others.items() if is_significant(c)]
+    rest = [short.get(cell, cell) for cell, c in others.items() if not is_significant(c)]
+    first += f" Beyond chance it is better than {'; '.join(better)}." if better else ""
+    first += f" It can't be told from {'; '.join(rest)}." if rest else ""
+    return [first]
+
+
+def _margin(c: Comparison) -> str:
+    rows = c.wins if a_is_better(c) else c.losses
+    return f"by {size(c)} ({p_text(c.p_holm)} after Holm correction, better on {rows:,} of {c.n_rows:,} rows)"
+
+
+def size(c: Comparison) -> str:
+    """A difference with its interval, without its sign."""
+    return difference(abs(c.difference), *sorted((abs(c.ci_low), abs(c.ci_high))))
