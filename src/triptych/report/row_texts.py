@@ -1,4 +1,4 @@
-"""What a run kept of its rows' texts and tokens, checked against its numbers."""
+"""The rows' texts and tokens and the texts that models wrote, as far as a run kept them; rows side by side."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from triptych.report.study import Study
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    Nlls = Mapping[str, npt.NDArray[np.float32]]
+
 LEFT_OUT = (
     "The texts of the rows were left out of this report (--without-texts): it shows their numbers only. So were slices "
     "by further columns, but for those that report.slices names."
@@ -34,7 +36,7 @@ MOST_CHARACTERS = 600
 
 @dataclass(frozen=True)
 class RowTexts:
-    """What is known of rows beside their numbers; empty where the run kept none."""
+    """Texts, tokens and columns of rows; empty where the run kept none."""
 
     rows: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
     """Role ("test", "demo") -> id -> (instruction, output)."""
@@ -61,19 +63,12 @@ def read_texts(run_dir: Path, items: Mapping[str, Sequence[ItemScore]]) -> RowTe
     return texts
 
 
-def _check_tokens(
-    path: Path,
-    cell: str,
-    items: Sequence[ItemScore],
-    nll: Mapping[str, npt.NDArray[np.float32]],
-    sizes: Mapping[str, int],
-) -> None:
-    """Every row's tokens are as many as were scored, and add up to its NLL."""
+def _check_tokens(path: Path, cell: str, items: Sequence[ItemScore], nll: Nlls, sizes: Mapping[str, int]) -> None:
+    """Every row has as many tokens as were scored, and they add up to its NLL."""
     for item in items:
-        found = len(nll[item.id]) if item.id in nll else 0
-        if item.id not in nll or found != item.n_tokens or sizes.get(item.id, 0) != item.n_tokens:
-            told = f"cell {cell}, row {item.id!r}: {found} tokens where {item.n_tokens} were scored"
-            raise _mismatch(path, told)
+        n = len(nll[item.id]) if item.id in nll else 0
+        if item.id not in nll or n != item.n_tokens or sizes.get(item.id, 0) != item.n_tokens:
+            raise _mismatch(path, f"cell {cell}, row {item.id!r}: {n} tokens where {item.n_tokens} were scored")
     if not items:
         return
     counts = np.array([item.n_tokens for item in items])
@@ -81,10 +76,9 @@ def _check_tokens(
     sums = np.add.reduceat(np.concatenate([nll[item.id] for item in items]), starts, dtype=np.float64)
     off = np.abs(sums - [item.nll_nats for item in items]) > NLL_ERROR * counts
     if off.any():
-        place = int(np.argmax(off))
-        item = items[place]
-        told = f"cell {cell}, row {item.id!r}: {sums[place]:.4f} nats where {item.nll_nats:.4f} were scored"
-        raise _mismatch(path, told)
+        item, nats = items[int(np.argmax(off))], sums[int(np.argmax(off))]
+        found = f"{nats:.4f} nats where {item.nll_nats:.4f} were scored"
+        raise _mismatch(path, f"cell {cell}, row {item.id!r}: {found}")
 
 
 def _mismatch(path: Path, found: str) -> DataError:
@@ -97,7 +91,7 @@ def _mismatch(path: Path, found: str) -> DataError:
 
 
 def kept_note(texts: RowTexts, cells: Sequence[str]) -> str:
-    """What can't be shown of rows, and why; empty where nothing is missing."""
+    """Which texts or tokens of rows can't be shown, and why; empty where nothing is missing."""
     if not texts.rows.get("test"):
         return f"This run has no rows.parquet, so rows are shown by number only; {AGAIN}."
     if not texts.tokens.pieces:
@@ -116,7 +110,7 @@ class Written:
     """Which cells' texts are not there, and how to get them; empty where all are."""
 
 
-class Said(NamedTuple):
+class CellText(NamedTuple):
     """One cell's text of a row."""
 
     name: str
@@ -131,14 +125,14 @@ class Sample(NamedTuple):
     row_id: str
     instruction: str
     reference: str
-    said: tuple[Said, ...]
+    texts: tuple[CellText, ...]
 
 
 @dataclass(frozen=True)
 class Texts:
     """What a report says and shows of texts beside their tables."""
 
-    said: Sequence[str] = ()
+    sentences: Sequence[str] = ()
     samples: Sequence[Sample] = ()
     samples_note: str = ""
     missing_note: str = ""
@@ -150,11 +144,10 @@ def read_texts_written(run_dir: Path, generations: Sequence[GenerationRecord]) -
     Raises:
         DataError: a file is torn, or is of another run than the numbers.
     """
-    found = {g.cell: read_written(run_dir, g.cell, g.row_chrf.keys()) for g in generations}
-    there = {cell: texts for cell, texts in found.items() if texts is not None}
-    missing = [cell for cell, texts in found.items() if texts is None]
-    again = "`triptych run` with the same configuration writes them again"
-    return Written(there, f"predictions/ has no texts of {', '.join(missing)}; {again}." if missing else "")
+    read = {g.cell: read_written(run_dir, g.cell, g.row_chrf.keys()) for g in generations}
+    missing = ", ".join(cell for cell, texts in read.items() if texts is None)
+    note = f"predictions/ has no texts of {missing}; `triptych run` with the same configuration writes them again."
+    return Written({cell: texts for cell, texts in read.items() if texts is not None}, note if missing else "")
 
 
 def samples(study: Study, written: Written, rows: Mapping[str, tuple[str, str]]) -> list[Sample]:
@@ -162,24 +155,22 @@ def samples(study: Study, written: Written, rows: Mapping[str, tuple[str, str]])
 
     `rows`: id -> (instruction, output). Of many cells, those with the highest chrF++ over the corpus are shown.
     """
-    kept = [g for g in study.record.generations if g.cell in written.texts]
-    if not kept:
+    generations = [g for g in study.record.generations if g.cell in written.texts]
+    if not generations:
         return []
-    shared = [row for row in kept[0].row_chrf if row in rows and all(row in g.row_chrf for g in kept)]
-    ordered = sorted(shared, key=lambda row: sum(g.row_chrf[row] for g in kept))
+    shared = [row for row in generations[0].row_chrf if row in rows and all(row in g.row_chrf for g in generations)]
+    ordered = sorted(shared, key=lambda row: sum(g.row_chrf[row] for g in generations))
     if len(ordered) > MOST_ROWS:
         ordered = [ordered[round(i * (len(ordered) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
-    best = {g.cell for g in sorted(kept, key=lambda g: -g.chrf)[:MOST_CELLS]}
+    best = {g.cell for g in sorted(generations, key=lambda g: -g.chrf)[:MOST_CELLS]}
     strategies = {cell.cell: cell.strategy for cell in study.cells}
 
-    def said(g: GenerationRecord, row: str) -> Said:
-        name, text = study.cell_names.get(g.cell, g.cell), _cut(written.texts[g.cell][row])
-        return Said(name, strategies.get(g.cell), g.row_chrf[row], text)
+    def text(g: GenerationRecord, row: str) -> CellText:
+        name = study.cell_names.get(g.cell, g.cell)
+        return CellText(name, strategies.get(g.cell), g.row_chrf[row], _cut(written.texts[g.cell][row]))
 
-    return [
-        Sample(row, _cut(rows[row][0]), _cut(rows[row][1]), tuple(said(g, row) for g in kept if g.cell in best))
-        for row in ordered
-    ]
+    texts = {row: tuple(text(g, row) for g in generations if g.cell in best) for row in ordered}
+    return [Sample(row, _cut(rows[row][0]), _cut(rows[row][1]), texts[row]) for row in ordered]
 
 
 def _cut(text: str) -> str:
@@ -187,14 +178,13 @@ def _cut(text: str) -> str:
     return text if more <= 0 else f"{text[:MOST_CHARACTERS]}… ({more:,} more characters)"
 
 
-def samples_note(found: Sequence[Sample], record: RunRecord) -> str:
+def samples_note(side_by_side: Sequence[Sample], record: RunRecord) -> str:
     """How the rows were picked, and what was left out."""
-    if not found:
+    if not side_by_side:
         return ""
-    rows, shown = record.generations[0].n_rows, len(found[0].said)
-    note = f"{len(found)} of {rows:,} rows, evenly spread from the lowest to the highest chrF++ (mean over the cells)."
-    if rows == len(found):
-        note = "All rows, from the lowest to the highest chrF++ (mean over the cells)."
+    rows, count, shown = record.generations[0].n_rows, len(side_by_side), len(side_by_side[0].texts)
+    picked = "All rows," if rows == count else f"{count} of {rows:,} rows, evenly spread"
+    note = f"{picked} from the lowest to the highest chrF++ (mean over the cells)."
     if shown < len(record.generations):
         note += f" Of {len(record.generations)} cells, {shown} are shown: those with texts and the highest chrF++."
     return note

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,21 @@ class Tracker:
     """One tracker's run. Any call may raise: `Trackers` drops a tracker that does."""
 
     id: str
-    """Opens the same run again when ours is resumed."""
+    """Of the tracker's run, by which a resumed run of ours opens it again."""
 
     def config(self, settings: Mapping[str, str]) -> None:
         """The settings, flat."""
         raise NotImplementedError
 
     def numbers(self, values: Mapping[str, float], step: int | None, axis: str) -> None:
-        """Numbers of one step, `axis` its name; of no step (None), they are the run's own."""
+        """Numbers of one step, `axis` its name; without a step (None), the run's own."""
         raise NotImplementedError
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; nothing where `files` holds it."""
+        """A table; by default it is among the files only."""
 
     def files(self, paths: Sequence[Path]) -> None:
-        """Files and folders; nothing where the tracker keeps none."""
+        """Files and folders; by default none are kept."""
 
     def close(self) -> None:
         """Send what is left."""
@@ -54,8 +54,9 @@ class _TensorBoard(Tracker):
         self._writer.flush()
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        lines = [columns, ["---"] * len(columns), *rows]
-        self._writer.add_text(f"tables/{name}", "\n".join(map(_markdown_line, lines)), 0)
+        lines = [[re.sub(r"([|<])", r"\\\1", " ".join(cell.split("\n"))) for cell in row] for row in [columns, *rows]]
+        lines.insert(1, ["---"] * len(columns))
+        self._writer.add_text(f"tables/{name}", "\n".join(f"| {' | '.join(line)} |" for line in lines), 0)
 
     def files(self, paths: Sequence[Path]) -> None:
         for path in paths:
@@ -64,10 +65,6 @@ class _TensorBoard(Tracker):
 
     def close(self) -> None:
         self._writer.close()
-
-
-def _markdown_line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(re.sub(r"([|<])", r"\\\1", " ".join(cell.split("\n"))) for cell in cells) + " |"
 
 
 class _Wandb(Tracker):
@@ -198,9 +195,6 @@ class _Trackio(Tracker):
 
 
 KINDS: dict[str, Callable[[Path, str, str | None], Tracker]] = {
-    "tensorboard": _TensorBoard,
-    "wandb": _Wandb,
-    "mlflow": _Mlflow,
-    "trackio": _Trackio,
+    **{"tensorboard": _TensorBoard, "wandb": _Wandb, "mlflow": _Mlflow, "trackio": _Trackio}
 }
-"""Name -> what opens it: in `trackers/` of the run's folder, with the run's name, under the id it had before."""
+"""Name -> its class. Arguments: the run's folder `trackers/`, the run's name, the id of the tracker's run to resume."""
