@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tabulate import tabulate
@@ -89,13 +88,12 @@ def to_csv(table: Table) -> str:
     parts = [_parts(name, [row[index] for row in table.rows]) for index, name in enumerate(table.columns)]
     rows: list[list[object]] = [[name for names, _ in parts for name in names]]
     rows += [[field for _, fields in parts for field in fields[index]] for index in range(len(table.rows))]
-    return "".join(map(_csv_line, rows))
-
-
-def _csv_line(fields: Sequence[object]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow(map(_as_text, fields))  # with this end it quotes both characters
-    return line.getvalue().removesuffix("\r\n") + "\n"
+    lines = []
+    for row in rows:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(map(_as_text, row))  # with this end it quotes both characters
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 def _as_text(field: object) -> object:
@@ -107,26 +105,17 @@ def _as_text(field: object) -> object:
 
 def _parts(name: str, values: list[Value]) -> tuple[list[str], list[list[object]]]:
     """A column's names and fields: several where it holds spreads or intervals."""
-    kinds = {type(value) for value in values}
-    suffixes: tuple[str, ...] = ("",)
-    if Averaged in kinds:
-        suffixes = ("", " std")
-    elif Interval in kinds:
-        suffixes = (" low", " high")
-    elif Estimate in kinds:
-        suffixes = ("", " low", " high")
+    of_kinds = {Averaged: ("", " std"), Interval: (" low", " high"), Estimate: ("", " low", " high")}
+    present = {type(value) for value in values}
+    suffixes: tuple[str, ...] = next((names for kind, names in of_kinds.items() if kind in present), ("",))
     return [name + suffix for suffix in suffixes], [_fields(value, len(suffixes)) for value in values]
 
 
 def _fields(value: Value, width: int) -> list[object]:
+    fields: tuple[object, ...] = value if isinstance(value, Interval | Estimate) else (value,)
     if isinstance(value, Averaged):
-        found: list[object] = [value.mean, value.std]
-    elif isinstance(value, Interval | Estimate):
-        found = list(value)
-    else:
-        found = [float(value) if isinstance(value, Probability) else value]
-    found += [None] * (width - len(found))
-    return ["" if field is None else field for field in found]
+        fields = (value.mean, value.std)
+    return ["" if field is None else field for field in (*fields, *[None] * (width - len(fields)))]
 
 
 LATEX = str.maketrans({"±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "…": r"\ldots{}"})
