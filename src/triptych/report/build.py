@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
 
 from triptych.data import Row
 from triptych.errors import DataError
@@ -91,32 +90,25 @@ def _build(run_dir: Path, *, texts: bool) -> RunRecord:
     tables = study_tables(study) | training_tables(record) | written_tables(study)
     evidence = {"uncertainty": uncertainty_table(study)} if study.cells else {}
     evidence |= {"rows_to_settle": settle_table(study)} if study.comparisons else {}
-    parts = _parts(study, row_texts, texts=texts)
-    write_tables({**tables, **evidence, **parts.tables}, run_dir / "tables")
+    parts, of_parts, notes = _slices(study, row_texts, texts=texts)
+    write_tables({**tables, **evidence, **of_parts}, run_dir / "tables")
     if record.curve:
         write_curve(run_dir / "curve.csv", record.curve)
     # the runner may have kept some of them already: each is shown once
     warnings = dict.fromkeys([*mixed_versions(record), *record.warnings])
     if any(training.selected_by == "test" for training in trainings_of(record)):
         warnings[SELECTED_ON_TEST] = None
-    warnings |= dict.fromkeys([*row_warnings(study), *parts.notes, *without_font])
-    shown = Contents(tables, figures, list(warnings), list(evidence.values()), list(parts.tables.values()), about_texts)
+    warnings |= dict.fromkeys([*row_warnings(study), *notes, *without_font])
+    shown = Contents(tables, figures, list(warnings), list(evidence.values()), list(of_parts.values()), about_texts)
     write_text(run_dir / "report.md", render_markdown(study, shown))
-    data = payload(study, row_texts if texts else RowTexts(), slices=parts.slices, written=written.texts)
+    data = payload(study, row_texts if texts else RowTexts(), slices=parts, written=written.texts)
     missing = kept_note(row_texts, [cell.cell for cell in record.cells]) if texts else LEFT_OUT
     write_text(run_dir / "report.html", render_html(study, shown, data, missing))
     return study.completed
 
 
-class _Parts(NamedTuple):
+def _slices(study: Study, row_texts: RowTexts, *, texts: bool) -> tuple[Slices, dict[str, Table], list[str]]:
     """The slices of the rows, the tables that are made of them, and why columns that the user named make no slice."""
-
-    slices: Slices
-    tables: dict[str, Table]
-    notes: list[str]
-
-
-def _parts(study: Study, row_texts: RowTexts, *, texts: bool) -> _Parts:
     test = row_texts.rows.get("test", {})
     if test:
         parts = slices([Row(row, *pair) for row, pair in test.items()])
@@ -140,7 +132,7 @@ def _parts(study: Study, row_texts: RowTexts, *, texts: bool) -> _Parts:
     }
     if suspected:
         hardness["may be known already"] = {row.row_id: "yes" for row in suspected}
-    return _Parts({**parts, **hardness}, {name: table for name, table in tables.items() if table is not None}, notes)
+    return {**parts, **hardness}, {name: table for name, table in tables.items() if table is not None}, notes
 
 
 def write_tables(tables: Mapping[str, Table], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which cells stand for which strategy, and what they are called.
+"""Cells grouped into settings, and the settings' names.
 
 A *setting* is one strategy at one setting with its seeds together: few-shot cells that differ only in the seed of their
 demonstrations make one setting, QLoRA cells that differ only in the seed of their training another.
@@ -195,7 +195,7 @@ def select_and_order(select: str, order: str | None, every: Sequence[tuple[str |
 
 
 def trained_with(cell: CellRecord) -> list[str]:
-    """With what its adapter was trained, where that is not what it was scored with; no demonstrations go unsaid."""
+    """Prompt and demonstrations of its adapter's training, if the prompt is another one and if there were any."""
     other = [cell.trained_prompt] if cell.trained_prompt not in (None, cell.prompt) else []
     other += [f"{cell.trained_k} demo{'s' * (cell.trained_k != 1)}"] if cell.trained_k else []
     return [f"trained with {' and '.join(map(str, other))}"] if other else []
@@ -209,7 +209,7 @@ def repeat_of(cell: CellRecord) -> list[str]:
 
 def items_of(setting: Setting, items: Mapping[str, Sequence[ItemScore]]) -> list[ItemScore]:
     """The rows of all seeds of a setting, one seed after the other."""
-    missing = [cell.cell for cell in setting.cells if cell.cell not in items]
-    if missing:
-        raise ValueError(f"no rows for cell {missing[0]!r}")
+    for cell in setting.cells:
+        if cell.cell not in items:
+            raise ValueError(f"no rows for cell {cell.cell!r}")
     return [item for cell in setting.cells for item in items[cell.cell]]

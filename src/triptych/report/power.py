@@ -53,8 +53,7 @@ def _quantiles(comparison: Comparison, comparisons: int, power: float) -> float:
 
 def round_up(value: int) -> int:
     """Two significant places: the estimate is no better than that."""
-    size = max(0, len(str(value)) - 2)
-    unit: int = 10**size
+    unit: int = 10 ** max(0, len(str(value)) - 2)
     return math.ceil(value / unit) * unit
 
 

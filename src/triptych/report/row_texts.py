@@ -54,9 +54,8 @@ def read_texts(run_dir: Path, items: Mapping[str, Sequence[ItemScore]]) -> RowTe
     rows, tokens = run_dir / "rows.parquet", run_dir / "tokens.parquet"
     texts = RowTexts(read_rows_shown(rows), read_tokens(tokens), read_columns(rows).get("test", {}))
     ids = {item.id for scored in items.values() for item in scored}
-    test = texts.rows.get("test")
-    if test is not None and ids - test.keys():
-        raise _mismatch(rows, f"no text of row {min(ids - test.keys())!r}")
+    if "test" in texts.rows and (without := ids - texts.rows["test"].keys()):
+        raise _mismatch(rows, f"no text of row {min(without)!r}")
     sizes = {row: sum(size for _, size in pieces) for row, pieces in texts.tokens.pieces.items()}
     for cell, by_row in texts.tokens.nll.items():
         _check_tokens(tokens, cell, items.get(cell, ()), by_row, sizes)

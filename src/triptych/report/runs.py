@@ -78,12 +78,13 @@ def _other_rows(a: Run, b: Run) -> str | None:
     ours, theirs = a.rows, b.rows
     if only := ours.keys() ^ theirs.keys():
         return f"other test rows: {len(only):,} are in only one of them ({len(ours):,} and {len(theirs):,} rows)"
+    with_texts = bool(a.texts and b.texts)
     lengths = [row for row in ours if ours[row].n_chars != theirs[row].n_chars]
-    texts = [row for row in ours if a.texts and b.texts and a.texts.get(row) != b.texts.get(row)]
+    texts = [row for row in ours if with_texts and a.texts.get(row) != b.texts.get(row)]
     if changed := lengths or texts:
         return f"other test rows: {len(changed):,} of {len(ours):,} have the same id and another text"
     files = [run.study.fact("data", "test", "sha256") for run in (a, b)]
-    if not (a.texts and b.texts) and all(files) and files[0] != files[1]:
+    if not with_texts and all(files) and files[0] != files[1]:
         return "their test files differ, and without rows.parquet nobody can tell whether the rows do"
     return None
 

@@ -20,8 +20,8 @@ def selection(cell: CellRecord) -> str | None:
 def summarise_few_shot(cells: Sequence[CellRecord]) -> tuple[FewShotSummary, ...]:
     """Mean and standard deviation (n-1) over seeds of the four averages, by (prompt, select, order, draw, k).
 
-    In that order, random demonstrations first. Cells with an adapter on are left out: they are QLoRA with demonstrations
-    and not few-shot. So are cells found by search: they were chosen on dev rows, and not asked for.
+    In that order, random demonstrations first. Cells with an adapter on are left out, since they are QLoRA with
+    demonstrations, and so are cells found by search, which were chosen on dev rows and not asked for.
     """
     groups: defaultdict[tuple[str, bool, str, str, str, int], list[CellRecord]] = defaultdict(list)
     for cell in cells:

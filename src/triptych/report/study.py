@@ -23,7 +23,7 @@ Items = Mapping[str, Sequence[ItemScore]]
 class Study:
     """A run's record and rows, and what follows from them; a part is computed when it is first asked for.
 
-    Without `items` there is all that the record alone can tell: `rows` and `intervals` are empty.
+    Without `items`, `rows` and `intervals` are empty.
     """
 
     record: RunRecord
@@ -122,9 +122,8 @@ class Study:
     @cached_property
     def completed(self) -> RunRecord:
         """The record with what this version adds to it."""
-        return self.record.model_copy(
-            update={"comparisons": self.comparisons, "text_comparisons": self.text_comparisons}
-        )
+        added = {"comparisons": self.comparisons, "text_comparisons": self.text_comparisons}
+        return self.record.model_copy(update=added)
 
     @property
     def n_rows(self) -> str:

@@ -138,8 +138,8 @@ class _Mlflow(Tracker):
         self._client: Any = MlflowClient()
         if known is None:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
-            there = self._client.get_experiment_by_name(name)
-            experiment = there.experiment_id if there else self._client.create_experiment(name)
+            existing = self._client.get_experiment_by_name(name)
+            experiment = existing.experiment_id if existing else self._client.create_experiment(name)
             known = str(self._client.create_run(experiment, run_name=title).info.run_id)
         else:
             self._client.update_run(known, status="RUNNING")

@@ -105,8 +105,9 @@ class Trackers:
         for cell in record.cells:
             self.cell(cell)
         for one in record.generations:
-            written = {f"written/{one.cell}/{name}": value for name, value in (("chrf", one.chrf), ("bleu", one.bleu))}
-            self._send(f"written/{one.cell}", {0: methodcaller("numbers", written, None, "")})
+            name = f"written/{one.cell}"
+            scores = {f"{name}/chrf": one.chrf, f"{name}/bleu": one.bleu}
+            self._send(name, {0: methodcaller("numbers", scores, None, "")})
         content = hashlib.sha256(record.model_dump_json(exclude={"provenance"}).encode()).hexdigest()[:16]
         self._send(f"end {content}", {0: self._tables_and_files})
         self.close()

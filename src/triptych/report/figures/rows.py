@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from triptych.report.figures.style import COLOURS, GREY, INK, MARKERS, legend_below, new_figure, perplexity_scale
 from triptych.report.groups import Setting
@@ -29,8 +29,7 @@ def scatter(study: Study) -> Figure | None:
     pairs = [(rows[across.label][row], ppl) for row, ppl in rows[up.label].items() if row in rows[across.label]]
     if not pairs:
         return None
-    figure = new_figure(5.6, 5.9)
-    axes = figure.subplots()
+    axes = (figure := new_figure(5.6, 5.9)).subplots()
     short, full = study.names, {s.label: _name(study, s) for s in (up, across)}
     _points(axes, up, [(x, y) for x, y in pairs if x - y >= TIE], f"below: {short[up.label]} better")
     _points(axes, across, [(x, y) for x, y in pairs if y - x >= TIE], f"above: {short[across.label]} better")
@@ -49,17 +48,9 @@ def scatter(study: Study) -> Figure | None:
 
 def _points(axes: Axes, winner: Setting, points: list[tuple[float, float]], label: str) -> None:
     size = 4.5 if len(points) <= 500 else 2.5
-    axes.plot(
-        [x for x, _ in points],
-        [y for _, y in points],
-        MARKERS[winner.strategy],
-        color=COLOURS[winner.strategy],
-        markersize=size,
-        markeredgewidth=0,
-        alpha=0.55,
-        label=f"{label} ({_rows(len(points))})",
-        rasterized=len(points) > MANY,
-    )
+    look: dict[str, Any] = {"color": COLOURS[winner.strategy], "markersize": size, "markeredgewidth": 0, "alpha": 0.55}
+    look |= {"label": f"{label} ({_rows(len(points))})", "rasterized": len(points) > MANY}
+    axes.plot([x for x, _ in points], [y for _, y in points], MARKERS[winner.strategy], **look)
 
 
 def _rows(count: int) -> str:
@@ -72,8 +63,7 @@ def distribution(study: Study) -> Figure | None:
     found = [s for s in study.best.values() if len(rows.get(s.label, ())) > 1]
     if not found:
         return None
-    figure = new_figure(6.4, 4.2)
-    axes = figure.subplots()
+    axes = (figure := new_figure(6.4, 4.2)).subplots()
     for setting in found:
         _steps(axes, setting, sorted(rows[setting.label].values()), _name(study, setting))
     axes.axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)

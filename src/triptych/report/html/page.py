@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,10 @@ def render_html(study: Study, contents: Contents, parts: Mapping[str, str], kept
 
     `kept_note`: what the records don't hold about rows, and how to get it; empty where nothing is missing.
     """
-    library, policy = _library()
-    page = template("report.html.j2", {"value": write_value, "glue": _glued}, autoescape=True)
+    library, script, policy = _scripts()
+    # `p < 0.001` stays on one line
+    glue = partial(re.sub, r"\bp ([<>=]) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}")
+    page = template("report.html.j2", {"value": write_value, "glue": glue}, autoescape=True)
     drawn = draw_facts([cell for cell in study.cells if cell.strategy == "few_shot"])
     return page.render(
         **facts(study, contents),
@@ -55,7 +57,7 @@ def render_html(study: Study, contents: Contents, parts: Mapping[str, str], kept
         parts={**parts, "plotly": library},
         policy=policy,
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),
-        script=_script(),
+        script=script,
         version=__version__,
         averages=AVERAGES,
         numeric=numeric_columns,
@@ -66,11 +68,6 @@ def render_html(study: Study, contents: Contents, parts: Mapping[str, str], kept
         repeated=_repeated(study),
         charts=[name for name, make in CHARTS.items() if make(study)],
     )
-
-
-def _glued(text: str) -> str:
-    """`p < 0.001` stays on one line."""
-    return re.sub(r"\bp ([<>=]) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
 
 
 def _panels(study: Study) -> list[dict[str, str]]:
@@ -110,21 +107,18 @@ def _prompt_texts(prompt: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _script() -> str:
-    return "\n".join(['"use strict";', *((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)])
-
-
 @cache
-def _library() -> tuple[str, str]:
-    """plotly.js as its PyPI package ships it, packed, and the policy that lets it and our script run."""
+def _scripts() -> tuple[str, str, str]:
+    """plotly.js as its PyPI package ships it, packed; our script; and the policy that allows these two only."""
     spec = find_spec("plotly")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("the package plotly, which brings plotly.js, is not installed")
     content = (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_bytes()
-    digests = [base64.b64encode(hashlib.sha256(script).digest()).decode() for script in (content, _script().encode())]
+    script = "\n".join(['"use strict";', *((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)])
+    digests = [base64.b64encode(hashlib.sha256(code).digest()).decode() for code in (content, script.encode())]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     policy = (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    return pack(content), policy
+    return pack(content), script, policy

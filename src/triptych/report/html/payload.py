@@ -105,15 +105,14 @@ def _ids(record: RunRecord, items: Items) -> list[str]:
 
 
 def _core(study: Study) -> dict[str, Any]:
-    places = {setting.label: place for place, setting in enumerate(study.settings)}
-    cell_places = {cell.cell: place for place, cell in enumerate(study.cells)}
+    labels, cells = [setting.label for setting in study.settings], [cell.cell for cell in study.cells]
     return {
         "name": study.record.name,
         "cells": [
             {"cell": c.cell, "prompt": c.prompt, "k": c.k, "repeat": ", ".join(repeat_of(c))} for c in study.cells
         ],
-        "settings": [_setting(s, study, cell_places) for s in study.settings],
-        "best": {strategy: places[setting.label] for strategy, setting in study.best.items()},
+        "settings": [_setting(s, study, cells) for s in study.settings],
+        "best": {strategy: labels.index(setting.label) for strategy, setting in study.best.items()},
         "charts": {name: _chart(chart) for name, make in CHARTS.items() if (chart := make(study))},
         "prompts": study.record.prompts,
     }
@@ -124,11 +123,11 @@ def _chart(chart: Chart) -> dict[str, Any]:
     return {**axes, "series": [asdict(series) for series in chart.series]}
 
 
-def _setting(setting: Setting, study: Study, places: Mapping[str, int]) -> dict[str, Any]:
+def _setting(setting: Setting, study: Study, cells: Sequence[str]) -> dict[str, Any]:
     return {
         "name": study.name(setting.label),
         "strategy": setting.strategy,
-        "cells": [places[cell.cell] for cell in setting.cells],
+        "cells": [cells.index(cell.cell) for cell in setting.cells],
         "ppl": setting.mean(),
         "shown": number(setting.mean()),
         "repeats": f"{setting.over().n} {setting.repeated}" if setting.repeated else "",
@@ -139,18 +138,17 @@ def _setting(setting: Setting, study: Study, places: Mapping[str, int]) -> dict[
 def _rows(
     record: RunRecord, items: Items, ids: Sequence[str], slices: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
-    known = {item.id: item for item in items[record.cells[0].cell]} if record.cells else {}
+    n_tokens = {item.id: item.n_tokens for item in items[record.cells[0].cell]} if record.cells else {}
     return {
         "ids": list(ids),
-        "n_tokens": [known[row].n_tokens for row in ids],
+        "n_tokens": [n_tokens[row] for row in ids],
         "slices": {name: _coded(values, ids) for name, values in slices.items()},
     }
 
 
 def _coded(values: Mapping[str, str], ids: Sequence[str]) -> dict[str, Any]:
     kinds = list(dict.fromkeys(values.values()))
-    places = {value: place for place, value in enumerate(kinds)}
-    return {"values": kinds, "codes": [places[values[row]] if row in values else -1 for row in ids]}
+    return {"values": kinds, "codes": [kinds.index(values[row]) if row in values else -1 for row in ids]}
 
 
 def _logs(rows: Sequence[ItemScore], ids: Sequence[str]) -> list[float]:

@@ -25,19 +25,17 @@ def few_shot_table(study: Study) -> Table:
     """Each k over its seeds, by all four averages."""
     summaries = study.record.few_shot
     chosen = any(s.select != "random" for s in summaries)
-    ordered = any(s.order for s in summaries)
+    fields = ("prompt", *(["select"] if chosen else []), *(["order"] if any(s.order for s in summaries) else []))
+    fields = (*fields, "draw", "k", "seeds", *AVERAGES)
     rows = tuple(
-        (
-            *(s.prompt, *([s.select] if chosen else []), *([s.order] if ordered else []), s.draw, s.k),
-            *(", ".join(map(str, s.seeds)), *(getattr(s, average) for average in AVERAGES)),
-        )
+        tuple(", ".join(map(str, s.seeds)) if field == "seeds" else getattr(s, field) for field in fields)
         for s in summaries
     )
-    columns = ("prompt", *(["chosen by"] if chosen else []), *(["order"] if ordered else []), "draw", "k", "seeds")
+    columns = tuple("chosen by" if field == "select" else field for field in fields)
     note = f"Mean over seeds. {std_note(study.of('few_shot'))}".strip()
     if chosen:
         note += " Demonstrations that are ranked and not drawn have no seed, and so no ±."
-    return Table("Few-shot over seeds", (*columns, *AVERAGES), rows, note)
+    return Table("Few-shot over seeds", columns, rows, note)
 
 
 def std_note(every: Sequence[Setting]) -> str:

@@ -11,22 +11,19 @@ from triptych.report.numbers import NONE, Probability
 from triptych.report.statistics import verdict
 from triptych.report.study import Study
 from triptych.report.tables.cells import cells_table, few_shot_table, std_note, zero_shot_table
-from triptych.report.tables.table import AVERAGES, Table, Value, averages, estimate, write_value
+from triptych.report.tables.table import AVERAGES, Table, Value, estimate, write_value
 from triptych.report.tables.trainings import what_training_did
 
 
 def study_tables(study: Study) -> dict[str, Table]:
     """The study's tables that this run has, by the name of their files."""
     record = study.record
+    parts = {
+        **{"zero_shot": zero_shot_table(study), "few_shot": few_shot_table(study)},
+        **{"comparisons": comparisons_table(study.comparisons, study.names), "curve": curve_table(record.curve)},
+    }
     tables = {"study": study_table(study), "cells": cells_table(study)}
-    if (zero_shot := zero_shot_table(study)).rows:
-        tables["zero_shot"] = zero_shot
-    if record.few_shot:
-        tables["few_shot"] = few_shot_table(study)
-    if study.comparisons:
-        tables["comparisons"] = comparisons_table(study.comparisons, study.names)
-    if record.curve:
-        tables["curve"] = curve_table(record.curve)
+    tables |= {name: table for name, table in parts.items() if table.rows}
     if record.further_curves:
         tables["further_curves"] = further_curves_table(record.further_curves)
     if record.tune:
@@ -105,18 +102,19 @@ def _comparison_note(comparisons: Sequence[Comparison], *, chrf: bool) -> str:
 def curve_table(curve: Sequence[CurvePoint]) -> Table:
     """The evaluations during training; the interval's two columns are there where any point has one."""
     bounds = ("ci_low", "ci_high") if any(p.ci_low is not None for p in curve) else ()
-    before, after = ("split", "step", "epoch", "rows_seen"), ("train_loss", "lr", "seconds")
-    rows = tuple(
-        (
-            *(getattr(p, name) for name in before),
-            p.aggregate.ppl_mean,
-            *(getattr(p, name) for name in bounds),
-            *averages(p.aggregate)[1:],
-            *(getattr(p, name) for name in after),
-        )
-        for p in curve
+    columns = (
+        "split",
+        "step",
+        "epoch",
+        "rows_seen",
+        AVERAGES[0],
+        *bounds,
+        *AVERAGES[1:],
+        "train_loss",
+        "lr",
+        "seconds",
     )
-    columns = (*before, AVERAGES[0], *bounds, *AVERAGES[1:], *after)
+    rows = tuple(tuple(getattr(p.aggregate if name in AVERAGES else p, name) for name in columns) for p in curve)
     note = "Train loss: nats per scored training token since the point before. Seconds: training without evaluation."
     note += " ci_low, ci_high: 95 % interval of ppl_mean over the rows." if bounds else ""
     return Table("Learning curve", columns, rows, note)

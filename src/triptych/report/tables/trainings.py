@@ -18,15 +18,14 @@ def trainings_of(record: RunRecord) -> tuple[TuneSummary, ...]:
 def trainings_behind(setting: Setting, record: RunRecord) -> tuple[TuneSummary, ...]:
     """The trainings whose adapters a setting's cells were scored with; empty where the records don't say."""
     every = trainings_of(record)
-    wanted = {cell.training for cell in setting.cells if cell.training}
-    if wanted:
-        return tuple(training for training in every if training.name in wanted)
+    if names := {cell.training for cell in setting.cells if cell.training}:
+        return tuple(training for training in every if training.name in names)
     adapters = {cell.adapter_sha256 for cell in setting.cells}
     return tuple(t for t in every if t.adapter_sha256 in adapters) or (every if len(every) == 1 else ())
 
 
 def what_training_did(setting: Setting, record: RunRecord) -> list[str]:
-    """`3 epochs on 10,000 rows, step 1,876`, and with what it was trained where that is not what it was scored with."""
+    """`3 epochs on 10,000 rows, step 1,876`, after `trained_with`."""
     if setting.strategy != "qlora":
         return []
     parts = trained_with(setting.first)
@@ -39,7 +38,7 @@ def what_training_did(setting: Setting, record: RunRecord) -> list[str]:
 
 
 def training_tables(record: RunRecord) -> dict[str, Table]:
-    """Those of them that say more than the text does, by the name of their files."""
+    """The tables of further trainings and of a search, by the name of their files."""
     tables = {}
     if len(trainings_of(record)) > 1:
         tables["trainings"] = trainings_table(record)
@@ -59,9 +58,7 @@ def trainings_table(record: RunRecord) -> Table:
         for t in trainings_of(record)
     )
     columns = ("training", "prompt", "demos", "seed", "rows", "steps", "used step", "ppl_mean", "seconds", "adapter")
-    note = (
-        "ppl_mean: of the training's first cell. Seconds: training without evaluation. Adapter: SHA-256, its beginning."
-    )
+    note = "ppl_mean: of its first cell. Seconds: training without evaluation. Adapter: the beginning of its SHA-256."
     return Table("Trainings", columns, rows, note)
 
 

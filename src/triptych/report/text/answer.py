@@ -158,9 +158,9 @@ def _selection(study: Study) -> list[str]:
     several = [f"the best of {count} {name}" for name, count in tried.items() if count > 1]
     if not several:
         return []
-    what = " and ".join([*([", ".join(several[:-1])] if several[1:] else []), several[-1]])
+    what = capital(" and ".join(filter(None, [", ".join(several[:-1]), several[-1]])))
     was, it = ("were", "them") if len(several) > 1 else ("was", "it")
-    return [f"T{what[1:]} {was} chosen on the test rows themselves, which favours {it} slightly (selection)."]
+    return [f"{what} {was} chosen on the test rows themselves, which favours {it} slightly (selection)."]
 
 
 def dominated(items: Sequence[ItemScore]) -> str | None:

@@ -31,7 +31,7 @@ SELECTED = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What a report shows beside the study, in `report.md` and `report.html` alike."""
+    """What a report shows beside the study, both in `report.md` and in `report.html`."""
 
     tables: Mapping[str, Table]
     """The study's, by name."""
@@ -140,7 +140,7 @@ def _prompt(name: str, facts: Mapping[str, Any], kind: str) -> str:
     texts = flat({kind: facts.get(kind, {})})
     preamble = str(facts.get("preamble", ""))
     origin = [f"{key} {facts[key]}" for key in ("language", "source") if facts.get(key)]
-    # enough of the hash to tell prompts apart; results.json has all of it
+    # enough of the hash to distinguish prompts; results.json has all of it
     origin += [f"sha256 {facts['sha256'][:12]}…"] if facts.get("sha256") else []
     lines = [f"**Prompt {escape(name)}**" + (f" ({escape('; '.join(origin))})" if origin else "")]
     for key, text in texts.items():

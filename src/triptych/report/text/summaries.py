@@ -25,16 +25,15 @@ def prompts_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]
 
 def demos_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
     """A sentence for each way of choosing demonstrations, against random ones at the same prompt and k."""
-    ways: dict[tuple[str, str], list[Comparison]] = {}
+    ways: dict[str, list[Comparison]] = {}
+    several = len({by_label[c.a].prompt for c in found}) > 1
     for c in found:
         setting = by_label[c.a]
-        what = f"{setting.select}, {setting.first.order}" if setting.first.order else str(setting.select)
-        ways.setdefault((setting.prompt, what), []).append(c)
-    several = len({prompt for prompt, _ in ways}) > 1
+        which = [str(setting.select), setting.first.order or "", f"prompt {setting.prompt}" if several else ""]
+        ways.setdefault(", ".join(filter(None, which)), []).append(c)
     sentences = []
-    for (prompt, what), chosen in ways.items():
+    for which, chosen in ways.items():
         parts = _sorted_out(chosen, {c.a: f"k={by_label[c.a].k}" for c in chosen})
-        which = f"{what}, prompt {prompt}" if several else what
         sentences.append(f"Demonstrations with select = {which}, against random ones at the same k: {parts}.")
     return sentences
 
