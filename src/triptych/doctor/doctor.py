@@ -36,6 +36,7 @@ def diagnose() -> Iterator[Finding]:
 def _versions() -> Iterator[Finding]:
     """Python and Triptych's dependencies: installed, new enough, and of no newer major version than the tests had."""
     from packaging.specifiers import SpecifierSet
+    from packaging.utils import canonicalize_name
     from packaging.version import Version
 
     tested, fine = _tested(), []
@@ -44,7 +45,7 @@ def _versions() -> Iterator[Finding]:
         yield Finding("warning", "versions", "triptych is not installed as a package", "pip install triptych")
     for name, specifier in needed.items():
         version = platform.python_version() if name == "python" else _installed(name)
-        newest = tested.get(_normal(name))
+        newest = tested.get(canonicalize_name(name))
         if version is None or not SpecifierSet(specifier).contains(version, prereleases=True):
             found = f"{version}; {specifier} is needed" if version else "not installed"
             to_do = f"install python {specifier}" if name == "python" else f"pip install '{name}{specifier}'"
@@ -79,17 +80,15 @@ def _installed(name: str) -> str | None:
 
 def _tested() -> dict[str, str]:
     """Versions that the tests ran with: `constraints.txt`, in the package or in the checkout's root."""
+    from packaging.utils import canonicalize_name
+
     package = Path(__file__).resolve().parents[1]
     for file in (package / "constraints.txt", package.parents[1] / "constraints.txt"):
         if file.is_file():
             lines = file.read_text(encoding="utf-8").splitlines()
             pairs = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-            return {_normal(name): version.split(";")[0].strip() for name, version in pairs}
+            return {canonicalize_name(name.strip()): version.split(";")[0].strip() for name, version in pairs}
     return {}
-
-
-def _normal(name: str) -> str:
-    return name.strip().lower().replace("_", "-").replace(".", "-")
 
 
 def _cache() -> Finding:

@@ -72,7 +72,7 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
         DiskError: the folder can't be written to.
     """
     if not run_dir.is_dir():
-        read_run(run_dir)  # says what is missing
+        read_run(run_dir)  # its error names what is missing
     with work_in(run_dir) as manifest:
         manifest.check_free(REPORT)
         return _build(run_dir, texts=texts)

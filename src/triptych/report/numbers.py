@@ -56,9 +56,7 @@ def number(value: float) -> str:
 
 def spread(average: Averaged) -> str:
     """Mean ± standard deviation (n-1) over seeds; one seed has no ±."""
-    if average.std is None:
-        return number(average.mean)
-    return " ± ".join(together(average.mean, average.std))
+    return number(average.mean) if average.std is None else " ± ".join(together(average.mean, average.std))
 
 
 def difference(value: float, low: float, high: float) -> str:

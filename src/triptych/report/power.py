@@ -1,8 +1,8 @@
-"""How sure the numbers are, and how many rows would make them surer.
+"""How uncertain the numbers are, and how many rows would make them more certain.
 
 Two things move a few-shot mean, and they are not added up: which demonstrations were drawn (SD over seeds, on these
 rows) and which test rows there are (standard error over rows, with these demonstrations). More seeds narrow the first,
-more rows the second. What moves a QLoRA mean beside the rows is the seed of its training, a third thing.
+more rows the second. A QLoRA mean also depends on the seed of its training, a third source.
 
 Rows to settle (a power calculation, Cohen 1988, for the paired mean, by the normal approximation):
 
@@ -28,7 +28,7 @@ from triptych.report.tables.table import Table, Value
 
 POWER = 0.8
 MOST_ROWS = 1_000_000
-"""Beyond this no test set is meant."""
+"""No test set has more."""
 
 
 def rows_to_settle(comparison: Comparison, comparisons: int, *, power: float = POWER) -> int | None:
@@ -112,8 +112,8 @@ def uncertainty_table(study: Study) -> Table:
         by_row = list(study.rows[setting.label].values())
         error = float(np.std(by_row, ddof=1)) / math.sqrt(len(by_row)) if len(by_row) > 1 else None
         training = ([again.n, again.std] if setting.train_seeds else [None, None]) if trained else []
-        known = (over.mean, over.n, over.std, error, study.intervals[setting.label])
-        rows.append((study.name(setting.label), *known, *training))
+        by_seed = (study.name(setting.label), over.mean, over.n, over.std)
+        rows.append((*by_seed, error, study.intervals[setting.label], *training))
     more = ("training seeds", "SD over training seeds") if trained else ()
     columns = ("setting", "ppl_mean", "seeds", "SD over seeds", "SE over rows", "95 % interval over rows", *more)
     return Table(f"{'Three' if trained else 'Two'} kinds of uncertainty", columns, tuple(rows), _note(study))

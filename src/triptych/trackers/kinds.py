@@ -39,10 +39,10 @@ class Tracker:
 class _TensorBoard(Tracker):
     """Event files in `trackers/tensorboard`; it keeps no files, so settings, tables and report.md go in as text."""
 
-    def __init__(self, folder: Path, title: str, known: str | None) -> None:
+    def __init__(self, folder: Path, title: str, run_id: str | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.id = known or title
+        self.id = run_id or title
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
     def config(self, settings: Mapping[str, str]) -> None:
@@ -70,11 +70,11 @@ class _TensorBoard(Tracker):
 class _Wandb(Tracker):
     """Online where a key is known, offline otherwise: it never asks for one."""
 
-    def __init__(self, folder: Path, title: str, known: str | None) -> None:
+    def __init__(self, folder: Path, title: str, run_id: str | None) -> None:
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
-        self.id = known or uuid.uuid4().hex[:8]
+        self.id = run_id or uuid.uuid4().hex[:8]
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=title,
@@ -132,18 +132,18 @@ def _wandb_key() -> bool:
 class _Mlflow(Tracker):
     """Where MLFLOW_TRACKING_URI says, or where mlflow keeps its own. A client: the caller's active run stays theirs."""
 
-    def __init__(self, folder: Path, title: str, known: str | None) -> None:
+    def __init__(self, folder: Path, title: str, run_id: str | None) -> None:
         from mlflow import MlflowClient
 
         self._client: Any = MlflowClient()
-        if known is None:
+        if run_id is None:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
             existing = self._client.get_experiment_by_name(name)
             experiment = existing.experiment_id if existing else self._client.create_experiment(name)
-            known = str(self._client.create_run(experiment, run_name=title).info.run_id)
+            run_id = str(self._client.create_run(experiment, run_name=title).info.run_id)
         else:
-            self._client.update_run(known, status="RUNNING")
-        self.id = known
+            self._client.update_run(run_id, status="RUNNING")
+        self.id = run_id
 
     def config(self, settings: Mapping[str, str]) -> None:
         for name, value in settings.items():
@@ -172,10 +172,10 @@ def _mlflow_name(name: str) -> str:
 class _Trackio(Tracker):
     """A local database; TRACKIO_SPACE_ID sends it on."""
 
-    def __init__(self, folder: Path, title: str, known: str | None) -> None:
+    def __init__(self, folder: Path, title: str, run_id: str | None) -> None:
         import trackio
 
-        self.id = known or f"{title}-{uuid.uuid4().hex[:6]}"
+        self.id = run_id or f"{title}-{uuid.uuid4().hex[:6]}"
         self._run: Any = trackio.init(project=_PROJECT, name=self.id, resume="allow", embed=False)
 
     def config(self, settings: Mapping[str, str]) -> None:
@@ -194,7 +194,6 @@ class _Trackio(Tracker):
         self._run.finish()
 
 
-KINDS: dict[str, Callable[[Path, str, str | None], Tracker]] = {
-    **{"tensorboard": _TensorBoard, "wandb": _Wandb, "mlflow": _Mlflow, "trackio": _Trackio}
-}
+_Open = Callable[[Path, str, str | None], Tracker]
+KINDS: dict[str, _Open] = {"tensorboard": _TensorBoard, "wandb": _Wandb, "mlflow": _Mlflow, "trackio": _Trackio}
 """Name -> its class. Arguments: the run's folder `trackers/`, the run's name, the id of the tracker's run to resume."""

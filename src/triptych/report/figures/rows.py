@@ -22,10 +22,10 @@ LINES = {"qlora": "-", "few_shot": "--", "zero_shot": ":"}
 
 def scatter(study: Study) -> Figure | None:
     """Each row's perplexity under the two best strategies; the better one is drawn upwards, so low is good."""
-    found = sorted(study.best.values(), key=Setting.mean)
-    if len(found) < 2 or not study.rows:
+    ranked = sorted(study.best.values(), key=Setting.mean)
+    if len(ranked) < 2 or not study.rows:
         return None
-    (up, across), rows = found[:2], study.rows
+    (up, across), rows = ranked[:2], study.rows
     pairs = [(rows[across.label][row], ppl) for row, ppl in rows[up.label].items() if row in rows[across.label]]
     if not pairs:
         return None
@@ -60,14 +60,14 @@ def _rows(count: int) -> str:
 def distribution(study: Study) -> Figure | None:
     """Which share of the rows lies at or below a perplexity, for the best of each strategy, with median and mean."""
     rows = study.rows
-    found = [s for s in study.best.values() if len(rows.get(s.label, ())) > 1]
-    if not found:
+    settings = [s for s in study.best.values() if len(rows.get(s.label, ())) > 1]
+    if not settings:
         return None
     axes = (figure := new_figure(6.4, 4.2)).subplots()
-    for setting in found:
+    for setting in settings:
         _steps(axes, setting, sorted(rows[setting.label].values()), _name(study, setting))
     axes.axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-    every = [ppl for setting in found for ppl in rows[setting.label].values()]
+    every = [ppl for setting in settings for ppl in rows[setting.label].values()]
     perplexity_scale(axes, every, axis="x", always=True)
     axes.set(xlabel="perplexity of a row", ylabel="share of the rows at or below", title="Distribution over rows")
     axes.set_ylim(0, 1.02)

@@ -93,9 +93,8 @@ def _shown(facts: Mapping[str, Any]) -> str:
 
 def _repeated(study: Study) -> str:
     """What the ± in the panels is over."""
-    kinds = {setting.repeated for setting in study.best.values()}
     names = {"seeds": "over seeds of the demonstrations", "trainings": "over training seeds"}
-    return " or ".join(text for kind, text in names.items() if kind in kinds)
+    return " or ".join(text for kind, text in names.items() if kind in {s.repeated for s in study.best.values()})
 
 
 def _prompt_texts(prompt: Mapping[str, Any]) -> dict[str, str]:

@@ -109,15 +109,12 @@ def _verdicts(best: Mapping[Strategy, Setting], made: Sequence[Comparison]) -> s
 def _lead(use: Setting, lowest: Setting, rows: str, described: Mapping[str, str]) -> str:
     # what a sentence has in brackets after the name says which setting of the strategy it is
     inside = described[use.label].partition(" (")[2].rstrip(")")
-    name = STRATEGY_NAMES[use.strategy] + (f" ({inside})" if inside else "")
-    level = number(use.mean())
+    name, level = STRATEGY_NAMES[use.strategy] + (f" ({inside})" if inside else ""), number(use.mean())
     if use is lowest:
         return f"Use {name}: its mean perplexity, {level} on {rows}, is the lowest."
+    enough = f"{capital(name)} is enough on this evidence: it costs less, and its mean perplexity, {level},"
     other = f"{STRATEGY_NAMES[lowest.strategy]}'s {number(lowest.mean())}"
-    return (
-        f"{capital(name)} is enough on this evidence: it costs less, and its mean perplexity, {level}, "
-        f"can't be told from the lowest, {other}, on {rows}."
-    )
+    return f"{enough} can't be told from the lowest, {other}, on {rows}."
 
 
 def _listed(of: Sequence[Setting], described: Mapping[str, str]) -> str:

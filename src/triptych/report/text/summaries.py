@@ -1,4 +1,4 @@
-"""Sentences on many comparisons of one kind (prompts, demonstrations, QLoRA settings), and on texts written."""
+"""Sentences on many comparisons of one kind (prompts, demonstrations, QLoRA settings), and on the texts written."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ SURE = "beyond chance"
 """p below 0.05 after Holm correction and an interval without zero, as every report explains below its answer."""
 
 
-def prompts_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
+def prompts_summary(made: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
     """One sentence over all further zero-shot prompts, each against the same one."""
-    if not found:
-        return []
-    base = by_label[found[0].b].prompt
-    parts = _sorted_out(found, {c.a: by_label[c.a].prompt for c in found})
-    return [f"Of {len(found)} other zero-shot prompts against the {base} prompt: {parts}."]
+    base = by_label[made[0].b].prompt
+    parts = _sorted_out(made, {c.a: by_label[c.a].prompt for c in made})
+    return [f"Of {len(made)} other zero-shot prompts against the {base} prompt: {parts}."]
 
 
-def demos_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
+def demos_summary(made: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
     """A sentence for each way of choosing demonstrations, against random ones at the same prompt and k."""
     ways: dict[str, list[Comparison]] = {}
-    several = len({by_label[c.a].prompt for c in found}) > 1
-    for c in found:
+    several = len({by_label[c.a].prompt for c in made}) > 1
+    for c in made:
         setting = by_label[c.a]
-        which = [str(setting.select), setting.first.order or "", f"prompt {setting.prompt}" if several else ""]
-        ways.setdefault(", ".join(filter(None, which)), []).append(c)
+        words = [str(setting.select), setting.first.order or "", f"prompt {setting.prompt}" if several else ""]
+        ways.setdefault(", ".join(filter(None, words)), []).append(c)
     sentences = []
     for which, chosen in ways.items():
         parts = _sorted_out(chosen, {c.a: f"k={by_label[c.a].k}" for c in chosen})
@@ -38,18 +36,17 @@ def demos_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]) 
     return sentences
 
 
-def adapters_summary(found: Sequence[Comparison], study: Study) -> list[str]:
+def adapters_summary(made: Sequence[Comparison], study: Study) -> list[str]:
     """QLoRA settings against the plainest one, and how many of the others beat the base model's best."""
     by_label, short = study.by_label, study.names
-    among = [c for c in found if by_label[c.a].strategy == by_label[c.b].strategy]
+    among = [c for c in made if by_label[c.a].strategy == by_label[c.b].strategy]
     sentences = []
     if among:
-        # the plainest comes first in each: turned round, a sentence speaks of what was added to it
-        turned = [_turned(c) for c in among]
-        parts = _sorted_out(turned, {c.a: short[c.a] for c in turned})
+        # the plainest is `a` in each, and the sentence is about what was added to it
+        parts = _sorted_out([_swapped(c) for c in among], short)
         plainest = among[0].a
         sentences.append(f"Against {short[plainest]} ({number(by_label[plainest].mean())}): {parts}.")
-    rest = [c for c in found if c not in among]
+    rest = [c for c in made if c not in among]
     for label in dict.fromkeys(c.b for c in rest):
         against = [c for c in rest if c.b == label]
         lower = sum(is_significant(c) and c.difference < 0 for c in against)
@@ -58,7 +55,7 @@ def adapters_summary(found: Sequence[Comparison], study: Study) -> list[str]:
     return sentences
 
 
-def _turned(c: Comparison) -> Comparison:
+def _swapped(c: Comparison) -> Comparison:
     swapped = {"a": c.b, "b": c.a, "difference": -c.difference, "ci_low": -c.ci_high, "ci_high": -c.ci_low}
     return c.model_copy(update=swapped)
 
