@@ -5,10 +5,10 @@ Two signs, both from cells without adapter and without demonstrations:
     too well expected   nats per token of the best zero-shot prompt, more than `LIMIT` robust standard deviations below
                         the median of rows of like length: 0.6745 (x - median) / MAD < -3.5 (Iglewicz & Hoaglin 1993);
                         and at most half that median
-    said by heart       its text nearly equals the reference: chrF++ of the row at `NEAR` or above
+    recited             its text nearly equals the reference: chrF++ of the row at `NEAR` or above
 
-Short outputs are left out: they can be guessed. A test set that is known as a whole has no outliers and shows in
-neither, except by how many rows are said by heart.
+Short outputs are left out: they can be guessed. A test set that the model has seen as a whole has no outliers: only the
+number of recited rows shows it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FEWEST_CHARACTERS = 10
 FEWEST_ROWS = 20
 """Of like length; a median of fewer says little."""
 MANY = 0.1
-"""Where more than this share is said by heart, the task may simply be easy, and the note says so."""
+"""Where more than this share is recited, the task may simply be easy, and the note says so."""
 MOST_SHOWN = 50
 
 
@@ -112,9 +112,9 @@ def _note(suspected: Sequence[Suspect], record: RunRecord, *, written: bool) -> 
         f"{' or '.join(signs)}, which can mean that it saw these rows in its own training, and also that they are easy "
         "or common phrases. Look at them before trusting a comparison that rests on them."
     )
-    heart, rows = sum(s.chrf is not None for s in suspected), max((g.n_rows for g in record.generations), default=0)
-    if heart > MANY * rows:
+    recited, rows = sum(s.chrf is not None for s in suspected), max((g.n_rows for g in record.generations), default=0)
+    if recited > MANY * rows:
         note += (
-            f" {heart:,} of {rows:,} rows are written so: either the task is easy, or much of the test set is known."
+            f" {recited:,} of {rows:,} rows are written so: either the task is easy, or much of the test set is known."
         )
     return note + (f" The first {MOST_SHOWN} of {len(suspected):,} are shown." if suspected[MOST_SHOWN:] else "")

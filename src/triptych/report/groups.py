@@ -53,9 +53,9 @@ class Setting:
 
     @property
     def demo_words(self) -> list[str]:
-        """How its demonstrations were chosen, ordered and drawn, where that isn't plain random choice."""
+        """`k=…`, and how its demonstrations were chosen, ordered and drawn, where it isn't plain random choice."""
         select, draw = self.select if self.select != "random" else None, self.first.draw and f"draw={self.first.draw}"
-        return [word for word in (select, self.first.order, draw) if word] if self.k else []
+        return [word for word in (f"k={self.k}", select, self.first.order, draw) if word] if self.k else []
 
     @property
     def train_seeds(self) -> tuple[int, ...]:

@@ -114,8 +114,7 @@ class Trackers:
 
     def close(self) -> None:
         """Let the trackers send what is left; also after an interruption. A second call does nothing."""
-        for name, sender in list(self._senders.items()):
-            self._try(name, sender.close)
+        self._each(_Sender.close)
 
     def _tables_and_files(self, tracker: Tracker) -> None:
         for table in sorted((self.folder / "tables").glob("*.csv")):
@@ -129,17 +128,17 @@ class Trackers:
         self._send(series, {step: methodcaller("numbers", of_step, step, axis) for step, of_step in values.items()})
 
     def _send(self, series: str, calls: Mapping[int, Call]) -> None:
-        for name, sender in list(self._senders.items()):
-            self._try(name, partial(sender.send, series, calls))
+        self._each(methodcaller("send", series, calls))
 
-    def _try(self, name: str, call: Callable[[], None]) -> None:
-        try:
-            call()
-        # SystemExit too: a tracker's library may think that it owns the process
-        except (Exception, SystemExit) as error:
-            del self._senders[name]
-            text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:200]
-            self.reporter.warn(f"the tracker {name} failed and is dropped: {text}")
+    def _each(self, call: Callable[[_Sender], None]) -> None:
+        for name, sender in list(self._senders.items()):
+            try:
+                call(sender)
+            # SystemExit too: a tracker's library may end the process
+            except (Exception, SystemExit) as error:
+                del self._senders[name]
+                text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:200]
+                self.reporter.warn(f"the tracker {name} failed and is dropped: {text}")
 
 
 class _Sender:

@@ -58,7 +58,7 @@ def _rows(count: int) -> str:
 
 
 def distribution(study: Study) -> Figure | None:
-    """Which share of the rows lies at or below a perplexity, for the best of each strategy, with median and mean."""
+    """The share of the rows at or below each perplexity, for the best of each strategy, with median and mean."""
     rows = study.rows
     settings = [s for s in study.best.values() if len(rows.get(s.label, ())) > 1]
     if not settings:

@@ -76,7 +76,7 @@ def _panels(study: Study) -> list[dict[str, str]]:
     for strategy, setting in study.best.items():
         over = setting.over()
         level, _, std = spread(over).partition(" ± ")
-        what = [f"prompt {setting.prompt}", *([f"k={setting.k}"] if setting.k else []), *setting.demo_words]
+        what = [f"prompt {setting.prompt}", *setting.demo_words]
         what += [f"mean of {over.n} {setting.repeated}"] if setting.repeated else []
         panel = {"strategy": strategy, "name": capital(STRATEGY_NAMES[strategy]), "ppl": level, "std": std}
         interval = write_value(study.intervals.get(setting.label))

@@ -188,7 +188,7 @@ def pack_logs(columns: Iterable[Sequence[float]]) -> str:
     """Columns of ln(ppl), one after the other, as 16-bit integers in steps of `LOG_STEP`.
 
     Each column is stored as its difference to the one before: rows that are hard are hard everywhere, so the
-    differences are small and compress well. High and low bytes lie apart for the same reason.
+    differences are small and compress well. High and low bytes are stored apart for the same reason.
     """
     exact = np.array([list(column) for column in columns], dtype=np.float64)
     if exact.size == 0:

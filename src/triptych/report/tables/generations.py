@@ -1,7 +1,7 @@
 """Tables of what the models wrote: its scores, how the cells differ on the same rows, and what ended the rows.
 
 chrF++ and BLEU of a cell are over the corpus (n-grams are counted over all rows together); intervals and differences
-are of the mean of the rows' own chrF++, which is another number and lies near it.
+are of the mean of the rows' own chrF++, which is another number near it.
 """
 
 from __future__ import annotations

@@ -53,10 +53,7 @@ def _order(setting: Setting) -> tuple[object, ...]:
 
 
 def _what(setting: Setting, record: RunRecord) -> str:
-    parts = [setting.prompt]
-    if setting.k:
-        parts += [f"k={setting.k}", *setting.demo_words]
-    parts += what_training_did(setting, record)
+    parts = [setting.prompt, *setting.demo_words, *what_training_did(setting, record)]
     if setting.first.searched:
         parts.append(f"chosen on dev rows among {setting.first.searched:,} settings")
     return ", ".join(parts)

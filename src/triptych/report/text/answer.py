@@ -71,7 +71,7 @@ def _description(setting: Setting, study: Study) -> str:
         return f"the {which}zero-shot prompt ({setting.prompt})"
     seeds = len(setting.cells)
     parts = [f"prompt {setting.prompt}"] if setting.prompt != "default" else []
-    parts += [f"k={setting.k}", *setting.demo_words]
+    parts += setting.demo_words
     parts += [f"mean of {seeds} seeds" if seeds > 1 else "one seed"] if setting.seeds else []
     return f"the {which}few-shot setting ({', '.join(parts)})"
 
