@@ -8,8 +8,7 @@ import pytest
 from made_up_run import make_run, rows_from_ppl, study_of
 
 from triptych.report import Study, compare, interval
-from triptych.report.power import detectable, rows_to_settle, would_settle
-from triptych.report.tables.power import settle_table, uncertainty_table
+from triptych.report.power import detectable, rows_to_settle, settle_table, uncertainty_table, would_settle
 
 
 def shifted(n_rows: int, mean: float, deviation: float, seed: int = 0) -> tuple[list[float], list[float]]:

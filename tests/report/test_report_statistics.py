@@ -13,9 +13,7 @@ from scipy import stats
 
 from triptych.records import ItemScore
 from triptych.report import compare, holm, interval, is_significant, summarise_few_shot
-from triptych.report.numbers import Estimate
-from triptych.report.runs import _verdict
-from triptych.report.statistics import intervals
+from triptych.report.statistics import intervals, verdict
 
 
 def test_few_shot_groups_by_prompt_draw_and_k_with_the_n_minus_1_std() -> None:
@@ -201,11 +199,11 @@ def test_compare_takes_the_scores_own_perplexity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "p", "verdict"),
+    ("low", "high", "p", "expected"),
     [(-2.0, -1.0, 0.01, "better"), (1.0, 2.0, 0.01, "worse"), (-2.0, -1.0, 0.06, ""), (-1.0, 1.0, 0.01, "")],
 )
-def test_runs_are_told_from_each_other_by_the_rule_of_a_report(low: float, high: float, p: float, verdict: str) -> None:
+def test_a_verdict_asks_for_the_interval_and_the_p_value(low: float, high: float, p: float, expected: str) -> None:
     found = compare("a", rows_from_ppl([2.0, 6.0]), "b", rows_from_ppl([4.0, 8.0]))
-    found = found.model_copy(update={"ci_low": low, "ci_high": high, "p_holm": p})
-    assert is_significant(found) == bool(verdict)
-    assert _verdict(Estimate((low + high) / 2, low, high), p) == (verdict or "can't be told")
+    found = found.model_copy(update={"difference": (low + high) / 2, "ci_low": low, "ci_high": high, "p_holm": p})
+    assert is_significant(found) == bool(expected)
+    assert verdict(found, "better", "worse") == (expected or "can't be told")

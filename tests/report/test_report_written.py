@@ -25,10 +25,10 @@ from triptych.records.predictions import predictions_path
 from triptych.report import Study, build_report, holm, print_tables, text_comparisons
 from triptych.report.contamination import contamination_table, suspects
 from triptych.report.numbers import number
-from triptych.report.samples import Written, samples, samples_note
+from triptych.report.row_texts import Written, samples, samples_note
 from triptych.report.statistics import a_is_better, compare_rows, interval
 from triptych.report.tables.generations import ENDS, FINDINGS, generations_table
-from triptych.report.text.written import written_said
+from triptych.report.text.summaries import texts_answer
 from triptych.runner.folder import RunFolder
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)>\n```\n# {preamble} ${x}\n````\n![x](http://x.y/z)"
@@ -135,7 +135,7 @@ def test_nothing_of_it_is_there_where_nothing_was_written(tmp_path: Path) -> Non
     assert not list((tmp_path / "tables").glob("*text*"))
     assert not (tmp_path / "tables" / "generations.csv").exists()
     assert "already" not in markdown(tmp_path)
-    assert written_said(Study(record)) == []
+    assert texts_answer(Study(record)) == []
 
 
 def test_a_dozen_rows_side_by_side_from_the_lowest_to_the_highest(tmp_path: Path) -> None:
@@ -149,16 +149,16 @@ def test_a_dozen_rows_side_by_side_from_the_lowest_to_the_highest(tmp_path: Path
     }
     known = {row: (rows[row].instruction, rows[row].target()) for row in texts[TEXT_CELLS[0]]}
     found = samples(Study(record), Written(texts), known)
-    means = [np.mean([said.chrf for said in sample.said]) for sample in found]
+    means = [np.mean([text.chrf for text in sample.texts]) for sample in found]
     every = [np.mean([g.row_chrf[row] for g in record.generations]) for row in known]
     assert len({sample.row_id for sample in found}) == 12
     assert means == sorted(means)
     assert (means[0], means[-1]) == (pytest.approx(min(every)), pytest.approx(max(every)))
     text = markdown(tmp_path)
     for sample in found:
-        assert [said.text for said in sample.said] == [texts[cell][sample.row_id] for cell in TEXT_CELLS]
+        assert [text.text for text in sample.texts] == [texts[cell][sample.row_id] for cell in TEXT_CELLS]
         assert f"**Row {sample.row_id}**" in text
-        for words in (*known[sample.row_id], *(said.text for said in sample.said)):
+        for words in (*known[sample.row_id], *(text.text for text in sample.texts)):
             assert f"```text\n{words}\n```" in text
     assert "12 of 40 rows" in samples_note(found, record)
     few = samples(Study(record), Written(texts), dict(list(known.items())[:5]))
@@ -172,8 +172,8 @@ def test_long_texts_are_cut_in_samples_and_many_cells_are_fewer(tmp_path: Path) 
     record, _ = make_run(5)
     record = record.model_copy(update={"generations": tuple(generation(c, said, said) for c in cells)})
     found = samples(Study(record), Written(dict.fromkeys(cells, said)), dict.fromkeys(said, ("問", "答")))
-    assert len(found[0].said) == 8
-    assert found[0].said[0].text == "很" * 600 + "… (400 more characters)"
+    assert len(found[0].texts) == 8
+    assert found[0].texts[0].text == "很" * 600 + "… (400 more characters)"
     assert "Of 11 cells, 8 are shown" in samples_note(found, record)
 
 

@@ -197,7 +197,7 @@ class Predictions:
 
 
 def _html_table(table: Any) -> str:
-    from triptych.report.tables.rendering import numeric_columns, write_value
+    from triptych.report.tables.table import numeric_columns, write_value
 
     numbers = numeric_columns(table)
 

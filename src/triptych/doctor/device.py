@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ Status = Literal["ok", "warning", "failure"]
 
 _LITTLE_MEMORY, _NO_MEMORY = 4 << 30, 1 << 30  # the demo model scores in 1.5 GiB and trains in 2
 _CLOSE = 0.02  # relative error of a 16-bit product
+_UPGRADE = "pip install --upgrade bitsandbytes; until then use"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, what was found, and what to do about it."""
+    """One line: what was checked, the result, and what to do about it."""
 
     status: Status
     what: str
@@ -62,37 +62,22 @@ def _gpu() -> Finding:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         driver = f", driver {cards[0][1]}" if cards else ""
         return Finding("ok", "GPU", f"{', '.join(names)}{driver}")
-    if cards and torch.version.cuda is None:
-        return Finding(
-            "warning",
-            "GPU",
-            f"{cards[0][0]} is here, and this torch is built for the CPU",
-            "install a torch built for CUDA (pytorch.org, Get Started) to use it",
-        )
-    if cards:
-        return Finding(
-            "warning",
-            "GPU",
-            f"{cards[0][0]}, driver {cards[0][1]}, is here, and torch can't use it",
-            f"update the driver to one for CUDA {torch.version.cuda}, or install a torch for an older CUDA",
-        )
-    return Finding("ok", "GPU", "none: the CPU is used")
+    if not cards:
+        return Finding("ok", "GPU", "none: the CPU is used")
+    if torch.version.cuda is None:
+        to_do = "install a torch built for CUDA (pytorch.org, Get Started) to use it"
+        return Finding("warning", "GPU", f"{cards[0][0]} is here, and this torch is built for the CPU", to_do)
+    found = f"{cards[0][0]}, driver {cards[0][1]}, is here, and torch can't use it"
+    to_do = f"update the driver to one for CUDA {torch.version.cuda}, or install a torch for an older CUDA"
+    return Finding("warning", "GPU", found, to_do)
 
 
 def _nvidia_smi() -> list[tuple[str, str]]:
-    """(name, driver version) of each NVIDIA card the system knows, whatever torch says."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
+    """(name, driver version) of each NVIDIA card that the system has, torch or not."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(
-            [program, "--query-gpu=name,driver_version", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):  # among them: there is no such program
         return []
     cards = [line.split(",") for line in done.stdout.splitlines() if line.count(",") == 1]
     return [(name.strip(), driver.strip()) for name, driver in cards]
@@ -106,8 +91,7 @@ def _memory(device: torch.device) -> Finding:
         import psutil
 
         total = psutil.virtual_memory().total
-    found = f"{free / (1 << 30):.1f} of {total / (1 << 30):.1f} GiB free"
-    what = f"memory, {device}"
+    what, found = f"memory, {device}", f"{free / (1 << 30):.1f} of {total / (1 << 30):.1f} GiB free"
     if free < _NO_MEMORY:
         return Finding("failure", what, found, "end other programs: even the demo model needs 1.5 GiB")
     if free < _LITTLE_MEMORY:
@@ -122,25 +106,21 @@ def _four_bit(device: torch.device) -> Finding:
 
         error = four_bit_error(device)
         version = bitsandbytes.__version__
-    except Exception as problem:  # whatever its native library raises, it doesn't work
+    except Exception as problem:  # its native library may raise anything
         lines = str(problem).strip().splitlines()
         found = f"bitsandbytes doesn't work: {lines[0] if lines else type(problem).__name__}"
-        return Finding(
-            "failure", what, found, "pip install --upgrade bitsandbytes; until then use `model.quantize: none`"
-        )
+        return Finding("failure", what, found, f"{_UPGRADE} `model.quantize: none`")
     found = f"bitsandbytes {version}: an NF4 product is within {error:.1e} of the dequantized one"
     if not error < _CLOSE:  # NaN is not close
-        return Finding(
-            "failure", what, found, "pip install --upgrade bitsandbytes; until then use `model.hold: dequantized`"
-        )
+        return Finding("failure", what, found, f"{_UPGRADE} `model.hold: dequantized`")
     return Finding("ok", what, found)
 
 
 def four_bit_error(device: torch.device) -> float:
-    """Relative difference between a product with NF4 weights in packed form and with the values they stand for.
+    """Relative difference between a product with packed NF4 weights and one with the weights dequantized.
 
     Raises:
-        RuntimeError: NF4 lost the weights (and whatever bitsandbytes raises).
+        RuntimeError: NF4 lost the weights; and all that bitsandbytes raises.
     """
     import bitsandbytes as bnb
     from bitsandbytes import functional as packing

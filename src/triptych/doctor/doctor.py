@@ -34,24 +34,25 @@ def diagnose() -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    """Python and what Triptych depends on: there, as new as needed, no newer major version than it was tested with."""
+    """Python and Triptych's dependencies: installed, new enough, and of no newer major version than the tests had."""
     from packaging.specifiers import SpecifierSet
+    from packaging.utils import canonicalize_name
     from packaging.version import Version
 
     tested, fine = _tested(), []
     needed = _requirements()
     if not needed:
         yield Finding("warning", "versions", "triptych is not installed as a package", "pip install triptych")
-    for name, asked in needed.items():
+    for name, specifier in needed.items():
         version = platform.python_version() if name == "python" else _installed(name)
-        known = tested.get(_normal(name))
-        if version is None or not SpecifierSet(asked).contains(version, prereleases=True):
-            found = f"{version}; {asked} is needed" if version else "not installed"
-            to_do = f"install python {asked}" if name == "python" else f"pip install '{name}{asked}'"
+        newest = tested.get(canonicalize_name(name))
+        if version is None or not SpecifierSet(specifier).contains(version, prereleases=True):
+            found = f"{version}; {specifier} is needed" if version else "not installed"
+            to_do = f"install python {specifier}" if name == "python" else f"pip install '{name}{specifier}'"
             yield Finding("failure", name, found, to_do)
-        elif known and Version(version).major > Version(known).major:
-            to_do = f"if it misbehaves: pip install '{name}=={known}'"
-            yield Finding("warning", name, f"{version}; tested with {known}", to_do)
+        elif newest and Version(version).major > Version(newest).major:
+            to_do = f"if it misbehaves: pip install '{name}=={newest}'"
+            yield Finding("warning", name, f"{version}; tested with {newest}", to_do)
         else:
             fine.append(f"{name} {version}")
     if fine:
@@ -78,18 +79,16 @@ def _installed(name: str) -> str | None:
 
 
 def _tested() -> dict[str, str]:
-    """Versions that the tests ran with: `constraints.txt`, shipped in the package or lying in the checkout's root."""
+    """Versions that the tests ran with: `constraints.txt`, in the package or in the checkout's root."""
+    from packaging.utils import canonicalize_name
+
     package = Path(__file__).resolve().parents[1]
     for file in (package / "constraints.txt", package.parents[1] / "constraints.txt"):
         if file.is_file():
             lines = file.read_text(encoding="utf-8").splitlines()
             pairs = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-            return {_normal(name): version.split(";")[0].strip() for name, version in pairs}
+            return {canonicalize_name(name.strip()): version.split(";")[0].strip() for name, version in pairs}
     return {}
-
-
-def _normal(name: str) -> str:
-    return name.strip().lower().replace("_", "-").replace(".", "-")
 
 
 def _cache() -> Finding:
@@ -99,12 +98,8 @@ def _cache() -> Finding:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"triptych")
     except OSError as error:
-        return Finding(
-            "failure",
-            "cache",
-            f"{folder} can't be written: {error.strerror}",
-            "set TRIPTYCH_CACHE to a folder of yours",
-        )
+        found = f"{folder} can't be written: {error.strerror}"
+        return Finding("failure", "cache", found, "set TRIPTYCH_CACHE to a folder of yours")
     return Finding("ok", "cache", f"{folder} can be written")
 
 
@@ -113,10 +108,10 @@ def _disk(what: str, folder: Path) -> Finding:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     found = f"{free / (1 << 30):.1f} GiB free"
+    if free >= _LITTLE_DISK:
+        return Finding("ok", what, found)
     to_do = "free some room" + (", or set TRIPTYCH_CACHE to a folder on another disk" if "cache" in what else "")
-    if free < _NO_DISK:
-        return Finding("failure", what, found, to_do)
-    return Finding("warning" if free < _LITTLE_DISK else "ok", what, found, to_do if free < _LITTLE_DISK else "")
+    return Finding("failure" if free < _NO_DISK else "warning", what, found, to_do)
 
 
 def _fonts() -> Finding:
@@ -127,9 +122,8 @@ def _fonts() -> Finding:
     if not missing:
         return Finding("ok", "fonts", f"figures can show Chinese, Japanese and Korean ({', '.join(chosen[1:])})")
     without = [language for language, text in _CJK.items() if missing & set(text)]
-    install = (
-        "apt install fonts-noto-cjk, or your system's like" if sys.platform == "linux" else "install Noto Sans CJK"
-    )
+    linux = sys.platform == "linux"
+    install = "apt install fonts-noto-cjk, or your system's package" if linux else "install Noto Sans CJK"
     found = f"no font on this machine has {' or '.join(without)} characters: figures show boxes for them"
     return Finding("warning", "fonts", found, f"{install} (reports in HTML use the reader's fonts)")
 

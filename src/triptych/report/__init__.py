@@ -3,16 +3,14 @@
 from triptych.report.build import build_report, write_curve
 from triptych.report.comparison_pairs import comparisons, text_comparisons
 from triptych.report.groups import group_cells
-from triptych.report.runs import compare_runs, read_runs
-from triptych.report.runs_files import write_comparison
+from triptych.report.runs import compare_runs, read_runs, write_comparison
 from triptych.report.seeds import summarise_few_shot
 from triptych.report.slices import slices
 from triptych.report.statistics import compare, holm, interval, is_significant
 from triptych.report.study import Study
 from triptych.report.tables.cells import cells_table, few_shot_table
 from triptych.report.tables.overview import settings_table, study_table
-from triptych.report.tables.rendering import to_csv, to_latex, to_markdown
-from triptych.report.tables.table import Table
+from triptych.report.tables.table import Table, to_csv, to_latex, to_markdown
 from triptych.report.text.answer import answer, dominated, row_warnings
 from triptych.report.text.terminal import print_table, print_tables
 

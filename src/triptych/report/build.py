@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from triptych.data import Row
 from triptych.errors import DataError
@@ -21,23 +20,39 @@ from triptych.report.contamination import contamination_table, suspects
 from triptych.report.figures.draw import draw_figures
 from triptych.report.html.page import render_html
 from triptych.report.html.payload import payload
-from triptych.report.row_texts import LEFT_OUT, RowTexts, kept_note, read_texts
-from triptych.report.samples import Texts, Written, read_texts_written, samples, samples_note
-from triptych.report.slices import Slices, by_length, column_slices, slices
+from triptych.report.power import settle_table, uncertainty_table
+from triptych.report.row_texts import (
+    LEFT_OUT,
+    RowTexts,
+    Texts,
+    Written,
+    kept_note,
+    read_texts,
+    read_texts_written,
+    samples,
+    samples_note,
+)
+from triptych.report.slices import (
+    Slices,
+    by_length,
+    column_slices,
+    difficulty,
+    hard_table,
+    hurt_table,
+    slice_tables,
+    slices,
+)
 from triptych.report.study import Items, Study
 from triptych.report.tables.generations import written_tables
 from triptych.report.tables.overview import curve_table, study_tables
-from triptych.report.tables.power import settle_table, uncertainty_table
-from triptych.report.tables.rendering import to_csv, to_latex
-from triptych.report.tables.slices import difficulty, hard_table, hurt_table, slice_tables
-from triptych.report.tables.table import Table
-from triptych.report.tables.trainings import training_tables
+from triptych.report.tables.table import Table, to_csv, to_latex
+from triptych.report.tables.trainings import training_tables, trainings_of
 from triptych.report.text.answer import row_warnings
 from triptych.report.text.markdown import Contents, render_markdown
-from triptych.report.text.written import written_said
-from triptych.report.trainings import trainings_of
+from triptych.report.text.summaries import texts_answer
 from triptych.report.versions import mixed_versions
 
+SELECTED_ON_TEST = "The QLoRA checkpoint was selected on the test rows, so its perplexity is too good: see section 1."
 EXCERPT = 40
 _LONGEST = 120
 """Characters of a table's file name."""
@@ -48,17 +63,17 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
 
     `texts=False` leaves the rows' texts, their tokens and what the models wrote out of it: for results whose rows can't
     be published.
-    What a record no longer holds (a curve, a strategy) leaves no old table or figure behind. Only files that Triptych
-    wrote are replaced or removed; one that was edited since is kept as `NAME.edited-1` (`records.manifest`).
+    Tables and figures of what a record no longer holds are removed. Only files that Triptych wrote are replaced or
+    removed; one that was edited since is kept as `NAME.edited-1` (`records.manifest`).
 
     Raises:
         RunBusyError: another process works in the folder.
-        ForeignFileError: a file that Triptych did not write lies where one of these belongs; nothing is written.
+        ForeignFileError: a file that Triptych did not write has the name of one of these; nothing is written.
         DataError: a record is missing, torn, of another schema, or not of the same run as the others.
         DiskError: the folder can't be written to.
     """
     if not is_there(run_dir, Path.is_dir):
-        read_run(run_dir)  # says what is missing
+        read_run(run_dir)  # its error names what is missing
     with work_in(run_dir) as manifest:
         manifest.check_free(REPORT)
         return _build(run_dir, texts=texts)
@@ -68,91 +83,61 @@ def _build(run_dir: Path, *, texts: bool) -> RunRecord:
     record, items = read_run(run_dir), read_items(run_dir / "items.parquet")
     _check_same_run(record, items, run_dir)
     study = Study(record, items)
-    kept = read_texts(run_dir, items)
+    row_texts = read_texts(run_dir, items)
     written = read_texts_written(run_dir, record.generations) if texts else Written()
-    side_by_side = samples(study, written, kept.rows.get("test", {}))
-    said = Texts(written_said(study), side_by_side, samples_note(side_by_side, record), written.note)
+    side_by_side = samples(study, written, row_texts.rows.get("test", {}))
+    about_texts = Texts(texts_answer(study), side_by_side, samples_note(side_by_side, record), written.note)
     figures, without_font = draw_figures(study, run_dir / "figures")
     tables = study_tables(study) | training_tables(record) | written_tables(study)
-    evidence = _evidence(study)
-    parts = _parts(study, kept, texts=texts)
-    write_tables({**tables, **evidence, **parts.tables}, run_dir / "tables")
+    evidence = {"uncertainty": uncertainty_table(study)} if study.cells else {}
+    evidence |= {"rows_to_settle": settle_table(study)} if study.comparisons else {}
+    parts, of_parts, notes = _slices(study, row_texts, texts=texts)
+    write_tables({**tables, **evidence, **of_parts}, run_dir / "tables")
     if record.curve:
         write_curve(run_dir / "curve.csv", record.curve)
-    # the runner may have kept the same warnings already: each is said once
-    found = [
-        *mixed_versions(record),
-        *record.warnings,
-        *_selected_on_test(record),
-        *row_warnings(study),
-        *parts.notes,
-        *without_font,
-    ]
-    warnings = list(dict.fromkeys(found))
-    shown = Contents(tables, figures, warnings, list(evidence.values()), list(parts.tables.values()), said)
+    # the runner may have kept some of them already: each is shown once
+    warnings = dict.fromkeys([*mixed_versions(record), *record.warnings])
+    if any(training.selected_by == "test" for training in trainings_of(record)):
+        warnings[SELECTED_ON_TEST] = None
+    warnings |= dict.fromkeys([*row_warnings(study), *notes, *without_font])
+    shown = Contents(tables, figures, list(warnings), list(evidence.values()), list(of_parts.values()), about_texts)
     write_text(run_dir / "report.md", render_markdown(study, shown))
-    data = payload(study, kept if texts else RowTexts(), slices=parts.slices, written=written.texts)
-    missing = kept_note(kept, [cell.cell for cell in record.cells]) if texts else LEFT_OUT
+    data = payload(study, row_texts if texts else RowTexts(), slices=parts, written=written.texts)
+    missing = kept_note(row_texts, [cell.cell for cell in record.cells]) if texts else LEFT_OUT
     write_text(run_dir / "report.html", render_html(study, shown, data, missing))
     return study.completed
 
 
-class Parts(NamedTuple):
-    """The slices of the rows and the tables that are made of them."""
-
-    slices: Slices
-    tables: dict[str, Table]
-    notes: list[str]
-    """Why columns that the user named make no slice."""
-
-
-def _parts(study: Study, kept: RowTexts, *, texts: bool) -> Parts:
-    known = kept.rows.get("test", {})
-    if known:
-        found = slices([Row(row, *pair) for row, pair in known.items()])
+def _slices(study: Study, row_texts: RowTexts, *, texts: bool) -> tuple[Slices, dict[str, Table], list[str]]:
+    """The slices of the rows, the tables that are made of them, and why columns that the user named make no slice."""
+    test = row_texts.rows.get("test", {})
+    if test:
+        parts = slices([Row(row, *pair) for row, pair in test.items()])
     else:
-        found = {"length": by_length({i.id: i.n_chars for rows in list(study.items.values())[:1] for i in rows})}
-    wanted = _wanted(study.record)
+        parts = {"length": by_length({i.id: i.n_chars for rows in list(study.items.values())[:1] for i in rows})}
+    named = study.fact("config", "report", "slices")
+    columns = tuple(map(str, named)) if isinstance(named, list | tuple) else None
     if not texts:
-        # lines of the data themselves, and columns that may hold anything: what the user names was meant to be shown
-        found.pop("wording", None)
-        wanted = wanted or ()
+        # wordings are lines of the data themselves, and columns may hold anything: only named ones are published
+        parts.pop("wording", None)
+        columns = columns or ()
     hardness = difficulty(study)
-    by_column, notes = column_slices(kept.columns, wanted, taken=[*found, *hardness])
-    found |= by_column
-    tables = {f"slice_{name}": table for name, table in slice_tables(study, found).items()}
-    excerpts = {row: " ".join(output.split())[:EXCERPT] for row, (_, output) in known.items()} if texts else {}
-    known_already = suspects(study)
-    rest = {
-        "hard_rows": hard_table(study, excerpts),
-        "hurt_rows": hurt_table(study),
-        "known_rows": contamination_table(known_already, study.record),
+    by_column, notes = column_slices(row_texts.columns, columns, taken=[*parts, *hardness])
+    parts |= by_column
+    excerpts = {row: " ".join(output.split())[:EXCERPT] for row, (_, output) in test.items()} if texts else {}
+    suspected = suspects(study)
+    tables = {
+        **{f"slice_{name}": table for name, table in slice_tables(study, parts).items()},
+        **{"hard_rows": hard_table(study, excerpts), "hurt_rows": hurt_table(study)},
+        "known_rows": contamination_table(suspected, study.record),
     }
-    if known_already:
-        hardness["may be known already"] = {row.row_id: "yes" for row in known_already}
-    tables |= {name: table for name, table in rest.items() if table is not None}
-    return Parts({**found, **hardness}, tables, notes)
-
-
-def _wanted(record: RunRecord) -> tuple[str, ...] | None:
-    """The columns to cut by that the configuration names; None if it leaves the choice to the report."""
-    value: Any = record.provenance
-    for key in ("config", "report", "slices"):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else None
-
-
-def _evidence(study: Study) -> dict[str, Table]:
-    tables = {}
-    if study.cells:
-        tables["uncertainty"] = uncertainty_table(study)
-    if study.comparisons:
-        tables["rows_to_settle"] = settle_table(study)
-    return tables
+    if suspected:
+        hardness["may be known already"] = {row.row_id: "yes" for row in suspected}
+    return {**parts, **hardness}, {name: table for name, table in tables.items() if table is not None}, notes
 
 
 def write_tables(tables: Mapping[str, Table], folder: Path) -> None:
-    """Each table as CSV and LaTeX; tables that are no more leave no file behind, as far as Triptych wrote it."""
+    """Each table as CSV and LaTeX; files of other tables are removed, as far as Triptych wrote them."""
     written: set[Path] = set()
     for name, table in tables.items():
         stem = plain = re.sub(r"[^a-z0-9_]+", "_", name.lower())[:_LONGEST]
@@ -169,14 +154,8 @@ def write_tables(tables: Mapping[str, Table], folder: Path) -> None:
 
 
 def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:
-    """Write the learning curve as CSV, full precision; also called by the trainer after every evaluation."""
+    """Write the learning curve as CSV, full precision; called after every evaluation of a training."""
     write_text(path, to_csv(curve_table(points)))
-
-
-def _selected_on_test(record: RunRecord) -> list[str]:
-    if all(training.selected_by != "test" for training in trainings_of(record)):
-        return []
-    return ["The QLoRA checkpoint was selected on the test rows, so its perplexity here is too good: see section 1."]
 
 
 def _check_same_run(record: RunRecord, items: Items, run_dir: Path) -> None:

@@ -8,7 +8,7 @@ from itertools import combinations
 from triptych.records import CellRecord, Comparison, ItemScore
 from triptych.records.schema import GenerationRecord
 from triptych.report.groups import STRATEGIES, Setting, best_of_each, group_cells, items_of
-from triptych.report.statistics import compare, compare_rows, holm
+from triptych.report.statistics import compare, compare_rows, corrected
 
 MOST_PAIRED = 6
 """Up to here the texts of every two cells are compared: 15 comparisons. More cells are compared with the first."""
@@ -23,12 +23,7 @@ def comparisons(cells: Sequence[CellRecord], items: Mapping[str, Sequence[ItemSc
     - demonstrations chosen in another way than at random against random ones, at the same prompt and k.
     """
     pairs = _pairs(group_cells(cells))
-    return _corrected([compare(a.label, items_of(a, items), b.label, items_of(b, items)) for a, b in pairs])
-
-
-def _corrected(made: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    corrected = holm([c.p_value for c in made])
-    return tuple(c.model_copy(update={"p_holm": p}) for c, p in zip(made, corrected, strict=True))
+    return corrected([compare(a.label, items_of(a, items), b.label, items_of(b, items)) for a, b in pairs])
 
 
 def _pairs(every: Sequence[Setting]) -> list[tuple[Setting, Setting]]:
@@ -61,9 +56,9 @@ def counterpart(setting: Setting, every: Sequence[Setting]) -> Setting | None:
     """For few-shot demonstrations that were chosen: those drawn at random at the same prompt and k, if any."""
     if setting.strategy != "few_shot" or setting.select == "random":
         return None
-    wanted = ("few_shot", setting.prompt, setting.k, "random")
-    alike = [other for other in every if (other.strategy, other.prompt, other.k, other.select) == wanted]
-    return next(iter(sorted(alike, key=lambda other: other.first.draw != (setting.first.draw or "item"))), None)
+    random = ("few_shot", setting.prompt, setting.k, "random")
+    alike = [other for other in every if (other.strategy, other.prompt, other.k, other.select) == random]
+    return min(alike, key=lambda other: other.first.draw != (setting.first.draw or "item"), default=None)
 
 
 def text_comparisons(generations: Sequence[GenerationRecord]) -> tuple[Comparison, ...]:
@@ -79,9 +74,9 @@ def text_comparisons(generations: Sequence[GenerationRecord]) -> tuple[Compariso
     pairs = [(b, a) for a, b in combinations(ordered, 2)]
     if len(ordered) > MOST_PAIRED:
         pairs = [(other, ordered[0]) for other in ordered[1:]]
-    return _corrected([compare_rows(a.cell, a.row_chrf, b.cell, b.row_chrf, metric="chrf") for a, b in pairs])
+    return corrected([compare_rows(a.cell, a.row_chrf, b.cell, b.row_chrf, metric="chrf") for a, b in pairs])
 
 
 def _cost(generation: GenerationRecord) -> int:
-    places = {strategy: place for place, strategy in enumerate(STRATEGIES)}
-    return next((place for name, place in places.items() if generation.cell.startswith(f"{name}/")), len(places))
+    strategy = generation.cell.partition("/")[0]
+    return STRATEGIES.index(strategy) if strategy in STRATEGIES else len(STRATEGIES)

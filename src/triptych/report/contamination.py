@@ -1,14 +1,14 @@
-"""Test rows that the base model may have met in its own training: a look, not a proof.
+"""Test rows that the base model may have seen in its own training: a hint, not a proof.
 
 Two signs, both from cells without adapter and without demonstrations:
 
     too well expected   nats per token of the best zero-shot prompt, more than `LIMIT` robust standard deviations below
                         the median of rows of like length: 0.6745 (x - median) / MAD < -3.5 (Iglewicz & Hoaglin 1993);
                         and at most half that median
-    said by heart       its text nearly equals the reference: chrF++ of the row at `NEAR` or above
+    recited             its text nearly equals the reference: chrF++ of the row at `NEAR` or above
 
-Short outputs are left out: they can be guessed. A test set that is known as a whole has no outliers and shows in
-neither, except by how many rows are said by heart.
+Short outputs are left out: they can be guessed. A test set that the model has seen as a whole has no outliers: only the
+number of recited rows shows it.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from triptych.report.tables.table import Table, Value
 
 LIMIT = 3.5
 SHARE = 0.5
-"""Of the usual nats per token: what lies above it is no memory, however alike the other rows are."""
+"""Of the usual nats per token: a row above it is no memory, however alike the other rows are."""
 NEAR = 90.0
 FEWEST_CHARACTERS = 10
 FEWEST_ROWS = 20
 """Of like length; a median of fewer says little."""
 MANY = 0.1
-"""Where more than this share is said by heart, the task may simply be easy, and the note says so."""
+"""Where more than this share is recited, the task may simply be easy, and the note says so."""
 MOST_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A row that stands out, and by what; None where that sign is absent or wasn't looked at."""
+    """A row that stands out, and by what; None where that sign is absent or wasn't looked for."""
 
     row_id: str
     nats_per_token: float
@@ -59,14 +59,13 @@ def suspects(study: Study) -> list[Suspect]:
         return []
     long = {i.id: i for i in study.items[best.first.cell] if i.n_chars >= FEWEST_CHARACTERS}
     near = _near(study.record, plain)
-    found = []
+    rows = []
     for row, (usual, deviation) in _usual(long).items():
         x = long[row].nll_nats / long[row].n_tokens
         distance = (usual - x) / deviation if deviation > 0 and x <= SHARE * usual else 0.0
-        chrf = near.get(row)
-        if distance > LIMIT or chrf is not None:
-            found.append(Suspect(row, x, usual, distance if distance > LIMIT else None, chrf))
-    return sorted(found, key=lambda row: (-(row.distance or 0), -(row.chrf or 0), row.row_id))
+        if distance > LIMIT or row in near:
+            rows.append(Suspect(row, x, usual, distance if distance > LIMIT else None, near.get(row)))
+    return sorted(rows, key=lambda row: (-(row.distance or 0), -(row.chrf or 0), row.row_id))
 
 
 def _usual(rows: Mapping[str, ItemScore]) -> dict[str, tuple[float, float]]:
@@ -77,39 +76,34 @@ def _usual(rows: Mapping[str, ItemScore]) -> dict[str, tuple[float, float]]:
     parts: defaultdict[str, list[str]] = defaultdict(list)
     for row, part in by_length({row: item.n_chars for row, item in rows.items()}).items():
         parts[part].append(row)
-    found: dict[str, tuple[float, float]] = {}
+    usual: dict[str, tuple[float, float]] = {}
     for alike in parts.values():
         values = np.array([rows[row].nll_nats / rows[row].n_tokens for row in alike])
         median = float(np.median(values))
         deviation = float(np.median(np.abs(values - median))) / 0.6745 if len(alike) >= FEWEST_ROWS else 0.0
-        found |= dict.fromkeys(alike, (median, deviation))
-    return found
+        usual |= dict.fromkeys(alike, (median, deviation))
+    return usual
 
 
 def _near(record: RunRecord, plain: Sequence[CellRecord]) -> dict[str, float]:
     cells = {cell.cell for cell in plain}
-    found: dict[str, float] = {}
-    for generation in record.generations:
-        if generation.cell in cells:
-            for row, chrf in generation.row_chrf.items():
-                if chrf >= NEAR:
-                    found[row] = max(chrf, found.get(row, 0.0))
-    return found
+    scores = [pair for g in record.generations if g.cell in cells for pair in g.row_chrf.items() if pair[1] >= NEAR]
+    return dict(sorted(scores, key=lambda pair: pair[1]))
 
 
-def contamination_table(found: Sequence[Suspect], record: RunRecord) -> Table | None:
-    """The rows by id with what makes them stand out; None where none does."""
-    if not found:
+def contamination_table(suspected: Sequence[Suspect], record: RunRecord) -> Table | None:
+    """The rows by id and how they stand out; None where none does."""
+    if not suspected:
         return None
-    written = any(row.chrf is not None for row in found)
-    rows: tuple[tuple[Value, ...], ...] = tuple(
-        (k.row_id, k.nats_per_token, k.usual, k.distance, *([k.chrf] if written else [])) for k in found[:MOST_SHOWN]
-    )
+    written = any(row.chrf is not None for row in suspected)
     columns = ("row", "nats per token", "usual at its length", "robust SDs below", *(["chrF++"] if written else []))
-    return Table("Rows the base model may know already", columns, rows, _note(found, record, written=written))
+    rows: tuple[tuple[Value, ...], ...] = tuple(
+        (s.row_id, s.nats_per_token, s.usual, s.distance, s.chrf)[: len(columns)] for s in suspected[:MOST_SHOWN]
+    )
+    return Table("Rows the base model may know already", columns, rows, _note(suspected, record, written=written))
 
 
-def _note(found: Sequence[Suspect], record: RunRecord, *, written: bool) -> str:
+def _note(suspected: Sequence[Suspect], record: RunRecord, *, written: bool) -> str:
     well = f"more than {LIMIT:g} robust SDs better than is usual at its length, with half the nats or fewer"
     signs = [f"expects the output {well}"]
     signs += [f"writes it nearly to the letter (chrF++ of {NEAR:g} or more)"] if written else []
@@ -118,9 +112,9 @@ def _note(found: Sequence[Suspect], record: RunRecord, *, written: bool) -> str:
         f"{' or '.join(signs)}, which can mean that it saw these rows in its own training, and also that they are easy "
         "or common phrases. Look at them before trusting a comparison that rests on them."
     )
-    heart, rows = sum(row.chrf is not None for row in found), max((g.n_rows for g in record.generations), default=0)
-    if heart > MANY * rows:
+    recited, rows = sum(s.chrf is not None for s in suspected), max((g.n_rows for g in record.generations), default=0)
+    if recited > MANY * rows:
         note += (
-            f" {heart:,} of {rows:,} rows are written so: either the task is easy, or much of the test set is known."
+            f" {recited:,} of {rows:,} rows are written so: either the task is easy, or much of the test set is known."
         )
-    return note + (f" The first {MOST_SHOWN} of {len(found):,} are shown." if len(found) > MOST_SHOWN else "")
+    return note + (f" The first {MOST_SHOWN} of {len(suspected):,} are shown." if suspected[MOST_SHOWN:] else "")

@@ -1,4 +1,4 @@
-"""Which cells stand for which strategy, and what they are called.
+"""Cells grouped into settings, and the settings' names.
 
 A *setting* is one strategy at one setting with its seeds together: few-shot cells that differ only in the seed of their
 demonstrations make one setting, QLoRA cells that differ only in the seed of their training another.
@@ -18,6 +18,8 @@ from triptych.report.seeds import averaged, selection
 
 STRATEGIES: tuple[Strategy, ...] = ("zero_shot", "few_shot", "qlora")
 """From the cheapest to adopt to the dearest: a sentence, longer prompts, a training run."""
+REPORTED: tuple[Strategy, ...] = ("qlora", "zero_shot", "few_shot")
+"""In the order of the study's report."""
 STRATEGY_NAMES: dict[Strategy, str] = {"zero_shot": "zero-shot", "few_shot": "few-shot", "qlora": "QLoRA"}
 
 
@@ -51,10 +53,9 @@ class Setting:
 
     @property
     def demo_words(self) -> list[str]:
-        """How its demonstrations were chosen, ordered and drawn, where that isn't plain random choice."""
-        chosen = [self.select] if self.select not in (None, "random") else []
-        known = [*chosen, self.first.order, self.first.draw and f"draw={self.first.draw}"]
-        return [word for word in known if word] if self.k else []
+        """`k=…`, and how its demonstrations were chosen, ordered and drawn, where it isn't plain random choice."""
+        select, draw = self.select if self.select != "random" else None, self.first.draw and f"draw={self.first.draw}"
+        return [word for word in (f"k={self.k}", select, self.first.order, draw) if word] if self.k else []
 
     @property
     def train_seeds(self) -> tuple[int, ...]:
@@ -79,7 +80,9 @@ class Setting:
 
     def over(self, average: str = "ppl_mean") -> Averaged:
         """Mean and spread over what `repeated` names; a training with several draws enters with their mean."""
-        return self.over_trainings(average) if self.repeated == "trainings" else averaged(_values(self.cells, average))
+        if self.repeated == "trainings":
+            return self.over_trainings(average)
+        return averaged([getattr(cell.aggregate, average) for cell in self.cells])
 
     def bits_per_char(self) -> Averaged | None:
         """`over("bits_per_char")`; None where the outputs have no character."""
@@ -87,8 +90,7 @@ class Setting:
 
     def over_trainings(self, average: str = "ppl_mean") -> Averaged:
         """Mean and standard deviation (n-1) over training seeds."""
-        seeds = self.train_seeds or (None,)
-        return averaged([float(np.mean(_values(self._trained(seed), average))) for seed in seeds])
+        return averaged([float(np.mean(values)) for values in self._by_training(average)])
 
     def over_draws(self, average: str = "ppl_mean") -> Averaged:
         """Mean and standard deviation (n-1) over the demonstrations' seeds.
@@ -96,18 +98,14 @@ class Setting:
         With several trainings it is the spread within a training (root of the mean variance), which holds the training
         fixed.
         """
-        seeds = self.train_seeds or (None,)
-        within = [averaged(_values(self._trained(seed), average)) for seed in seeds]
-        known = [over.std**2 for over in within if over.std is not None]
-        std = float(np.sqrt(np.mean(known))) if known else None
+        within = [averaged(values) for values in self._by_training(average)]
+        variances = [over.std**2 for over in within if over.std is not None]
+        std = float(np.sqrt(np.mean(variances))) if variances else None
         return Averaged(mean=self.mean(average), std=std, n=max(over.n for over in within))
 
-    def _trained(self, seed: int | None) -> list[CellRecord]:
-        return [cell for cell in self.cells if cell.train_seed == seed]
-
-
-def _values(cells: Sequence[CellRecord], average: str) -> list[float]:
-    return [getattr(cell.aggregate, average) for cell in cells]
+    def _by_training(self, average: str) -> list[list[float]]:
+        seeds = self.train_seeds or (None,)
+        return [[getattr(c.aggregate, average) for c in self.cells if c.train_seed == seed] for seed in seeds]
 
 
 def group_cells(cells: Sequence[CellRecord]) -> tuple[Setting, ...]:
@@ -116,35 +114,28 @@ def group_cells(cells: Sequence[CellRecord]) -> tuple[Setting, ...]:
     for cell in cells:
         seeded = cell.seed is not None or cell.train_seed is not None
         groups.setdefault(_shared(cell) if seeded else (cell.cell,), []).append(cell)
-    found = [_setting(group) for group in groups.values()]
-    labels = [setting.label for setting in found]
+    labels = [_label(group[0]) for group in groups.values()]
     # names are the user's; two settings that would be called the same keep the names of their cells
-    return tuple(s if labels.count(s.label) == 1 else Setting(s.first.cell, s.strategy, s.cells) for s in found)
+    return tuple(
+        Setting(label if labels.count(label) == 1 else group[0].cell, _strategy(group[0]), tuple(group))
+        for label, group in zip(labels, groups.values(), strict=True)
+    )
 
 
 def _shared(cell: CellRecord) -> tuple[object, ...]:
     shown = (cell.prompt, cell.k, cell.draw, selection(cell), cell.order, cell.searched)
-    return (_strategy(cell), *shown, recipe(cell), cell.trained_prompt, cell.trained_k)
-
-
-def recipe(cell: CellRecord) -> str | None:
-    """What its training shares with trainings from other seeds; of runs that name no training, the adapter."""
-    if cell.train_seed is None or cell.training is None:
-        return cell.adapter_sha256
-    return re.sub(r"/?train_seed=[^/]*", "", cell.training)
+    # what a training shares with those from other seeds; runs that name no training have the adapter
+    named = cell.train_seed is not None and cell.training is not None
+    recipe = re.sub(r"/?train_seed=[^/]*", "", cell.training or "") if named else cell.adapter_sha256
+    return (_strategy(cell), *shown, recipe, cell.trained_prompt, cell.trained_k)
 
 
 def _strategy(cell: CellRecord) -> Strategy:
-    # whatever is scored with the adapter on is fine-tuned, with demonstrations or without
+    # every cell scored with the adapter on is fine-tuned, with demonstrations or without
     return "qlora" if cell.adapter_sha256 is not None else cell.strategy
 
 
-def _setting(group: list[CellRecord]) -> Setting:
-    first, strategy = group[0], _strategy(group[0])
-    return Setting(label_of(first), strategy, tuple(group))
-
-
-def label_of(cell: CellRecord) -> str:
+def _label(cell: CellRecord) -> str:
     """The name of a cell's setting: its own without what differs between seeds."""
     if _strategy(cell) != "few_shot":
         return re.sub(r"/(train_)?seed=[^/]*", "", cell.cell)
@@ -157,11 +148,9 @@ def label_of(cell: CellRecord) -> str:
 
 def best_of_each(every: Sequence[Setting]) -> dict[Strategy, Setting]:
     """The setting with the lowest ppl_mean of each strategy that was run, cheapest strategy first."""
-    found: dict[Strategy, Setting] = {}
-    for strategy in STRATEGIES:
-        if of_it := [setting for setting in every if setting.strategy == strategy]:
-            found[strategy] = min(of_it, key=lambda setting: (setting.mean(), setting.label))
-    return found
+    ordered = sorted(every, key=lambda setting: (setting.mean(), setting.label), reverse=True)
+    lowest = {setting.strategy: setting for setting in ordered}
+    return {strategy: lowest[strategy] for strategy in STRATEGIES if strategy in lowest}
 
 
 def display_names(of: Sequence[Setting]) -> dict[str, str]:
@@ -182,39 +171,45 @@ def _name(setting: Setting, of: Sequence[Setting]) -> str:
         parts += [f"k={setting.k}", *_shown(setting, alike)]
     parts += trained_with(setting.first)
     parts += ["found by search"] if setting.first.searched else []
-    name = ", ".join(parts)
-    return name[0].upper() + name[1:]
+    return capital(", ".join(parts))
+
+
+def capital(text: str) -> str:
+    """With a capital first letter; the others stay."""
+    return text[0].upper() + text[1:]
 
 
 def _shown(setting: Setting, alike: Sequence[Setting]) -> list[str]:
-    """How the demonstrations were chosen, where that tells this setting from others."""
-    shown = [other for other in alike if other.k]
-    parts = []
-    if len({other.select for other in shown}) > 1 or setting.select != "random":
-        parts.append(str(setting.select))
-    if setting.first.order and len({other.first.order for other in shown if other.select == setting.select}) > 1:
-        parts.append(setting.first.order)
-    if setting.first.draw and len({other.first.draw for other in shown if other.first.draw}) > 1:
-        parts.append(f"draw={setting.first.draw}")
-    return parts
+    """How the demonstrations were chosen, where it differs between settings."""
+    shown, draw = [other for other in alike if other.k], setting.first.draw
+    parts = select_and_order(str(setting.select), setting.first.order, [(s.select, s.first.order) for s in shown])
+    draws = {other.first.draw for other in shown if other.first.draw}
+    return [*parts, *([f"draw={draw}"] if draw and len(draws) > 1 else [])]
+
+
+def select_and_order(select: str, order: str | None, every: Sequence[tuple[str | None, str | None]]) -> list[str]:
+    """The two, where they differ within `every`, which holds both of each setting; `random` goes without saying."""
+    parts = [select] if len({other for other, _ in every}) > 1 or select != "random" else []
+    orders = {other for chosen, other in every if chosen == select}
+    return [*parts, *([order] if order and len(orders) > 1 else [])]
 
 
 def trained_with(cell: CellRecord) -> list[str]:
-    """With what its adapter was trained, where that is not what it was scored with; no demonstrations go unsaid."""
+    """Prompt and demonstrations of its adapter's training, if the prompt is another one and if there were any."""
     other = [cell.trained_prompt] if cell.trained_prompt not in (None, cell.prompt) else []
     other += [f"{cell.trained_k} demo{'s' * (cell.trained_k != 1)}"] if cell.trained_k else []
     return [f"trained with {' and '.join(map(str, other))}"] if other else []
 
 
 def repeat_of(cell: CellRecord) -> list[str]:
-    """What tells a cell from the others of its setting: `training seed 1`, `seed 0`."""
-    found = [f"training seed {cell.train_seed}"] if cell.train_seed is not None else []
-    return found + ([f"seed {cell.seed}"] if cell.seed is not None else [])
+    """How a cell differs from the others of its setting: `training seed 1`, `seed 0`."""
+    seeds = {"training seed": cell.train_seed, "seed": cell.seed}
+    return [f"{name} {seed}" for name, seed in seeds.items() if seed is not None]
 
 
 def items_of(setting: Setting, items: Mapping[str, Sequence[ItemScore]]) -> list[ItemScore]:
     """The rows of all seeds of a setting, one seed after the other."""
-    missing = [cell.cell for cell in setting.cells if cell.cell not in items]
-    if missing:
-        raise ValueError(f"no rows for cell {missing[0]!r}")
+    for cell in setting.cells:
+        if cell.cell not in items:
+            raise ValueError(f"no rows for cell {cell.cell!r}")
     return [item for cell in setting.cells for item in items[cell.cell]]

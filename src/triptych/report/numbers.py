@@ -13,7 +13,7 @@ from triptych.records import Averaged
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EM DASH}"
-"""Where people read sentences or joined values and there is no number; in a table's cell nothing stands there."""
+"""For a missing number in sentences and joined values; a table's cell is left empty."""
 
 
 class Interval(NamedTuple):
@@ -37,8 +37,13 @@ class Probability(float):
 
 def together(*values: float) -> list[str]:
     """Write numbers with common decimals, so that the largest has three significant places."""
-    places = _decimals(max(abs(value) for value in values))
-    return [_fixed(value, places) for value in values]
+    largest = max(abs(value) for value in values)
+    # the exponent after rounding: 9.996 is written 10.0, not 10.00
+    places = max(0, min(6, 2 - int(f"{largest:.2e}".partition("e")[2]))) if largest else 2
+    texts = [f"{abs(value):,.{places}f}" for value in values]
+    return [
+        f"{MINUS}{t}" if v < 0 and float(t.replace(",", "")) != 0 else t for v, t in zip(values, texts, strict=True)
+    ]
 
 
 def number(value: float) -> str:
@@ -49,21 +54,9 @@ def number(value: float) -> str:
     return together(value)[0]
 
 
-def _decimals(value: float) -> int:
-    # the exponent after rounding: 9.996 is written 10.0, not 10.00
-    return max(0, min(6, 2 - int(f"{value:.2e}".partition("e")[2]))) if value else 2
-
-
-def _fixed(value: float, places: int) -> str:
-    text = f"{abs(value):,.{places}f}"
-    return f"{MINUS}{text}" if value < 0 and float(text.replace(",", "")) != 0 else text
-
-
 def spread(average: Averaged) -> str:
     """Mean ± standard deviation (n-1) over seeds; one seed has no ±."""
-    if average.std is None:
-        return number(average.mean)
-    return " ± ".join(together(average.mean, average.std))
+    return number(average.mean) if average.std is None else " ± ".join(together(average.mean, average.std))
 
 
 def difference(value: float, low: float, high: float) -> str:

@@ -11,22 +11,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from triptych.errors import ConfigError
 from triptych.records import ItemScore
-from triptych.records.schema import Strategy
-from triptych.records.store import read_items, read_run
+from triptych.records.run_files import COMPARISON
+from triptych.records.store import read_items, read_run, write_text
 from triptych.records.texts import read_rows_shown
-from triptych.report.groups import STRATEGIES, STRATEGY_NAMES, Setting, items_of
-from triptych.report.numbers import Estimate, Interval, Probability
-from triptych.report.statistics import beyond_chance, holm, interval, sign_flip
+from triptych.records.work_in import work_in
+from triptych.report.build import write_tables
+from triptych.report.groups import STRATEGY_NAMES, Setting, items_of
+from triptych.report.numbers import Interval, Probability
+from triptych.report.statistics import compare_rows, corrected, interval, verdict
 from triptych.report.study import Study
-from triptych.report.tables.table import Table, Value
-
-DRAWS, SEED = 10_000, 0
+from triptych.report.tables.table import Table, Value, escape, estimate, to_markdown
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,6 @@ class Run:
     name: str
     study: Study
     texts: Mapping[str, tuple[str, str]]
-
-    def fact(self, *keys: str) -> Any:
-        """A fact of the provenance, None where the run didn't keep it."""
-        value: Any = self.study.record.provenance
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
 
     @property
     def rows(self) -> dict[str, ItemScore]:
@@ -66,7 +58,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         DataError: a record is missing, torn or of another schema.
         ConfigError: a folder is named twice, or nothing was scored in one.
     """
-    found: list[Run] = []
+    runs: list[Run] = []
     for place, folder in enumerate(folders):
         if folder.resolve() in [other.resolve() for other in folders[:place]]:
             raise ConfigError("a run is named twice", where=str(folder), fix="name each run once")
@@ -75,42 +67,40 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if not record.cells:
             raise ConfigError("nothing was scored in this run, so it can't be compared", where=str(folder))
         texts = read_rows_shown(folder / "rows.parquet").get("test", {})
-        found.append(Run(record.name, Study(record, items), texts))
-    names = [run.name for run in found]
-    if len(set(names)) < len(names):
-        return [replace(run, name=str(folder)) for folder, run in zip(folders, found, strict=True)]
-    return found
+        runs.append(Run(record.name, Study(record, items), texts))
+    if len({run.name for run in runs}) < len(runs):
+        return [replace(run, name=str(folder)) for folder, run in zip(folders, runs, strict=True)]
+    return runs
 
 
-def other_rows(a: Run, b: Run) -> str | None:
+def _other_rows(a: Run, b: Run) -> str | None:
     """Why the two were not scored on the same rows; None if they were."""
     ours, theirs = a.rows, b.rows
     if only := ours.keys() ^ theirs.keys():
         return f"other test rows: {len(only):,} are in only one of them ({len(ours):,} and {len(theirs):,} rows)"
+    with_texts = bool(a.texts and b.texts)
     lengths = [row for row in ours if ours[row].n_chars != theirs[row].n_chars]
-    texts = [row for row in ours if a.texts and b.texts and a.texts.get(row) != b.texts.get(row)]
+    texts = [row for row in ours if with_texts and a.texts.get(row) != b.texts.get(row)]
     if changed := lengths or texts:
         return f"other test rows: {len(changed):,} of {len(ours):,} have the same id and another text"
-    files = [run.fact("data", "test", "sha256") for run in (a, b)]
-    if not (a.texts and b.texts) and all(files) and files[0] != files[1]:
+    files = [run.study.fact("data", "test", "sha256") for run in (a, b)]
+    if not with_texts and all(files) and files[0] != files[1]:
         return "their test files differ, and without rows.parquet nobody can tell whether the rows do"
     return None
 
 
-def other_protocol(a: Run, b: Run) -> str | None:
+def _other_protocol(a: Run, b: Run) -> str | None:
     """Why the two were not scored by the same rules; None if they were."""
-    for what, pair in {
-        "protocol": (a.study.record.protocol, b.study.record.protocol),
-        "longest input (max_tokens)": (a.fact("max_tokens"), b.fact("max_tokens")),
-    }.items():
-        if pair[0] != pair[1]:
-            return f"another {what}: {pair[0]} and {pair[1]}"
+    rules = [(run.study.record.protocol, run.study.fact("max_tokens")) for run in (a, b)]
+    for what, ours, theirs in zip(("protocol", "longest input (max_tokens)"), *rules, strict=True):
+        if ours != theirs:
+            return f"another {what}: {ours} and {theirs}"
     return None
 
 
-def other_tokenizer(a: Run, b: Run) -> str | None:
+def _other_tokenizer(a: Run, b: Run) -> str | None:
     """Why perplexities per token of the two mean different things; None if they mean the same."""
-    ours, theirs = (run.fact("model", "tokenizer_sha256") for run in (a, b))
+    ours, theirs = (run.study.fact("model", "tokenizer_sha256") for run in (a, b))
     if ours and theirs and ours != theirs:
         return "another tokenizer: perplexity per token can't be compared, bits per character can"
     if not (ours and theirs):
@@ -122,24 +112,23 @@ def other_tokenizer(a: Run, b: Run) -> str | None:
 def compare_runs(runs: Sequence[Run]) -> RunsCompared:
     """Each run against the first."""
     first, refused = runs[0], []
-    by_token: list[Run] = [first]
-    by_character: list[Run] = [first]
+    by_token, by_character = [first], [first]
     for run in runs[1:]:
         pair = f"{run.name} against {first.name}"
-        if why := other_rows(first, run) or other_protocol(first, run):
+        if why := _other_rows(first, run) or _other_protocol(first, run):
             refused.append(f"{pair}: no difference is drawn, {why}.")
-        elif why := other_tokenizer(first, run):
+        elif why := _other_tokenizer(first, run):
             refused.append(f"{pair}: perplexities are not compared, {why}.")
             by_character.append(run)
         else:
             by_token.append(run)
             by_character.append(run)
     tables = {"runs": _overview(runs), "levels": _levels(runs)}
-    for name, title, chosen in (
-        ("perplexity", "Perplexity: differences to the first run", by_token),
-        ("bits_per_char", "Bits per character: differences to the first run", by_character),
+    for name, title, measure, chosen in (
+        ("perplexity", "Perplexity", _ppl, by_token),
+        ("bits_per_char", "Bits per character", _bits, by_character),
     ):
-        if (table := _differences(title, chosen, by_token=name == "perplexity")).rows:
+        if (table := _differences(f"{title}: differences to the first run", chosen, measure)).rows:
             tables[name] = table
     return RunsCompared(tuple(refused), tables)
 
@@ -148,11 +137,10 @@ def _overview(runs: Sequence[Run]) -> Table:
     rows: list[tuple[Value, ...]] = [
         (
             run.name,
-            str(run.fact("model", "name") or ""),
-            str(run.fact("model", "quantize") or ""),
-            str(run.fact("model", "tokenizer_sha256") or "")[:8],
+            *(str(run.study.fact("model", key) or "") for key in ("name", "quantize")),
+            str(run.study.fact("model", "tokenizer_sha256") or "")[:8],
             len(run.rows),
-            str(run.fact("data", "test", "sha256") or "")[:8],
+            str(run.study.fact("data", "test", "sha256") or "")[:8],
             run.study.record.protocol,
         )
         for run in runs
@@ -189,37 +177,44 @@ def _ppl(setting: Setting, run: Run) -> dict[str, float]:
 
 
 def _over_seeds(rows: Sequence[ItemScore], value: Callable[[ItemScore], float]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+    by_row: dict[str, list[float]] = {}
     for item in rows:
-        found.setdefault(item.id, []).append(value(item))
-    return {row: float(np.mean(values)) for row, values in found.items()}
+        by_row.setdefault(item.id, []).append(value(item))
+    return {row: float(np.mean(values)) for row, values in by_row.items()}
 
 
-def _differences(title: str, runs: Sequence[Run], *, by_token: bool) -> Table:
-    measure = _ppl if by_token else _bits
-    found: list[tuple[Run, Strategy, Estimate, float]] = []
-    first = runs[0]
+def _differences(title: str, runs: Sequence[Run], measure: Callable[[Setting, Run], dict[str, float]]) -> Table:
+    first, made = runs[0], []
     for run in runs[1:]:
-        for strategy in STRATEGIES:
-            if strategy in run.study.best and strategy in first.study.best:
-                ours = measure(run.study.best[strategy], run)
-                theirs = measure(first.study.best[strategy], first)
-                if not ours or not theirs:
-                    continue
-                differences = np.array([ours[row] - theirs[row] for row in sorted(ours)])
-                value = Estimate(float(differences.mean()), *interval(differences, draws=DRAWS, seed=SEED))
-                found.append((run, strategy, value, sign_flip(differences, DRAWS, SEED)[0]))
-    corrected = holm([p for *_, p in found])
+        for strategy, setting in run.study.best.items():
+            if strategy in first.study.best:
+                ours, theirs = measure(setting, run), measure(first.study.best[strategy], first)
+                if ours and theirs:
+                    made.append((strategy, compare_rows(run.name, ours, first.name, theirs, metric="ppl")))
     rows = tuple(
-        (run.name, STRATEGY_NAMES[strategy], value, Probability(p), _verdict(value, p))
-        for (run, strategy, value, _), p in zip(found, corrected, strict=True)
+        (c.a, STRATEGY_NAMES[strategy], estimate(c), Probability(c.p_holm), verdict(c, "better", "worse"))
+        for (strategy, _), c in zip(made, corrected([c for _, c in made]), strict=True)
     )
     columns = ("run", "strategy", f"difference to {first.name}", "p (Holm)", "verdict")
     note = "Best setting against best, paired by row; below zero, this run is better. 95 % BCa intervals over rows."
     return Table(title, columns, rows, note)
 
 
-def _verdict(value: Estimate, p: float) -> str:
-    if not beyond_chance(value.low, value.high, p):
-        return "can't be told"
-    return "better" if value.value < 0 else "worse"
+def write_comparison(compared: RunsCompared, folder: Path) -> Path:
+    """Write `comparison.md` and each table as CSV and LaTeX; returns the path of the first.
+
+    Raises:
+        RunBusyError: another process works in the folder.
+        ForeignFileError: a file that Triptych did not write has the name of one of these; nothing is written.
+    """
+    parts = ["# Several runs"]
+    if compared.refused:
+        parts.append("\n".join(f"- {escape(sentence)}" for sentence in compared.refused))
+    for table in compared.tables.values():
+        parts.append(f"## {escape(table.title)}\n\n{to_markdown(table)}\n\n{escape(table.note)}")
+    path = folder / "comparison.md"
+    with work_in(folder) as manifest:
+        manifest.check_free(COMPARISON)
+        write_text(path, "\n\n".join(parts) + "\n")
+        write_tables(compared.tables, folder / "tables")
+    return path

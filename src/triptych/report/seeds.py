@@ -20,8 +20,8 @@ def selection(cell: CellRecord) -> str | None:
 def summarise_few_shot(cells: Sequence[CellRecord]) -> tuple[FewShotSummary, ...]:
     """Mean and standard deviation (n-1) over seeds of the four averages, by (prompt, select, order, draw, k).
 
-    Sorted so, random demonstrations first. Cells with an adapter on are left out: they are QLoRA with demonstrations,
-    not few-shot on the base model. So is what a search found: it was chosen on dev rows, and is no cell of the grid.
+    In that order, random demonstrations first. Cells with an adapter on are left out, since they are QLoRA with
+    demonstrations, and so are cells found by search, which were chosen on dev rows and not asked for.
     """
     groups: defaultdict[tuple[str, bool, str, str, str, int], list[CellRecord]] = defaultdict(list)
     for cell in cells:
@@ -37,10 +37,10 @@ def _summary(group: list[CellRecord]) -> FewShotSummary:
     if unknown and select in DRAWN:
         raise ValueError(f"a few-shot cell with demonstrations drawn needs a seed and a draw: {unknown[0]!r}")
     ordered = sorted(group, key=lambda cell: (cell.seed or 0, cell.cell))
-    averages: dict[str, Any] = {
-        name: averaged_where_known([getattr(cell.aggregate, name) for cell in ordered])
-        for name in ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
-    }
+    averages: dict[str, Any] = {}
+    for name in ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char"):
+        values = [getattr(cell.aggregate, name) for cell in ordered]
+        averages[name] = None if None in values else averaged(values)  # a cell may lack bits_per_char
     return FewShotSummary(
         prompt=first.prompt,
         draw=first.draw,
@@ -53,13 +53,7 @@ def _summary(group: list[CellRecord]) -> FewShotSummary:
     )
 
 
-def averaged_where_known(values: Sequence[float | None]) -> Averaged | None:
-    """The same of an average that a cell may lack (`bits_per_char`); None where any does."""
-    known = [value for value in values if value is not None]
-    return averaged(known) if len(known) == len(values) else None
-
-
 def averaged(values: Sequence[float]) -> Averaged:
-    """Mean and n-1 standard deviation; one value has no spread, and None says so where 0 would lie."""
+    """Mean and n-1 standard deviation; of one value None, since 0 would be wrong."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Averaged(mean=float(np.mean(values)), std=std, n=len(values))

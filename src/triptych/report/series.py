@@ -1,20 +1,20 @@
 """The series of a report's charts, computed once: matplotlib draws them in `figures/`, scripts in report.html.
 
-A series says what is drawn, under which name and in which order; how it looks is left to whoever draws it.
+A series says what is drawn, under which name and in which order; the drawing code decides how it looks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-from triptych.records import Comparison, CurvePoint, FewShotSummary
+from triptych.records import CurvePoint, FewShotSummary
 from triptych.records.schema import Strategy
-from triptych.report.groups import Setting
+from triptych.report.groups import Setting, select_and_order
 from triptych.report.numbers import Interval, difference, number, p_text, spread
 from triptych.report.statistics import is_significant
 from triptych.report.study import Study
+from triptych.report.tables.table import estimate
 
 PPL = "mean perplexity of the test rows"
 SELECTED = {"last": "last step", "dev": "best on dev", "test": "best on test"}
@@ -25,7 +25,7 @@ class Series:
     """A line, a band, a level or a set of points."""
 
     role: str
-    """What it is, which is what its look follows from: `test`, `dev`, `band`, `level`, `seeds`, …"""
+    """What it is, which decides its look: `test`, `dev`, `band`, `level`, `seeds`, …"""
     name: str
     """In the legend; an empty one is not there."""
     x: tuple[float, ...]
@@ -35,9 +35,9 @@ class Series:
     """Of each point; empty where there are none."""
     strategy: Strategy | None = None
     place: int = 0
-    """Among the series that are told apart by their looks."""
+    """Among the series that differ by line, marker and colour."""
     texts: tuple[str, ...] = ()
-    """What is said of each point."""
+    """Of each point, shown beside it or on hovering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Chart:
     y: str
     series: tuple[Series, ...]
     ticks: tuple[tuple[float, str], ...] = ()
-    """Places on the axis that counts or names, and what stands there."""
+    """Places on the axis of counts or names, and their labels."""
 
     @property
     def levels(self) -> list[float]:
@@ -59,8 +59,8 @@ class Chart:
     @property
     def log(self) -> bool:
         """Whether the values span so much that the y axis should be logarithmic."""
-        found = [value for value in self.levels if value > 0]
-        return bool(found) and max(found) > 10 * min(found)
+        positive = [value for value in self.levels if value > 0]
+        return bool(positive) and max(positive) > 10 * min(positive)
 
 
 def curve_chart(study: Study) -> Chart | None:
@@ -69,11 +69,14 @@ def curve_chart(study: Study) -> Chart | None:
     if not record.curve:
         return None
     by_split = {split: [p for p in record.curve if p.split == split] for split in ("test", "dev")}
-    first = record.tune.name if record.tune and record.tune.name and record.further_curves else "QLoRA"
-    further = {name: [p for p in points if p.split == "test"] for name, points in record.further_curves.items()}
+    first = (record.tune and record.further_curves and record.tune.name) or "QLoRA"
     series = [
         *_band(by_split["test"]),
-        *(_line("further", name, points, place) for place, (name, points) in enumerate(further.items()) if points),
+        *(
+            _line("further", name, chosen, place)
+            for place, (name, points) in enumerate(record.further_curves.items())
+            if (chosen := [p for p in points if p.split == "test"])
+        ),
         *(_line(split, f"{first}, {split} rows", points) for split, points in by_split.items() if points),
         *(_level(study, setting, "best ") for strategy, setting in study.best.items() if strategy != "qlora"),
         *_used(study),
@@ -95,11 +98,11 @@ def _bounds(p: CurvePoint) -> Interval | None:
 
 def _band(points: Sequence[CurvePoint]) -> list[Series]:
     """The interval of each point's mean; runs of older versions have none."""
-    known = [(p, bounds) for p in points if (bounds := _bounds(p))]
-    if len(known) < 2:
+    bounds = {p.step: interval for p in points if (interval := _bounds(p))}
+    if len(bounds) < 2:
         return []
-    line = _line("band", "95 % interval over the test rows", [p for p, _ in known])
-    return [replace(line, bounds=tuple(bounds for _, bounds in known), texts=())]
+    line = _line("band", "95 % interval over the test rows", [p for p in points if p.step in bounds])
+    return [replace(line, bounds=tuple(bounds.values()), texts=())]
 
 
 def _level(study: Study, setting: Setting, before: str = "") -> Series:
@@ -115,10 +118,9 @@ def _used(study: Study) -> list[Series]:
     point = next((p for p in study.record.curve if tune and p.step == tune.selected_step and p.split == "test"), None)
     if tune is None or point is None:
         return []
-    # of this training; runs of older versions kept none, and what they had was one cell
-    tuned = study.of("qlora")
-    alone = tuned[0] if len(tuned) == 1 and len(tuned[0].cells) == 1 else None
-    bounds = _bounds(point) or (study.intervals.get(alone.label) if alone else None)
+    # runs of older versions kept no interval of the point; where one cell was scored, it is the cell's
+    tuned = [cell for setting in study.of("qlora") for cell in setting.cells]
+    bounds = _bounds(point) or (study.intervals.get(tuned[0].cell) if len(tuned) == 1 else None)
     name = f"used ({SELECTED[tune.selected_by]}): {number(point.aggregate.ppl_mean)}"
     return [Series("used", name, (point.step,), (point.aggregate.ppl_mean,), (bounds,) if bounds else ())]
 
@@ -133,53 +135,41 @@ def loss_chart(study: Study) -> Chart | None:
     return Chart("optimizer steps", "nats per scored token", (line,))
 
 
-class Way(NamedTuple):
-    """What the cells of one line over k have in common."""
-
-    prompt: str
-    select: str
-    order: str | None
-    draw: str | None
-
-
 def by_k_chart(study: Study) -> Chart | None:
     """Perplexity against the number of demonstrations: every seed a point, mean and n-1 std over seeds."""
     if not study.record.few_shot:
         return None
-    ways: dict[Way, list[FewShotSummary]] = {}
-    for summary in study.record.few_shot:
-        ways.setdefault(Way(summary.prompt, summary.select, summary.order, summary.draw), []).append(summary)
+    lines: dict[tuple[str | None, ...], list[FewShotSummary]] = {}
+    for s in study.record.few_shot:
+        lines.setdefault((s.prompt, s.select, s.order, s.draw), []).append(s)
     levels = {cell.cell: cell.aggregate.ppl_mean for cell in study.cells}
     series: list[Series] = []
-    for place, (way, summaries) in enumerate(ways.items()):
-        series += [*_seeds(summaries, levels, place), _over_k(_way_name(way, ways), summaries, place)]
+    for place, summaries in enumerate(lines.values()):
+        name = _line_name(summaries[0], study.record.few_shot)
+        series += [*_seeds(summaries, levels, place), _over_k(name, summaries, place)]
     series += _zero_shot(study)
     series += [_level(study, study.best["qlora"])] if "qlora" in study.best else []
     ks = sorted({summary.k for summary in study.record.few_shot} | {0})
     return Chart("demonstrations in the prompt (k)", PPL, tuple(series), tuple((k, str(k)) for k in ks))
 
 
-def _way_name(way: Way, ways: Iterable[Way]) -> str:
-    parts = [way.prompt] if len({other.prompt for other in ways}) > 1 else []
-    if len({other.select for other in ways}) > 1 or way.select != "random":
-        parts.append(way.select)
-    if way.order and len({other.order for other in ways if other.select == way.select}) > 1:
-        parts.append(way.order)
-    if way.draw:
-        parts.append({"item": "drawn for each row", "seed": "one draw a seed"}[way.draw])
+def _line_name(line: FewShotSummary, every: Sequence[FewShotSummary]) -> str:
+    parts = [line.prompt] if len({other.prompt for other in every}) > 1 else []
+    parts += select_and_order(line.select, line.order, [(other.select, other.order) for other in every])
+    parts += [{"item": "drawn for each row", "seed": "one draw a seed"}[line.draw]] if line.draw else []
     return ", ".join(["few-shot", *parts])
 
 
 def _seeds(summaries: Sequence[FewShotSummary], levels: dict[str, float], place: int) -> list[Series]:
-    found = [
+    points = [
         (s.k, levels[cell], f"k = {s.k}, seed {seed}: {number(levels[cell])}")
         for s in summaries
         for seed, cell in zip(s.seeds, s.cells, strict=False)
         if cell in levels
     ]
-    if not found:
+    if not points:
         return []
-    ks, ppl, texts = zip(*found, strict=True)
+    ks, ppl, texts = zip(*points, strict=True)
     return [Series("seeds", "", ks, ppl, strategy="few_shot", place=place, texts=texts)]
 
 
@@ -194,13 +184,13 @@ def _over_k(name: str, summaries: Sequence[FewShotSummary], place: int) -> Serie
 
 
 def _zero_shot(study: Study) -> list[Series]:
-    found = study.of("zero_shot")
-    if not found:
+    settings = study.of("zero_shot")
+    if not settings:
         return []
-    best, levels = min(found, key=Setting.mean), tuple(setting.mean() for setting in found)
-    name = f"zero-shot prompts (lowest: {best.prompt})" if len(found) > 1 else f"zero-shot, {best.prompt}"
-    texts = tuple(f"{study.name(s.label)}: {number(s.mean())}" for s in found)
-    points = Series("zero_shot", name, (0,) * len(found), levels, strategy="zero_shot", texts=texts)
+    best, levels = study.best["zero_shot"], tuple(setting.mean() for setting in settings)
+    name = f"zero-shot prompts (lowest: {best.prompt})" if len(settings) > 1 else f"zero-shot, {best.prompt}"
+    texts = tuple(f"{study.name(s.label)}: {number(s.mean())}" for s in settings)
+    points = Series("zero_shot", name, (0,) * len(settings), levels, strategy="zero_shot", texts=texts)
     return [points, Series("level", "", (), (best.mean(),), strategy="zero_shot")]
 
 
@@ -224,28 +214,22 @@ def differences_chart(study: Study) -> Chart | None:
     made = list(enumerate(reversed(study.comparisons)))
     if not made:
         return None
-    kinds = {
-        "significant": ("differ beyond chance", [(place, c) for place, c in made if is_significant(c)]),
-        "open": ("can't be told from zero", [(place, c) for place, c in made if not is_significant(c)]),
-    }
-    series = tuple(_differences(role, name, chosen) for role, (name, chosen) in kinds.items() if chosen)
+    kinds = (("significant", "differ beyond chance", True), ("open", "can't be told from zero", False))
+    series = tuple(
+        Series(
+            role,
+            name,
+            tuple(c.difference for _, c in chosen),
+            tuple(place for place, _ in chosen),
+            tuple(Interval(c.ci_low, c.ci_high) for _, c in chosen),
+            texts=tuple(f"{difference(*estimate(c))},  {p_text(c.p_holm)}" for _, c in chosen),
+        )
+        for role, name, significant in kinds
+        if (chosen := [(place, c) for place, c in made if is_significant(c) == significant])
+    )
     ticks = tuple((place, f"{study.name(c.a)}\n−  {study.name(c.b)}") for place, c in made)
     return Chart("difference of mean perplexity", "", series, ticks)
 
 
-def _differences(role: str, name: str, chosen: Sequence[tuple[int, Comparison]]) -> Series:
-    found = [c for _, c in chosen]
-    return Series(
-        role,
-        name,
-        tuple(c.difference for c in found),
-        tuple(place for place, _ in chosen),
-        tuple(Interval(c.ci_low, c.ci_high) for c in found),
-        texts=tuple(f"{difference(c.difference, c.ci_low, c.ci_high)},  {p_text(c.p_holm)}" for c in found),
-    )
-
-
-CHARTS: dict[str, Callable[[Study], Chart | None]] = {
-    **{"curve": curve_chart, "loss": loss_chart, "byK": by_k_chart, "forest": differences_chart},
-}
+CHARTS = {"curve": curve_chart, "loss": loss_chart, "byK": by_k_chart, "forest": differences_chart}
 """Those that the page draws, by its names for them."""

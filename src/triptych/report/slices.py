@@ -1,4 +1,4 @@
-"""Parts of the test set, so that an average can't hide where a strategy helps and where it doesn't.
+"""Parts of the test set and their tables, so that an average can't hide where a strategy helps and where it doesn't.
 
 A slice is a name and a value for each row. Built in, where the rows have them: the direction of a translation between
 modern and classical Chinese, the wording of the instruction, the length of the output. Any further column of the data
@@ -10,12 +10,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 
 import numpy as np
 
 from triptych.data import Row
+from triptych.records.schema import Strategy
+from triptych.report.groups import STRATEGY_NAMES
+from triptych.report.study import Study
+from triptych.report.tables.table import Table, Value
 
 Slices = dict[str, dict[str, str]]
 
@@ -24,7 +29,7 @@ SENTENCE = r"(?:幫我)?(?:[將把](?:下[面麵]|這)句(?:子|話)?)?"
 CLASSICAL = re.compile(rf"{SENTENCE}翻譯成(?:文言文|古文)[：:。]?|這句話在(?:中國)?古代怎麼說[：:？?]?")
 MODERN = re.compile(rf"{SENTENCE}翻譯成(?:現代文|白話文)[：:。]?|文言文翻譯[：:]?")
 KNOWN_SHARE = 0.5
-"""A slice that says nothing of more rows than this is not shown."""
+"""A slice with a value for a smaller share of the rows is not shown."""
 FEWEST_REPEATS = 2
 REPEATED_SHARE = 0.01
 """A first or last line that this share of the rows has is a template's, not a row's own."""
@@ -33,20 +38,22 @@ MOST_AUTOMATIC = 12
 """A column with more values than this is a slice only if the user names it."""
 MOST_PARTS = 40
 REST = "(other values)"
+FEW_VALUES = 4
+HARDEST = 0.1
+"""Hard: among this share of rows with the highest perplexity."""
+MOST_SHOWN = 15
+WORST = 3
 
 
 def slices(rows: Sequence[Row]) -> Slices:
-    """Name -> row id -> value. A row of which a slice says nothing is not in it; a slice of one value is none."""
-    found = {
+    """Name -> row id -> value. A slice leaves out rows without a value; one with a single value is left out itself."""
+    built_in = {
         "direction": _directions(rows),
         "wording": _wordings(rows),
         "length": by_length({row.id: len(row.output or "") for row in rows}),
     }
-    return {name: values for name, values in found.items() if _tells(values, len(rows))}
-
-
-def _tells(values: Mapping[str, str], rows: int) -> bool:
-    return len(set(values.values())) > 1 and len(values) >= KNOWN_SHARE * rows
+    least = KNOWN_SHARE * len(rows)
+    return {name: by_row for name, by_row in built_in.items() if len(set(by_row.values())) > 1 and len(by_row) >= least}
 
 
 def _lines(row: Row) -> tuple[str, str]:
@@ -55,14 +62,13 @@ def _lines(row: Row) -> tuple[str, str]:
 
 
 def _directions(rows: Iterable[Row]) -> dict[str, str]:
-    """By the line that asks, never by the text to be translated, which may speak of either."""
-    found = {}
-    for row in rows:
-        first, last = _lines(row)
-        for value, pattern in (("to classical", CLASSICAL), ("to modern", MODERN)):
-            if pattern.fullmatch(first) or pattern.fullmatch(last):
-                found[row.id] = value
-    return found
+    """By the line that asks, never by the text to be translated, which may name either direction."""
+    return {
+        row.id: value
+        for row in rows
+        for value, pattern in (("to classical", CLASSICAL), ("to modern", MODERN))
+        if any(map(pattern.fullmatch, _lines(row)))
+    }
 
 
 def _wordings(rows: Sequence[Row]) -> dict[str, str]:
@@ -70,35 +76,35 @@ def _wordings(rows: Sequence[Row]) -> dict[str, str]:
     ends = {row.id: _lines(row) for row in rows if len(row.instruction.strip().splitlines()) > 1}
     least = max(FEWEST_REPEATS, REPEATED_SHARE * len(rows))
     firsts, lasts = (Counter(pair[side] for pair in ends.values()) for side in (0, 1))
-    found = {}
+    wordings = {}
     for row_id, (first, last) in ends.items():
         head, tail = firsts[first] >= least, lasts[last] >= least
         if head or tail:
-            found[row_id] = f"{first if head else ''} … {last if tail else ''}".strip()
-    return found if len(set(found.values())) <= MOST_WORDINGS else {}
+            wordings[row_id] = f"{first if head else ''} … {last if tail else ''}".strip()
+    return wordings if len(set(wordings.values())) <= MOST_WORDINGS else {}
 
 
 def column_slices(
-    columns: Mapping[str, Mapping[str, str]], wanted: Sequence[str] | None, taken: Iterable[str] = ()
+    columns: Mapping[str, Mapping[str, str]], names: Sequence[str] | None, taken: Sequence[str] = ()
 ) -> tuple[Slices, list[str]]:
-    """Slices by further columns of the data, and what to tell of columns that make none.
+    """Slices by further columns of the data, and why named columns make none.
 
     Args:
         columns: row id -> name -> value; rows may have different columns.
-        wanted: the columns to cut by; None for every column with 2 to `MOST_AUTOMATIC` values.
+        names: the columns to cut by; None for every column with 2 to `MOST_AUTOMATIC` values.
         taken: names of other slices, which a column of that name must not hide.
     """
     values: dict[str, dict[str, str]] = {}
-    for row, known in columns.items():
-        for name, value in known.items():
+    for row, of_row in columns.items():
+        for name, value in of_row.items():
             values.setdefault(name, {})[row] = value
-    if wanted is None:
-        chosen = [name for name, found in values.items() if 1 < len(set(found.values())) <= MOST_AUTOMATIC]
-    else:
-        chosen = [name for name in dict.fromkeys(wanted) if len(set(values.get(name, {}).values())) > 1]
-    notes = [_no_slice(name, values) for name in dict.fromkeys(wanted or ()) if name not in chosen]
-    reserved = set(taken)
-    return {(f"column {n}" if n in reserved else n): _parts(values[n]) for n in chosen}, notes
+    counts = {name: len(set(by_row.values())) for name, by_row in values.items()}
+    named = dict.fromkeys(names or ())
+    chosen = [n for n in (counts if names is None else named) if counts.get(n, 0) > 1]
+    if names is None:
+        chosen = [name for name in chosen if counts[name] <= MOST_AUTOMATIC]
+    notes = [_no_slice(name, values) for name in named if name not in chosen]
+    return {(f"column {n}" if n in taken else n): _parts(values[n]) for n in chosen}, notes
 
 
 def _no_slice(name: str, values: Mapping[str, Mapping[str, str]]) -> str:
@@ -117,34 +123,111 @@ def _parts(values: Mapping[str, str]) -> dict[str, str]:
     counts = Counter(values.values())
     if len(counts) <= MOST_AUTOMATIC:
         return dict(values)
-    numbers = _numbers(values)
-    if numbers:
-        return _thirds(numbers)
-    kept = {value for value, _ in counts.most_common(MOST_PARTS - 1)} if len(counts) > MOST_PARTS else set(counts)
-    return {row: value if value in kept else REST for row, value in values.items()}
+    with suppress(ValueError):
+        numbers = {row: float(value) for row, value in values.items()}
+        if all(map(math.isfinite, numbers.values())):
+            return _thirds(numbers, lambda a, b: (f"up to {a:g}", f"over {a:g}, up to {b:g}", f"over {b:g}"))
+    common = {value for value, _ in counts.most_common(MOST_PARTS - 1 if len(counts) > MOST_PARTS else None)}
+    return {row: value if value in common else REST for row, value in values.items()}
 
 
-def _numbers(values: Mapping[str, str]) -> dict[str, float]:
-    try:
-        found = {row: float(value) for row, value in values.items()}
-    except ValueError:
-        return {}
-    return found if all(math.isfinite(number) for number in found.values()) else {}
-
-
-def _thirds(numbers: Mapping[str, float]) -> dict[str, str]:
+def _thirds(numbers: Mapping[str, float], names: Callable[[float, float], tuple[str, str, str]]) -> dict[str, str]:
     low, high = (float(cut) for cut in np.quantile(list(numbers.values()), (1 / 3, 2 / 3), method="lower"))
-    names = (f"up to {low:g}", f"over {low:g}, up to {high:g}", f"over {high:g}")
     parts = {row: int(value > low) + int(value > high) for row, value in numbers.items()}
-    return {row: names[part] for row, part in sorted(parts.items(), key=lambda pair: pair[1])}
+    return {row: names(low, high)[part] for row, part in sorted(parts.items(), key=lambda pair: pair[1])}
 
 
 def by_length(characters: Mapping[str, int]) -> dict[str, str]:
     """Thirds of the rows by the length of their outputs; fewer parts where many are equally long."""
-    if not characters:
-        return {}
-    lengths = np.array(list(characters.values()))
-    low, high = (int(cut) for cut in np.quantile(lengths, (1 / 3, 2 / 3), method="lower"))
-    names = (f"short (up to {low} characters)", f"middle ({low + 1} to {high})", f"long (over {high} characters)")
-    parts = {row: int(n > low) + int(n > high) for row, n in characters.items()}
-    return {row: names[part] for row, part in sorted(parts.items(), key=lambda pair: pair[1])}
+
+    def names(a: float, b: float) -> tuple[str, str, str]:
+        return (
+            f"short (up to {a:.0f} characters)",
+            f"middle ({a + 1:.0f} to {b:.0f})",
+            f"long (over {b:.0f} characters)",
+        )
+
+    return _thirds(characters, names) if characters else {}
+
+
+def slice_tables(study: Study, cut: Slices) -> dict[str, Table]:
+    """Slice name -> mean perplexity by part. Few parts: a column each; many: a line each, for the best settings."""
+    every, best, by_row = study.settings, study.best.values(), study.rows
+    tables = {}
+    for name, values in cut.items():
+        parts = {value: [row for row in values if values[row] == value] for value in dict.fromkeys(values.values())}
+        heads = {value: f"{value}, {len(rows):,} rows" for value, rows in parts.items()}
+        title = f"By {name}"
+        if len(parts) <= FEW_VALUES:
+            lines = [(study.name(s.label), *(_mean(by_row[s.label], rows) for rows in parts.values())) for s in every]
+            tables[name] = Table(title, ("setting", *heads.values()), tuple(lines), "Mean perplexity of those rows.")
+            continue
+        ordered = sorted(parts.items(), key=lambda part: -len(part[1]))
+        columns = (name, "rows", *(study.name(s.label) for s in best))
+        rest = [(value, len(rows), *(_mean(by_row[s.label], rows) for s in best)) for value, rows in ordered]
+        tables[name] = Table(title, columns, tuple(rest), "Mean perplexity of the best setting of each strategy.")
+    return tables
+
+
+def _mean(ppl: Mapping[str, float], rows: Sequence[str]) -> float | None:
+    values = [ppl[row] for row in rows if row in ppl]
+    return float(np.mean(values)) if values else None
+
+
+def _hard(best: Mapping[Strategy, Mapping[str, float]]) -> list[str]:
+    """Rows among the hardest of every strategy, the hardest first (by the geometric mean over strategies)."""
+    if len(best) < 2:
+        return []
+    ranked = [[row for row, _ in sorted(ppl.items(), key=lambda pair: -pair[1])] for ppl in best.values()]
+    shared = set.intersection(*(set(rows[: max(1, round(HARDEST * len(rows)))]) for rows in ranked))
+    return sorted(shared, key=lambda row: -float(np.mean([np.log(ppl[row]) for ppl in best.values()])))
+
+
+def difficulty(study: Study) -> Slices:
+    """Slices to filter rows by: hard for every strategy, and helped or hurt against the best zero-shot prompt."""
+    best = study.best_rows
+    parts: Slices = {}
+    if hard := _hard(best):
+        parts["hard for every strategy"] = dict.fromkeys(hard, "yes")
+    base = best.get("zero_shot")
+    for strategy, ppl in best.items():
+        if base is not None and strategy != "zero_shot":
+            parts[f"{STRATEGY_NAMES[strategy]} against zero-shot"] = {
+                row: "helps" if ppl[row] < base[row] else "hurts" if ppl[row] > base[row] else "same"
+                for row in ppl
+                if row in base
+            }
+    return parts
+
+
+def hard_table(study: Study, excerpts: Mapping[str, str]) -> Table | None:
+    """Rows that every strategy finds hard; `excerpts`: row id -> the beginning of its text, where it may be shown."""
+    best = study.best_rows
+    hard = _hard(best)
+    if not hard:
+        return None
+    rows: list[tuple[Value, ...]] = [
+        (row, *([excerpts.get(row, "")] if excerpts else []), *(ppl[row] for ppl in best.values()))
+        for row in hard[:MOST_SHOWN]
+    ]
+    columns = ("row", *(["output"] if excerpts else []), *(STRATEGY_NAMES[strategy] for strategy in best))
+    note = f"Among the {HARDEST * 100:g} % of rows with the highest perplexity under the best setting of every strategy"
+    more = f"; the {MOST_SHOWN} hardest of {len(hard)}." if len(hard) > MOST_SHOWN else "."
+    return Table("Rows hard for every strategy", columns, tuple(rows), note + more)
+
+
+def hurt_table(study: Study) -> Table | None:
+    """How often, and where most, a strategy makes a row worse than the best zero-shot prompt does."""
+    base = study.best_rows.get("zero_shot")
+    others = {strategy: ppl for strategy, ppl in study.best_rows.items() if strategy != "zero_shot"}
+    if base is None or not others:
+        return None
+    rows: list[tuple[Value, ...]] = []
+    for strategy, ppl in others.items():
+        worse = sorted((row for row in ppl if ppl[row] > base[row]), key=lambda row: base[row] / ppl[row])
+        ratio = float(np.median([ppl[row] / base[row] for row in worse])) if worse else None
+        share = f"{100 * len(worse) / len(ppl):.0f} %"
+        rows.append((STRATEGY_NAMES[strategy], len(worse), share, ratio, ", ".join(worse[:WORST])))
+    columns = ("strategy", "rows hurt", "share", "median factor", "hurt most")
+    note = "Rows whose perplexity is higher than under the best zero-shot prompt, and by what factor in the median."
+    return Table("Rows that a strategy hurts", columns, tuple(rows), note)

@@ -23,30 +23,29 @@ from triptych.records import Comparison, ItemScore
 
 FloatArray = npt.NDArray[np.float64]
 
+CONFIDENCE = 0.95
+DRAWS = 10_000
+SEED = 0
 EXACT_ROWS = 12
 """Up to here all 2^n sign patterns are tried: at most 4,096."""
 TIE = 1e-12
 CHUNK = 1_000_000
-"""Numbers held at once while resampling: 8 MB, whatever the number of rows."""
+"""Numbers held at once while resampling: 8 MB for any number of rows."""
 
 
-def interval(
-    values: npt.ArrayLike, *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """Bootstrap interval of the mean of `values`, in their unit.
+def interval(values: npt.ArrayLike, *, draws: int = DRAWS) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of `values`, in their unit.
 
     BCa (bias-corrected and accelerated) because rows' perplexities are skewed to the right, where the plain percentile
-    interval lies too low. The percentile interval stands in where BCa is not defined; one row, or rows all equal, give
-    an interval of no width. `scipy.stats.bootstrap` computes the same thing; this does it from one block of resamples
+    interval is too low. Where BCa is not defined, it is the percentile interval; one row, or rows all equal, give an
+    interval of no width. `scipy.stats.bootstrap` computes the same thing; this does it from one block of resamples
     (250 rows x 10,000 draws: about 0.02 s) and doesn't depend on the order of the rows.
     """
-    return intervals([values], confidence=confidence, draws=draws, seed=seed)[0]
+    return intervals([values], draws=draws)[0]
 
 
-def intervals(
-    columns: Sequence[npt.ArrayLike], *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> list[tuple[float, float]]:
-    """`interval` of each of many columns: columns of the same length share their resamples, which costs once.
+def intervals(columns: Sequence[npt.ArrayLike], *, draws: int = DRAWS) -> list[tuple[float, float]]:
+    """`interval` of each of many columns: columns of the same length share their resamples.
 
     A resample is how often it drew each of the sorted rows, so all columns' means are one matrix product (10,000 rows x
     40 columns x 10,000 draws: about 1 s).
@@ -54,21 +53,21 @@ def intervals(
     ordered = [np.sort(np.asarray(values, dtype=np.float64)) for values in columns]
     if any(values.size == 0 for values in ordered):
         raise ValueError("no rows to resample")
-    found = [(float(values[0]), float(values[0])) for values in ordered]
+    bounds = [(float(values[0]), float(values[0])) for values in ordered]
     for rows in sorted({values.size for values in ordered}):
         places = [i for i, values in enumerate(ordered) if values.size == rows and values[0] != values[-1]]
         if not places:
             continue
-        means = _resampled_means(np.column_stack([ordered[i] for i in places]), draws, seed)
-        for place, of_it in zip(places, means.T, strict=True):
-            low, high = np.quantile(of_it, _levels(ordered[place], of_it, confidence))
-            found[place] = (float(low), float(high))
-    return found
+        means = _resampled_means(np.column_stack([ordered[i] for i in places]), draws)
+        for place, of_column in zip(places, means.T, strict=True):
+            low, high = np.quantile(of_column, _levels(ordered[place], of_column))
+            bounds[place] = (float(low), float(high))
+    return bounds
 
 
-def _resampled_means(values: FloatArray, draws: int, seed: int) -> FloatArray:
+def _resampled_means(values: FloatArray, draws: int) -> FloatArray:
     """draws x columns: the means of resamples of the rows (rows x columns), the same rows in every column."""
-    generator, rows = np.random.default_rng(seed), values.shape[0]
+    generator, rows = np.random.default_rng(SEED), values.shape[0]
     parts = []
     for size in _chunks(draws, rows):
         drawn = generator.integers(0, rows, size=(size, rows), dtype=np.int32)
@@ -84,7 +83,7 @@ def _chunks(draws: int, rows: int) -> Iterator[int]:
         yield min(most, draws - start)
 
 
-def _levels(values: FloatArray, means: FloatArray, confidence: float) -> FloatArray:
+def _levels(values: FloatArray, means: FloatArray) -> FloatArray:
     """Which quantiles of the resampled means bound the interval.
 
     z0 = Phi^-1(share of resampled means below the mean; equal ones count half)
@@ -93,7 +92,7 @@ def _levels(values: FloatArray, means: FloatArray, confidence: float) -> FloatAr
     """
     from scipy.special import ndtr, ndtri
 
-    plain = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+    plain = np.array([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     mean = values.mean()
     influence = values - mean
     spread = float((influence**2).sum()) ** 1.5
@@ -109,25 +108,10 @@ def _levels(values: FloatArray, means: FloatArray, confidence: float) -> FloatAr
 
 
 def compare(
-    a_label: str,
-    a_items: Sequence[ItemScore],
-    b_label: str,
-    b_items: Sequence[ItemScore],
-    *,
-    confidence: float = 0.95,
-    draws: int = 10_000,
-    seed: int = 0,
+    a_label: str, a_items: Sequence[ItemScore], b_label: str, b_items: Sequence[ItemScore], *, draws: int = DRAWS
 ) -> Comparison:
-    """The paired difference a - b of the rows' perplexities: mean, interval, p-value, on how many rows a is better.
-
-    Several seeds come concatenated: a row met several times enters with the mean of its perplexities. `p_holm` is the
-    plain p-value; whoever makes several comparisons corrects them together (`holm`).
-
-    Raises:
-        ValueError: the two don't hold the same rows.
-    """
-    a, b = paired_rows(a_items), paired_rows(b_items)
-    return compare_rows(a_label, a, b_label, b, metric="ppl", confidence=confidence, draws=draws, seed=seed)
+    """`compare_rows` of the rows' perplexities. Pass several seeds concatenated: a row has the mean over them."""
+    return compare_rows(a_label, paired_rows(a_items), b_label, paired_rows(b_items), metric="ppl", draws=draws)
 
 
 def compare_rows(
@@ -137,11 +121,12 @@ def compare_rows(
     b: Mapping[str, float],
     *,
     metric: Literal["ppl", "chrf"],
-    confidence: float = 0.95,
-    draws: int = 10_000,
-    seed: int = 0,
+    draws: int = DRAWS,
 ) -> Comparison:
-    """`compare` for values by row id. `metric` says which way is better: of `ppl` the lower, of `chrf` the higher.
+    """The paired difference a - b of values by row id: mean, interval, p-value, on how many rows a is better.
+
+    `metric` says which way is better: of `ppl` the lower, of `chrf` the higher. `p_holm` is the plain p-value;
+    correct several comparisons together (`corrected`).
 
     Raises:
         ValueError: the two don't hold the same rows.
@@ -152,8 +137,8 @@ def compare_rows(
         )
     differences = np.array([a[row] - b[row] for row in sorted(a)])
     differences[np.abs(differences) < TIE] = 0.0
-    low, high = interval(differences, confidence=confidence, draws=draws, seed=seed)
-    p_value, test = sign_flip(differences, draws, seed)
+    low, high = interval(differences, draws=draws)
+    p_value, test = sign_flip(differences, draws)
     gains = differences if metric == "chrf" else -differences
     return Comparison(
         a=a_label,
@@ -162,7 +147,7 @@ def compare_rows(
         difference=float(differences.mean()),
         ci_low=low,
         ci_high=high,
-        confidence=confidence,
+        confidence=CONFIDENCE,
         p_value=p_value,
         p_holm=p_value,
         wins=int((gains > 0).sum()),
@@ -170,7 +155,7 @@ def compare_rows(
         losses=int((gains < 0).sum()),
         n_rows=len(a),
         effect_size=effect_size(differences),
-        method=f"paired by row; BCa bootstrap of the mean ({draws:,} draws, seed {seed}); {test}",
+        method=f"paired by row; BCa bootstrap of the mean ({draws:,} draws, seed {SEED}); {test}",
     )
 
 
@@ -190,8 +175,8 @@ def paired_rows(items: Sequence[ItemScore]) -> dict[str, float]:
     return {row: math.fsum(values) / len(values) for row, values in rows.items()}
 
 
-def sign_flip(differences: FloatArray, draws: int, seed: int) -> tuple[float, str]:
-    """Two-sided p-value of the mean difference if, row by row, a and b could change places, and how it was made.
+def sign_flip(differences: FloatArray, draws: int) -> tuple[float, str]:
+    """Two-sided p-value of the mean difference if a and b could change places in any row; and the name of the test.
 
     Sampled: p = (1 + count) / (1 + draws), never 0 (Phipson & Smyth 2010). Exact for few rows: p = count / 2^n.
     """
@@ -202,38 +187,38 @@ def sign_flip(differences: FloatArray, draws: int, seed: int) -> tuple[float, st
         signs = 1.0 - 2.0 * ((np.arange(2**rows)[:, None] >> np.arange(rows)) & 1)
         p_value = float(np.mean(np.abs(signs @ differences) >= bar))
         return p_value, f"two-sided sign-flip test of the mean, exact ({2**rows:,} sign patterns)"
-    generator = np.random.default_rng(seed)
-    count = 0
+    generator, count = np.random.default_rng(SEED), 0
     for size in _chunks(draws, rows):
         signs = 1.0 - 2.0 * generator.integers(0, 2, size=(size, rows), dtype=np.int8)
         count += int((np.abs(signs @ differences) >= bar).sum())
-    return (1 + count) / (1 + draws), f"two-sided sign-flip test of the mean ({draws:,} draws, seed {seed})"
+    return (1 + count) / (1 + draws), f"two-sided sign-flip test of the mean ({draws:,} draws, seed {SEED})"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's correction, in the order given: the i-th smallest of m times (m - i + 1), never falling, at most 1."""
-    corrected = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = highest
-    return corrected
+    p, order = np.array(p_values, dtype=np.float64), np.argsort(p_values, kind="stable")
+    p[order] = np.maximum.accumulate(np.minimum(1.0, (p.size - np.arange(p.size)) * p[order]))
+    return [float(value) for value in p]
 
 
-def is_significant(comparison: Comparison) -> bool:
-    """Whether the two differ beyond chance (`beyond_chance`)."""
-    c = comparison
-    return beyond_chance(c.ci_low, c.ci_high, c.p_holm, c.confidence)
+def corrected(made: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """The comparisons with `p_holm`, corrected together."""
+    return tuple(c.model_copy(update={"p_holm": p}) for c, p in zip(made, holm([c.p_value for c in made]), strict=True))
 
 
-def beyond_chance(low: float, high: float, p_holm: float, confidence: float = 0.95) -> bool:
+def is_significant(c: Comparison) -> bool:
     """Whether a difference is one beyond chance: corrected p below 1 - confidence, and the interval leaves zero out.
 
     Both are asked for, so that no sentence, table or figure of a report can contradict another.
     """
-    return (low > 0 or high < 0) and p_holm < 1 - confidence
+    return (c.ci_low > 0 or c.ci_high < 0) and c.p_holm < 1 - c.confidence
 
 
-def a_is_better(comparison: Comparison) -> bool:
+def a_is_better(c: Comparison) -> bool:
     """Whether the mean speaks for `a`, significantly or not."""
-    return comparison.difference > 0 if comparison.metric == "chrf" else comparison.difference < 0
+    return c.difference > 0 if c.metric == "chrf" else c.difference < 0
+
+
+def verdict(c: Comparison, better: str, worse: str) -> str:
+    """`better` or `worse` by what the mean says of `a`, where the difference is one beyond chance."""
+    return (better if a_is_better(c) else worse) if is_significant(c) else "can't be told"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,19 @@ Items = Mapping[str, Sequence[ItemScore]]
 class Study:
     """A run's record and rows, and what follows from them; a part is computed when it is first asked for.
 
-    Without `items` there is all that the record alone can tell: `rows` and `intervals` are empty.
+    Without `items`, `rows` and `intervals` are empty.
     """
 
     record: RunRecord
     items: Items = field(default_factory=dict)
     """By cell."""
+
+    def fact(self, *keys: str) -> Any:
+        """A fact of the run's provenance, None where it didn't keep it."""
+        value: Any = self.record.provenance
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
 
     @property
     def cells(self) -> tuple[CellRecord, ...]:
@@ -90,19 +98,18 @@ class Study:
         names = [*(cell.cell for cell in self.cells), *(s.label for s in several)]
         columns = [[item.ppl for item in self.items[cell.cell]] for cell in self.cells]
         columns += [list(self.rows[s.label].values()) for s in several]
-        found = {name: Interval(*bounds) for name, bounds in zip(names, intervals(columns), strict=True)}
-        return found | {s.label: found[s.first.cell] for s in self.settings if len(s.cells) == 1}
+        bounds = {name: Interval(*pair) for name, pair in zip(names, intervals(columns), strict=True)}
+        return bounds | {s.label: bounds[s.first.cell] for s in self.settings if len(s.cells) == 1}
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
         """The run's, with the effect sizes that a run of an earlier version didn't keep."""
-        return tuple(self._with_effect_size(c) for c in self.record.comparisons)
-
-    def _with_effect_size(self, c: Comparison) -> Comparison:
-        if c.effect_size is not None or not {c.a, c.b} <= self.rows.keys():
-            return c
-        a, b = self.rows[c.a], self.rows[c.b]
-        return c.model_copy(update={"effect_size": effect_size(np.array([a[row] - b[row] for row in a]))})
+        made = list(self.record.comparisons)
+        for place, c in enumerate(made):
+            if c.effect_size is None and {c.a, c.b} <= self.rows.keys():
+                differences = np.array([ppl - self.rows[c.b][row] for row, ppl in self.rows[c.a].items()])
+                made[place] = c.model_copy(update={"effect_size": effect_size(differences)})
+        return tuple(made)
 
     @cached_property
     def text_comparisons(self) -> tuple[Comparison, ...]:
@@ -114,9 +121,8 @@ class Study:
     @cached_property
     def completed(self) -> RunRecord:
         """The record with what this version adds to it."""
-        return self.record.model_copy(
-            update={"comparisons": self.comparisons, "text_comparisons": self.text_comparisons}
-        )
+        added = {"comparisons": self.comparisons, "text_comparisons": self.text_comparisons}
+        return self.record.model_copy(update=added)
 
     @property
     def n_rows(self) -> str:

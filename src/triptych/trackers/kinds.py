@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,21 @@ class Tracker:
     """One tracker's run. Any call may raise: `Trackers` drops a tracker that does."""
 
     id: str
-    """Opens the same run again when ours is resumed."""
+    """Of the tracker's run, by which a resumed run of ours opens it again."""
 
     def config(self, settings: Mapping[str, str]) -> None:
         """The settings, flat."""
         raise NotImplementedError
 
     def numbers(self, values: Mapping[str, float], step: int | None, axis: str) -> None:
-        """Numbers of one step, `axis` its name; of no step (None), they are the run's own."""
+        """Numbers of one step, `axis` its name; without a step (None), the run's own."""
         raise NotImplementedError
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; nothing where `files` holds it."""
+        """A table; by default it is among the files only."""
 
     def files(self, paths: Sequence[Path]) -> None:
-        """Files and folders; nothing where the tracker keeps none."""
+        """Files and folders; by default none are kept."""
 
     def close(self) -> None:
         """Send what is left."""
@@ -39,10 +39,10 @@ class Tracker:
 class _TensorBoard(Tracker):
     """Event files in `trackers/tensorboard`; it keeps no files, so settings, tables and report.md go in as text."""
 
-    def __init__(self, folder: Path, title: str, known: str | None) -> None:
+    def __init__(self, folder: Path, title: str, run_id: str | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.id = known or title
+        self.id = run_id or title
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
     def config(self, settings: Mapping[str, str]) -> None:
@@ -54,8 +54,9 @@ class _TensorBoard(Tracker):
         self._writer.flush()
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        lines = [columns, ["---"] * len(columns), *rows]
-        self._writer.add_text(f"tables/{name}", "\n".join(map(_markdown_line, lines)), 0)
+        lines = [[re.sub(r"([|<])", r"\\\1", " ".join(cell.split("\n"))) for cell in row] for row in [columns, *rows]]
+        lines.insert(1, ["---"] * len(columns))
+        self._writer.add_text(f"tables/{name}", "\n".join(f"| {' | '.join(line)} |" for line in lines), 0)
 
     def files(self, paths: Sequence[Path]) -> None:
         for path in paths:
@@ -66,18 +67,14 @@ class _TensorBoard(Tracker):
         self._writer.close()
 
 
-def _markdown_line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(re.sub(r"([|<])", r"\\\1", " ".join(cell.split("\n"))) for cell in cells) + " |"
-
-
 class _Wandb(Tracker):
     """Online where a key is known, offline otherwise: it never asks for one."""
 
-    def __init__(self, folder: Path, title: str, known: str | None) -> None:
+    def __init__(self, folder: Path, title: str, run_id: str | None) -> None:
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
-        self.id = known or uuid.uuid4().hex[:8]
+        self.id = run_id or uuid.uuid4().hex[:8]
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=title,
@@ -135,18 +132,18 @@ def _wandb_key() -> bool:
 class _Mlflow(Tracker):
     """Where MLFLOW_TRACKING_URI says, or where mlflow keeps its own. A client: the caller's active run stays theirs."""
 
-    def __init__(self, folder: Path, title: str, known: str | None) -> None:
+    def __init__(self, folder: Path, title: str, run_id: str | None) -> None:
         from mlflow import MlflowClient
 
         self._client: Any = MlflowClient()
-        if known is None:
+        if run_id is None:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
-            there = self._client.get_experiment_by_name(name)
-            experiment = there.experiment_id if there else self._client.create_experiment(name)
-            known = str(self._client.create_run(experiment, run_name=title).info.run_id)
+            existing = self._client.get_experiment_by_name(name)
+            experiment = existing.experiment_id if existing else self._client.create_experiment(name)
+            run_id = str(self._client.create_run(experiment, run_name=title).info.run_id)
         else:
-            self._client.update_run(known, status="RUNNING")
-        self.id = known
+            self._client.update_run(run_id, status="RUNNING")
+        self.id = run_id
 
     def config(self, settings: Mapping[str, str]) -> None:
         for name, value in settings.items():
@@ -175,10 +172,10 @@ def _mlflow_name(name: str) -> str:
 class _Trackio(Tracker):
     """A local database; TRACKIO_SPACE_ID sends it on."""
 
-    def __init__(self, folder: Path, title: str, known: str | None) -> None:
+    def __init__(self, folder: Path, title: str, run_id: str | None) -> None:
         import trackio
 
-        self.id = known or f"{title}-{uuid.uuid4().hex[:6]}"
+        self.id = run_id or f"{title}-{uuid.uuid4().hex[:6]}"
         self._run: Any = trackio.init(project=_PROJECT, name=self.id, resume="allow", embed=False)
 
     def config(self, settings: Mapping[str, str]) -> None:
@@ -197,10 +194,6 @@ class _Trackio(Tracker):
         self._run.finish()
 
 
-KINDS: dict[str, Callable[[Path, str, str | None], Tracker]] = {
-    "tensorboard": _TensorBoard,
-    "wandb": _Wandb,
-    "mlflow": _Mlflow,
-    "trackio": _Trackio,
-}
-"""Name -> what opens it: in `trackers/` of the run's folder, with the run's name, under the id it had before."""
+_Open = Callable[[Path, str, str | None], Tracker]
+KINDS: dict[str, _Open] = {"tensorboard": _TensorBoard, "wandb": _Wandb, "mlflow": _Mlflow, "trackio": _Trackio}
+"""Name -> its class. Arguments: the run's folder `trackers/`, the run's name, the id of the tracker's run to resume."""

@@ -1,8 +1,8 @@
 """Experiment trackers: what a run does, shown while it does it. Off unless `report.trackers` names one.
 
 Each tracker's library is called directly. One that raises is named once and dropped, and the run continues; one that
-hangs delays the run. The last step sent of each series stands in `trackers/NAME.json` in the run's folder and is
-written before the step is sent: a resumed run sends no point twice (one may be missing after a kill).
+hangs delays the run. `trackers/NAME.json` in the run's folder holds the last step sent of each series, and is written
+before the step is sent: a resumed run sends no point twice (one may be missing after a kill).
 """
 
 from __future__ import annotations
@@ -27,16 +27,12 @@ Call = Callable[[Tracker], None]
 Open = Callable[[str | None], Tracker]
 """Opens a tracker, under the id it had before."""
 _FILLS = ("tensorboard", "wandb")
-"""Trackers whose library fills a folder of the run's."""
+"""Trackers whose library writes into a folder of the run."""
 _SHOWN = ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """See that the libraries are installed, before any work.
-
-    Raises:
-        ConfigError: one is missing; names the extra.
-    """
+    """Check that the libraries are installed; raises ConfigError, which names the extra, if one is missing."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
@@ -48,14 +44,9 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """The trackers of a run; with no names, nothing at all.
+    """The trackers of a run, by `names` of `KINDS`; with none, every call does nothing.
 
-    Args:
-        names: of `tensorboard`, `wandb`, `mlflow` and `trackio`.
-        folder: the run's.
-        title: the run's name.
-        reporter: is told of a tracker that is dropped.
-        opens: how each name is opened; None for the real ones.
+    `reporter` warns of a tracker that is dropped; `opens` replaces the real trackers (for tests).
 
     Raises:
         ConfigError: a library is missing.
@@ -82,12 +73,9 @@ class Trackers:
         self._send("config", {0: methodcaller("config", settings)})
 
     def points(self, curve: Sequence[CurvePoint], *, log: Path | None = None, training: str | None = None) -> None:
-        """The learning curve so far, and the training steps logged since the last call.
+        """Send what is new in a learning curve and in its training's `log.jsonl`.
 
-        Args:
-            curve: all of it; what was sent before is not sent again.
-            log: the training's `log.jsonl`.
-            training: its name; None for the run's first.
+        `training`: its name; None for the run's first.
         """
         if not self._senders:
             return
@@ -112,21 +100,21 @@ class Trackers:
         self._send(name, {0: methodcaller("numbers", _averages(name, record.aggregate), None, "")})
 
     def finish(self, record: RunRecord) -> None:
-        """What was not sent yet, every table and the report's files; then the trackers are closed."""
+        """Send the rest, every table and the report's files; then close the trackers."""
         self.points(record.curve, log=self.folder / "tune" / "log.jsonl")
         for cell in record.cells:
             self.cell(cell)
         for one in record.generations:
-            written = {f"written/{one.cell}/{name}": value for name, value in (("chrf", one.chrf), ("bleu", one.bleu))}
-            self._send(f"written/{one.cell}", {0: methodcaller("numbers", written, None, "")})
+            name = f"written/{one.cell}"
+            scores = {f"{name}/chrf": one.chrf, f"{name}/bleu": one.bleu}
+            self._send(name, {0: methodcaller("numbers", scores, None, "")})
         content = hashlib.sha256(record.model_dump_json(exclude={"provenance"}).encode()).hexdigest()[:16]
         self._send(f"end {content}", {0: self._tables_and_files})
         self.close()
 
     def close(self) -> None:
-        """Let the trackers send what is left; also after an interruption. Doing it twice does nothing."""
-        for name, sender in list(self._senders.items()):
-            self._try(name, sender.close)
+        """Let the trackers send what is left; also after an interruption. A second call does nothing."""
+        self._each(_Sender.close)
 
     def _tables_and_files(self, tracker: Tracker) -> None:
         for table in sorted((self.folder / "tables").glob("*.csv")):
@@ -140,17 +128,17 @@ class Trackers:
         self._send(series, {step: methodcaller("numbers", of_step, step, axis) for step, of_step in values.items()})
 
     def _send(self, series: str, calls: Mapping[int, Call]) -> None:
-        for name, sender in list(self._senders.items()):
-            self._try(name, partial(sender.send, series, calls))
+        self._each(methodcaller("send", series, calls))
 
-    def _try(self, name: str, call: Callable[[], None]) -> None:
-        try:
-            call()
-        # SystemExit too: a tracker's library may think that it owns the process
-        except (Exception, SystemExit) as error:
-            del self._senders[name]
-            text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:200]
-            self.reporter.warn(f"the tracker {name} failed and is dropped: {text}")
+    def _each(self, call: Callable[[_Sender], None]) -> None:
+        for name, sender in list(self._senders.items()):
+            try:
+                call(sender)
+            # SystemExit too: a tracker's library may end the process
+            except (Exception, SystemExit) as error:
+                del self._senders[name]
+                text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:200]
+                self.reporter.warn(f"the tracker {name} failed and is dropped: {text}")
 
 
 class _Sender:
@@ -160,12 +148,12 @@ class _Sender:
         self.path, self._open = path, open_
         self._tracker: Tracker | None = None
         try:
-            known = read_json(path)
+            stored = read_json(path)
         except DataError:
-            known = None
-        known = known if isinstance(known, dict) else {}
-        self._id = str(known["id"]) if known.get("id") else None
-        series = known.get("series")
+            stored = None
+        stored = stored if isinstance(stored, dict) else {}
+        self._id = str(stored["id"]) if stored.get("id") else None
+        series = stored.get("series")
         self._sent: dict[str, int] = series if isinstance(series, dict) else {}
 
     def send(self, series: str, calls: Mapping[int, Call]) -> None:

@@ -1,4 +1,4 @@
-// Unpacks what the page carries (gzip in base64, see packing.py) when it is first asked for, and writes numbers.
+// Unpacks what the page carries (gzip in base64, see payload.py) when it is first asked for, and writes numbers.
 const data = (() => {
   const kept = new Map();
 

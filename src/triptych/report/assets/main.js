@@ -26,7 +26,7 @@ function complain(error) {
   box.textContent = `The interactive parts can't be shown: ${error.message}. The tables above and below hold all numbers.`;
 }
 
-// Printing: light, whatever the screen shows. Browsers don't wait here, so it is done at once.
+// Printing: light, even if the screen is dark. Browsers don't wait here, so it is done at once.
 function forPrint() {
   root.dataset.screen = root.dataset.theme ?? "";
   root.dataset.theme = "light";

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from triptych.report.figures.style import (
-    COLOURS,
-    GREY,
-    INK,
-    MARKERS,
-    legend_below,
-    new_figure,
-    perplexity_scale,
-    text_beside,
-)
-from triptych.report.series import (
-    Chart,
-    Series,
-    best_chart,
-    by_k_chart,
-    curve_chart,
-    differences_chart,
-    loss_chart,
-)
+from triptych.report.figures.style import COLOURS, GREY, INK, MARKERS, legend_below, new_figure, perplexity_scale
+from triptych.report.series import Chart, Series, best_chart, by_k_chart, curve_chart, differences_chart, loss_chart
 from triptych.report.study import Study
 
 if TYPE_CHECKING:
@@ -33,7 +16,7 @@ WAYS = (
     *(("-", "s", "#D55E00"), ("--", "^", "#CC79A7"), (":", "v", "#8C5E00"), ("-.", "P", "#5B4A9E")),
     *(("-", "X", "#00797A"), ("--", "D", "#A3312C"), (":", "<", "#5E7F1E"), ("-.", ">", "#767676")),
 )
-"""Ways of choosing demonstrations are told apart without relying on shades: line, marker and colour change together."""
+"""Of ways of choosing demonstrations; line, marker and colour change together, so that none rests on its shade."""
 FURTHER = ((0, (1, 1)), (0, (4, 1, 1, 1)), (0, (2, 2)))
 DASHED = (0, (5, 3))
 LONG = 60
@@ -105,17 +88,8 @@ def _series(axes: Axes, s: Series, most: float) -> None:
             axes.plot([k + aside for k in s.x], s.y, "o", color=way, markersize=3.5, alpha=0.6)
         case "few_shot":
             errors = [(y - low, high - y) for y, (low, high) in zip(s.y, s.bounds, strict=bool(s.bounds))]
-            axes.errorbar(
-                s.x,
-                s.y,
-                list(zip(*errors, strict=True)) or None,
-                fmt=line,
-                marker=marker,
-                color=way,
-                markersize=6,
-                capsize=4,
-                label=label,
-            )
+            bars = list(zip(*errors, strict=True)) or None
+            axes.errorbar(s.x, s.y, bars, fmt=line, marker=marker, color=way, markersize=6, capsize=4, label=label)
         case "zero_shot":
             axes.plot(s.x, s.y, MARKERS["zero_shot"], color=colour, label=label)
         case _:
@@ -158,19 +132,20 @@ def differences(study: Study) -> Figure | None:
     axes.locator_params(axis="x", nbins=6)
     _named(axes, chart, lines)
     axes.set_ylim(-0.6, len(lines) - 0.4)
-    what = f"{chart.x}, paired by row, with its interval  (left of 0: the first is better)"
-    axes.set(
-        xlabel=f"{what}\np after Holm correction; open and grey: can't be told from zero", title="Paired differences"
-    )
+    xlabel = f"{chart.x}, paired by row, with its interval  (left of 0: the first is better)"
+    xlabel += "\np after Holm correction; open and grey: can't be told from zero"
+    axes.set(xlabel=xlabel, title="Paired differences")
     return figure
 
 
 def _points(axes: Axes, s: Series, colour: str, face: str, marker: str, size: float) -> None:
-    """Points with their intervals, and what is said of each in a column beside the plot."""
+    """Points with their intervals, and each point's text in a column beside the plot."""
     for x, y, bounds, text in zip(s.x, s.y, s.bounds, s.texts, strict=True):
         axes.plot(bounds, [y, y], color=colour, linewidth=2.3, solid_capstyle="butt")
         axes.plot([x], [y], marker, color=colour, markerfacecolor=face, markersize=size)
-        text_beside(axes, y, text)
+        # to the right of the plot, so that the numbers make a column
+        place: Any = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+        axes.annotate(text, (1.02, y), fontsize=8.5, **place)
 
 
 def _named(axes: Axes, chart: Chart, lines: list[str]) -> None:

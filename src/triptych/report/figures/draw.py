@@ -24,7 +24,7 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
 
 
 def draw_figures(study: Study, folder: Path) -> tuple[list[str], list[str]]:
-    """Draw what there is to draw as PNG and SVG, and take away what there no longer is.
+    """Draw the figures that this run has as PNG and SVG, and remove others of an earlier report.
 
     Returns:
         The names of what was drawn, and a warning where no font here has the characters of a name.

@@ -1,8 +1,8 @@
 """Which installed fonts draw the names in a figure: matplotlib takes each character from the first family that has it.
 
-matplotlib brings DejaVu Sans, which has no Chinese. Fonts are asked whether they have the very characters, because
-their names say little: of `NotoSansCJK-Regular.ttc` older matplotlibs know the first face only, "Noto Sans CJK JP", and
-that one draws Chinese as well.
+matplotlib brings DejaVu Sans, which has no Chinese. Fonts are checked for the characters themselves, since their names
+say little: older matplotlibs know only the first face of `NotoSansCJK-Regular.ttc`, "Noto Sans CJK JP", which draws
+Chinese as well.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ PREFERRED = (
     *("Source Han Sans TC", "Source Han Sans", "PingFang TC", "PingFang HK", "Heiti TC", "Microsoft JhengHei"),
     *("Microsoft YaHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Arial Unicode MS"),
 )
-"""Asked first, in this order."""
+"""Tried first, in this order."""
 LAST_RESORT = "Last Resort"
 """It has a box for every character, and comes with matplotlib."""
 MOST_OPENED = 400
-"""Files asked at most: a machine with thousands of fonts should not look through all of them for one odd character."""
+"""Files opened at most: on a machine with thousands of fonts, not all should be searched for one odd character."""
 
 
 def families(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
@@ -32,9 +32,9 @@ def families(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
     for path, name in _fonts() if missing else ():
         if not missing:
             break
-        if found := _drawn_by(path, missing):
+        if drawn := _drawn_by(path, missing):
             chosen.append(name or _added(path))
-            missing -= found
+            missing -= drawn
     return chosen, frozenset(missing)
 
 
@@ -45,12 +45,12 @@ def _fonts() -> Iterator[tuple[str, str]]:
     """
     from matplotlib.font_manager import findSystemFonts, fontManager
 
-    known: dict[str, str] = {}
+    names: dict[str, str] = {}
     for font in fontManager.ttflist:
-        if not font.name.startswith(LAST_RESORT) and (font.fname not in known or font.name in PREFERRED):
-            known[font.fname] = font.name
+        if not font.name.startswith(LAST_RESORT) and (font.fname not in names or font.name in PREFERRED):
+            names[font.fname] = font.name
     rank = {name: place for place, name in enumerate(PREFERRED)}
-    ordered = sorted(known.items(), key=lambda font: (rank.get(font[1], len(rank)), "CJK" not in font[1], font))
+    ordered = sorted(names.items(), key=lambda font: (rank.get(font[1], len(rank)), "CJK" not in font[1], font))
     yield from ordered[:MOST_OPENED]
     newer = sorted(set(findSystemFonts()) - {font.fname for font in fontManager.ttflist})
     likely = sorted(newer, key=lambda path: ("CJK" not in path, "Serif" in path, "Regular" not in path, path))
@@ -73,4 +73,4 @@ def _added(path: str) -> str:
 
     fontManager.addfont(path)
     names = [font.name for font in fontManager.ttflist if font.fname == path]
-    return min(names, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
+    return min(names, key=lambda name: (*PREFERRED, name).index(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from triptych.report.figures.style import COLOURS, GREY, INK, MARKERS, legend_below, new_figure, perplexity_scale
 from triptych.report.groups import Setting
@@ -22,15 +22,14 @@ LINES = {"qlora": "-", "few_shot": "--", "zero_shot": ":"}
 
 def scatter(study: Study) -> Figure | None:
     """Each row's perplexity under the two best strategies; the better one is drawn upwards, so low is good."""
-    found = sorted(study.best.values(), key=Setting.mean)
-    if len(found) < 2 or not study.rows:
+    ranked = sorted(study.best.values(), key=Setting.mean)
+    if len(ranked) < 2 or not study.rows:
         return None
-    (up, across), rows = found[:2], study.rows
+    (up, across), rows = ranked[:2], study.rows
     pairs = [(rows[across.label][row], ppl) for row, ppl in rows[up.label].items() if row in rows[across.label]]
     if not pairs:
         return None
-    figure = new_figure(5.6, 5.9)
-    axes = figure.subplots()
+    axes = (figure := new_figure(5.6, 5.9)).subplots()
     short, full = study.names, {s.label: _name(study, s) for s in (up, across)}
     _points(axes, up, [(x, y) for x, y in pairs if x - y >= TIE], f"below: {short[up.label]} better")
     _points(axes, across, [(x, y) for x, y in pairs if y - x >= TIE], f"above: {short[across.label]} better")
@@ -49,17 +48,9 @@ def scatter(study: Study) -> Figure | None:
 
 def _points(axes: Axes, winner: Setting, points: list[tuple[float, float]], label: str) -> None:
     size = 4.5 if len(points) <= 500 else 2.5
-    axes.plot(
-        [x for x, _ in points],
-        [y for _, y in points],
-        MARKERS[winner.strategy],
-        color=COLOURS[winner.strategy],
-        markersize=size,
-        markeredgewidth=0,
-        alpha=0.55,
-        label=f"{label} ({_rows(len(points))})",
-        rasterized=len(points) > MANY,
-    )
+    look: dict[str, Any] = {"color": COLOURS[winner.strategy], "markersize": size, "markeredgewidth": 0, "alpha": 0.55}
+    look |= {"label": f"{label} ({_rows(len(points))})", "rasterized": len(points) > MANY}
+    axes.plot([x for x, _ in points], [y for _, y in points], MARKERS[winner.strategy], **look)
 
 
 def _rows(count: int) -> str:
@@ -67,17 +58,16 @@ def _rows(count: int) -> str:
 
 
 def distribution(study: Study) -> Figure | None:
-    """Which share of the rows lies at or below a perplexity, for the best of each strategy, with median and mean."""
+    """The share of the rows at or below each perplexity, for the best of each strategy, with median and mean."""
     rows = study.rows
-    found = [s for s in study.best.values() if len(rows.get(s.label, ())) > 1]
-    if not found:
+    settings = [s for s in study.best.values() if len(rows.get(s.label, ())) > 1]
+    if not settings:
         return None
-    figure = new_figure(6.4, 4.2)
-    axes = figure.subplots()
-    for setting in found:
+    axes = (figure := new_figure(6.4, 4.2)).subplots()
+    for setting in settings:
         _steps(axes, setting, sorted(rows[setting.label].values()), _name(study, setting))
     axes.axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-    every = [ppl for setting in found for ppl in rows[setting.label].values()]
+    every = [ppl for setting in settings for ppl in rows[setting.label].values()]
     perplexity_scale(axes, every, axis="x", always=True)
     axes.set(xlabel="perplexity of a row", ylabel="share of the rows at or below", title="Distribution over rows")
     axes.set_ylim(0, 1.02)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS: dict[Strategy, str] = {"qlora": "#0072B2", "few_shot": "#D55E00", "zero_shot": "#009E73"}
-"""From the palette of Okabe and Ito (2008), told apart with any colour vision; markers differ as well."""
+"""From the palette of Okabe and Ito (2008), distinct with any colour vision; markers differ as well."""
 MARKERS: dict[Strategy, str] = {"qlora": "o", "few_shot": "s", "zero_shot": "D"}
 INK, GREY = "#222222", "#767676"
 
@@ -44,16 +44,13 @@ def style(families: Sequence[str] = (BASE,)) -> Iterator[None]:
         "grid.linewidth": 0.8,
         "legend.frameon": False,
         "lines.linewidth": 1.8,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
         # a `$` in a prompt's name is a dollar sign
         "text.parse_math": False,
         # the same figure is the same file: SVG ids come from this salt, not from chance
         "svg.hashsalt": "triptych",
     }
-    # a Chinese font of one weight also stands in for the others: nothing a reader of a report needs to be told
+    # a Chinese font of one weight also stands in for the others: no reader of a report needs the warning
     logger = logging.getLogger("matplotlib.font_manager")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -79,12 +76,6 @@ def legend_below(figure: Figure, axes: Axes, *, columns: int) -> None:
     """The legend under the axes, where it can't hide a line."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, fontsize=8.5, handlelength=3)
-
-
-def text_beside(axes: Axes, height: float, text: str) -> None:
-    """Text to the right of a horizontal plot, at one of its lines: the numbers make a column."""
-    where = (1.02, height)
-    axes.annotate(text, where, xycoords=("axes fraction", "data"), va="center", fontsize=8.5, annotation_clip=False)
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

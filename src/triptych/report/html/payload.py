@@ -5,18 +5,29 @@ rows       ids, lengths, slices and the scores of every row in every cell: read 
 texts      instructions and outputs, of test rows and of demonstrations
 chunk-N    tokens and demonstrations of `CHUNK` rows: read when one of them is opened
 written-N  what the models wrote for them, where anything was
+
+Each piece is gzip in base64 in a script tag, unpacked by the browser when it needs it. Base64 has no `<`, so no row's
+text can close the tag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+import gzip
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
-from triptych.records import CellRecord, ItemScore, RunRecord
+import numpy as np
+import numpy.typing as npt
+
+from triptych.records import ItemScore, RunRecord
 from triptych.records.texts import TokenTexts
 from triptych.report.groups import Setting, repeat_of
-from triptych.report.html.packing import LOG_STEP, NLL_STEP, pack_json, pack_logs, pack_nll
 from triptych.report.numbers import number
 from triptych.report.row_texts import RowTexts
 from triptych.report.series import CHARTS, Chart
@@ -24,6 +35,13 @@ from triptych.report.study import Items, Study
 
 CHUNK = 250
 """Rows whose tokens are unpacked together."""
+LOG_STEP = 5e-4
+"""Steps of ln(ppl): perplexities keep three significant places and a half."""
+NLL_STEP = 0.1
+"""Steps of a token's NLL in nats: what is shown has one decimal."""
+NLL_LEVELS = 251
+FIRST = 0x23
+"""Code point of NLL 0: `#`. One character a token, and none of them needs escaping but the backslash."""
 
 
 def payload(
@@ -31,7 +49,7 @@ def payload(
     texts: RowTexts,
     *,
     slices: Mapping[str, Mapping[str, str]],
-    written: Mapping[str, Mapping[str, str]] | None = None,
+    written: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Name -> packed text. `slices`: name -> row id -> value; `written`: cell -> row id -> the model's text."""
     record, items = study.record, study.items
@@ -39,56 +57,43 @@ def payload(
     test = texts.rows.get("test", {})
     with_texts = bool(ids) and all(row in test for row in ids)
     with_tokens = bool(ids) and all(row in texts.tokens.pieces for row in ids)
-    said = _written_chunks(record, ids, written or {})
+    cells = [cell.cell for cell in record.cells]
+    with_written = any(g.cell in written and g.cell in cells for g in record.generations)
+    texts_written = _in_chunks("written", ids, partial(_written, record, written)) if with_written else {}
     core = {
         **_core(study),
-        "has": {"texts": with_texts, "tokens": with_tokens, "written": bool(said)},
+        "has": {"texts": with_texts, "tokens": with_tokens, "written": bool(texts_written)},
         "steps": {"log": LOG_STEP, "nll": NLL_STEP, "chunk": CHUNK},
     }
     parts = {"core": pack_json(core), "rows": pack_json(_rows(record, items, ids, slices))}
-    cells = [cell.cell for cell in record.cells]
     parts["scores"] = pack_logs([_logs(items[cell], ids) for cell in cells] if ids else [])
     if with_texts:
         demos = texts.rows.get("demo", {})
         parts["texts"] = pack_json({"test": [test[row] for row in ids], "demo": list(demos.values())})
-        parts |= _chunks(record, items, ids, texts.tokens if with_tokens else None, list(demos))
-    return parts | said
+        shown = _shown_demos(record, items, list(demos))
+
+        def chunk(rows: Sequence[str]) -> dict[str, Any]:
+            tokens = _tokens_chunk(cells, rows, texts.tokens) if with_tokens else {}
+            return {"demos": [cell and [cell[row] for row in rows] for cell in shown], **tokens}
+
+        parts |= _in_chunks("chunk", ids, chunk)
+    return parts | texts_written
 
 
-def _written_chunks(record: RunRecord, ids: Sequence[str], written: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Per cell its place among the cells, and for each row [chrF++, text], or null where none was written."""
+def _in_chunks(name: str, ids: Sequence[str], content: Callable[[Sequence[str]], Any]) -> dict[str, str]:
+    starts = range(0, len(ids), CHUNK)
+    return {f"{name}-{n}": pack_json(content(ids[start : start + CHUNK])) for n, start in enumerate(starts)}
+
+
+def _written(record: RunRecord, written: Mapping[str, Mapping[str, str]], rows: Sequence[str]) -> list[Any]:
+    """For each cell with texts its place among the cells, and for each row [chrF++, text], or None without a text."""
     places = {cell.cell: place for place, cell in enumerate(record.cells)}
-    kept = [g for g in record.generations if g.cell in written and g.cell in places]
-    if not kept:
-        return {}
-    return {
-        f"written-{number}": pack_json(
-            [
-                [places[g.cell], [_said(g.row_chrf, written[g.cell], row) for row in ids[start : start + CHUNK]]]
-                for g in kept
-            ]
-        )
-        for number, start in enumerate(range(0, len(ids), CHUNK))
-    }
-
-
-def _said(chrf: Mapping[str, float], texts: Mapping[str, str], row: str) -> list[float | str] | None:
-    return [round(chrf[row], 2), texts[row]] if row in texts and row in chrf else None
-
-
-def _chunks(
-    record: RunRecord, items: Items, ids: Sequence[str], tokens: TokenTexts | None, demos: Sequence[str]
-) -> dict[str, str]:
-    shown = _shown_demos(record, items, demos)
-    cells = [cell.cell for cell in record.cells]
-    parts = {}
-    for place, start in enumerate(range(0, len(ids), CHUNK)):
-        chosen = ids[start : start + CHUNK]
-        found: dict[str, Any] = {"demos": [rows and [rows[row] for row in chosen] for rows in shown]}
-        if tokens is not None:
-            found |= _tokens_chunk(cells, chosen, tokens)
-        parts[f"chunk-{place}"] = pack_json(found)
-    return parts
+    scored = {g.cell: g.row_chrf for g in record.generations if g.cell in written and g.cell in places}
+    return [
+        [places[cell], [[round(chrf[r], 2), texts[r]] if r in texts and r in chrf else None for r in rows]]
+        for cell, chrf in scored.items()
+        for texts in [written[cell]]
+    ]
 
 
 def _ids(record: RunRecord, items: Items) -> list[str]:
@@ -100,15 +105,15 @@ def _ids(record: RunRecord, items: Items) -> list[str]:
 
 
 def _core(study: Study) -> dict[str, Any]:
-    places = {setting.label: place for place, setting in enumerate(study.settings)}
-    cell_places = {cell.cell: place for place, cell in enumerate(study.cells)}
-    charts = {name: chart for name, make in CHARTS.items() if (chart := make(study))}
+    labels, cells = [setting.label for setting in study.settings], [cell.cell for cell in study.cells]
     return {
         "name": study.record.name,
-        "cells": [_cell(cell) for cell in study.cells],
-        "settings": [_setting(s, study, cell_places) for s in study.settings],
-        "best": {strategy: places[setting.label] for strategy, setting in study.best.items()},
-        "charts": {name: _chart(chart) for name, chart in charts.items()},
+        "cells": [
+            {"cell": c.cell, "prompt": c.prompt, "k": c.k, "repeat": ", ".join(repeat_of(c))} for c in study.cells
+        ],
+        "settings": [_setting(s, study, cells) for s in study.settings],
+        "best": {strategy: labels.index(setting.label) for strategy, setting in study.best.items()},
+        "charts": {name: _chart(chart) for name, make in CHARTS.items() if (chart := make(study))},
         "prompts": study.record.prompts,
     }
 
@@ -118,15 +123,11 @@ def _chart(chart: Chart) -> dict[str, Any]:
     return {**axes, "series": [asdict(series) for series in chart.series]}
 
 
-def _cell(cell: CellRecord) -> dict[str, Any]:
-    return {"cell": cell.cell, "prompt": cell.prompt, "k": cell.k, "repeat": ", ".join(repeat_of(cell))}
-
-
-def _setting(setting: Setting, study: Study, places: Mapping[str, int]) -> dict[str, Any]:
+def _setting(setting: Setting, study: Study, cells: Sequence[str]) -> dict[str, Any]:
     return {
         "name": study.name(setting.label),
         "strategy": setting.strategy,
-        "cells": [places[cell.cell] for cell in setting.cells],
+        "cells": [cells.index(cell.cell) for cell in setting.cells],
         "ppl": setting.mean(),
         "shown": number(setting.mean()),
         "repeats": f"{setting.over().n} {setting.repeated}" if setting.repeated else "",
@@ -137,18 +138,17 @@ def _setting(setting: Setting, study: Study, places: Mapping[str, int]) -> dict[
 def _rows(
     record: RunRecord, items: Items, ids: Sequence[str], slices: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
-    known = {item.id: item for item in items[record.cells[0].cell]} if record.cells else {}
+    n_tokens = {item.id: item.n_tokens for item in items[record.cells[0].cell]} if record.cells else {}
     return {
         "ids": list(ids),
-        "n_tokens": [known[row].n_tokens for row in ids],
+        "n_tokens": [n_tokens[row] for row in ids],
         "slices": {name: _coded(values, ids) for name, values in slices.items()},
     }
 
 
 def _coded(values: Mapping[str, str], ids: Sequence[str]) -> dict[str, Any]:
     kinds = list(dict.fromkeys(values.values()))
-    places = {value: place for place, value in enumerate(kinds)}
-    return {"values": kinds, "codes": [places[values[row]] if row in values else -1 for row in ids]}
+    return {"values": kinds, "codes": [kinds.index(values[row]) if row in values else -1 for row in ids]}
 
 
 def _logs(rows: Sequence[ItemScore], ids: Sequence[str]) -> list[float]:
@@ -172,3 +172,37 @@ def _tokens_chunk(cells: Sequence[str], ids: Sequence[str], tokens: TokenTexts) 
         "sizes": [[size for _, size in tokens.pieces[row]] for row in ids],
         "nll": [pack_nll([rows.get(row, ()) for row in ids]) if rows else None for rows in by_cell],
     }
+
+
+def pack(content: bytes) -> str:
+    """Bytes as base64 of gzip; the same bytes always give the same text."""
+    return base64.b64encode(gzip.compress(content, compresslevel=9, mtime=0)).decode("ascii")
+
+
+def pack_json(value: Any) -> str:
+    """JSON, packed."""
+    return pack(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
+
+
+def pack_logs(columns: Iterable[Sequence[float]]) -> str:
+    """Columns of ln(ppl), one after the other, as 16-bit integers in steps of `LOG_STEP`.
+
+    Each column is stored as its difference to the one before: rows that are hard are hard everywhere, so the
+    differences are small and compress well. High and low bytes are stored apart for the same reason.
+    """
+    exact = np.array([list(column) for column in columns], dtype=np.float64)
+    if exact.size == 0:
+        return pack(b"")
+    codes = np.clip(np.rint(exact / LOG_STEP), 0, 65535).astype(np.int64)
+    steps = np.diff(codes, axis=0, prepend=0) & 0xFFFF
+    return pack((steps >> 8).astype(np.uint8).tobytes() + (steps & 0xFF).astype(np.uint8).tobytes())
+
+
+def pack_nll(rows: Sequence[npt.ArrayLike]) -> list[str]:
+    """The NLLs of rows' tokens as a string a row, one character a token, in steps of `NLL_STEP`."""
+    if not len(rows):
+        return []
+    exact = np.concatenate([np.asarray(row, dtype=np.float64) for row in rows])
+    codes = np.clip(np.floor(exact / NLL_STEP + 0.5), 0, NLL_LEVELS - 1).astype("<u4") + FIRST
+    text, ends = codes.astype("<u4").tobytes().decode("utf-32-le"), np.cumsum([np.size(row) for row in rows]).tolist()
+    return [text[begin:end] for begin, end in pairwise([0, *ends])]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from triptych.records import CellRecord
 from triptych.report.groups import STRATEGY_NAMES, Setting
 from triptych.report.seeds import selection
 from triptych.report.study import Study
-from triptych.report.tables.table import AVERAGES, Table, averages
+from triptych.report.tables.table import AVERAGES, Table, Value, averages
 
 FURTHER: dict[str, Callable[[CellRecord], str | float | None]] = {
     "chosen by": selection,
@@ -25,27 +25,24 @@ def few_shot_table(study: Study) -> Table:
     """Each k over its seeds, by all four averages."""
     summaries = study.record.few_shot
     chosen = any(s.select != "random" for s in summaries)
-    ordered = any(s.order for s in summaries)
+    fields = ("prompt", *(["select"] if chosen else []), *(["order"] if any(s.order for s in summaries) else []))
+    fields = (*fields, "draw", "k", "seeds", *AVERAGES)
     rows = tuple(
-        (
-            *(s.prompt, *([s.select] if chosen else []), *([s.order] if ordered else []), s.draw, s.k),
-            *(", ".join(map(str, s.seeds)), *(getattr(s, average) for average in AVERAGES)),
-        )
+        tuple(", ".join(map(str, s.seeds)) if field == "seeds" else getattr(s, field) for field in fields)
         for s in summaries
     )
-    columns = ("prompt", *(["chosen by"] if chosen else []), *(["order"] if ordered else []), "draw", "k", "seeds")
+    columns = tuple("chosen by" if field == "select" else field for field in fields)
     note = f"Mean over seeds. {std_note(study.of('few_shot'))}".strip()
     if chosen:
         note += " Demonstrations that are ranked and not drawn have no seed, and so no ±."
-    return Table("Few-shot over seeds", (*columns, *AVERAGES), rows, note)
+    return Table("Few-shot over seeds", columns, rows, note)
 
 
-def std_note(every: Iterable[Setting]) -> str:
-    """Over what the ± is: drawing other demonstrations, or training again."""
-    repeated = [(s.repeated, s.over().n) for s in every if s.repeated]
-    draws, trained = (sorted({n for kind, n in repeated if kind == of}) for of in ("seeds", "trainings"))
-    kinds = [f"{' or '.join(map(str, draws))} seeds"] if draws else []
-    kinds += [f"{' or '.join(map(str, trained))} training seeds for QLoRA"] if trained else []
+def std_note(every: Sequence[Setting]) -> str:
+    """What the ± is over: drawing other demonstrations, or training again."""
+    counts = {of: sorted({s.over().n for s in every if s.repeated == of}) for of in ("seeds", "trainings")}
+    words = {"seeds": "seeds", "trainings": "training seeds for QLoRA"}
+    kinds = [f"{' or '.join(map(str, ns))} {words[of]}" for of, ns in counts.items() if ns]
     return f"± is the standard deviation (n-1, {'; '.join(kinds)})." if kinds else ""
 
 
@@ -53,10 +50,8 @@ def zero_shot_table(study: Study) -> Table:
     """Each zero-shot prompt, by all four averages."""
     rows = tuple(
         (
-            cell.prompt + _found(cell),
-            cell.aggregate.ppl_mean,
-            study.intervals.get(cell.cell),
-            *averages(cell.aggregate)[1:],
+            cell.prompt + (f" (chosen on dev rows among {cell.searched:,})" if cell.searched else ""),
+            *_scores(cell, study),
         )
         for cell in study.cells
         if cell.strategy == "zero_shot" and cell.adapter_sha256 is None
@@ -64,8 +59,9 @@ def zero_shot_table(study: Study) -> Table:
     return Table("Zero-shot", ("prompt", "ppl_mean", "95 % interval", *AVERAGES[1:]), rows)
 
 
-def _found(cell: CellRecord) -> str:
-    return f" (chosen on dev rows among {cell.searched:,})" if cell.searched else ""
+def _scores(cell: CellRecord, study: Study) -> tuple[Value, ...]:
+    """ppl_mean, its interval, and the other averages."""
+    return (cell.aggregate.ppl_mean, study.intervals.get(cell.cell), *averages(cell.aggregate)[1:])
 
 
 def cells_table(study: Study) -> Table:
@@ -74,20 +70,12 @@ def cells_table(study: Study) -> Table:
     further = {name: get for name, get in FURTHER.items() if any(get(cell) not in (None, "random") for cell in cells)}
     rows = tuple(
         (
-            STRATEGY_NAMES[cell.strategy],
-            cell.prompt,
-            cell.k,
-            cell.draw,
+            *(STRATEGY_NAMES[cell.strategy], cell.prompt, cell.k, cell.draw),
             None if cell.seed is None else str(cell.seed),
             *(get(cell) for get in further.values()),
             cell.adapter_sha256[:8] if cell.adapter_sha256 else None,
-            cell.aggregate.ppl_mean,
-            study.intervals.get(cell.cell),
-            *averages(cell.aggregate)[1:],
-            cell.aggregate.n_rows,
-            cell.aggregate.n_tokens,
-            cell.demos_dropped,
-            cell.seconds,
+            *_scores(cell, study),
+            *(cell.aggregate.n_rows, cell.aggregate.n_tokens, cell.demos_dropped, cell.seconds),
         )
         for cell in cells
     )

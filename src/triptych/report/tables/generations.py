@@ -1,7 +1,7 @@
 """Tables of what the models wrote: its scores, how the cells differ on the same rows, and what ended the rows.
 
 chrF++ and BLEU of a cell are over the corpus (n-grams are counted over all rows together); intervals and differences
-are of the mean of the rows' own chrF++, which is another number and lies near it.
+are of the mean of the rows' own chrF++, which is another number near it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FINDINGS = {
     **{"empty": "empty", "special": "special tokens", "broken": "broken characters", "echo": "prompt repeated"},
     **{"parrot": "instruction repeated", "cut": "cut", "long": "far too long", "loop": "in circles"},
 }
-"""Words for every kind of finding that the check of texts knows (`generate.check`)."""
+"""Words for every kind of finding of `generate.check`."""
 
 
 def written_tables(study: Study) -> dict[str, Table]:
@@ -40,7 +40,9 @@ def generations_table(generations: Sequence[GenerationRecord], short: Mapping[st
     rows = tuple(
         (
             *(short.get(g.cell, g.cell), g.chrf, g.bleu, sum(g.row_chrf.values()) / len(g.row_chrf), Interval(*of_it)),
-            *(_counted(g.stopped_by, ENDS), _found(g) or "nothing"),
+            _counted(g.stopped_by, ENDS),
+            # "cut" says the same as that the limit ended the row
+            _counted({kind: rows for kind, rows in g.findings.items() if kind != "cut"}, FINDINGS) or "nothing",
             *(g.n_rows, g.n_tokens, g.seconds),
         )
         for g, of_it in zip(generations, bounds, strict=True)
@@ -53,16 +55,9 @@ def _counted(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
     return ", ".join(f"{words.get(kind, kind)}: {count:,}" for kind, count in counts.items())
 
 
-def _found(generation: GenerationRecord) -> str:
-    # "cut" says the same as that the limit ended the row
-    return _counted({kind: rows for kind, rows in generation.findings.items() if kind != "cut"}, FINDINGS)
-
-
 def _note(generations: Sequence[GenerationRecord]) -> str:
     signatures = dict.fromkeys(
-        f"{name} {text}"
-        for g in generations
-        for name, text in (("chrF++", g.chrf_signature), ("BLEU", g.bleu_signature))
+        text for g in generations for text in (f"chrF++ {g.chrf_signature}", f"BLEU {g.bleu_signature}")
     )
     return (
         "chrF++ and BLEU: over all rows, 0 to 100, higher is better. Row chrF++: mean of the rows' own, with its "
@@ -72,11 +67,8 @@ def _note(generations: Sequence[GenerationRecord]) -> str:
 
 def _how(generations: Sequence[GenerationRecord]) -> str:
     """How the texts were written, where it is the same for all."""
-    known = [g.settings for g in generations]
-    first = known[0]
-    if any(other.get(key) != first.get(key) for other in known for key in ("temperature", "beams", "max_new_tokens")):
-        return ""
-    if "temperature" not in first:
+    first, keys = generations[0].settings, ("temperature", "beams", "max_new_tokens")
+    if "temperature" not in first or any(g.settings.get(key) != first.get(key) for g in generations for key in keys):
         return ""
     way = f"{first['beams']} beams" if first.get("beams", 1) > 1 else "greedy"
     way = f"drawn at temperature {first['temperature']:g}, seed {first.get('seed')}" if first["temperature"] else way

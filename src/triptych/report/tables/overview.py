@@ -1,39 +1,29 @@
-"""Tables of a run: their cells hold numbers, and each renderer writes them its way (`tables.rendering`)."""
+"""Tables of a run: their cells hold numbers, and each renderer writes them its way."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych.records import (
-    Averaged,
-    Comparison,
-    CurvePoint,
-    RunRecord,
-    TuneSummary,
-)
-from triptych.records.schema import Strategy
-from triptych.report.groups import STRATEGY_NAMES, Setting
-from triptych.report.numbers import NONE, Estimate, Probability, number, spread
-from triptych.report.statistics import a_is_better, is_significant
+from triptych.records import Averaged, Comparison, CurvePoint, RunRecord, TuneSummary
+from triptych.report.groups import REPORTED, STRATEGY_NAMES, Setting
+from triptych.report.numbers import NONE, Probability
+from triptych.report.statistics import verdict
 from triptych.report.study import Study
 from triptych.report.tables.cells import cells_table, few_shot_table, std_note, zero_shot_table
-from triptych.report.tables.table import AVERAGES, Table, Value, averages
-from triptych.report.trainings import what_training_did
+from triptych.report.tables.table import AVERAGES, Table, Value, estimate, write_value
+from triptych.report.tables.trainings import what_training_did
 
 
 def study_tables(study: Study) -> dict[str, Table]:
     """The study's tables that this run has, by the name of their files."""
     record = study.record
+    parts = {
+        **{"zero_shot": zero_shot_table(study), "few_shot": few_shot_table(study)},
+        **{"comparisons": comparisons_table(study.comparisons, study.names), "curve": curve_table(record.curve)},
+    }
     tables = {"study": study_table(study), "cells": cells_table(study)}
-    if (zero_shot := zero_shot_table(study)).rows:
-        tables["zero_shot"] = zero_shot
-    if record.few_shot:
-        tables["few_shot"] = few_shot_table(study)
-    if study.comparisons:
-        tables["comparisons"] = comparisons_table(study.comparisons, study.names)
-    if record.curve:
-        tables["curve"] = curve_table(record.curve)
+    tables |= {name: table for name, table in parts.items() if table.rows}
     if record.further_curves:
         tables["further_curves"] = further_curves_table(record.further_curves)
     if record.tune:
@@ -43,10 +33,9 @@ def study_tables(study: Study) -> dict[str, Table]:
 
 def study_table(study: Study) -> Table:
     """What the study's report shows: QLoRA, each zero-shot prompt, each k over seeds, and the best of each."""
-    strategies: tuple[Strategy, ...] = ("qlora", "zero_shot", "few_shot")
     rows: list[tuple[Value, ...]] = [
         (STRATEGY_NAMES[strategy], _what(s, study.record), *means(s), s.over().n)
-        for strategy in strategies
+        for strategy in REPORTED
         for s in sorted(study.of(strategy), key=_order)
     ]
     if len(study.best) > 1:
@@ -64,10 +53,7 @@ def _order(setting: Setting) -> tuple[object, ...]:
 
 
 def _what(setting: Setting, record: RunRecord) -> str:
-    parts = [setting.prompt]
-    if setting.k:
-        parts += [f"k={setting.k}", *setting.demo_words]
-    parts += what_training_did(setting, record)
+    parts = [setting.prompt, *setting.demo_words, *what_training_did(setting, record)]
     if setting.first.searched:
         parts.append(f"chosen on dev rows among {setting.first.searched:,} settings")
     return ", ".join(parts)
@@ -82,31 +68,17 @@ def means(setting: Setting) -> tuple[Averaged | float | None, ...]:
 
 def _best_row(study: Study) -> tuple[Value, ...]:
     best = list(study.best.values())
-    columns = [" / ".join(_text(value) for value in values) for values in zip(*map(means, best), strict=True)]
+    columns = [" / ".join(write_value(v) or NONE for v in values) for values in zip(*map(means, best), strict=True)]
     return ("best of each", " / ".join(study.name(s.label) for s in best), *columns, None)
 
 
-def _text(value: Averaged | float | None) -> str:
-    if value is None:
-        return NONE
-    return spread(value) if isinstance(value, Averaged) else number(value)
-
-
-def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str] | None = None) -> Table:
-    """The paired differences with their tests; `short` names settings for people, without it they have their labels."""
-    known = short or {}
+def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str]) -> Table:
+    """The paired differences with their tests; `short`: label -> name for people."""
     rows = tuple(
         (
-            known.get(c.a, c.a),
-            known.get(c.b, c.b),
-            Estimate(c.difference, c.ci_low, c.ci_high),
-            c.effect_size,
-            Probability(c.p_value),
-            Probability(c.p_holm),
-            c.wins,
-            c.ties,
-            c.losses,
-            ("a is better" if a_is_better(c) else "b is better") if is_significant(c) else "can't be told",
+            *(short.get(c.a, c.a), short.get(c.b, c.b), estimate(c), c.effect_size),
+            *(Probability(c.p_value), Probability(c.p_holm), c.wins, c.ties, c.losses),
+            verdict(c, "a is better", "b is better"),
         )
         for c in comparisons
     )
@@ -127,18 +99,19 @@ def _comparison_note(comparisons: Sequence[Comparison], *, chrf: bool) -> str:
 def curve_table(curve: Sequence[CurvePoint]) -> Table:
     """The evaluations during training; the interval's two columns are there where any point has one."""
     bounds = ("ci_low", "ci_high") if any(p.ci_low is not None for p in curve) else ()
-    before, after = ("split", "step", "epoch", "rows_seen"), ("train_loss", "lr", "seconds")
-    rows = tuple(
-        (
-            *(getattr(p, name) for name in before),
-            p.aggregate.ppl_mean,
-            *(getattr(p, name) for name in bounds),
-            *averages(p.aggregate)[1:],
-            *(getattr(p, name) for name in after),
-        )
-        for p in curve
+    columns = (
+        "split",
+        "step",
+        "epoch",
+        "rows_seen",
+        AVERAGES[0],
+        *bounds,
+        *AVERAGES[1:],
+        "train_loss",
+        "lr",
+        "seconds",
     )
-    columns = (*before, AVERAGES[0], *bounds, *AVERAGES[1:], *after)
+    rows = tuple(tuple(getattr(p.aggregate if name in AVERAGES else p, name) for name in columns) for p in curve)
     note = "Train loss: nats per scored training token since the point before. Seconds: training without evaluation."
     note += " ci_low, ci_high: 95 % interval of ppl_mean over the rows." if bounds else ""
     return Table("Learning curve", columns, rows, note)
@@ -170,12 +143,11 @@ def provenance_table(record: RunRecord) -> Table:
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested mappings as `outer.inner -> text`; numbers as they were given, not rounded."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            found[f"{prefix}{key}"] = ", ".join(map(str, value))
+            texts |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = "" if value is None else str(value)
-    return found
+            parts = value if isinstance(value, list | tuple) else [] if value is None else [value]
+            texts[f"{prefix}{key}"] = ", ".join(map(str, parts))
+    return texts

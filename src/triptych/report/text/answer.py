@@ -11,12 +11,12 @@ import numpy as np
 
 from triptych.records import Comparison, ItemScore
 from triptych.records.schema import Strategy
-from triptych.report.groups import STRATEGIES, STRATEGY_NAMES, Setting
+from triptych.report.groups import STRATEGIES, STRATEGY_NAMES, Setting, capital
 from triptych.report.numbers import difference, number, p_text, together
 from triptych.report.power import would_settle
 from triptych.report.statistics import is_significant
 from triptych.report.study import Study
-from triptych.report.text.summaries import adapters_summary, demos_summary, prompts_summary, searched
+from triptych.report.text.summaries import adapters_summary, demos_summary, prompts_summary, searched, size
 
 Kind = Literal["main", "prompts", "demos", "adapters"]
 
@@ -32,18 +32,20 @@ def answer(study: Study) -> list[str]:
     best, by_label = study.best, study.by_label
     if not best:
         return ["Nothing was scored, so there is no answer yet."]
-    described = _descriptions(study)
-    known = [c for c in study.comparisons if c.a in by_label and c.b in by_label]
+    # label -> how a sentence calls it
+    described = {s.label: _description(s, study) for s in study.settings}
+    made = [c for c in study.comparisons if c.a in by_label and c.b in by_label]
     kinds: dict[Kind, list[Comparison]] = {"main": [], "prompts": [], "demos": [], "adapters": []}
-    for c in known:
+    for c in made:
         kinds[_kind(by_label[c.a], by_label[c.b], best)].append(c)
     count = len(study.comparisons)
-    sentences = [_headline(best, known, described)]
+    sentences = [_headline(best, made, described)]
     few = len(kinds["adapters"]) < MOST_SENTENCES
-    full = [c for c in known if c in kinds["main"] or (few and c in kinds["adapters"])]
-    sentences += [_sentence(c, described[c.a], described[c.b], count) for c in full]
+    full = [c for c in made if c in kinds["main"] or (few and c in kinds["adapters"])]
+    sentences += [_sentence(c, capital(described[c.a]), described[c.b], count) for c in full]
     if len(kinds["prompts"]) <= MOST_SENTENCES:
-        sentences += [_prompt_sentence(c, by_label, count) for c in kinds["prompts"]]
+        called = {s.label: f"the {s.prompt} prompt" for s in study.settings}
+        sentences += [_sentence(c, capital(called[c.a]), called[c.b], count) for c in kinds["prompts"]]
     else:
         sentences += prompts_summary(kinds["prompts"], by_label)
     sentences += demos_summary(kinds["demos"], by_label)
@@ -59,115 +61,73 @@ def _kind(a: Setting, b: Setting, best: Mapping[Strategy, Setting]) -> Kind:
     return "main" if a in best.values() and b in best.values() else "adapters"
 
 
-def _descriptions(study: Study) -> dict[str, str]:
-    """Label -> how a sentence calls it, for everything that takes part in a comparison."""
-    texts = {}
-    for setting in study.settings:
-        several = len(study.of(setting.strategy)) > 1
-        which = "best" if several and study.best[setting.strategy] is setting else ""
-        texts[setting.label] = _description(setting, which, study.name(setting.label))
-    return texts
-
-
-def _description(setting: Setting, which: str, short: str) -> str:
+def _description(setting: Setting, study: Study) -> str:
+    which = "best " if len(study.of(setting.strategy)) > 1 and study.best[setting.strategy] is setting else ""
     if setting.strategy == "qlora":
-        inside = [part] if (part := short.removeprefix("QLoRA").removeprefix(", ")) else []
+        inside = [part] if (part := study.name(setting.label).removeprefix("QLoRA").removeprefix(", ")) else []
         inside += [f"mean of {setting.over().n} {setting.repeated}"] if setting.repeated else []
         return f"QLoRA ({', '.join(inside)})" if inside else "QLoRA"
     if setting.strategy == "zero_shot":
-        return f"the {which} zero-shot prompt ({setting.prompt})".replace("  ", " ")
+        return f"the {which}zero-shot prompt ({setting.prompt})"
     seeds = len(setting.cells)
-    parts = [f"k={setting.k}", *setting.demo_words]
+    parts = [f"prompt {setting.prompt}"] if setting.prompt != "default" else []
+    parts += setting.demo_words
     parts += [f"mean of {seeds} seeds" if seeds > 1 else "one seed"] if setting.seeds else []
-    if setting.prompt != "default":
-        parts.insert(0, f"prompt {setting.prompt}")
-    return f"the {which} few-shot setting ({', '.join(parts)})".replace("  ", " ")
+    return f"the {which}few-shot setting ({', '.join(parts)})"
 
 
-def _headline(best: Mapping[Strategy, Setting], known: Sequence[Comparison], described: Mapping[str, str]) -> str:
+def _headline(best: Mapping[Strategy, Setting], made: Sequence[Comparison], described: Mapping[str, str]) -> str:
     """Name the cheapest strategy that no other beats beyond chance."""
     lowest = min(best.values(), key=Setting.mean)
-    rows = f"{lowest.cells[0].aggregate.n_rows:,} rows"
+    name, rows = STRATEGY_NAMES[lowest.strategy], f"{lowest.first.aggregate.n_rows:,} rows"
+    level = f"{number(lowest.mean())} on {rows}"
     if len(best) == 1:
-        level = f"mean perplexity {number(lowest.mean())} on {rows}"
-        return f"Only {STRATEGY_NAMES[lowest.strategy]} was run ({level}), so there is nothing to compare it with."
-    beats = _verdicts(best, known)
+        return f"Only {name} was run (mean perplexity {level}), so there is nothing to compare it with."
+    beats = _verdicts(best, made)
     if beats is None:
-        level = f"{number(lowest.mean())} on {rows}"
-        return f"{_capital(STRATEGY_NAMES[lowest.strategy])} has the lowest mean perplexity, {level}, untested."
-    labels = {setting.label for setting in best.values()}
-    use = next(s for s in best.values() if not any((other, s.label) in beats for other in labels))
+        return f"{capital(name)} has the lowest mean perplexity, {level}, untested."
+    use = next(s for s in best.values() if not any((other.label, s.label) in beats for other in best.values()))
     worse = [s for s in best.values() if (use.label, s.label) in beats]
     open_ = [s for s in best.values() if s not in (use, lowest) and s not in worse]
     text = _lead(use, lowest, rows, described)
     text += f" Worse beyond chance: {_listed(worse, described)}." if worse else ""
-    text += f" Not told apart from it: {_listed(open_, described)}." if open_ else ""
-    return text + _not_run(best)
+    text += f" Not different from it beyond chance: {_listed(open_, described)}." if open_ else ""
+    missing = [STRATEGY_NAMES[strategy] for strategy in STRATEGIES if strategy not in best]
+    return text + (f" Not run: {' and '.join(missing)}." if missing else "")
 
 
-def _verdicts(best: Mapping[Strategy, Setting], known: Sequence[Comparison]) -> set[tuple[str, str]] | None:
+def _verdicts(best: Mapping[Strategy, Setting], made: Sequence[Comparison]) -> set[tuple[str, str]] | None:
     """(better, worse) label pairs that differ beyond chance; None if two of the best were never compared."""
-    found = {frozenset((c.a, c.b)): c for c in known}
+    by_pair = {frozenset((c.a, c.b)): c for c in made}
     pairs = [frozenset((a.label, b.label)) for a, b in combinations(best.values(), 2)]
-    if any(pair not in found for pair in pairs):
+    if any(pair not in by_pair for pair in pairs):
         return None
-    told = [found[pair] for pair in pairs if is_significant(found[pair])]
-    return {(c.a, c.b) if c.difference < 0 else (c.b, c.a) for c in told}
+    significant = [by_pair[pair] for pair in pairs if is_significant(by_pair[pair])]
+    return {(c.a, c.b) if c.difference < 0 else (c.b, c.a) for c in significant}
 
 
 def _lead(use: Setting, lowest: Setting, rows: str, described: Mapping[str, str]) -> str:
     # what a sentence has in brackets after the name says which setting of the strategy it is
     inside = described[use.label].partition(" (")[2].rstrip(")")
-    name = STRATEGY_NAMES[use.strategy] + (f" ({inside})" if inside else "")
-    level = number(use.mean())
+    name, level = STRATEGY_NAMES[use.strategy] + (f" ({inside})" if inside else ""), number(use.mean())
     if use is lowest:
         return f"Use {name}: its mean perplexity, {level} on {rows}, is the lowest."
+    enough = f"{capital(name)} is enough on this evidence: it costs less, and its mean perplexity, {level},"
     other = f"{STRATEGY_NAMES[lowest.strategy]}'s {number(lowest.mean())}"
-    return (
-        f"{_capital(name)} is enough on this evidence: it costs less, and its mean perplexity, {level}, "
-        f"can't be told from the lowest, {other}, on {rows}."
-    )
+    return f"{enough} can't be told from the lowest, {other}, on {rows}."
 
 
 def _listed(of: Sequence[Setting], described: Mapping[str, str]) -> str:
     return " and ".join(f"{described[s.label]} with {number(s.mean())}" for s in reversed(of))
 
 
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-def _not_run(best: Mapping[Strategy, Setting]) -> str:
-    missing = [STRATEGY_NAMES[strategy] for strategy in STRATEGIES if strategy not in best]
-    return f" Not run: {' and '.join(missing)}." if missing else ""
-
-
 def _sentence(c: Comparison, a: str, b: str, count: int) -> str:
-    subject = _capital(a)
-    if not is_significant(c):
-        return f"{subject}: the difference to {b}, {_undecided(c, count)}"
-    return f"{subject} {_decided(c, b)}"
-
-
-def _decided(c: Comparison, b: str) -> str:
-    low, high = sorted((abs(c.ci_low), abs(c.ci_high)))
-    verb, way, rows = ("lowers", "better", c.wins) if c.difference < 0 else ("raises", "worse", c.losses)
-    return (
-        f"{verb} mean perplexity by {difference(abs(c.difference), low, high)} against {b}: "
-        f"{p_text(c.p_holm)} after Holm correction, {way} on {rows:,} of {c.n_rows:,} rows."
-    )
-
-
-def _undecided(c: Comparison, count: int) -> str:
-    text = f"{difference(c.difference, c.ci_low, c.ci_high)}, can't be told from zero on {c.n_rows:,} rows"
-    return f"{text} ({p_text(c.p_holm)} after Holm correction). {would_settle(c, count)}"
-
-
-def _prompt_sentence(c: Comparison, by_label: Mapping[str, Setting], count: int) -> str:
-    a, b = by_label[c.a].prompt, by_label[c.b].prompt
+    p = f"{p_text(c.p_holm)} after Holm correction"
     if is_significant(c):
-        return f"The {a} prompt {_decided(c, f'the {b} prompt')}"
-    return f"The {a} prompt's difference to the {b} prompt, {_undecided(c, count)}"
+        verb, way, rows = ("lowers", "better", c.wins) if c.difference < 0 else ("raises", "worse", c.losses)
+        return f"{a} {verb} mean perplexity by {size(c)} against {b}: {p}, {way} on {rows:,} of {c.n_rows:,} rows."
+    text = f"{difference(c.difference, c.ci_low, c.ci_high)}, can't be told from zero on {c.n_rows:,} rows"
+    return f"{a}: the difference to {b}, {text} ({p}). {would_settle(c, count)}"
 
 
 def _other_averages(best: Mapping[Strategy, Setting]) -> list[str]:
@@ -178,11 +138,11 @@ def _other_averages(best: Mapping[Strategy, Setting]) -> list[str]:
     def order(average: str) -> list[str]:
         return [STRATEGY_NAMES[s.strategy] for s in sorted(best.values(), key=lambda s: s.mean(average))]
 
-    others = {"corpus perplexity": order("ppl_corpus"), "geometric perplexity": order("ppl_geometric")}
-    odd = {name: found for name, found in others.items() if found != order("ppl_mean")}
-    if not odd:
+    orders = {"corpus perplexity": order("ppl_corpus"), "geometric perplexity": order("ppl_geometric")}
+    others = {name: names for name, names in orders.items() if names != order("ppl_mean")}
+    if not others:
         return [f"The order, {' < '.join(order('ppl_mean'))}, is the same by corpus and by geometric perplexity."]
-    return [f"By {name} the order is another one: {' < '.join(found)}." for name, found in odd.items()]
+    return [f"By {name} the order is another one: {' < '.join(names)}." for name, names in others.items()]
 
 
 def _selection(study: Study) -> list[str]:
@@ -195,9 +155,9 @@ def _selection(study: Study) -> list[str]:
     several = [f"the best of {count} {name}" for name, count in tried.items() if count > 1]
     if not several:
         return []
-    what = " and ".join([*([", ".join(several[:-1])] if several[1:] else []), several[-1]])
+    what = capital(" and ".join(filter(None, [", ".join(several[:-1]), several[-1]])))
     was, it = ("were", "them") if len(several) > 1 else ("was", "it")
-    return [f"T{what[1:]} {was} chosen on the test rows themselves, which favours {it} slightly (selection)."]
+    return [f"{what} {was} chosen on the test rows themselves, which favours {it} slightly (selection)."]
 
 
 def dominated(items: Sequence[ItemScore]) -> str | None:
@@ -219,15 +179,12 @@ def dominated(items: Sequence[ItemScore]) -> str | None:
 
 def row_warnings(study: Study) -> list[str]:
     """What a reader must know about the rows of the best setting of each strategy: `dominated`, dropped demos."""
-    found = []
-    for setting in study.best.values():
-        cell = setting.first.cell
-        if text := dominated(study.items[cell]):
-            found.append(f"{cell}: {text}")
+    cells = [setting.first.cell for setting in study.best.values()]
+    warnings = [f"{cell}: {text}" for cell in cells if (text := dominated(study.items[cell]))]
     if short := [cell for cell in study.cells if cell.rows_with_demos_dropped]:
         rows = max(cell.rows_with_demos_dropped for cell in short)
-        found.append(
+        warnings.append(
             f"In {len(short)} of {len(study.cells)} cells demonstrations did not all fit the context and some were "
             f"left out (on up to {rows:,} rows): such a cell is not quite its k. Section 5 counts them."
         )
-    return found
+    return warnings

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.records import CellRecord, RunRecord
-from triptych.records.schema import Strategy
-from triptych.report.groups import Setting
+from triptych.report.groups import REPORTED, Setting
 from triptych.report.numbers import number, spread
-from triptych.report.samples import Texts
+from triptych.report.row_texts import Texts
 from triptych.report.seeds import selection
 from triptych.report.study import Study
 from triptych.report.tables.overview import flat, provenance_table
-from triptych.report.tables.rendering import escape, to_markdown
-from triptych.report.tables.table import Table
+from triptych.report.tables.table import Table, escape, to_markdown
 from triptych.report.text.answer import answer
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ SELECTED = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What a report shows beside the study, in `report.md` and `report.html` alike."""
+    """What a report shows beside the study, both in `report.md` and in `report.html`."""
 
     tables: Mapping[str, Table]
     """The study's, by name."""
@@ -59,17 +57,16 @@ def template(name: str, filters: Mapping[str, Callable[..., str]], *, autoescape
     """A template in which a name that isn't given is an error; numbers, counts and times are written as everywhere."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader(TEMPLATES)
-    found = Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=autoescape
-    )
-    found.filters |= {"number": number, "count": lambda value: f"{value:,}", "duration": duration, **filters}
-    return found.get_template(name)
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=autoescape, **options)
+    environment.filters |= {"number": number, "count": lambda value: f"{value:,}", "duration": duration, **filters}
+    return environment.get_template(name)
 
 
 def facts(study: Study, contents: Contents) -> dict[str, Any]:
     """What both templates say."""
     record = study.completed
+    command = record.provenance.get("command", "")
     return {
         "record": record,
         "tune": record.tune,
@@ -79,35 +76,23 @@ def facts(study: Study, contents: Contents) -> dict[str, Any]:
         "warnings": contents.warnings,
         "written": contents.written,
         "tables": {**contents.tables, "provenance": provenance_table(record)},
-        "command": command(record),
+        "command": " ".join(command) if isinstance(command, list | tuple) else str(command),
     }
 
 
 def _context(study: Study, contents: Contents) -> dict[str, Any]:
-    strategies: tuple[Strategy, ...] = ("qlora", "zero_shot", "few_shot")
-    by_strategy: dict[str, list[Setting]] = {strategy: study.of(strategy) for strategy in strategies}
+    by_strategy: dict[str, list[Setting]] = {strategy: study.of(strategy) for strategy in REPORTED}
     record = study.record
     return {
         **by_strategy,
         **facts(study, contents),
-        "sections": {
-            **{strategy: bool(found) for strategy, found in by_strategy.items()},
-            "qlora": bool(by_strategy["qlora"] or record.tune),
-        },
+        "sections": {**by_strategy, "qlora": by_strategy["qlora"] or record.tune},
         "figures": contents.figures,
         "more": [*contents.evidence, *contents.slices],
         "curve_band": sum(p.split == "test" and p.ci_low is not None for p in record.curve) > 1,
-        "prompts": lambda chosen, kind: _prompts(record, chosen, kind),
-        "zero_shot_prompts": list(dict.fromkeys(setting.prompt for setting in by_strategy["zero_shot"])),
-        "few_shot_prompts": list(dict.fromkeys(setting.prompt for setting in by_strategy["few_shot"])),
+        "prompts": lambda kind: _prompts(record, by_strategy[kind], kind),
         **draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"]),
     }
-
-
-def command(record: RunRecord) -> str:
-    """The command line that made the run; empty where it isn't known."""
-    kept = record.provenance.get("command", "")
-    return " ".join(kept) if isinstance(kept, list | tuple) else str(kept)
 
 
 def draw_facts(cells: Sequence[CellRecord]) -> dict[str, Any]:
@@ -138,15 +123,16 @@ DRAWS = {"item": "for each test row anew, seeded", "seed": "once per seed and sh
 def _way(cell: CellRecord) -> tuple[str, str]:
     """How a cell's demonstrations were chosen: the settings that say so, and the same in words."""
     select = selection(cell) or "random"
-    known = {"select": None if select == "random" else select, "order": cell.order, "draw": cell.draw}
+    settings = {"select": None if select == "random" else select, "order": cell.order, "draw": cell.draw}
     words = [WAYS.get(select, f"chosen by {select}"), *([DRAWS[cell.draw]] if cell.draw else [])]
     ordered = f", order {cell.order}" if cell.order else ""
-    return ", ".join(f"{key} = {value}" for key, value in known.items() if value), " ".join(words) + ordered
+    return ", ".join(f"{key} = {value}" for key, value in settings.items() if value), " ".join(words) + ordered
 
 
-def _prompts(record: RunRecord, chosen: Sequence[str], kind: str) -> str:
+def _prompts(record: RunRecord, settings: Sequence[Setting], kind: str) -> str:
     """The texts of one kind (`zero_shot` or `few_shot`) of each prompt, in full."""
-    return "\n\n".join(_prompt(name, record.prompts[name], kind) for name in chosen if name in record.prompts)
+    names = dict.fromkeys(setting.prompt for setting in settings)
+    return "\n\n".join(_prompt(name, record.prompts[name], kind) for name in names if name in record.prompts)
 
 
 def _prompt(name: str, facts: Mapping[str, Any], kind: str) -> str:
@@ -154,7 +140,7 @@ def _prompt(name: str, facts: Mapping[str, Any], kind: str) -> str:
     texts = flat({kind: facts.get(kind, {})})
     preamble = str(facts.get("preamble", ""))
     origin = [f"{key} {facts[key]}" for key in ("language", "source") if facts.get(key)]
-    # enough of the hash to tell prompts apart; results.json has all of it
+    # enough of the hash to distinguish prompts; results.json has all of it
     origin += [f"sha256 {facts['sha256'][:12]}…"] if facts.get("sha256") else []
     lines = [f"**Prompt {escape(name)}**" + (f" ({escape('; '.join(origin))})" if origin else "")]
     for key, text in texts.items():
@@ -165,8 +151,7 @@ def _prompt(name: str, facts: Mapping[str, Any], kind: str) -> str:
 
 def fence(text: str, language: str = "text") -> str:
     """A code fence longer than any run of backticks inside it, so that no prompt can close it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    mark = "`" * max(3, longest + 1)
+    mark = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
     return f"{mark}{language}\n{text}\n{mark}"
 
 

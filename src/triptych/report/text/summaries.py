@@ -1,4 +1,4 @@
-"""Sentences that sum up many comparisons of one kind: prompts, ways of choosing demonstrations, QLoRA settings."""
+"""Sentences on many comparisons of one kind (prompts, demonstrations, QLoRA settings), and on the texts written."""
 
 from __future__ import annotations
 
@@ -6,51 +6,47 @@ from collections.abc import Mapping, Sequence
 
 from triptych.records import Comparison
 from triptych.report.groups import Setting
-from triptych.report.numbers import difference, number
-from triptych.report.statistics import is_significant
+from triptych.report.numbers import difference, number, p_text
+from triptych.report.statistics import a_is_better, is_significant, verdict
 from triptych.report.study import Study
 
 SURE = "beyond chance"
 """p below 0.05 after Holm correction and an interval without zero, as every report explains below its answer."""
 
 
-def prompts_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
+def prompts_summary(made: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
     """One sentence over all further zero-shot prompts, each against the same one."""
-    if not found:
-        return []
-    base = by_label[found[0].b].prompt
-    parts = _sorted_out(found, {c.a: by_label[c.a].prompt for c in found})
-    return [f"Of {len(found)} other zero-shot prompts against the {base} prompt: {parts}."]
+    base = by_label[made[0].b].prompt
+    parts = _sorted_out(made, {c.a: by_label[c.a].prompt for c in made})
+    return [f"Of {len(made)} other zero-shot prompts against the {base} prompt: {parts}."]
 
 
-def demos_summary(found: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
+def demos_summary(made: Sequence[Comparison], by_label: Mapping[str, Setting]) -> list[str]:
     """A sentence for each way of choosing demonstrations, against random ones at the same prompt and k."""
-    ways: dict[tuple[str, str], list[Comparison]] = {}
-    for c in found:
+    ways: dict[str, list[Comparison]] = {}
+    several = len({by_label[c.a].prompt for c in made}) > 1
+    for c in made:
         setting = by_label[c.a]
-        what = f"{setting.select}, {setting.first.order}" if setting.first.order else str(setting.select)
-        ways.setdefault((setting.prompt, what), []).append(c)
-    several = len({prompt for prompt, _ in ways}) > 1
+        words = [str(setting.select), setting.first.order or "", f"prompt {setting.prompt}" if several else ""]
+        ways.setdefault(", ".join(filter(None, words)), []).append(c)
     sentences = []
-    for (prompt, what), chosen in ways.items():
+    for which, chosen in ways.items():
         parts = _sorted_out(chosen, {c.a: f"k={by_label[c.a].k}" for c in chosen})
-        which = f"{what}, prompt {prompt}" if several else what
         sentences.append(f"Demonstrations with select = {which}, against random ones at the same k: {parts}.")
     return sentences
 
 
-def adapters_summary(found: Sequence[Comparison], study: Study) -> list[str]:
+def adapters_summary(made: Sequence[Comparison], study: Study) -> list[str]:
     """QLoRA settings against the plainest one, and how many of the others beat the base model's best."""
     by_label, short = study.by_label, study.names
-    among = [c for c in found if by_label[c.a].strategy == by_label[c.b].strategy]
+    among = [c for c in made if by_label[c.a].strategy == by_label[c.b].strategy]
     sentences = []
     if among:
-        # the plainest comes first in each: turned round, a sentence speaks of what was added to it
-        turned = [_turned(c) for c in among]
-        parts = _sorted_out(turned, {c.a: short[c.a] for c in turned})
+        # the plainest is `a` in each, and the sentence is about what was added to it
+        parts = _sorted_out([_swapped(c) for c in among], short)
         plainest = among[0].a
         sentences.append(f"Against {short[plainest]} ({number(by_label[plainest].mean())}): {parts}.")
-    rest = [c for c in found if c not in among]
+    rest = [c for c in made if c not in among]
     for label in dict.fromkeys(c.b for c in rest):
         against = [c for c in rest if c.b == label]
         lower = sum(is_significant(c) and c.difference < 0 for c in against)
@@ -59,23 +55,18 @@ def adapters_summary(found: Sequence[Comparison], study: Study) -> list[str]:
     return sentences
 
 
-def _turned(c: Comparison) -> Comparison:
+def _swapped(c: Comparison) -> Comparison:
     swapped = {"a": c.b, "b": c.a, "difference": -c.difference, "ci_low": -c.ci_high, "ci_high": -c.ci_low}
     return c.model_copy(update=swapped)
 
 
-def _sorted_out(found: Sequence[Comparison], called: Mapping[str, str]) -> str:
+def _sorted_out(made: Sequence[Comparison], called: Mapping[str, str]) -> str:
     """`better beyond chance: a (-0.3 [..]); can't be told: b, c`."""
-    better = [c for c in found if is_significant(c) and c.difference < 0]
-    worse = [c for c in found if is_significant(c) and c.difference > 0]
-    rest = [c for c in found if not is_significant(c)]
-    parts = []
-    for way, chosen in (("better", better), ("worse", worse)):
-        ordered = sorted(chosen, key=lambda c: -abs(c.difference)) if len(chosen) > 1 else chosen
-        shown = [f"{called[c.a]} ({difference(c.difference, c.ci_low, c.ci_high)})" for c in ordered]
-        parts += [f"{way} {SURE}: {', '.join(shown)}"] if shown else []
-    parts += [f"can't be told: {', '.join(called[c.a] for c in rest)}"] if rest else []
-    return "; ".join(parts)
+    ways: dict[str, list[str]] = {f"better {SURE}": [], f"worse {SURE}": [], "can't be told": []}
+    for c in sorted(made, key=lambda c: -abs(c.difference) * is_significant(c)):
+        sure = f" ({difference(c.difference, c.ci_low, c.ci_high)})" if is_significant(c) else ""
+        ways[verdict(c, f"better {SURE}", f"worse {SURE}")].append(called[c.a] + sure)
+    return "; ".join(f"{way}: {', '.join(shown)}" for way, shown in ways.items() if shown)
 
 
 def searched(study: Study) -> list[str]:
@@ -86,3 +77,36 @@ def searched(study: Study) -> list[str]:
         for setting in study.settings
         if setting.first.searched
     ]
+
+
+def plain_name(name: str) -> str:
+    """`few-shot k=10`: a comma and a capital less, for the middle of a sentence and for narrow columns."""
+    return name.replace(", ", " ").replace("Few-shot", "few-shot").replace("Zero-shot", "zero-shot")
+
+
+def texts_answer(study: Study) -> list[str]:
+    """Whether the texts are any better, in sentences: the cell with the highest mean row chrF++ against the others."""
+    generations = study.record.generations
+    if len(generations) < 2 or not study.text_comparisons:
+        return []
+    short = {cell: plain_name(name) for cell, name in study.cell_names.items()}
+    means = {g.cell: sum(g.row_chrf.values()) / len(g.row_chrf) for g in generations}
+    top = max(means, key=lambda cell: means[cell])
+    count = f"{generations[0].n_rows:,} rows"
+    first = f"By the chrF++ of its texts {short.get(top, top)} comes first: a mean of {number(means[top])} on {count}."
+    others = {(c.b if c.a == top else c.a): c for c in study.text_comparisons if top in (c.a, c.b)}
+    better = [f"{short.get(cell, cell)} {_margin(c)}" for cell, c in others.items() if is_significant(c)]
+    rest = [short.get(cell, cell) for cell, c in others.items() if not is_significant(c)]
+    first += f" Beyond chance it is better than {'; '.join(better)}." if better else ""
+    first += f" It can't be told from {'; '.join(rest)}." if rest else ""
+    return [first]
+
+
+def _margin(c: Comparison) -> str:
+    rows = c.wins if a_is_better(c) else c.losses
+    return f"by {size(c)} ({p_text(c.p_holm)} after Holm correction, better on {rows:,} of {c.n_rows:,} rows)"
+
+
+def size(c: Comparison) -> str:
+    """A difference with its interval, without its sign."""
+    return difference(abs(c.difference), *sorted((abs(c.ci_low), abs(c.ci_high))))

@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from triptych.records import CellRecord, Comparison, RunRecord
-from triptych.records.schema import Strategy
-from triptych.report.groups import STRATEGY_NAMES
-from triptych.report.numbers import Estimate, Probability
-from triptych.report.seeds import selection
+from triptych.records import Comparison, RunRecord
+from triptych.report.groups import REPORTED, repeat_of
+from triptych.report.numbers import Probability
 from triptych.report.statistics import is_significant
 from triptych.report.study import Study
 from triptych.report.tables.generations import generations_table
 from triptych.report.tables.overview import means
-from triptych.report.tables.rendering import numeric_columns, write_value
-from triptych.report.tables.table import Table, averages
-from triptych.report.text.written import plain_name
+from triptych.report.tables.table import Table, averages, estimate, numeric_columns, write_value
+from triptych.report.text.summaries import plain_name
 from triptych.report.versions import mixed_versions
 from triptych.terminal import shown
 
@@ -33,13 +30,9 @@ def print_tables(record: RunRecord, console: Console) -> None:
         console.print(shown(f"warning: {warning}"), markup=False, highlight=False, soft_wrap=True)
     study = Study(record)
     short = {label: plain_name(name) for label, name in study.names.items()}
-    tables = [_study(study, short)]
-    if record.comparisons:
-        tables.append(_differences(record.comparisons, short))
-    if record.generations:
-        tables += _written(study)
-    tables.append(_cells(record))
-    for table in tables:
+    cells = {cell: plain_name(name) for cell, name in study.cell_names.items()}
+    differences = _differences("Paired differences of mean perplexity", record.comparisons, short)
+    for table in (_study(study, short), differences, *_written(record, cells), _cells(study, short)):
         if table.rows:
             print_table(table, console)
 
@@ -50,9 +43,8 @@ def print_table(table: Table, console: Console) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(
-        title=Text(shown(table.title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1)
-    )
+    drawn = RichTable(title=Text(shown(table.title)), title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
+    drawn.title_justify = "left"
     numbers = numeric_columns(table)
     for index, name in enumerate(table.columns):
         side = index in numbers
@@ -69,8 +61,7 @@ def print_table(table: Table, console: Console) -> None:
 
 def _study(study: Study, short: dict[str, str]) -> Table:
     best = [setting.label for setting in study.best.values()]
-    strategies: tuple[Strategy, ...] = ("qlora", "zero_shot", "few_shot")
-    ordered = [setting for strategy in strategies for setting in study.of(strategy)]
+    ordered = [setting for strategy in REPORTED for setting in study.of(strategy)]
     rows = tuple(
         (short[s.label], *means(s), s.over().n, "best of its kind" if s.label in best and len(best) > 1 else "")
         for s in ordered
@@ -82,60 +73,34 @@ def _study(study: Study, short: dict[str, str]) -> Table:
     return Table("The study", ("setting", "ppl_mean", "bits/char", "seeds", ""), rows, note)
 
 
-def _differences(comparisons: Sequence[Comparison], short: dict[str, str]) -> Table:
+def _differences(title: str, comparisons: Sequence[Comparison], short: dict[str, str]) -> Table:
     rows = tuple(
-        (
-            f"{short.get(c.a, c.a)} {_sign(c)} {short.get(c.b, c.b)}",
-            Estimate(c.difference, c.ci_low, c.ci_high),
-            Probability(c.p_holm),
-        )
+        (f"{short.get(c.a, c.a)} {_sign(c)} {short.get(c.b, c.b)}", estimate(c), Probability(c.p_holm))
         for c in comparisons
     )
-    note = (
-        "First minus second, paired by row, 95 % interval, Holm-corrected p. < lower, > higher, ~ can't be told apart."
-    )
-    return Table("Paired differences of mean perplexity", ("comparison", "difference", "p"), rows, note)
+    note = "First minus second, paired by row, 95 % interval, Holm-corrected p. < lower, > higher, ~ not beyond chance."
+    return Table(title, ("comparison", "difference", "p"), rows, note)
 
 
 def _sign(c: Comparison) -> str:
     return ("<" if c.difference < 0 else ">") if is_significant(c) else "~"
 
 
-def _written(study: Study) -> list[Table]:
-    short = {cell: plain_name(name) for cell, name in study.cell_names.items()}
-    full = generations_table(study.record.generations, short)
-    wanted = ("cell", "chrF++", "BLEU", "row chrF++", "95 % interval", "found in the texts")
-    places = [full.columns.index(name) for name in wanted]
+def _written(record: RunRecord, short: dict[str, str]) -> list[Table]:
+    if not record.generations:
+        return []
+    full = generations_table(record.generations, short)
+    columns = ("cell", "chrF++", "BLEU", "row chrF++", "95 % interval", "found in the texts")
+    places = [full.columns.index(name) for name in columns]
     rows = tuple(tuple(row[place] for place in places) for row in full.rows)
     note = "0 to 100, higher is better; the interval is of the mean of the rows' own chrF++."
-    tables = [Table(full.title, wanted, rows, note)]
-    if study.record.text_comparisons:
-        less = _differences(study.record.text_comparisons, short)
-        tables.append(Table("Paired differences of row chrF++ (higher is better)", less.columns, less.rows, less.note))
-    return tables
+    title = "Paired differences of row chrF++ (higher is better)"
+    return [Table(full.title, columns, rows, note), _differences(title, record.text_comparisons, short)]
 
 
-def _cells(record: RunRecord) -> Table:
-    rows = tuple(
-        (
-            " ".join([STRATEGY_NAMES[cell.strategy], cell.prompt, *_shown(cell)]),
-            cell.seed if cell.train_seed is None or cell.seed is not None else f"t{cell.train_seed}",
-            *averages(cell.aggregate),
-            cell.seconds,
-        )
-        for cell in record.cells
-    )
-    columns = ("cell", "seed", "mean", "corpus", "geom.", "bits/char", "sec")
+def _cells(study: Study, short: dict[str, str]) -> Table:
+    names = {c.cell: " ".join([short[s.label], *repeat_of(c)]) for s in study.settings for c in s.cells}
+    rows = tuple((names[cell.cell], *averages(cell.aggregate), cell.seconds) for cell in study.cells)
+    columns = ("cell", "mean", "corpus", "geom.", "bits/char", "sec")
     note = "Perplexity by three averages; bits per character; seconds of scoring."
-    if any(cell.train_seed is not None for cell in record.cells):
-        note += " Seed t0: of the training."
     return Table("Every cell", columns, rows, note)
-
-
-def _shown(cell: CellRecord) -> list[str]:
-    select = selection(cell)
-    shown = [f"k={cell.k}", *([select] if select not in (None, "random") else []), cell.order, cell.draw]
-    trained = [f"trained: {cell.trained_prompt}"] if cell.trained_prompt not in (None, cell.prompt) else []
-    trained += [f"trained k={cell.trained_k}"] if cell.trained_k else []
-    trained += [f"t{cell.train_seed}"] if cell.train_seed is not None and cell.seed is not None else []
-    return [*([part for part in shown if part] if cell.k else []), *trained]
