@@ -16,10 +16,10 @@ import numpy as np
 
 from triptych.errors import ConfigError
 from triptych.records import ItemScore
+from triptych.records.process_lock import work_in
 from triptych.records.run_files import COMPARISON
 from triptych.records.store import read_items, read_run, write_text
 from triptych.records.texts import read_rows_shown
-from triptych.records.work_in import work_in
 from triptych.report.build import write_tables
 from triptych.report.groups import STRATEGY_NAMES, Setting, items_of
 from triptych.report.numbers import Interval, Probability
