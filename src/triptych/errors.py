@@ -6,6 +6,22 @@ correct it. The others end it with exit code 1.
 
 from __future__ import annotations
 
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DiskError",
+    "DivergedError",
+    "ForeignFileError",
+    "InputError",
+    "Interrupted",
+    "ModelError",
+    "RunBusyError",
+    "RunChangedError",
+    "ScoringError",
+    "TemplateError",
+    "TriptychError",
+]
+
 
 class TriptychError(Exception):
     """Base of the tree. `exit_code` is what the command line ends with."""
