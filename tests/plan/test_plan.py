@@ -29,7 +29,7 @@ from triptych.plan.rows import gather
 from triptych.progress import Silent
 from triptych.records.store import read_json
 from triptych.runner.run import run_experiment
-from triptych.training import choose
+from triptych.training import recompute
 from triptych.training.memory import PassSize, largest_pass
 
 pytestmark = pytest.mark.usefixtures("quickly_timed")
@@ -217,9 +217,9 @@ def test_a_training_takes_what_the_training_itself_expects(
         seen.append(dict(bound.arguments))
         return largest_pass(*given, **options)
 
-    for module in (plan_memory, choose):
+    for module in (plan_memory, recompute):
         monkeypatch.setattr(module, "largest_pass", recorded)
-    monkeypatch.setattr(choose, "_held", lambda _: "plain")
+    monkeypatch.setattr(recompute, "_held", lambda _: "plain")
     settings = config()
     header = read_header(settings.model)
     work = gather(ExperimentRows.read(settings, header), Silent())
@@ -227,7 +227,7 @@ def test_a_training_takes_what_the_training_itself_expects(
     model = SimpleNamespace(config=header.config)
     loaded: Any = SimpleNamespace(device=torch.device(device), dtype=DTYPES[dtype], model=model, info={})
     targets = tuple(shape_of(header.config).targets)
-    estimates = choose._estimates(loaded, work.trainings[0].train, settings.tune, targets, 1)
+    estimates = recompute._estimates(loaded, work.trainings[0].train, settings.tune, targets, 1)
     assert seen[0] == seen[1]
     assert seen[0]["padded"] == (device == "cpu")
     for way in ways:
