@@ -133,6 +133,7 @@ def test_messages_with_brackets_come_through(triptych: Triptych, project: Any) -
     assert "--set tune.betas=[bold]" in done.err
 
 
+@pytest.mark.slow
 def test_no_colours_and_no_bars_into_a_file(project: Any) -> None:
     environment = {**os.environ, "COLUMNS": "40", "OMP_NUM_THREADS": "1", "TERM": "xterm-256color"}
     environment.pop("FORCE_COLOR", None)

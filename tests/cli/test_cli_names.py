@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 
 Triptych = Callable[..., Any]
-NAMES = ["1" * 400, "a\0b", "~nobody-of-this-name/x", "x" * 300 + "/model.gguf"]
+NAMES = [
+    pytest.param("1" * 400, id="long"),
+    pytest.param("a\0b", id="nul"),
+    pytest.param("~nobody-of-this-name/x", id="nobody", marks=pytest.mark.slow),
+    pytest.param("x" * 300 + "/model.gguf", id="gguf", marks=pytest.mark.slow),
+]
 
 
-@pytest.mark.parametrize("name", NAMES, ids=["long", "nul", "nobody", "gguf"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_command_refuses_it_as_input(name: str, triptych: Triptych, project: Any) -> None:
     for line in _lines(name, project):
         done = triptych(*line)
-        print([str(x)[:30] for x in line], done.code, done.err[-300:] if done.code != 2 else "")
-        continue
-        assert "not a mistake of yours" not in done.err
+        assert (done.code, "Traceback" in done.err) == (2, False), f"{line[:2]}: {done.err[-300:]}"
 
 
 def _lines(name: str, project: Any) -> Iterator[tuple[object, ...]]:

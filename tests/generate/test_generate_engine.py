@@ -37,7 +37,7 @@ def tokens(rows: Sequence[Generated]) -> list[list[int]]:
     return [list(row.ids) for row in rows]
 
 
-@pytest.mark.parametrize("adapter", [False, True])
+@pytest.mark.parametrize("adapter", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_tokens_are_those_of_generate_one_by_one(
     architecture: str, adapter: bool, writer: Writer, monkeypatch: pytest.MonkeyPatch

@@ -422,7 +422,8 @@ def zygote(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-@pytest.mark.parametrize("kills", [(8,), pytest.param((3, 12, 21), marks=pytest.mark.slow)], ids=["once", "again"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [(8,), (3, 12, 21)], ids=["once", "again"])
 def test_killed_again_and_again_it_ends_with_the_file_of_an_undisturbed_run(
     project: Project, zygote: subprocess.Popen[str], tmp_path: Path, kills: tuple[int, ...]
 ) -> None:

@@ -190,6 +190,7 @@ def test_a_report_needs_no_torch(tmp_path: Path) -> None:
     assert "torch" not in after
 
 
+@pytest.mark.slow
 def test_a_full_report_is_quick(tmp_path: Path, real_figures: None) -> None:
     record, items = make_run(250, ks=(1, 2, 3, 5, 10, 16), seeds=(0, 1, 2))
     assert len(record.cells) == 21

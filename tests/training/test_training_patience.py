@@ -76,7 +76,7 @@ def test_it_stops_and_keeps_the_best(train: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("uphill")
-@pytest.mark.parametrize("at", [4, 8, 10])
+@pytest.mark.parametrize("at", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 10))])
 def test_interrupted_it_stops_at_the_same_step(at: int, train: Train, tmp_path: Path) -> None:
     class Killed(Exception):
         pass

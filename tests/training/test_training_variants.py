@@ -44,7 +44,9 @@ def killed(curve: Sequence[Any]) -> None:
         raise Killed
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ("int8", "dora-nf4") else []) for n in CASES]
+)
 def test_it_learns_goes_on_exactly_and_loads_back(
     name: str,
     train: Train,
