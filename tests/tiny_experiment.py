@@ -135,7 +135,7 @@ def numbers(folder: Path) -> dict[str, Any]:
         return [plain(item) for item in value] if isinstance(value, list) else value
 
     result: dict[str, Any] = plain(json.loads((folder / "results.json").read_text(encoding="utf-8")))
-    del result["provenance"]["config"]["data"]["dir"]
+    result["provenance"]["config"]["data"].pop("dir", None)
     return result
 
 

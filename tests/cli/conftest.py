@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import yaml
 
-PIECES = ["春眠", "不覺曉", "處處", "聞啼鳥", "夜來", "風雨", "花落", "知多少"]
-
-
-DROPPED = {
-    *("seconds", "at", "command", "path", "name", "threads_reason", "git"),
-    *("peak_memory_bytes", "rows_cached"),
-}
+from tiny_experiment import settings, write_rows
 
 
 class Done(NamedTuple):
@@ -47,35 +40,10 @@ class Project(NamedTuple):
 Triptych = Callable[..., Done]
 
 
-def made(name: str, n: int, offset: int) -> list[dict[str, str]]:
-    return [
-        {
-            "id": f"{name}-{i}",
-            "instruction": f"翻譯 {offset + i}：" + "".join(PIECES[(i + j) % 8] for j in range(1 + i % 3)),
-            "output": "".join(PIECES[(3 * i + j) % 8] for j in range(1 + i % 4)),
-        }
-        for i in range(n)
-    ]
-
-
 def write_project(folder: Path, model: Path) -> Project:
     """Data, and a configuration with every strategy: 9 cells, 8 steps."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, n, offset in (("train", 14, 0), ("test", 6, 1000)):
-        text = json.dumps(made(name, n, offset), ensure_ascii=False)
-        (folder / f"{name}.json").write_text(text, encoding="utf-8")
-    config = {
-        "name": "tiny",
-        "cache": False,  # what two runs agree on must not come from one computation
-        "model": {"name": str(model), "quantize": "none", "dtype": "float32", "device": "cpu", "threads": 1},
-        "data": {"dir": "."},
-        "strategies": {
-            "zero_shot": {"prompts": ["default", "emotional"]},
-            "few_shot": {"k": [1, 2, 3], "seeds": [0, 1]},
-            "qlora": {},
-        },
-        "tune": {"r": 2, "epochs": 2, "batch_size": 4, "eval_every": 4, "lr": 0.01},
-    }
+    write_rows(folder)
+    config = settings(model, data=".")
     (folder / "exp.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return Project(folder, model, folder / "train.json", folder / "test.json", folder / "exp.yaml")
 
@@ -113,22 +81,3 @@ def finished(tmp_path_factory: pytest.TempPathFactory, fake_folder: Callable[...
     done = in_process("run", project.config, "--out", project.folder / "run")
     assert done.code == 0, done.err
     return project, project.folder / "run", done
-
-
-def numbers(folder: Path) -> dict[str, Any]:
-    """`results.json` without what a second run may not repeat: times, and where and when it ran."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items() if key not in DROPPED}
-        return [plain(item) for item in value] if isinstance(value, list) else value
-
-    result: dict[str, Any] = plain(json.loads((folder / "results.json").read_text(encoding="utf-8")))
-    for section in ("data", "model"):
-        result["provenance"]["config"][section].pop("dir", None)
-    return result
-
-
-@pytest.fixture(scope="session", name="numbers")
-def _numbers() -> Callable[[Path], dict[str, Any]]:
-    return numbers

@@ -7,8 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,52 +14,15 @@ from typing import Any
 
 import pytest
 
+from fork_server import Commands
+
 WEIGHTS = "adapter/adapter_model.safetensors"
 TIMEOUT = 60
 
 
-class Zygote:
-    """Starts commands in forks of one warm process (see `zygote.py`)."""
-
-    def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-        self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("zygote.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        assert self._answer() == "ready"
-
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def _ask(self, **what: Any) -> int:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(what) + "\n")
-        self.process.stdin.flush()
-        return int(self._answer())
-
-    def start(self, *arguments: object, said: Path) -> int:
-        """Begin `triptych ARGUMENTS`; returns the process id. Its cache is its own: it lies beside what it says."""
-        cache = said.with_suffix(".cache")
-        return self._ask(argv=[str(argument) for argument in arguments], out=str(said), cache=str(cache))
-
-    def wait(self, pid: int) -> int:
-        """The exit code; below zero, the signal that ended it."""
-        return self._ask(wait=pid)
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(10)
-
-
 @pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    made = Zygote()
+def commands() -> Iterator[Commands]:
+    made = Commands()
     yield made
     made.close()
 
@@ -96,15 +57,15 @@ def training(project: Any, out: Path, *options: object) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def trained(zygote: Zygote, finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
+def trained(commands: Commands, finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
     """`trained(dropout)`: the folder of a training that nothing happened to."""
     made: dict[float, Path] = {}
 
     def whole(dropout: float) -> Path:
         if dropout not in made:
             folder = tmp_path_factory.mktemp("whole")
-            pid = zygote.start(*training(finished[0], folder, "--dropout", dropout), said=folder / "said.txt")
-            assert zygote.wait(pid) == 0, (folder / "said.txt").read_text()
+            pid = commands.start(*training(finished[0], folder, "--dropout", dropout), said=folder / "said.txt")
+            assert commands.wait(pid) == 0, (folder / "said.txt").read_text()
             made[dropout] = folder
         return made[dropout]
 
@@ -113,7 +74,7 @@ def trained(zygote: Zygote, finished: Any, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("dropout", [pytest.param(0, marks=pytest.mark.slow), 0.2])
 def test_training_killed_mid_epoch_again_and_again(
-    dropout: float, zygote: Zygote, project: Any, tmp_path: Path, trained: Callable[[float], Path]
+    dropout: float, commands: Commands, project: Any, tmp_path: Path, trained: Callable[[float], Path]
 ) -> None:
     whole, broken, said = trained(dropout), tmp_path / "broken", tmp_path / "said.txt"
     command = training(project, broken, "--dropout", dropout)
@@ -121,14 +82,14 @@ def test_training_killed_mid_epoch_again_and_again(
     log = broken / "tune" / "log.jsonl"
     kills = []
     for steps in (3, 11, 24):  # none at the end of an epoch (7, 14, ...) or at a checkpoint (5, 10, ...) exactly
-        pid = zygote.start(*command, said=said)
+        pid = commands.start(*command, said=said)
         until(lambda steps=steps: lines(log) >= steps)
         time.sleep(random_moment.uniform(0, 0.03))
         os.kill(pid, signal.SIGKILL)
-        assert zygote.wait(pid) == -signal.SIGKILL, "it was done before it was killed"
+        assert commands.wait(pid) == -signal.SIGKILL, "it was done before it was killed"
         kills.append(lines(log))
     assert not (broken / "results.json").exists()
-    assert zygote.wait(zygote.start(*command, said=said)) == 0, said.read_text()
+    assert commands.wait(commands.start(*command, said=said)) == 0, said.read_text()
     assert "training continues from step" in said.read_text()
     assert [line["step"] for line in log_of(broken)] == list(range(1, 43)), kills
     assert log_of(broken) == log_of(whole), kills
@@ -138,22 +99,22 @@ def test_training_killed_mid_epoch_again_and_again(
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_training_asked_to_stop_says_how_to_go_on(
-    number: signal.Signals, zygote: Zygote, project: Any, tmp_path: Path, trained: Callable[[float], Path]
+    number: signal.Signals, commands: Commands, project: Any, tmp_path: Path, trained: Callable[[float], Path]
 ) -> None:
     whole, out, said = trained(0.2), tmp_path / "tune", tmp_path / "said.txt"
     log = out / "tune" / "log.jsonl"
     command = training(project, out, "--dropout", 0.2)
-    pid = zygote.start(*command, said=said)
+    pid = commands.start(*command, said=said)
     until(lambda: lines(log) >= 8)
     os.kill(pid, number)
-    assert zygote.wait(pid) == 1
+    assert commands.wait(pid) == 1
     words = said.read_text()
     done = lines(log)
     assert f"stopped after step {done} of 42, which is saved." in words
     assert "run the same command again" in words
     assert "Traceback" not in words
     assert (out / "tune" / "checkpoints" / f"step-{done:06d}").is_dir()
-    assert zygote.wait(zygote.start(*command, said=said)) == 0
+    assert commands.wait(commands.start(*command, said=said)) == 0
     assert f"training continues from step {done} of 42" in said.read_text()
     assert log_of(out) == log_of(whole)
     assert curve_of(out) == curve_of(whole)
@@ -161,7 +122,7 @@ def test_training_asked_to_stop_says_how_to_go_on(
 
 
 def test_a_run_killed_among_its_cells(
-    zygote: Zygote, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
+    commands: Commands, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
 ) -> None:
     project, whole, _ = finished
     out, said = tmp_path / "run", tmp_path / "said.txt"
@@ -173,16 +134,16 @@ def test_a_run_killed_among_its_cells(
         return {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
 
     for n in (1, 3, 5):
-        pid = zygote.start(*command, said=said)
+        pid = commands.start(*command, said=said)
         until(lambda n=n: len(cells()) >= n)
         time.sleep(random_moment.uniform(0, 0.005))
         os.kill(pid, signal.SIGKILL)
-        assert zygote.wait(pid) == -signal.SIGKILL
+        assert commands.wait(pid) == -signal.SIGKILL
         assert kept.items() <= cells().items()  # what was finished was not computed again
         kept = cells()
         assert n <= len(kept) < 9
         assert not (out / "results.json").exists()
-    assert zygote.wait(zygote.start(*command, said=said)) == 0, said.read_text()
+    assert commands.wait(commands.start(*command, said=said)) == 0, said.read_text()
     assert f"{len(kept)} of 9 cells are already scored" in said.read_text()
     assert kept.items() <= cells().items()
     assert numbers(out) == numbers(whole)
@@ -192,23 +153,23 @@ def test_a_run_killed_among_its_cells(
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_among_the_cells_keeps_what_is_finished(
-    number: signal.Signals, zygote: Zygote, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
+    number: signal.Signals, commands: Commands, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
 ) -> None:
     project, whole, _ = finished
     out, said = tmp_path / "run", tmp_path / "said.txt"
-    pid = zygote.start("run", project.config, "--out", out, said=said)
+    pid = commands.start("run", project.config, "--out", out, said=said)
     until(lambda: len(list((out / "cells").glob("*.json"))) >= 2)
     os.kill(pid, number)
-    assert zygote.wait(pid) == 1
+    assert commands.wait(pid) == 1
     assert "the same command goes on from there" in said.read_text()
     assert "Traceback" not in said.read_text()
-    assert zygote.wait(zygote.start("run", project.config, "--out", out, said=said)) == 0
+    assert commands.wait(commands.start("run", project.config, "--out", out, said=said)) == 0
     assert numbers(out) == numbers(whole)
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_25_moments(
-    zygote: Zygote, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
+    commands: Commands, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
 ) -> None:
     """Moments spread over the whole of a run, each of a run of its own; `--fresh` over a finished one too."""
     project, said = finished[0], tmp_path / "said.txt"
@@ -216,7 +177,7 @@ def test_a_run_killed_at_25_moments(
     command = ["run", project.config, *small]
 
     def run(out: Path, *options: str) -> None:
-        assert zygote.wait(zygote.start(*command, "--out", out, *options, said=said)) == 0, said.read_text()
+        assert commands.wait(commands.start(*command, "--out", out, *options, said=said)) == 0, said.read_text()
 
     run(tmp_path / "whole")
     began = time.monotonic()
@@ -226,10 +187,10 @@ def test_a_run_killed_at_25_moments(
         out, fresh = tmp_path / f"run{moment}", ["--fresh"] if moment % 5 == 4 else []
         if fresh:
             shutil.copytree(tmp_path / "whole", out)
-        pid = zygote.start(*command, "--out", out, *fresh, said=said)
+        pid = commands.start(*command, "--out", out, *fresh, said=said)
         time.sleep(seconds * (moment + 0.5) / 25)
         os.kill(pid, signal.SIGKILL)
-        zygote.wait(pid)
+        commands.wait(pid)
         run(out)
         assert numbers(out) == expected, moment
         assert not [path for path in out.rglob("*") if path.name.endswith((".tmp", ".edited-1"))], moment

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +20,10 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from fork_server import Commands
+
 CELLS = 4
 TIMEOUT = 60
-ZYGOTE = Path(__file__).parents[1] / "cli" / "zygote.py"
 
 
 class Done(NamedTuple):
@@ -56,43 +56,9 @@ def triptych(*arguments: object) -> Done:
     raise AssertionError("main() returned instead of exiting")
 
 
-class Killable:
-    """A process that can be killed: a fork of one that has everything imported (see `tests/cli/zygote.py`)."""
-
-    def __init__(self, folder: Path) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-        pipe = subprocess.PIPE
-        self.parent = subprocess.Popen(
-            [sys.executable, ZYGOTE], stdin=pipe, stdout=pipe, text=True, env=environment, cwd=folder
-        )
-
-    def _ask(self, **what: Any) -> int:
-        assert self.parent.stdin is not None
-        assert self.parent.stdout is not None
-        self.parent.stdin.write(json.dumps(what) + "\n")
-        self.parent.stdin.flush()
-        return int(self.parent.stdout.readline())
-
-    def start(self, *arguments: object, said: Path) -> int:
-        assert self.parent.stdout is not None
-        said.parent.mkdir()
-        assert self.parent.stdout.readline().strip() == "ready"
-        argv = [str(argument) for argument in arguments]
-        return self._ask(argv=argv, out=str(said), cache=str(said.with_suffix(".cache")))
-
-    def wait(self, pid: int) -> int:
-        return self._ask(wait=pid)
-
-    def close(self) -> None:
-        assert self.parent.stdin is not None
-        self.parent.stdin.close()
-        self.parent.kill()  # it may still be importing, if the test ended before it was needed
-        self.parent.wait(10)
-
-
 @pytest.fixture
-def killable(desk: Path) -> Iterator[Killable]:
-    made = Killable(desk)  # it imports while the first steps are run
+def killable(desk: Path) -> Iterator[Commands]:
+    made = Commands(desk)  # it imports while the first steps are run
     yield made
     made.close()
 
@@ -131,7 +97,7 @@ def desk(tmp_path: Path, fake_folder: Callable[..., Path], monkeypatch: pytest.M
     return tmp_path
 
 
-def test_a_new_users_hour(desk: Path, killable: Killable, quickly_timed: None) -> None:
+def test_a_new_users_hour(desk: Path, killable: Commands, quickly_timed: None) -> None:
     wrong_key(desk)
     wrong_path()
     wrong_column(desk)
@@ -209,9 +175,10 @@ def too_little_memory() -> None:
     triptych("plan", "experiment.yaml", "--memory", "lots").failed_well("no amount of memory", "found: lots", "8GiB")
 
 
-def killed(desk: Path, killable: Killable) -> None:
+def killed(desk: Path, killable: Commands) -> None:
     """Without a warning, in the middle of the training."""
     log = desk / "runs" / "hour" / "tune" / "log.jsonl"
+    (desk / "said").mkdir()
     pid = killable.start("run", "experiment.yaml", said=desk / "said" / "run.txt")
     end = time.monotonic() + TIMEOUT
     while not (log.exists() and log.read_bytes().count(b"\n") >= 7):

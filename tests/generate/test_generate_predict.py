@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 from plain_generate import one_by_one, prompt_of
 
+from fork_server import Commands
 from triptych.config.choices import Order, Select
 from triptych.data import Row, read_rows
 from triptych.generate.record import record_of
@@ -27,7 +27,6 @@ from triptych.generate.resume_file import part_of
 from triptych.prompts import draw_demos, find_template, render_prompt
 
 PIECES = ["春眠", "不覺曉", "處處", "聞啼鳥", "夜來", "風雨", "花落", "知多少"]
-ZYGOTE = Path(__file__).parents[1] / "cli" / "zygote.py"
 
 
 class Done(NamedTuple):
@@ -411,52 +410,41 @@ def test_a_check_of_what_is_no_file_of_predictions(project: Project) -> None:
 
 
 @pytest.fixture
-def zygote(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, str(ZYGOTE)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == "ready"
-        yield process
+def commands() -> Iterator[Commands]:
+    made = Commands()
+    yield made
+    made.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [(8,), (3, 12, 21)], ids=["once", "again"])
 def test_killed_again_and_again_it_ends_with_the_file_of_an_undisturbed_run(
-    project: Project, zygote: subprocess.Popen[str], tmp_path: Path, kills: tuple[int, ...]
+    project: Project, commands: Commands, tmp_path: Path, kills: tuple[int, ...]
 ) -> None:
     text = json.dumps(rows_of(40, "rows", outputs=False), ensure_ascii=False)
     (project.folder / "rows.json").write_text(text, encoding="utf-8")
     bf16 = ["--dtype", "bfloat16", "--batch-rows", 5, "--max-new-tokens", 60]  # where rounding would show
     assert project.run(*bf16, out="whole.json").code == 0
 
-    def ask(**what: Any) -> int:
-        assert zygote.stdin is not None
-        assert zygote.stdout is not None
-        zygote.stdin.write(json.dumps(what) + "\n")
-        zygote.stdin.flush()
-        return int(zygote.stdout.readline())
+    said = tmp_path / "said.txt"
 
     def start() -> int:
-        argv = [str(argument) for argument in project.command(*bf16)]
-        return ask(argv=argv, out=str(tmp_path / "said.txt"), cache=str(tmp_path / "cache"))
+        return commands.start(*project.command(*bf16), said=said)
 
     part, counts = project.folder / "p.jsonl.part", []
     for n in kills:
         pid = start()
         end = time.monotonic() + 60
         while not part.exists() or part.read_bytes().count(b"\n") <= n:
-            assert time.monotonic() < end, (tmp_path / "said.txt").read_text()
+            assert time.monotonic() < end, said.read_text()
             time.sleep(0.0005)
         os.kill(pid, signal.SIGKILL)
-        assert ask(wait=pid) == -signal.SIGKILL, "it was done before it was killed"
+        assert commands.wait(pid) == -signal.SIGKILL, "it was done before it was killed"
         assert not (project.folder / "p.json").exists()
         counts.append(part.read_bytes().count(b"\n") - 1)
     assert counts == sorted(set(counts))
-    assert ask(wait=start()) == 0, (tmp_path / "said.txt").read_text()
-    assert f"{counts[-1]} of 40 rows were written before" in (tmp_path / "said.txt").read_text()
+    assert commands.wait(start()) == 0, said.read_text()
+    assert f"{counts[-1]} of 40 rows were written before" in said.read_text()
     assert (project.folder / "p.json").read_bytes() == (project.folder / "whole.json").read_bytes()
     whole, killed = project.read("whole.record.json"), project.read("p.record.json")
     assert killed["rows"] == whole["rows"]

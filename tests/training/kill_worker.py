@@ -1,16 +1,13 @@
-"""Trainings to kill: a process with everything imported forks one for each line of JSON that it reads.
+"""Trainings to kill: a process with everything imported that is forked for each (`fork_server.ForkServer`).
 
-{"folder": ..., "model": ..., "said": file, "die_at": n or null} forks one and answers its pid; {"wait": pid} answers
-how it ended. With `die_at` the training kills itself, as kill -9 would, when it is about to make its n-th change to
-the disk (an fsync or a rename).
+With `die` a training kills itself, as kill -9 would, when it is about to make its n-th change to the disk (an fsync or
+a rename).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
 from conftest import made_rows
+from fork_server import serve
 from triptych.config.model import ModelConfig
 from triptych.config.tune import TuneConfig
 from triptych.models import load_model
@@ -56,39 +54,14 @@ def die_at(n: int) -> None:
         setattr(owner, name, counted(getattr(owner, name)))
 
 
-def child(folder: str, model: str, said: str, die: int | None) -> None:
-    """Train; never returns."""
-    os.nice(5)  # whoever is to kill us at a certain moment must not wait for a core
-    with Path(said).open("wb") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
+def training(folder: str, model: str, die: int | None) -> int:
+    """Train, or be killed at a change to the disk."""
     if die is not None:
         die_at(die)
-    code = 70
-    try:
-        train(Path(folder), model)
-        code = 0
-    except Exception:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def serve() -> None:
-    """Answer until stdin ends."""
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if "wait" in asked:
-            answer = os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1])
-        else:
-            answer = os.fork()
-            if answer == 0:
-                child(asked["folder"], asked["model"], asked["said"], asked["die_at"])
-        print(answer, flush=True)
+    train(Path(folder), model)
+    return 0
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print("ready", flush=True)
-    serve()
+    serve(training)

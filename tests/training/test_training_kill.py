@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,51 +13,21 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
+from fork_server import ForkServer
+
 TIMEOUT = 120
 
 
-class Trainings:
-    """Starts trainings in forks of one warm process (see `kill_worker.py`)."""
+class Trainings(ForkServer):
+    """Starts trainings (see `kill_worker.py`)."""
 
     def __init__(self, model: Path) -> None:
+        super().__init__(Path(__file__).with_name("kill_worker.py"))
         self.model = str(model)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": _paths()}
-        self.process = subprocess.Popen(
-            [sys.executable, HERE / "kill_worker.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        assert self._answer() == "ready"
-
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def _ask(self, **what: Any) -> int:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(what) + "\n")
-        self.process.stdin.flush()
-        return int(self._answer())
 
     def start(self, folder: Path, die_at: int | None = None) -> int:
-        """The same training each time: it goes on with what it finds in the folder. Returns the process id."""
-        return self._ask(folder=str(folder), model=self.model, said=str(folder) + ".txt", die_at=die_at)
-
-    def wait(self, pid: int) -> int:
-        """The exit code; below zero, the signal that ended it."""
-        return self._ask(wait=pid)
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(10)
-
-
-def _paths() -> str:
-    return os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+        """The same training each time: it continues what it finds in the folder. Returns the process id."""
+        return self.fork(Path(f"{folder}.txt"), folder=str(folder), model=self.model, die=die_at)
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def decode(
         reporter: told of progress, and of other versions.
         what: the texts, in messages.
         batch_rows: rows decoded at a time; None: as memory allows.
-        fresh: begin again, whatever an earlier process wrote.
+        fresh: begin a new file, also where an earlier process left one.
         fix: None for the options of `triptych predict`.
 
     Returns:

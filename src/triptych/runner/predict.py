@@ -91,8 +91,8 @@ def predict_cell(request: PredictRequest, reporter: Reporter) -> Predictions:
     prompts = _prompts(cell, settings)
     began = time.monotonic()
     written = generate_rows(loaded, prompts, settings, reporter, limits=choose_limits(loaded, request.batch_rows))
-    result = _judge(written, cell, special_texts(loaded.profile.tokenizer))
-    return replace(result, seconds=time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return replace(_judge(written, cell, special_texts(loaded.profile.tokenizer)), seconds=seconds)
 
 
 def predict_file(request: PredictRequest, out: Path, reporter: Reporter, *, fresh: bool = False) -> Predictions:
