@@ -161,7 +161,7 @@ def test_a_signal_among_the_cells_keeps_what_is_finished(
     until(lambda: len(list((out / "cells").glob("*.json"))) >= 2)
     os.kill(pid, number)
     assert commands.wait(pid) == 1
-    assert "the same command goes on from there" in said.read_text()
+    assert "the same command continues from there" in said.read_text()
     assert "Traceback" not in said.read_text()
     assert commands.wait(commands.start("run", project.config, "--out", out, said=said)) == 0
     assert numbers(out) == numbers(whole)

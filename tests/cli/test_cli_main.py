@@ -123,7 +123,7 @@ def test_ctrl_c_is_1_and_says_what_is_saved(triptych: Triptych, monkeypatch: pyt
     monkeypatch.setattr(runner, "run_experiment", interrupted)
     done = triptych("run", project.config)
     assert done.code == 1
-    assert "the same command goes on" in done.err
+    assert "the same command continues" in done.err
 
 
 def test_messages_with_brackets_come_through(triptych: Triptych, project: Any) -> None:

@@ -207,7 +207,7 @@ def test_a_model_that_can_not_be_written_together_is_written_alone(
     monkeypatch.setattr(reporter, "info", said.append)
     found = generate_rows(loaded, prompts, GenerationSettings(max_new_tokens=MOST), reporter)
     assert tokens(found) == one_by_one(loaded, prompts, max_new_tokens=MOST)
-    assert said == []  # the probe has said it, with the reason (tests/generate/test_generate_probe.py)
+    assert said == []  # the probe has said it, with the reason (tests/generate/test_generate_plan_probe.py)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])

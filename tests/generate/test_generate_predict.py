@@ -250,7 +250,7 @@ def stop_after(n: int, project: Project, monkeypatch: pytest.MonkeyPatch, *optio
         patch.setattr(PartFile, "add", adds)
         done = project.run(*options)
     assert done.code == 1
-    assert "the same command goes on from there" in done.err
+    assert "the same command continues from there" in done.err
 
 
 def test_a_file_without_a_record_is_not_replaced(project: Project) -> None:

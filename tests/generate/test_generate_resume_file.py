@@ -32,10 +32,10 @@ def path(tmp_path: Path) -> Path:
 def test_rows_come_back_as_they_were(path: Path) -> None:
     part = PartFile.resume(path, FACTS)
     assert part is not None
-    assert (part.chosen, list(part.known.values())) == ({"threads": 2}, ROWS)
+    assert (part.runtime_choices, list(part.known.values())) == ({"threads": 2}, ROWS)
     assert peek(path) == {"triptych": "predictions", "format": 1, "facts": FACTS, "chosen": {"threads": 2}}
-    part.remove()
-    assert not path.exists()
+    part.close()
+    path.unlink()
     assert PartFile.resume(path, FACTS) is None
     assert peek(path) is None
 

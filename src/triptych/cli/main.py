@@ -134,7 +134,7 @@ def main() -> None:
         errors.print(said if isinstance(error, Interrupted) else f"error: {said}")
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):  # typer turns the first into the second, or into an exit code
-        errors.print("stopped. What was finished is saved; the same command goes on from there.")
+        errors.print("stopped. What was finished is saved; the same command continues from there.")
         code = 1
     except Exception as error:
         if _debug:

@@ -33,16 +33,18 @@ def part_of(out: Path) -> Path:
 class PartFile:
     """Rows finished so far. Opened by `begin` or `resume`; `add` writes one more."""
 
-    def __init__(self, path: Path, file: IO[bytes], chosen: dict[str, Any], known: dict[str, Generated]) -> None:
+    def __init__(
+        self, path: Path, file: IO[bytes], runtime_choices: dict[str, Any], known: dict[str, Generated]
+    ) -> None:
         self.path, self._file = path, file
-        self.chosen = chosen
+        self.runtime_choices = runtime_choices
         """Choices of the process that began it (threads, limits)."""
         self.known = known
         """Rows that were in it when it was opened."""
         self._is_empty = not known
 
     @classmethod
-    def begin(cls, path: Path, facts: Mapping[str, Any], chosen: Mapping[str, Any]) -> PartFile:
+    def begin(cls, path: Path, facts: Mapping[str, Any], runtime_choices: Mapping[str, Any]) -> PartFile:
         """Start a file with its header; an old one is overwritten.
 
         Raises:
@@ -55,9 +57,9 @@ class PartFile:
             file = path.open("ab")
             _take(file, path)
             file.truncate(0)
-            _line(file, {**_KIND, "facts": facts, "chosen": chosen})
+            _line(file, {**_KIND, "facts": facts, "chosen": runtime_choices})
             os.fsync(file.fileno())
-        return cls(path, file, dict(chosen), {})
+        return cls(path, file, dict(runtime_choices), {})
 
     @classmethod
     def resume(cls, path: Path, facts: Mapping[str, Any], *, fix: str | None = None) -> PartFile | None:
@@ -106,11 +108,6 @@ class PartFile:
         self._file.close()
         if self._is_empty:
             remove(self.path)
-
-    def remove(self) -> None:
-        """Remove the file: the predictions are written."""
-        self._file.close()
-        remove(self.path)
 
 
 def peek(path: Path) -> dict[str, Any] | None:

@@ -90,7 +90,11 @@ def reproduce(
         manifest.check_free([_MARK])
         fresh = _begin(place, {"run": str(folder), "facts": now, "cells": sorted(only or ())})
         # no score is known at first; rows that cells share are looked up as they were then
-        given: dict[str, Any] = {"chosen": run.runtime_choices, "only": only, "scores": RunFolder(place).scores}
+        given: dict[str, Any] = {
+            "runtime_choices": run.runtime_choices,
+            "only": only,
+            "scores": RunFolder(place).scores,
+        }
         record = run_experiment(config, place, fresh=fresh, reporter=reporter, **given)
         items = [read_items(path / "items.parquet") for path in (folder, place)]
         agreements = agree(run.record, record, items[0], items[1], facts, dtype)

@@ -106,7 +106,7 @@ def write_cell(run: RunContext, cell: CellSpec) -> GenerationRecord:
             raise TriptychError(f"the adapter is {'off' if adapter_sha256 else 'on'} for {what}")
         written, part = decode(loaded, prompts, settings, path, facts, run.reporter, what=what, fix=_anew(path))
     seconds, special = time.perf_counter() - began, special_texts(loaded.profile.tokenizer)
-    used = joined_versions([part.chosen.get("versions", {}), versions()])
+    used = joined_versions([part.runtime_choices.get("versions", {}), versions()])
     summary = _summary(cell, rows, written, template, settings, special, seconds=seconds, used=used)
     write_predictions(out, written, {"facts": facts, "summary": summary.model_dump(mode="json")})
     remove(path)
@@ -146,14 +146,14 @@ def decode(
     part = None if fresh else PartFile.resume(path, facts, fix=fix)
     if part is None:
         most = choose_limits(loaded, batch_rows).record()
-        chosen = {"threads": loaded.info["threads"], "limits": most, "versions": versions()}
-        part = PartFile.begin(path, facts, chosen)
+        choices = {"threads": loaded.info["threads"], "limits": most, "versions": versions()}
+        part = PartFile.begin(path, facts, choices)
     if part.known:
         reporter.info(f"{len(part.known)} of {len(prompts)} rows were written before; the others follow")
-    if changed := version_changes(part.chosen.get("versions", {}), versions()):
+    if changed := version_changes(part.runtime_choices.get("versions", {}), versions()):
         reporter.warn(f"{what} were begun with other versions: {', '.join(changed)}")
     try:
-        limits = Limits(**part.chosen["limits"])
+        limits = Limits(**part.runtime_choices["limits"])
         return generate_rows(loaded, prompts, settings, reporter, part.add, known=part.known, limits=limits), part
     finally:
         part.close()

@@ -151,7 +151,9 @@ def _predict(request: PredictRequest, out: Path, reporter: Reporter, lock: Proce
     read = {"data": request.data, "pool": request.shots.pool}
     sources = {role: path if isinstance(path, str) else None for role, path in read.items()}
     made_from = {**cell.made_from(), **sources, "special_texts": special}
-    write_predictions(out, written, {"facts": facts, "chosen": part.chosen, **result.record(), "provenance": made_from})
+    write_predictions(
+        out, written, {"facts": facts, "chosen": part.runtime_choices, **result.record(), "provenance": made_from}
+    )
     remove(part_path)
     return result
 

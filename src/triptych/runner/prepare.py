@@ -42,7 +42,7 @@ def prepare(
     *,
     enter: Callable[[], Manifest] | None = None,
     fresh: bool = False,
-    chosen: Mapping[str, Any] | None = None,
+    runtime_choices: Mapping[str, Any] | None = None,
     scores: Path | None = None,
 ) -> RunContext:
     """Find everything that can be wrong with a run, and begin it.
@@ -55,7 +55,7 @@ def prepare(
         enter: locks the folder for this process and returns its manifest; called before anything in it is changed. None
             on the ranks that only train.
         fresh: remove what an earlier run left, when all checks have passed; it is set aside until there is new work.
-        chosen: what another run chose when it began (dtype, threads, ...), to be used here.
+        runtime_choices: what another run chose when it began (dtype, threads, ...), to be used here.
         scores: file of scores to look up, instead of the user's cache.
 
     Raises:
@@ -90,8 +90,8 @@ def prepare(
         _open(config, cells, folder, data, enter(), fresh=fresh)
     facts_of_lock["model"] = model_of_lock(templates, identity)
     lock = dict(facts_of_lock) if fresh else check_lock(folder.lock, facts_of_lock)
-    if chosen and "chosen" not in lock:
-        lock["chosen"] = dict(chosen)
+    if runtime_choices and "chosen" not in lock:
+        lock["chosen"] = dict(runtime_choices)
     session = Session(config, folder, reporter, lock, scores=scores, writes=writes, locked=not fresh)
     facts = RunFacts(rows, identity, session.compute)
     finished = take_up(cells, folder, facts, reporter) if writes and not fresh else {}

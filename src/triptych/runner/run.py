@@ -43,7 +43,7 @@ def run_experiment(
     *,
     fresh: bool = False,
     reporter: Reporter | None = None,
-    chosen: Mapping[str, Any] | None = None,
+    runtime_choices: Mapping[str, Any] | None = None,
     only: Collection[str] | None = None,
     scores: Path | None = None,
 ) -> RunRecord:
@@ -56,7 +56,7 @@ def run_experiment(
         out: the run's folder.
         fresh: remove what an earlier run left there, first.
         reporter: told of progress.
-        chosen: dtype, threads, storage of the weights and token budget of another run, to be used here.
+        runtime_choices: dtype, threads, storage of the weights and token budget of another run, to be used here.
         only: names of cells; nothing is computed that these don't need. None for all.
         scores: file of scores to look up, instead of the user's cache (where `cache` allows one).
 
@@ -84,7 +84,7 @@ def run_experiment(
         def first_of_all() -> None:
             if is_there(out, Path.is_dir):  # else it is made, and locked, when the input was checked (`prepare`)
                 enter()
-            run = begin(enter=enter, fresh=fresh, chosen=chosen)
+            run = begin(enter=enter, fresh=fresh, runtime_choices=runtime_choices)
             log.begin(out)  # not sooner, since `fresh` sets aside what was written before
             run.trackers.config(flat(config.model_dump(mode="json")))
             run.score_base_cells()

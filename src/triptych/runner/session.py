@@ -55,7 +55,7 @@ class Session:
         self.config, self.folder, self.reporter, self._writes, self._scores = config, folder, reporter, writes, scores
         self._locked = locked
         """Whether the folder's lock is this run's already; not while an earlier run's files are still there."""
-        self.chosen: dict[str, Any] = lock.get("chosen", {})
+        self.runtime_choices: dict[str, Any] = lock.get("chosen", {})
         self.begun: dict[str, Any] = lock.get("begun", {})
         self._identity: dict[str, Any] = lock.get("model", {})
         self.loaded: LoadedModel | None = None
@@ -67,9 +67,9 @@ class Session:
         """The model and its scorer, loaded the first time that one of them is needed."""
         if self.loaded is None or self.scorer is None:
             self.reporter.info(f"loading {self.config.model.name}")
-            chosen = dict(self.chosen)
-            budget = chosen.pop("budget_tokens", None)
-            self.loaded = load_model(self.config.model.model_copy(update=chosen))
+            choices = dict(self.runtime_choices)
+            budget = choices.pop("budget_tokens", None)
+            self.loaded = load_model(self.config.model.model_copy(update=choices))
             self.loaded.check_identity(self._identity)
             if self.config.strategies.qlora:
                 check_targets(self.loaded, LoraSettings.of(self.config.tune))  # now, not after an hour of base cells
@@ -128,7 +128,7 @@ class Session:
         return before or now
 
     def _record_begun(self, loaded: LoadedModel, scorer: Scorer) -> None:
-        self.chosen = {
+        self.runtime_choices = {
             "dtype": loaded.info["dtype"],
             "threads": loaded.info["threads"] or None,
             "hold": loaded.info["weights_held"] if self.config.model.quantize == "nf4" else "auto",
@@ -148,7 +148,7 @@ class Session:
     def _write_begun(self) -> None:
         if self._locked:
             lock = read_json(self.folder.lock)
-            write_twice(self.folder.lock, {**lock, "chosen": self.chosen, "begun": self.begun})
+            write_twice(self.folder.lock, {**lock, "chosen": self.runtime_choices, "begun": self.begun})
 
 
 @dataclass(frozen=True)
