@@ -21,6 +21,7 @@ from triptych.grid.demonstrations import Demonstrations, Shots
 from triptych.grid.rendered import RenderedExperiment, RenderedRows, rows_that_fit
 from triptych.grid.renderer import ContextLimit, Renderer
 from triptych.models import Adapter, LoadedModel, adapter_enabled, load_adapter, load_model
+from triptych.models.adapter_checks import check_adapter_config, check_adapter_files
 from triptych.models.embed import embed_texts
 from triptych.progress import Reporter
 from triptych.prompts import Rendered, RenderedPrompt, find_template, template_from_text
@@ -75,7 +76,7 @@ class OneCell:
     `need_output` refuses rows without an output.
 
     Raises:
-        InputError: data, pool or template can't be used.
+        InputError: data, pool, template or the adapter's files can't be used.
     """
 
     loaded: LoadedModel
@@ -88,6 +89,9 @@ class OneCell:
             self.template = template_from_text(request.template)
         else:
             self.template = find_template(request.prompt, where="--prompt")
+        if request.adapter is not None:  # now, not after the model was loaded
+            check_adapter_files(request.adapter)
+            check_adapter_config(request.adapter)
         self.cell = request.shots.cell(self.template.name)
         self.rows = read_rows(request.data, need_output=need_output, reporter=reporter)[: request.limit]
         self.pool = request.shots.read_pool(self.rows, request.data, reporter)

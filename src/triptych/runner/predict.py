@@ -199,11 +199,9 @@ def _facts(request: PredictRequest, cell: OneCell, settings: GenerationSettings)
     }
 
 
-def _adapter_sha256(folder: Path) -> str | None:
-    """Hash of an adapter's weights and settings; None where they are missing (loading it says so)."""
-    files = [folder / name for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG)]
-    there = all(is_there(file, Path.is_file) for file in files)
-    return _sha256([sha256_of_file(file) for file in files]) if there else None
+def _adapter_sha256(folder: Path) -> str:
+    """Hash of an adapter's weights and settings."""
+    return _sha256([sha256_of_file(folder / name) for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG)])
 
 
 def _judge(written: Sequence[Generated], cell: OneCell, special: Sequence[str]) -> Predictions:
