@@ -121,6 +121,7 @@ def test_training_asked_to_stop_says_how_to_go_on(
     assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_killed_among_its_cells(
     commands: Commands, finished: Any, tmp_path: Path, numbers: Callable[[Path], Any]
 ) -> None:

@@ -113,6 +113,7 @@ def test_columns_of_the_data_filter_rows(tmp_path: Path, open_report: Open) -> N
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_a_richer_grid_has_its_figures_and_every_setting(tmp_path: Path, open_report: Open) -> None:
     record, items = make_grid(30)
     save_run(tmp_path, record, items)

@@ -45,7 +45,11 @@ def killed(curve: Sequence[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ("int8", "dora-nf4") else []) for n in CASES]
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] if n in ("int8", "dora-nf4", "dora-dropout", "rslora") else [])
+        for n in CASES
+    ],
 )
 def test_it_learns_goes_on_exactly_and_loads_back(
     name: str,
