@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRIPTYCH_ON", "local:1")  # in the test's own process, where its fakes are
 
 pytest_plugins = ["tiny_experiment"]
 

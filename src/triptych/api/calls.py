@@ -27,6 +27,7 @@ def run(
     *,
     out: str | Path | None = None,
     fresh: bool = False,
+    on: str | None = None,
     reporter: Reporter | None = None,
     **overrides: Any,
 ) -> Run:
@@ -36,6 +37,8 @@ def run(
         config: a YAML file, its content as a mapping (paths in it are relative to where Python runs), or a config.
         out: the run's folder; `runs/NAME` if not given.
         fresh: remove what an earlier run left there.
+        on: where cells and trainings are computed: `auto` (on a CPU a process of one thread for each core, as far as
+            memory allows; a process for each GPU), or `local:N`, N processes of this machine.
         reporter: gets progress and messages; None prints them.
         **overrides: settings to change: a section with the keys to change in it, `tune={"epochs": 1}`, or one key
             with `__` between its parts, `tune__epochs=1`.
@@ -51,7 +54,7 @@ def run(
 
     settings = config_of(config, overrides)
     folder = Path(out) if out is not None else Path("runs") / settings.name
-    record = run_experiment(settings, folder, fresh=fresh, reporter=reporter or ConsoleReporter())
+    record = run_experiment(settings, folder, fresh=fresh, reporter=reporter or ConsoleReporter(), on=on)
     return Run(folder, record)
 
 

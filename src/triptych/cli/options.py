@@ -33,6 +33,15 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. tune.epochs=1.")
 ]
 RunFolder = Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")]
+On = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EXECUTOR",
+        help="Where cells and trainings are computed: auto (on a CPU a process of one thread for each core, as far as "
+        "memory allows; a process for each GPU), or local:N, N processes of this machine.  [default: auto]",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 
 

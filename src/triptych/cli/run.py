@@ -15,6 +15,7 @@ def run(
     sets: options.Sets = None,
     out: options.RunFolder = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left there.")] = False,
+    on: options.On = None,
 ) -> None:
     """Run an experiment; the same command continues one that was interrupted."""
     from triptych.api import calls
@@ -23,7 +24,7 @@ def run(
     from triptych.report import print_tables
 
     console = new_console()
-    done = calls.run(read_config(config, sets or []), out=out, fresh=fresh, reporter=ConsoleReporter(console))
+    done = calls.run(read_config(config, sets or []), out=out, fresh=fresh, on=on, reporter=ConsoleReporter(console))
     print_tables(done.record, console)
     for sentence in done.answer:
         console.print(sentence)

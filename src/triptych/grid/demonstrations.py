@@ -33,6 +33,11 @@ class Demonstrations:
         self._vectors = None if vectors is None else cache(vectors)
         self._selectors: dict[tuple[Select, Draw, Order | None], Selector] = {}
 
+    def embed(self) -> None:
+        """Compute the embeddings now, where something may choose by them."""
+        if self._vectors:
+            self._vectors()
+
     def of_cell(self, cell: CellSpec, row: Row) -> Chosen:
         """What a cell shows of the pool for a row."""
         if not cell.k or not cell.select:

@@ -41,6 +41,12 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES may say so that a process sees one GPU alone: an entry for each that is seen here."""
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named or [str(number) for number in range(torch.cuda.device_count())]
+
+
 def choose_dtype(name: Dtype, device: torch.device) -> tuple[DtypeName, str]:
     """The compute dtype and the reason for it.
 

@@ -8,7 +8,9 @@ it is replaced or removed it is renamed to `NAME.edited-1`, with a warning. Wher
 the manifest holds the name without a hash, and `NAME/` for a folder that a library fills: all of it is Triptych's.
 
 The name is written before the file is in its place, with the hash of the content before beside the new one: a kill in
-between leaves a file that is still Triptych's. Writers find the manifest by their folder (`open_manifest`).
+between leaves a file that is still Triptych's. Writers find the manifest by their folder (`open_manifest`). Where the
+processes of one run write in a folder together, each change is made to the file's newest content, under a lock
+(`shared`).
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from pathlib import Path
 
 from triptych.errors import ForeignFileError
 from triptych.records.disk import disk_errors, sha256_of_file
+from triptych.records.file_lock import file_lock
 from triptych.records.run_files import json_or_none, known_before_manifest, matches
 
 MANIFEST = "manifest.json"
+MANIFEST_LOCK = ".manifest.json.lock"
 _KIND = {"triptych": "manifest", "format": 1}
 logger = logging.getLogger(__name__)
 _open: dict[Path, Manifest] = {}
@@ -36,7 +40,7 @@ class Manifest:
     """The files of one folder that are Triptych's. `folder` is absolute."""
 
     def __init__(self, folder: Path, files: dict[str, list[str]] | None = None) -> None:
-        self.folder, self.files = folder, files or {}
+        self.folder, self.files, self.shared = folder, files or {}, False
 
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
@@ -62,6 +66,17 @@ class Manifest:
                 temporary.replace(self.folder / MANIFEST)
             finally:
                 temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Where it is shared, read what other processes noted, and let none note anything until the block ends."""
+        if not self.shared:
+            yield
+            return
+        with file_lock(self.folder / MANIFEST_LOCK, exclusive=True):
+            if newest := Manifest.read(self.folder):
+                self.files = newest.files
+            yield
 
     def name_of(self, path: Path) -> str | None:
         """A path's name in the folder; None if it is elsewhere."""
@@ -183,6 +198,20 @@ def open_manifest(folder: Path) -> Iterator[Manifest]:
         del _open[at]
 
 
+@contextlib.contextmanager
+def shared_manifest(folder: Path) -> Iterator[Manifest]:
+    """As `open_manifest`, while other processes of the same run write in the folder too."""
+    with open_manifest(folder) as manifest:
+        if not manifest.shared:
+            manifest.save()
+        manifest.shared = True
+        try:
+            yield manifest
+        finally:
+            with manifest.changing():  # what the others noted is known here from now on
+                manifest.shared = False
+
+
 def is_open(folder: Path) -> bool:
     """Whether this process is writing in the folder, with its manifest open."""
     return _absolute(folder) in _open
@@ -192,7 +221,8 @@ def replacing(path: Path, new: Path) -> None:
     """See `Manifest.replacing`. Does nothing for a file in no folder with an open manifest."""
     with _lock:
         if (manifest := _of(path)) is not None:
-            manifest.replacing(path, new)
+            with manifest.changing():
+                manifest.replacing(path, new)
 
 
 def claim(*paths: Path, tree: bool = False) -> None:
@@ -200,24 +230,28 @@ def claim(*paths: Path, tree: bool = False) -> None:
     with _lock:
         for path in paths:
             if (manifest := _of(path)) is not None:
-                manifest.claim(f"{manifest.name_of(path)}{'/' if tree else ''}")
+                with manifest.changing():
+                    manifest.claim(f"{manifest.name_of(path)}{'/' if tree else ''}")
 
 
 def written(*paths: Path) -> None:
     """Note the content of claimed files, now that they are whole: from here on an edit is seen."""
     with _lock:
         for path in paths:
-            manifest = _of(path)
-            if manifest is not None and path.is_file() and (name := manifest.name_of(path)) in manifest.files:
-                manifest.files[name] = [sha256_of_file(path)]
-                manifest.save()
+            if (manifest := _of(path)) is None or not path.is_file():
+                continue
+            with manifest.changing():
+                if (name := manifest.name_of(path)) in manifest.files:
+                    manifest.files[name] = [sha256_of_file(path)]
+                    manifest.save()
 
 
 def remove(path: Path) -> bool:
     """See `Manifest.remove`; a file in no folder with an open manifest is removed. Returns whether it is gone."""
     with _lock:
         if (manifest := _of(path)) is not None:
-            return manifest.remove(str(manifest.name_of(path)))
+            with manifest.changing():
+                return manifest.remove(str(manifest.name_of(path)))
         path.unlink(missing_ok=True)
         return True
 

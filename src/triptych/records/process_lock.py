@@ -2,6 +2,9 @@
 
 The lock is the operating system's (`flock` on `.triptych.lock`), so it is released when its process ends, killed or
 not. The file names the process for the message. On a file system without locks, the process of that name is looked for.
+
+A run's worker processes hold `.workers.lock` together (`as_worker`): they outlive a main process that was killed by a
+moment, and whoever works in the folder next waits for that.
 """
 
 from __future__ import annotations
@@ -14,16 +17,21 @@ import os
 import platform
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from triptych.errors import RunBusyError
 from triptych.records.disk import disk_errors
-from triptych.records.manifest import Manifest, is_open, open_manifest
+from triptych.records.file_lock import file_lock
+from triptych.records.manifest import MANIFEST_LOCK, Manifest, is_open, open_manifest
 from triptych.records.set_aside import restore
 
 LOCK_FILE = ".triptych.lock"
+WORKERS_LOCK = ".workers.lock"
+_WAIT = 10.0
+"""Seconds that workers of a killed process are waited for."""
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -99,11 +107,43 @@ def work_in(folder: Path) -> Iterator[Manifest]:
     lock = ProcessLock(folder)
     lock.acquire()
     try:
+        _wait_for_workers(folder)
         restore(folder)
         with open_manifest(folder) as manifest:
             yield manifest
     finally:
+        for name in (MANIFEST_LOCK, WORKERS_LOCK):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
         lock.release()
+
+
+def as_worker(folder: Path) -> contextlib.AbstractContextManager[bool]:
+    """Mark this process as a worker of the run in this folder, until the end of the block."""
+    return file_lock(folder / WORKERS_LOCK, exclusive=False)
+
+
+def _wait_for_workers(folder: Path) -> None:
+    """Wait until no worker of an earlier run is left in the folder.
+
+    Raises:
+        RunBusyError: one is left after `_WAIT` seconds.
+    """
+    if not (folder / WORKERS_LOCK).exists():
+        return
+    until = time.monotonic() + _WAIT
+    while True:
+        with file_lock(folder / WORKERS_LOCK, exclusive=True, wait=False) as free:
+            if free:
+                return
+        if time.monotonic() > until:
+            raise RunBusyError(
+                "worker processes of an earlier run are still working in this folder",
+                where=str(folder / WORKERS_LOCK),
+                found=f"no end of them in {_WAIT:.0f} s",
+                fix="end them, and run the same command again",
+            )
+        time.sleep(0.05)
 
 
 def _this_process() -> dict[str, Any]:

@@ -72,8 +72,10 @@ def to_write(config: GenerateConfig, cells: Sequence[CellSpec], finished: Mappin
     return [*best, *trained.values()]
 
 
-def write_cell(run: RunContext, cell: CellSpec) -> GenerationRecord:
+def write_cell(run: RunContext, cell: CellSpec, adapter_sha256: str | None) -> GenerationRecord:
     """Write a cell's texts, or those that an earlier process left to do; read them if all are there.
+
+    `adapter_sha256`: of the adapter that the cell was scored with; None for the base model's.
 
     Raises:
         RunChangedError: texts of other settings are there.
@@ -83,7 +85,6 @@ def write_cell(run: RunContext, cell: CellSpec) -> GenerationRecord:
     assert config is not None
     rows = run.rows.data.test[: config.rows]
     template, out = run.rows.templates[cell.prompt], run.folder.predictions_of(cell.name)
-    adapter_sha256 = run.finished[cell.name].record.adapter_sha256
     settings = _settings(config, template, cell.k)
     facts = {
         "cell": cell.name,

@@ -22,8 +22,8 @@ from triptych.runner.one_cell import CellRequest, OneCell, source_record
 from triptych.runner.session import RunContext
 
 
-def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None, title: str) -> FinishedCell:
-    """Score a cell on the test rows and write it to the folder; with this adapter, or None for the base model.
+def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None) -> FinishedCell:
+    """Score a cell on the test rows; with this adapter attached, or None for the base model.
 
     Raises:
         TriptychError: the adapter is not in the state that the cell asks for.
@@ -37,7 +37,7 @@ def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None, title: 
     with adapter_enabled(adapter, on=adapter is not None):
         if adapter_is_on(loaded.model) != (adapter is not None):
             raise TriptychError(f"the adapter is {'off' if adapter else 'on'} for cell {cell.name}")
-        with run.reporter.task(title, len(rendered.rows)) as advance:
+        with run.reporter.task(cell.name, len(rendered.rows)) as advance:
             nlls = scorer.score(rendered.rows, advance)
     items = to_items(rendered.rows, nlls)
     trained, made_from = cell.training, run.facts.cell(cell)
@@ -67,11 +67,7 @@ def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None, title: 
         versions=Versions(**versions()),
     )
     tokens = [[round(x, 5) for x in nll.tokens.tolist()] for nll in nlls]
-    finished = FinishedCell(record, items, tokens, made_from.record()["made_from"])
-    run.folder.save_cell(finished)
-    run.finished[cell.name] = finished
-    run.session.note_memory()
-    return finished
+    return FinishedCell(record, items, tokens, made_from.record()["made_from"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ process that resumes the run uses the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Session:
         if self.loaded is None or self.scorer is None:
             self.reporter.info(f"loading {self.config.model.name}")
             choices = dict(self.runtime_choices)
-            budget = choices.pop("budget_tokens", None)
+            budget, _ = choices.pop("budget_tokens", None), choices.pop("processes", None)
             self.loaded = load_model(self.config.model.model_copy(update=choices))
             self.loaded.check_identity(self._identity)
             if self.config.strategies.qlora:
@@ -77,8 +77,8 @@ class Session:
                 claim(*(self._scores.with_name(f"{self._scores.name}{part}") for part in ("", "-wal", "-shm")))
             cache = score_cache(self.loaded, self._scores) if self.config.cache else None
             self.scorer = Scorer(self.loaded, budget_tokens=budget, cache=cache)
-            if not self.begun and self._writes:
-                self._record_begun(self.loaded, self.scorer)
+            if not self.begun:
+                self._begin(self.loaded, self.scorer)
         return self.loaded, self.scorer
 
     def compute(self) -> dict[str, Any]:
@@ -118,17 +118,28 @@ class Session:
         with adapter_enabled(self.adapter, on=False):
             return embed_texts(texts, model=loaded, reporter=self.reporter)
 
-    def note_memory(self) -> int | None:
-        """Record the peak memory of this process if it is the largest of the run's, those that were killed included."""
+    def note_memory(self, now: int | None = None) -> int | None:
+        """Record the peak memory of a process, this one or `now`, if it is the largest so far, killed ones included."""
         lock = read_json(self.folder.lock)
-        before, now = lock.get("peak_memory_bytes"), peak_memory()
+        before, now = lock.get("peak_memory_bytes"), now or peak_memory()
         if now is not None and now > 1.02 * (before or 0):
             write_twice(self.folder.lock, {**lock, "peak_memory_bytes": now})
             return now
         return before or now
 
-    def _record_begun(self, loaded: LoadedModel, scorer: Scorer) -> None:
+    def begin_as(self, runtime_choices: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
+        """Compute as another process of this run does; `begun` is empty where none has loaded the model yet.
+
+        The lock is written where this session is the one that writes it, and does not hold this yet.
+        """
+        if not self.begun:
+            self.runtime_choices, self.begun = dict(runtime_choices), dict(begun)
+            if begun:
+                self._write_begun()
+
+    def _begin(self, loaded: LoadedModel, scorer: Scorer) -> None:
         self.runtime_choices = {
+            **self.runtime_choices,
             "dtype": loaded.info["dtype"],
             "threads": loaded.info["threads"] or None,
             "hold": loaded.info["weights_held"] if self.config.model.quantize == "nf4" else "auto",
@@ -142,11 +153,11 @@ class Session:
     def locked(self) -> None:
         """The folder's lock is this run's from here on."""
         self._locked = True
-        if self._writes and self.begun:
+        if self.begun:
             self._write_begun()
 
     def _write_begun(self) -> None:
-        if self._locked:
+        if self._writes and self._locked:
             lock = read_json(self.folder.lock)
             write_twice(self.folder.lock, {**lock, "chosen": self.runtime_choices, "begun": self.begun})
 
@@ -166,5 +177,8 @@ class RunContext:
     """Scored cells, by name; the run adds those that it scores."""
 
     def attach(self, training: TrainingSpec | None) -> Adapter | None:
-        """Put a training's adapter on the model; None for the base model's own cells."""
-        return self.session.attach(self.folder.adapter_of(training)) if training else None
+        """Put a training's adapter on the model; take it off, and return None, for the base model's own cells."""
+        if training is None:
+            self.session.detach()
+            return None
+        return self.session.attach(self.folder.adapter_of(training))

@@ -1,0 +1,168 @@
+"""How many processes compute a run.
+
+    named (`--on local:4`)      so many, if memory holds them
+    resumed                     as the lock says
+    a CPU                       one of one thread for each core, as far as memory and the number of tasks allow
+    GPUs                        one for each GPU that is free to use
+
+One process with all threads is left where there is one task, one core or one GPU, under `torchrun`, and where files
+can't be locked, which processes that write in one folder need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from triptych.config.executor import VARIABLE, ExecutorChoice, cores
+from triptych.errors import ConfigError
+from triptych.grid.cells import CellSpec, needs_vectors, trainings
+from triptych.grid.renderer import NO_LIMIT
+from triptych.likelihood.head import head_chunk
+from triptych.likelihood.plan import pass_tokens, token_bytes
+from triptych.models import LoraSettings
+from triptych.models.device import DTYPES, choose_device, choose_dtype, free_memory, visible_gpus
+from triptych.models.header import read_header
+from triptych.models.load import choose_weight_storage
+from triptych.models.shape import ModelShape, shape_of
+from triptych.records.disk import is_there
+from triptych.records.file_lock import can_lock
+from triptych.records.manifest import shared_manifest
+from triptych.records.process_lock import WORKERS_LOCK
+from triptych.runner.executors.base import Executor
+from triptych.runner.executors.inline import Inline
+from triptych.runner.executors.local import LocalWorkers, start_server
+from triptych.runner.executors.messages import Setting
+from triptych.runner.session import RunContext
+from triptych.runner.tasks import OnCurve
+from triptych.training import World
+from triptych.training.memory import Held, PassSize, training_bytes, weight_bytes
+
+_SAMPLED = 128
+"""Training rows that are rendered to know how long a pass is."""
+_LONGER = 1.5
+"""Times the mean length of the sampled rows: the rows of the largest pass."""
+
+
+def prepare_workers(choice: ExecutorChoice, world: World, out: Path) -> None:
+    """Let worker processes import what they need while the run is prepared, if it is likely to have some."""
+    likely = choice.processes or (1 if is_there(out / "results.json") else cores())
+    if likely > 1 and world.size == 1:
+        start_server()
+
+
+def choose_executor(
+    choice: ExecutorChoice,
+    run: RunContext,
+    world: World,
+    cells: Sequence[CellSpec],
+    n_tasks: int,
+    on_curve: OnCurve,
+    *,
+    scores: Path | None,
+    stack: ExitStack,
+) -> Executor:
+    """The executor of a run that has `n_tasks` left; what it needs until the run's end is entered into `stack`.
+
+    Raises:
+        ConfigError: the one that was named can't be had here.
+    """
+    if world.size > 1 and (choice.processes or 1) > 1:
+        raise ConfigError(
+            "under torchrun the processes of the group share each training, and there are no others",
+            where=f"--on or {VARIABLE}",
+            found=f"{choice}, WORLD_SIZE={world.size}",
+            fix="leave --on out, or start without torchrun",
+        )
+    count = 1 if world.size > 1 else choose_processes(choice, run, n_tasks)
+    if count == 1:
+        return Inline(run, world, on_curve)
+    session = run.session
+    if not session.begun:
+        session.begin_as({**session.runtime_choices, "threads": run.config.model.threads or 1, "processes": count}, {})
+    stack.enter_context(shared_manifest(run.folder.path))
+    out = run.folder.path.absolute()
+    setting = Setting(run.config, tuple(cells), out, scores, session.runtime_choices, {})
+    on_gpus = choose_device(run.config.model.device).type == "cuda"
+    run.reporter.info(
+        f"computing in {count} processes, of one thread each" if not on_gpus else f"computing on {count} GPUs"
+    )
+    return LocalWorkers(count, setting, session, run.reporter, on_curve, visible_gpus() if on_gpus else ())
+
+
+def choose_processes(choice: ExecutorChoice, run: RunContext, n_tasks: int) -> int:
+    """The number of processes for a run that has `n_tasks` left.
+
+    Raises:
+        ConfigError: memory doesn't hold the number that was asked for; or files can't be locked there.
+    """
+    lockable = can_lock(run.folder.path / WORKERS_LOCK)
+    if choice.processes == 1 or (choice.processes is None and not lockable):
+        return 1
+    if not lockable:
+        raise ConfigError(
+            "several processes can't write in this folder: its file system has no file locks",
+            where=str(run.folder.path),
+            found=f"--on {choice}",
+            fix="give --on local:1, or a folder on a local disk with --out",
+        )
+    if choice.processes is None and "dtype" in run.session.runtime_choices:
+        return int(run.session.runtime_choices.get("processes", 1))
+    if choose_device(run.config.model.device).type == "cuda":
+        most = torch.cuda.device_count() if run.config.model.device in ("auto", "cuda") else 1
+        return choice.processes or min(most, max(n_tasks, 1))
+    each, once = _bytes_each(run)
+    available = free_memory(torch.device("cpu"))
+    fit = max(1, int((available - once) // each))
+    if choice.processes is None:
+        wanted = max(1, cores() // (run.config.model.threads or 1))
+        return min(wanted, fit, max(n_tasks, 1))
+    if choice.processes > fit:
+        raise ConfigError(
+            "memory doesn't hold so many processes",
+            where=f"--on or {VARIABLE}",
+            found=f"local:{choice.processes}, about {(choice.processes * each + once) / 1e9:.1f} GB",
+            expected=f"at most local:{fit}: {available / 1e9:.1f} GB are free, and one takes about {each / 1e9:.1f} GB",
+            fix=f"give --on local:{fit}, or --on auto",
+        )
+    return choice.processes
+
+
+def _bytes_each(run: RunContext) -> tuple[int, int]:
+    """Bytes that each worker process takes on a CPU at its peak, and those that all of them share."""
+    spec, device = run.config.model, torch.device("cpu")
+    shape = shape_of(read_header(spec).config)
+    dtype, _ = choose_dtype(spec.dtype, device)
+    itemsize = DTYPES[dtype].itemsize
+    free = free_memory(device)
+    held: Held = choose_weight_storage(spec, shape.parameters * itemsize, "cpu", free)  # type: ignore[assignment]
+    weights = weight_bytes(shape, dtype, held, double_quant=spec.double_quant)
+    rows, columns = head_chunk("cpu")
+    scoring = pass_tokens(shape, free, "cpu") * token_bytes(shape, itemsize)
+    scoring += rows * min(columns, shape.vocab_size) * (itemsize + 4)
+    process = psutil.Process().memory_info().rss
+    return process + weights + max(scoring, _training_bytes(run, shape, dtype, held)), 0
+
+
+def _training_bytes(run: RunContext, shape: ModelShape, dtype: str, held: Held) -> int:
+    specs, tune = trainings(run.config), run.config.tune
+    if not specs:
+        return 0
+    tokens, scored = tune.tokens_per_pass, tune.tokens_per_pass // 2
+    if not any(map(needs_vectors, specs)):
+        rows = [run.rows.row(specs[0], row, NO_LIMIT) for row in run.rows.data.train[:_SAMPLED]]
+        tokens = min(tokens, _of_pass([len(row.ids) for row in rows], tune.batch_size))
+        scored = min(scored, _of_pass([row.n_scored for row in rows], tune.batch_size))
+    size, lora = PassSize(tokens, scored, min(tune.batch_size, tokens)), LoraSettings.of(tune)
+    options: dict[str, Any] = {"dtype": dtype, "held": held, "dropout": tune.dropout > 0, "use_dora": tune.use_dora}
+    need = training_bytes(shape, size, r=lora.r, target_modules=lora.target_modules, device="cpu", **options)
+    return need.adapter + need.step
+
+
+def _of_pass(lengths: Sequence[int], batch_size: int) -> int:
+    return round(_LONGER * batch_size * sum(lengths) / max(len(lengths), 1))
