@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from triptych.config.choices import MANY, MAX_TOKENS
 from triptych.config.data import DataConfig
@@ -18,6 +18,7 @@ from triptych.config.model import ModelConfig
 from triptych.config.section import Section, refused
 from triptych.config.strategies import FewShotConfig, PromptName, QloraConfig, StrategiesConfig, ZeroShotConfig
 from triptych.config.tune import TuneConfig
+from triptych.config.within import seconds_of
 
 
 class ReportConfig(Section):
@@ -49,6 +50,15 @@ class ExperimentConfig(Section):
     generate: GenerateConfig | None = None
     """Write texts too; null scores only."""
     report: ReportConfig = ReportConfig()
+    within: str | None = None
+    """How long the run may take, such as 10m: test rows, training rows and points of the curve are as many as fit."""
+
+    @field_validator("within", mode="before")
+    @classmethod
+    def _check_time(cls, value: Any) -> Any:
+        if value is not None:
+            seconds_of(str(value))
+        return None if value is None else str(value)
 
     @model_validator(mode="after")
     def _check_dev_rows(self) -> ExperimentConfig:

@@ -50,6 +50,7 @@ def read_data(config: ExperimentConfig, reporter: Reporter | None = None) -> Dat
         folder=given.dir,
         train_rows=given.train_rows if train else None,
         test_rows=given.test_rows,
+        test_sample=given.test_sample,
         dev_rows=given.dev_rows if train else 0,
         seed=given.seed,
         strict=given.strict,

@@ -11,7 +11,7 @@ can't be locked, which processes that write in one folder need.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from triptych.config.executor import VARIABLE, ExecutorChoice, cores
 from triptych.errors import ConfigError
 from triptych.grid.cells import CellSpec, needs_vectors, trainings
 from triptych.grid.renderer import NO_LIMIT
+from triptych.grid.rows import ExperimentRows
 from triptych.likelihood.head import head_chunk
 from triptych.likelihood.plan import pass_tokens, token_bytes
 from triptych.models import LoraSettings
@@ -36,8 +37,9 @@ from triptych.records.manifest import shared_manifest
 from triptych.records.process_lock import WORKERS_LOCK
 from triptych.runner.executors.base import Executor
 from triptych.runner.executors.inline import Inline
-from triptych.runner.executors.local import LocalWorkers, start_server
+from triptych.runner.executors.local import LocalWorkers
 from triptych.runner.executors.messages import Setting
+from triptych.runner.executors.processes import start_server
 from triptych.runner.session import RunContext
 from triptych.runner.tasks import OnCurve
 from triptych.training import World
@@ -79,7 +81,15 @@ def choose_executor(
             found=f"{choice}, WORLD_SIZE={world.size}",
             fix="leave --on out, or start without torchrun",
         )
-    count = 1 if world.size > 1 else choose_processes(choice, run, n_tasks)
+    lockable = world.size == 1 and can_lock(run.folder.path / WORKERS_LOCK)
+    count = choose_processes(choice, run.rows, run.session.runtime_choices, n_tasks) if lockable else 1
+    if (choice.processes or 1) > 1 and not lockable:
+        raise ConfigError(
+            "several processes can't write in this folder: its file system has no file locks",
+            where=str(run.folder.path),
+            found=f"--on {choice}",
+            fix="give --on local:1, or a folder on a local disk with --out",
+        )
     if count == 1:
         return Inline(run, world, on_curve)
     session = run.session
@@ -95,33 +105,27 @@ def choose_executor(
     return LocalWorkers(count, setting, session, run.reporter, on_curve, visible_gpus() if on_gpus else ())
 
 
-def choose_processes(choice: ExecutorChoice, run: RunContext, n_tasks: int) -> int:
-    """The number of processes for a run that has `n_tasks` left.
+def choose_processes(
+    choice: ExecutorChoice, rows: ExperimentRows, begun_with: Mapping[str, Any], n_tasks: int
+) -> int:
+    """The number of processes for `n_tasks`; `begun_with`: the runtime choices in the lock, empty for a new run.
 
     Raises:
-        ConfigError: memory doesn't hold the number that was asked for; or files can't be locked there.
+        ConfigError: memory doesn't hold the number that was asked for.
     """
-    lockable = can_lock(run.folder.path / WORKERS_LOCK)
-    if choice.processes == 1 or (choice.processes is None and not lockable):
+    model = rows.config.model
+    if choice.processes == 1:
         return 1
-    if not lockable:
-        raise ConfigError(
-            "several processes can't write in this folder: its file system has no file locks",
-            where=str(run.folder.path),
-            found=f"--on {choice}",
-            fix="give --on local:1, or a folder on a local disk with --out",
-        )
-    if choice.processes is None and "dtype" in run.session.runtime_choices:
-        return int(run.session.runtime_choices.get("processes", 1))
-    if choose_device(run.config.model.device).type == "cuda":
-        most = torch.cuda.device_count() if run.config.model.device in ("auto", "cuda") else 1
+    if choice.processes is None and "dtype" in begun_with:
+        return int(begun_with.get("processes", 1))
+    if choose_device(model.device).type == "cuda":
+        most = torch.cuda.device_count() if model.device in ("auto", "cuda") else 1
         return choice.processes or min(most, max(n_tasks, 1))
-    each, once = _bytes_each(run)
+    each, once = _bytes_each(rows)
     available = free_memory(torch.device("cpu"))
     fit = max(1, int((available - once) // each))
     if choice.processes is None:
-        wanted = max(1, cores() // (run.config.model.threads or 1))
-        return min(wanted, fit, max(n_tasks, 1))
+        return min(max(1, cores() // (model.threads or 1)), fit, max(n_tasks, 1))
     if choice.processes > fit:
         raise ConfigError(
             "memory doesn't hold so many processes",
@@ -133,31 +137,31 @@ def choose_processes(choice: ExecutorChoice, run: RunContext, n_tasks: int) -> i
     return choice.processes
 
 
-def _bytes_each(run: RunContext) -> tuple[int, int]:
+def _bytes_each(rows: ExperimentRows) -> tuple[int, int]:
     """Bytes that each worker process takes on a CPU at its peak, and those that all of them share."""
-    spec, device = run.config.model, torch.device("cpu")
+    spec, device = rows.config.model, torch.device("cpu")
     shape = shape_of(read_header(spec).config)
     dtype, _ = choose_dtype(spec.dtype, device)
     itemsize = DTYPES[dtype].itemsize
     free = free_memory(device)
     held: Held = choose_weight_storage(spec, shape.parameters * itemsize, "cpu", free)  # type: ignore[assignment]
     weights = weight_bytes(shape, dtype, held, double_quant=spec.double_quant)
-    rows, columns = head_chunk("cpu")
+    n_rows, columns = head_chunk("cpu")
     scoring = pass_tokens(shape, free, "cpu") * token_bytes(shape, itemsize)
-    scoring += rows * min(columns, shape.vocab_size) * (itemsize + 4)
+    scoring += n_rows * min(columns, shape.vocab_size) * (itemsize + 4)
     process = psutil.Process().memory_info().rss
-    return process + weights + max(scoring, _training_bytes(run, shape, dtype, held)), 0
+    return process + weights + max(scoring, _training_bytes(rows, shape, dtype, held)), 0
 
 
-def _training_bytes(run: RunContext, shape: ModelShape, dtype: str, held: Held) -> int:
-    specs, tune = trainings(run.config), run.config.tune
+def _training_bytes(rows: ExperimentRows, shape: ModelShape, dtype: str, held: Held) -> int:
+    specs, tune = trainings(rows.config), rows.config.tune
     if not specs:
         return 0
     tokens, scored = tune.tokens_per_pass, tune.tokens_per_pass // 2
     if not any(map(needs_vectors, specs)):
-        rows = [run.rows.row(specs[0], row, NO_LIMIT) for row in run.rows.data.train[:_SAMPLED]]
-        tokens = min(tokens, _of_pass([len(row.ids) for row in rows], tune.batch_size))
-        scored = min(scored, _of_pass([row.n_scored for row in rows], tune.batch_size))
+        sampled = [rows.row(specs[0], row, NO_LIMIT) for row in rows.data.train[:_SAMPLED]]
+        tokens = min(tokens, _of_pass([len(row.ids) for row in sampled], tune.batch_size))
+        scored = min(scored, _of_pass([row.n_scored for row in sampled], tune.batch_size))
     size, lora = PassSize(tokens, scored, min(tune.batch_size, tokens)), LoraSettings.of(tune)
     options: dict[str, Any] = {"dtype": dtype, "held": held, "dropout": tune.dropout > 0, "use_dora": tune.use_dora}
     need = training_bytes(shape, size, r=lora.r, target_modules=lora.target_modules, device="cpu", **options)

@@ -5,24 +5,19 @@
                      writes cells' records, the lock, the report
 
 The first worker loads the model alone; how it computes (dtype, token budget) goes into the lock and to the others.
-A worker that dies is replaced and its task done again; if memory ran out, by one worker fewer. Processes are started
-by Python's fork server where there is one, so that all of them share what they import.
+A worker that dies is replaced and its task done again; if memory ran out, by one worker fewer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from triptych.errors import Interrupted, TriptychError
@@ -30,10 +25,10 @@ from triptych.progress import Advance, Reporter
 from triptych.runner.executors import messages
 from triptych.runner.executors.base import Cancelled
 from triptych.runner.executors.messages import Compute, Message, Setting
+from triptych.runner.executors.processes import start_process
 from triptych.runner.session import Session
 from triptych.runner.tasks import OnCurve, Outcome, Task
 
-_PRELOADED = "triptych.runner.executors.worker"
 _MOST_DEATHS = 3
 """Of workers at one task."""
 _LOW_MEMORY = 0.05
@@ -48,18 +43,6 @@ class _Worker:
     pipe: Any
     task: Task | None = None
     progress: dict[int, tuple[ExitStack, Advance]] = field(default_factory=dict)
-
-
-def start_server() -> None:
-    """Let the fork server import what workers need, on another core, while the run is prepared here."""
-    context = _context()
-    if context.get_start_method() == "forkserver":
-        from multiprocessing import forkserver
-
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads don't outlive a fork
-        with _one_thread():
-            context.set_forkserver_preload([_PRELOADED])
-            forkserver.ensure_running()
 
 
 class LocalWorkers:
@@ -160,15 +143,10 @@ class LocalWorkers:
         setting = self._setting
         if self._gpus:
             setting = replace(setting, environment={"CUDA_VISIBLE_DEVICES": self._gpus[number % len(self._gpus)]})
-        context = _context()
-        ours, theirs = context.Pipe()
         from triptych.runner.executors.worker import work
 
-        process = context.Process(target=work, args=(theirs, setting), name=f"triptych-worker-{number}", daemon=True)
-        with _without_main(), _one_thread():
-            process.start()
-        theirs.close()
-        worker = _Worker(number, process, ours)
+        process, pipe = start_process(work, setting, name=f"triptych-worker-{number}")
+        worker = _Worker(number, process, pipe)
         self._workers.append(worker)
         logger.info("worker %d is process %d", number, process.pid)
         return worker
@@ -272,37 +250,6 @@ class _WorkerTraceback(Exception):
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
-
-
-def _context() -> Any:
-    """The fork server shares imports among the workers; macOS's libraries don't survive a fork."""
-    methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("forkserver" if "forkserver" in methods and sys.platform == "linux" else "spawn")
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Keep new processes from running the caller's script again: they import what they need by name."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """New processes have libraries of one thread; torch's threads are set when a model is loaded."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _ended(exitcode: int | None) -> str:
