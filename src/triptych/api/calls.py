@@ -6,6 +6,7 @@ call passes on all that it was given (`locals()`), and the commands' options are
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ def run(
     out: str | Path | None = None,
     fresh: bool = False,
     on: str | None = None,
+    within: str | None = None,
     reporter: Reporter | None = None,
     **overrides: Any,
 ) -> Run:
@@ -39,6 +41,8 @@ def run(
         fresh: remove what an earlier run left there.
         on: where cells and trainings are computed: `auto` (on a CPU a process of one thread for each core, as far as
             memory allows; a process for each GPU), or `local:N`, N processes of this machine.
+        within: how long it may take, such as `10m`: as many test rows (at least 16), training rows and points of the
+            curve as fit are computed, a seeded sample; more time gives a superset.
         reporter: gets progress and messages; None prints them.
         **overrides: settings to change: a section with the keys to change in it, `tune={"epochs": 1}`, or one key
             with `__` between its parts, `tune__epochs=1`.
@@ -52,9 +56,15 @@ def run(
     """
     from triptych.runner.run import run_experiment
 
-    settings = config_of(config, overrides)
+    began = time.time()
+    reporter = reporter or ConsoleReporter()
+    settings = config_of(config, {**overrides, "within": within} if within else overrides)
     folder = Path(out) if out is not None else Path("runs") / settings.name
-    record = run_experiment(settings, folder, fresh=fresh, reporter=reporter or ConsoleReporter(), on=on)
+    if settings.within:
+        from triptych.plan.within import fit_within
+
+        settings = fit_within(settings, folder, reporter, began=began, on=on, fresh=fresh)
+    record = run_experiment(settings, folder, fresh=fresh, reporter=reporter, on=on)
     return Run(folder, record)
 
 

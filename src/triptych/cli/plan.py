@@ -31,6 +31,7 @@ def plan(
         str | None,
         typer.Option(metavar="SIZE", help="Memory of the machine to plan for, e.g. 8GiB.  [default: this one]"),
     ] = None,
+    on: options.On = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Load the model and time it, and remember its rates.")
     ] = False,
@@ -49,6 +50,7 @@ def plan(
         out or Path("runs") / settings.name,
         memory=size,
         calibrate=calibrate,
+        on=on,
         reporter=ConsoleReporter(new_console(stderr=True)),
     )
     if as_json:

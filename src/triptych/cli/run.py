@@ -16,6 +16,12 @@ def run(
     out: options.RunFolder = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left there.")] = False,
     on: options.On = None,
+    within: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="How long it may take, e.g. 10m: as many rows and points are computed as fit."
+        ),
+    ] = None,
 ) -> None:
     """Run an experiment; the same command continues one that was interrupted."""
     from triptych.api import calls
@@ -24,7 +30,9 @@ def run(
     from triptych.report import print_tables
 
     console = new_console()
-    done = calls.run(read_config(config, sets or []), out=out, fresh=fresh, on=on, reporter=ConsoleReporter(console))
+    done = calls.run(
+        read_config(config, sets or []), out=out, fresh=fresh, on=on, within=within, reporter=ConsoleReporter(console)
+    )
     print_tables(done.record, console)
     for sentence in done.answer:
         console.print(sentence)

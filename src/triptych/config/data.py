@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import regex
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from triptych.config.choices import LARGEST_SEED, MANY
-from triptych.config.section import Section, refused
+from triptych.config.section import Section
 from triptych.errors import DataError
 
 ROW_PARTS = ("id", "instruction", "input", "output", "messages", "system")
@@ -33,7 +33,7 @@ class DataConfig(Section):
     test_rows: int | None = Field(None, ge=1, le=MANY)
     """This many test rows, the first; null for all."""
     test_sample: int | None = Field(None, ge=1, le=MANY)
-    """Instead of the first, a seeded sample of this many test rows. Smaller samples are subsets of larger ones."""
+    """A seeded sample of this many of the test rows; null for all. Smaller samples are subsets of larger ones."""
     dev_rows: int = Field(0, ge=0, le=MANY)
     """Rows held out of train, to choose a checkpoint or (`strategies.search`) a prompt by."""
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
@@ -54,12 +54,6 @@ class DataConfig(Section):
             name: {k: [v] if isinstance(v, str) else v for k, v in rules.items()} if isinstance(rules, dict) else rules
             for name, rules in value.items()
         }
-
-    @model_validator(mode="after")
-    def _check_test_rows(self) -> DataConfig:
-        if self.test_rows and self.test_sample:
-            raise refused("data.test_sample", self.test_sample, "data.test_rows or data.test_sample, not both")
-        return self
 
     @field_validator("columns")
     @classmethod

@@ -79,11 +79,11 @@ def load_dataset(
 
     A source is a path, path#N for a sample of N rows, a hub id, or None. `folder` is put before relative paths, so a
     hub data set is named without one; "sample" is the bundled sample, its files train.json and test.json unless others
-    are named. `test_rows` takes the first rows of the test file, `test_sample` a nested sample of it. `dev_rows` are
+    are named. `test_rows` takes the first rows of the test file, `test_sample` a nested sample of those. `dev_rows` are
     held out of the whole train file and `train_rows` are a nested sample of the rest, so that dev stays the same when
-    `train_rows` changes. `seed` decides all three, and `path#N`. Overlap is looked for among the rows that are used; `strict` makes it an error. `columns`: our
-    name (instruction, output, id, input, messages) -> the file's column. How each file was read is reported to
-    `reporter`.
+    `train_rows` changes. `seed` decides all three, and `path#N`. Overlap is looked for among the rows that are used;
+    `strict` makes it an error. `columns`: our name (instruction, output, id, input, messages) -> the file's column. How
+    each file was read is reported to `reporter`.
 
     Raises:
         DataError: a file or a row is unusable, more rows are asked for than there are, a rule of `columns` or `derive`
@@ -123,9 +123,9 @@ def load_dataset(
         rest, dev_part = split_dev(train_file.rows, dev_rows, seed)
     with _naming(f"{train_file.path}, train_rows {train_rows}"):
         train_part = take(rest, train_rows, seed)
+    first, warnings = _first(test_file, test_rows)
     with _naming(f"{test_file.path}, test_sample {test_sample}"):
-        drawn = replace(test_file, rows=take(test_file.rows, test_sample, seed))
-    test_part, warnings = _first(drawn, test_rows)
+        test_part = take(first, test_sample, seed)
     warnings += unmet
     if empty := empty_outputs(test_part):
         warnings.append(empty)

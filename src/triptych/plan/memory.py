@@ -83,21 +83,32 @@ class Machine:
     dtype: DtypeName
     dtype_reason: str
     threads: int
+    """Of one process."""
     named: bool
     memory: int
     """Bytes in all; of the machine that was named, if one was."""
     free: int
+    processes: int = 1
+    """That compute at the same time."""
 
     @classmethod
-    def of(cls, config: ExperimentConfig, memory: int | None) -> Machine:
+    def of(cls, config: ExperimentConfig, memory: int | None, processes: int = 1) -> Machine:
         """This machine, or one like it with `memory` bytes."""
         device = choose_device(config.model.device)
         dtype, why = choose_dtype(config.model.dtype, device)
-        threads = choose_threads(config.model.threads, DTYPES[dtype])[0] if device.type == "cpu" else 0
+        asked = config.model.threads or (1 if processes > 1 else None)
+        threads = choose_threads(asked, DTYPES[dtype])[0] if device.type == "cpu" else 0
         on_gpu = device.type == "cuda"
         here = torch.cuda.mem_get_info(device)[1] if on_gpu else psutil.virtual_memory().total
         return cls(
-            str(device), dtype, why, threads, memory is not None, memory or int(here), memory or free_memory(device)
+            str(device),
+            dtype,
+            why,
+            threads,
+            memory is not None,
+            memory or int(here),
+            memory or free_memory(device),
+            processes,
         )
 
     @property

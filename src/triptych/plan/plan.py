@@ -7,10 +7,12 @@ config.json, tokenizer ─► rows rendered as in the run ─► tokens (rows, t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from triptych.config.executor import executor_choice
 from triptych.config.experiment import ExperimentConfig
 from triptych.grid.rows import ExperimentRows
 from triptych.models import LoraSettings
@@ -20,8 +22,10 @@ from triptych.plan.calibrate import rates_of
 from triptych.plan.disk import DiskNeed, disk_needs, training_done
 from triptych.plan.memory import Machine, MemoryVerdict, memory_ways
 from triptych.plan.rows import CellRows, Gathered, TrainingRows, gather
+from triptych.plan.schedule import makespan
 from triptych.plan.time import Rates, scoring_flops, training_flops
 from triptych.progress import Reporter, Silent
+from triptych.runner.executors.choose import begun_with, choose_processes
 from triptych.runner.folder import RunFolder
 
 
@@ -104,6 +108,7 @@ def plan_experiment(
     *,
     memory: int | None = None,
     calibrate: bool = False,
+    on: str | None = None,
     reporter: Reporter | None = None,
 ) -> Plan:
     """Plan an experiment. Reads no weights, unless `calibrate` is set.
@@ -113,6 +118,7 @@ def plan_experiment(
         out: the run's folder, which need not exist.
         memory: bytes of the machine to plan for; None for this one.
         calibrate: load the model and time it.
+        on: the executor, as `runner.run.run_experiment` takes it.
         reporter: told of progress.
 
     Raises:
@@ -122,8 +128,11 @@ def plan_experiment(
     spec = config.model
     header = read_header(spec)
     shape = shape_of(header.config)
-    work = gather(ExperimentRows.read(config, header, reporter), reporter)
-    machine = Machine.of(config, memory)
+    rows = ExperimentRows.read(config, header, reporter)
+    work = gather(rows, reporter)
+    n_tasks = len(work.cells) + len(work.trainings)
+    processes = choose_processes(executor_choice(on), rows, begun_with(RunFolder(out)), n_tasks)
+    machine = Machine.of(config, memory, processes)
     ways = memory_ways(config, shape, work, machine)
     chosen = next(way for way in ways if way.chosen)
     rates = rates_of(config, shape, work, machine, chosen.held, reporter, calibrate=calibrate)
@@ -132,8 +141,7 @@ def plan_experiment(
     cells = [_cell(cell, shape, rates, folder) for cell in work.cells]
     recompute = bool(chosen.recompute)
     trained = [_training(one, adapter, shape, rates, folder, recompute=recompute) for one in work.trainings]
-    parts = [(c.seconds, c.done) for c in cells] + [(t.seconds + t.curve_seconds, t.done) for t in trained]
-    left = sum(seconds for seconds, done in parts if not done)
+    left = _seconds(cells, trained, work, machine.processes, left=True)
     return Plan(
         name=config.name,
         out=str(out),
@@ -153,10 +161,24 @@ def plan_experiment(
         memory=ways,
         disk=disk_needs(config, shape, work, header, out),
         rates=rates,
-        seconds=sum(seconds for seconds, _ in parts) + rates.loading_seconds,
+        seconds=_seconds(cells, trained, work, machine.processes, left=False) + rates.loading_seconds,
         seconds_left=left + (rates.loading_seconds if left else 0),
         warnings=_warnings(work, ways, chosen, header),
     )
+
+
+def _seconds(
+    cells: Sequence[PlannedCell], trained: Sequence[PlannedTraining], work: Gathered, processes: int, *, left: bool
+) -> float:
+    """Seconds of all, or of what is left; of a training of which some steps are done, all are counted."""
+    counted = [
+        (rows.training, cell.seconds) for cell, rows in zip(cells, work.cells, strict=True) if not (left and cell.done)
+    ]
+    waiting = []
+    for one, spec in ((one, rows.spec) for one, rows in zip(trained, work.trainings, strict=True)):
+        seconds = 0.0 if left and one.done else one.seconds + one.curve_seconds
+        waiting.append((seconds, [cell for training, cell in counted if training == spec]))
+    return makespan([seconds for training, seconds in counted if training is None], waiting, processes)
 
 
 def _cell(cell: CellRows, shape: ModelShape, rates: Rates, folder: RunFolder) -> PlannedCell:

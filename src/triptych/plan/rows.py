@@ -28,11 +28,17 @@ class CellRows:
     name: str
     kind: str
     """Cells of one kind cost alike a token: strategy and number of demonstrations."""
-    with_adapter: bool
+    training: TrainingSpec | None
+    """Whose adapter it is scored with."""
     rows: list[Rendered]
     work: Work
     exact: bool
     demos_dropped: int
+
+    @property
+    def with_adapter(self) -> bool:
+        """Whether it waits for a training."""
+        return self.training is not None
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def _cell(rows: ExperimentRows, spec: CellSpec, on: tuple[Row, ...] | None = Non
     return CellRows(
         name=spec.name,
         kind=f"{spec.strategy} k={spec.k}" if spec.k else spec.strategy,
-        with_adapter=spec.training is not None,
+        training=spec.training,
         rows=rendered,
         work=scoring_work(rendered),
         exact=exact,

@@ -41,6 +41,7 @@ class Rates:
     said: str
     """Where the rates come from, in words."""
     training: float
+    """Of one process."""
     scoring: dict[str, float] = field(default_factory=dict)
     """By kind of cell (`few_shot k=3`); `any` is for kinds that are not there."""
     loading_seconds: float = 0.0
@@ -82,9 +83,13 @@ def assumed_rates(device: torch.device, dtype: DtypeName) -> Rates:
     return Rates("assumed", said, rate * steps, {"any": rate * passes})
 
 
-def rates_key(shape: ModelShape, *, quantize: str, held: str, dtype: str, device: str, threads: int | None) -> str:
-    """Which plans a rate holds for: sizes of the model, how it is stored, dtype, device and the threads asked for."""
-    facts = [asdict(shape), quantize, held, dtype, device, threads]
+def rates_key(
+    shape: ModelShape, *, quantize: str, held: str, dtype: str, device: str, threads: int | None, processes: int = 1
+) -> str:
+    """Which plans a rate holds for: sizes of the model, how it is stored, dtype, device, the threads asked for, and the
+    processes that compute at the same time.
+    """
+    facts = [asdict(shape), quantize, held, dtype, device, threads, processes]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 

@@ -53,7 +53,7 @@ def write_results(
         generations=generations,
         text_comparisons=text_comparisons(generations),
         prompts={name: template.record() for name, template in run.rows.templates.items()},
-        warnings=tuple(data.warnings),
+        warnings=(*_sized(config, data), *data.warnings),
         provenance={
             **run.session.begun,
             "peak_memory_bytes": run.session.note_memory(),
@@ -91,6 +91,17 @@ def _write_texts(path: Path, finished: Mapping[str, FinishedCell], data: Dataset
     write_rows(path / "rows.parquet", {"test": data.test, "demo": demos})
     pieces = {row.id: profile.pieces([*profile.encode(row.target()), profile.eos_id]) for row in data.test}
     write_tokens(path / "tokens.parquet", pieces, {name: cell.token_nll for name, cell in finished.items()})
+
+
+def _sized(config: ExperimentConfig, data: Dataset) -> list[str]:
+    """How many rows a run used that had to end within a time."""
+    if config.within is None:
+        return []
+    used = [f"{file['n_rows_used']} of {file['n_rows']} {role} rows" for role, file in data.files.items()]
+    return [
+        f"this run was sized to end within {config.within}: {', '.join(used)}. Intervals are wider than with all rows, "
+        "and a training on more rows may do better"
+    ]
 
 
 def _seeds(config: ExperimentConfig) -> dict[str, Any]:

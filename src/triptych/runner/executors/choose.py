@@ -35,11 +35,13 @@ from triptych.records.disk import is_there
 from triptych.records.file_lock import can_lock
 from triptych.records.manifest import shared_manifest
 from triptych.records.process_lock import WORKERS_LOCK
+from triptych.records.run_files import json_or_none
 from triptych.runner.executors.base import Executor
 from triptych.runner.executors.inline import Inline
 from triptych.runner.executors.local import LocalWorkers
 from triptych.runner.executors.messages import Setting
 from triptych.runner.executors.processes import start_server
+from triptych.runner.folder import RunFolder
 from triptych.runner.session import RunContext
 from triptych.runner.tasks import OnCurve
 from triptych.training import World
@@ -105,9 +107,7 @@ def choose_executor(
     return LocalWorkers(count, setting, session, run.reporter, on_curve, visible_gpus() if on_gpus else ())
 
 
-def choose_processes(
-    choice: ExecutorChoice, rows: ExperimentRows, begun_with: Mapping[str, Any], n_tasks: int
-) -> int:
+def choose_processes(choice: ExecutorChoice, rows: ExperimentRows, begun_with: Mapping[str, Any], n_tasks: int) -> int:
     """The number of processes for `n_tasks`; `begun_with`: the runtime choices in the lock, empty for a new run.
 
     Raises:
@@ -135,6 +135,13 @@ def choose_processes(
             fix=f"give --on local:{fit}, or --on auto",
         )
     return choice.processes
+
+
+def begun_with(folder: RunFolder) -> Mapping[str, Any]:
+    """The runtime choices in a run's lock; empty where no run was begun."""
+    lock = json_or_none(folder.lock)
+    chosen = lock.get("chosen") if isinstance(lock, dict) else None
+    return chosen if isinstance(chosen, dict) else {}
 
 
 def _bytes_each(rows: ExperimentRows) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Starts processes that have a pipe to this one: by Python's fork server where there is one, so that they share imports.
+"""Starts processes that have a pipe to this one: by Python's fork server, where there is one, so they share imports.
 
 The server imports what workers need (`start_server`) on another core while this process goes on. A new process does
 not run the caller's script again, as `multiprocessing` would have it, and its libraries have one thread.
