@@ -2,14 +2,18 @@
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
+RUNS  := $(VENV)/.ready-to-run
 
-.PHONY: help demo docs test test-slow test-families check format setup constraints bench-score bench-tune bench-tune-quality bench-recipe bench-generate clean
+.PHONY: help demo demo-full docs test test-slow test-families check format setup constraints bench-score bench-tune bench-tune-quality bench-recipe bench-generate clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
-demo: $(READY)   ## the whole experiment on the bundled model and sample, into runs/demo
-	$(BIN)/triptych run examples/sample.yaml --out runs/demo
+demo: $(RUNS)    ## the whole study on few rows of the bundled sample, into runs/demo: about 5 minutes on 2 cores
+	$(BIN)/triptych run examples/demo.yaml --out runs/demo
+
+demo-full: $(RUNS)  ## the same on all rows of the sample, into runs/demo-full
+	$(BIN)/triptych run examples/sample.yaml --out runs/demo-full
 
 test: $(READY)   ## fast tests on the CPU, a process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -36,9 +40,19 @@ format: $(READY) ## format and mend what can be mended
 
 setup: $(READY)  ## only the environment
 
-$(READY): pyproject.toml constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Linux without an NVIDIA GPU: PyTorch's own index has a build without CUDA, 190 MB instead of 3 GB.
+CPU_TORCH := https://download.pytorch.org/whl/cpu
+
+$(RUNS): pyproject.toml constraints.txt  # what running takes, and no more
 	test -x $(BIN)/python || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+	  $(PIP) --retries 1 --timeout 10 --no-deps --index-url $(CPU_TORCH) torch || true; fi
+	$(PIP) -e '.[demo]'
+	touch $(RUNS)
+
+$(READY): $(RUNS)  # and what tests and checks take
+	$(PIP) -e '.[dev]'
 	touch $(READY)
 
 docs: $(READY)   ## the documentation's site, into site/

@@ -19,7 +19,7 @@ FILES = sorted(EXAMPLES.rglob("*.yaml"))
 
 
 def test_there_are_examples() -> None:
-    assert {"sample.yaml", "experiment.yaml", "small.yaml"} <= {path.name for path in FILES}
+    assert {"demo.yaml", "sample.yaml", "experiment.yaml", "small.yaml"} <= {path.name for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(EXAMPLES)) for path in FILES])
@@ -50,6 +50,14 @@ def test_small_is_the_same_grid_on_the_bundled_model() -> None:
     assert small.model.name == "demo"
     assert small.data.test_rows is None
     assert small.data.train_rows is None or small.data.train_rows >= 1000
+
+
+def test_the_demo_is_the_sample_on_fewer_rows() -> None:
+    demo, sample = (read_config(EXAMPLES / name) for name in ("demo.yaml", "sample.yaml"))
+    assert grid(demo) == grid(sample)
+    assert demo.model == sample.model
+    assert demo.tune.model_copy(update={"eval_every": None}) == sample.tune.model_copy(update={"eval_every": None})
+    assert (demo.data.dir, demo.data.test_rows) == (sample.data.dir, None)
 
 
 def test_the_sample_runs_from_end_to_end(fake_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_no_text_is_more_than_a_time_or_an_error(text: str) -> None:
     try:
         assert 1 <= seconds_of(text) <= 30 * 24 * 3600
     except ValueError as error:
-        assert "a time such as" in str(error)  # noqa: PT017 - most texts are no time
+        assert "a time such as" in str(error)
 
 
 def test_more_time_gives_a_superset_of_the_rows(config: Callable[..., ExperimentConfig], tmp_path: Path) -> None:
