@@ -1,4 +1,4 @@
-"""`triptych run --on local:2` killed at any moment, workers or the main process: the same command ends as undisturbed."""
+"""`triptych run --on local:2` killed at any moment, workers or main process: the same command ends as undisturbed."""
 
 from __future__ import annotations
 

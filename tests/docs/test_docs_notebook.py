@@ -34,8 +34,8 @@ def test_it_runs_from_the_first_cell_to_the_last(tmp_path: Path, monkeypatch: py
         *body, last = ast.parse(source).body
         if not isinstance(last, ast.Expr):
             body, last = [*body, last], ast.Expr(ast.Constant(None))
-        exec(compile(ast.Module(body, []), str(NOTEBOOK), "exec"), names)  # noqa: S102 - our own
-        shown.append(eval(compile(ast.Expression(last.value), str(NOTEBOOK), "eval"), names))  # noqa: S307
+        exec(compile(ast.Module(body, []), str(NOTEBOOK), "exec"), names)
+        shown.append(eval(compile(ast.Expression(last.value), str(NOTEBOOK), "eval"), names))
     run, cells, comparisons, curve, rows, report = shown
     assert "Use QLoRA" in run._repr_html_()
     assert list(cells["strategy"]) == ["zero_shot", "zero_shot", "few_shot", "few_shot", "qlora"]
