@@ -26,6 +26,7 @@ from triptych.report import write_curve
 from triptych.report.tables.overview import flat
 from triptych.runner.folder import RunFolder
 from triptych.runner.generation import to_write, write_cell
+from triptych.runner.live import LiveReport
 from triptych.runner.prepare import prepare
 from triptych.runner.results import write_results
 from triptych.runner.resume import check_adapter_of_cell, finished_adapter, finished_cells
@@ -86,6 +87,7 @@ def run_experiment(
                 enter()
             run = begin(enter=enter, fresh=fresh, runtime_choices=runtime_choices)
             log.begin(out)  # not sooner, since `fresh` sets aside what was written before
+            run.live.begin(log)
             run.trackers.config(flat(config.model_dump(mode="json")))
             run.score_base_cells()
             run.search()
@@ -104,6 +106,7 @@ def run_experiment(
             raise
         finally:
             for run in begun:
+                run.live.close()
                 run.trackers.close()  # sends what is left; after an interruption too
             if world.is_rank0:
                 folder.give_up_replacing()
@@ -128,11 +131,13 @@ class _Run:
         needed = {cell.training for cell in cells}
         self.trainings = [training for training in trainings(self.config) if whole or training in needed]
         self.wanted_search = self.config.strategies.search if whole else None
+        self.searches = self.wanted_search is not None
         self.tuned: dict[TrainingSpec, TuneSummary] = {}
         self.written: dict[str, GenerationRecord] = {}
         self.searched: SearchRecord | None = None
         used = self.config.report.trackers if world.is_rank0 else ()
         self.trackers = Trackers(used, self.folder.path, title=self.config.name, reporter=context.reporter)
+        self.live = LiveReport(self)
 
     def score_base_cells(self) -> None:
         """Zero- and few-shot, on the model as it came."""
@@ -181,6 +186,7 @@ class _Run:
             done = result.summary
         names = {"name": training.name, "k": training.k, "seed": training.seed}
         self.tuned[training] = done.model_copy(update=names)
+        self.live.update()
 
     def score_adapter_cells(self, training: TrainingSpec) -> None:
         """The test rows with this training's adapter attached."""
@@ -200,6 +206,7 @@ class _Run:
 
     def write_results(self) -> RunRecord:
         """Records and report."""
+        self.live.close(done=True)
         self.folder.drop_replaced()
         texts = tuple(self.written.values())
         record = write_results(self.context, self.cells, trainings=self.tuned, search=self.searched, generations=texts)
@@ -211,7 +218,9 @@ class _Run:
         if adapter and cell.training and adapter.sha256() != self.tuned[cell.training].adapter_sha256:
             raise TriptychError(f"the adapter for cell {cell.name} is not the one that its training made")
         title = f"{len(self.finished) + 1}/{len(self.cells)} {cell.name}"
-        self.trackers.cell(score_cell(self.context, cell, adapter, title).record)
+        record = score_cell(self.context, cell, adapter, title).record
+        self.live.scored(record)
+        self.trackers.cell(record)
 
     def _on_curve(self, training: TrainingSpec, points: Sequence[CurvePoint]) -> None:
         self.folder.drop_replaced()
