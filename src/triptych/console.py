@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -90,6 +89,14 @@ def _clock_time(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
+class _Done(ProgressColumn):
+    """Units done, of all."""
+
+    def render(self, task: Task) -> Text:
+        work: _Work = task.fields["work"]
+        return Text(f"{work.done} %" if work.unit == PERCENT else f"{work.done:,}/{work.total:,}", justify="right")
+
+
 class _Rate(ProgressColumn):
     """Units per second."""
 
@@ -122,7 +129,7 @@ class _Bars:
                 self._bars = Progress(
                     TextColumn("{task.description}", markup=False),
                     BarColumn(bar_width=24),
-                    MofNCompleteColumn(),
+                    _Done(),
                     _Rate(),
                     TimeElapsedColumn(),
                     _Left(),

@@ -29,6 +29,8 @@ class SoFar:
     """Step and last step of each training that goes on."""
     seconds_left: float | None = None
     """None while nothing is known that it could be estimated from."""
+    share: float = 0.0
+    """Of the whole work, 0 to 1."""
     not_counted: tuple[str, ...] = ()
     """Work that `seconds_left` leaves out: `the search`."""
     refresh_seconds: int = REFRESH_SECONDS
@@ -38,12 +40,6 @@ class SoFar:
     def n_cells(self) -> tuple[int, int]:
         """Scored, of all."""
         return sum(done for done, _ in self.cells.values()), sum(of for _, of in self.cells.values())
-
-    @property
-    def share(self) -> float:
-        """Cells scored and trainings done, of all of them."""
-        (cells, of_cells), (trained, of_trained) = self.n_cells, self.trainings
-        return (cells + trained) / max(1, of_cells + of_trained)
 
     @property
     def done(self) -> str:

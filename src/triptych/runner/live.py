@@ -104,7 +104,8 @@ class LiveReport:
         ppl, rows = number(record.aggregate.ppl_mean), record.aggregate.n_rows
         place = f"{len(self.run.context.finished)}/{len(self.run.cells)}"
         cached = f", {record.rows_cached:,} looked up" if record.rows_cached else ""
-        self._log.info(f"{place} {record.cell}: ppl_mean {ppl} ({rows:,} rows{cached}, {duration(record.seconds)})")
+        took = f"{record.seconds:.1f} s" if record.seconds < 60 else duration(record.seconds)
+        self._log.info(f"{place} {record.cell}: ppl_mean {ppl} ({rows:,} rows{cached}, {took})")
         self._looked = -float("inf")
         self.update()
 
@@ -160,6 +161,7 @@ class LiveReport:
             trainings=(len(run.tuned), len(run.trainings)),
             steps=tuple((task.done, task.total) for task in tasks if task.unit == "steps"),
             seconds_left=estimate.until_end if estimate else None,
+            share=self._percent / 100,
             not_counted=tuple(name for name, there in left_out.items() if there),
             refresh_seconds=max(REFRESH_SECONDS, round(self._every / 2)),
         )

@@ -203,9 +203,10 @@ const explorer = (() => {
   }
 
   function keyOf(name) {
-    const [kind, cell] = [name.slice(0, name.indexOf(":")), name.slice(name.indexOf(":") + 1)];
-    const place = core.cells.findIndex((one) => one.cell === cell);
-    return kind === "setting" ? `setting:${core.settings.findIndex((s) => s.cells.includes(place))}` : kind ? `cell:${place}` : name;
+    const colon = name.indexOf(":");
+    if (colon < 0) return name;
+    const place = core.cells.findIndex((one) => one.cell === name.slice(colon + 1));
+    return name.startsWith("setting:") ? `setting:${core.settings.findIndex((s) => s.cells.includes(place))}` : `cell:${place}`;
   }
 
   function choose(select, value) {

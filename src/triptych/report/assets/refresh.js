@@ -1,10 +1,10 @@
 // While the run goes on, the page loads itself again: not while the reader types, marks text or moves, nor unseen.
 const refresh = (() => {
-  const QUIET = 2500; // milliseconds without the reader doing anything
   const MOST = 120; // seconds: where nothing new comes, the run may have been interrupted, and it is looked for less often
   const box = document.getElementById("so-far");
   const [button, said] = [document.getElementById("refresh"), document.getElementById("refresh-said")];
   const [every, written] = [Number(box.dataset.every), box.dataset.written];
+  const calm = Math.min(2500, every * 250); // milliseconds without the reader doing anything
   const before = view.stored();
   const wait = before?.written === written ? Math.min(Math.max(MOST, every), before.wait * 2) : every;
   let paused = before?.paused ?? false;
@@ -12,7 +12,7 @@ const refresh = (() => {
 
   function quiet() {
     const marked = !(getSelection()?.isCollapsed ?? true);
-    return !document.hidden && !composing && !marked && performance.now() - busy > QUIET;
+    return !document.hidden && !composing && !marked && performance.now() - busy > calm;
   }
 
   function show() {
@@ -20,7 +20,7 @@ const refresh = (() => {
     const old = minutes >= 3 && minutes * 60 > 4 * every ? ` Nothing new for ${minutes.toLocaleString("en-US")} minutes.` : "";
     button.setAttribute("aria-pressed", String(paused));
     button.textContent = paused ? "Refresh again" : "Pause refreshing";
-    said.textContent = (paused ? "This page stays as it is." : `This page refreshes itself every ${wait} seconds, until it is whole.`) + old;
+    said.textContent = (paused ? "This page stays as it was written." : `Refreshes itself every ${wait} s until it is whole.`) + old;
   }
 
   function look() {

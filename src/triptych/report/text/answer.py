@@ -87,13 +87,13 @@ def _headline(study: Study, made: Sequence[Comparison], described: Mapping[str, 
     yet = so_far.missing(best.keys()) if so_far else not_run
     if len(best) == 1:
         if so_far:
-            only = f"So far only {name} was scored (mean perplexity {level}): there is nothing to compare it with yet."
+            only = f"So far, only {name} was scored (mean perplexity {level}): there is nothing to compare it with yet."
             return f"{only} {yet}".rstrip()
         return f"Only {name} was run (mean perplexity {level}), so there is nothing to compare it with."
     beats = _verdicts(best, made)
     if beats is None:
         if so_far:
-            return f"So far {name} has the lowest mean perplexity, {level}, untested. {yet}".rstrip()
+            return f"So far, {name} has the lowest mean perplexity, {level}, untested. {yet}".rstrip()
         return f"{capital(name)} has the lowest mean perplexity, {level}, untested."
     use = next(s for s in best.values() if not any((other.label, s.label) in beats for other in best.values()))
     worse = [s for s in best.values() if (use.label, s.label) in beats]
@@ -120,10 +120,10 @@ def _lead(use: Setting, lowest: Setting, rows: str, described: Mapping[str, str]
     name, level = STRATEGY_NAMES[use.strategy] + (f" ({inside})" if inside else ""), number(use.mean())
     if use is lowest:
         if so_far:  # no advice yet
-            return f"So far {name} has the lowest mean perplexity, {level} on {rows}."
+            return f"So far, {name} has the lowest mean perplexity, {level} on {rows}."
         return f"Use {name}: its mean perplexity, {level} on {rows}, is the lowest."
     enough = f"{name} is enough on this evidence: it costs less, and its mean perplexity, {level},"
-    enough = f"So far {enough}" if so_far else capital(enough)
+    enough = f"So far, {enough}" if so_far else capital(enough)
     other = f"{STRATEGY_NAMES[lowest.strategy]}'s {number(lowest.mean())}"
     return f"{enough} can't be told from the lowest, {other}, on {rows}."
 
