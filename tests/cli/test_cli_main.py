@@ -147,3 +147,24 @@ def test_no_colours_and_no_bars_into_a_file(project: Any) -> None:
     assert line.startswith("ppl_mean ")
     assert line.endswith(")")
     assert where == f"scores: {out}"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"), [("triptych re", ["report", "reproduce"]), ("triptych run --fr", ["--fresh"])]
+)
+def test_the_shell_completes_commands_and_options(words: str, found: list[str]) -> None:
+    environment = {**os.environ, "_TRIPTYCH_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    environment["COMP_CWORD"] = str(len(words.split()) - 1)
+    done = subprocess.run([TRIPTYCH], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == found
+    assert done.stderr == ""
+
+
+def test_completion_is_installed_for_the_shell(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(
+        [TRIPTYCH, "--install-completion", "bash"], capture_output=True, text=True, env=environment, check=True
+    )
+    assert "completion installed" in done.stdout
+    script = tmp_path / ".bash_completions" / "triptych.sh"
+    assert "_TRIPTYCH_COMPLETE=complete_bash" in script.read_text(encoding="utf-8")

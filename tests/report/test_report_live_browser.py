@@ -158,6 +158,7 @@ def test_where_nothing_new_comes_it_looks_less_often_and_says_so(made_up: MadeUp
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_it_fits_a_phone_and_asks_for_nothing_without_storage(made_up: MadeUp, open_report: Open) -> None:
     opened = open_report(made_up.upto(2), viewport={"width": 390, "height": 844})
     opened.page.add_init_script(
