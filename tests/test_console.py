@@ -67,7 +67,9 @@ def test_short_work_has_no_line(plain: Plain) -> None:
 
 def test_tasks_that_are_open_together_share_a_line_and_end_in_any_order(plain: Plain) -> None:
     with ExitStack() as whole:
-        advance_whole = whole.enter_context(plain.reporter.task("whole run", 100, done=20, unit="%"))
+        advance_whole = whole.enter_context(plain.reporter.task("whole run", 1000, done=150, unit="%"))
+        plain.clock.now += 25
+        advance_whole(50)  # a model was loaded before, which is no measure of what follows
         first, second = ExitStack(), ExitStack()
         advance_first = first.enter_context(plain.reporter.task("1/2 a", 10))
         advance_second = second.enter_context(plain.reporter.task("2/2 b", 1000))
@@ -75,7 +77,7 @@ def test_tasks_that_are_open_together_share_a_line_and_end_in_any_order(plain: P
         advance_first(10)
         first.close()
         advance_second(100)
-        advance_whole(10)
+        advance_whole(100)
         plain.clock.now += 40
         advance_second(100)
         second.close()

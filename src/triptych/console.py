@@ -30,7 +30,7 @@ from triptych.terminal import new_console
 EVERY = 30.0
 """Seconds between two lines, at least."""
 PERCENT = "%"
-"""The unit of work of several kinds: it has no rate."""
+"""The unit of work of several kinds, of which a share of `total` is shown: it has no rate."""
 Clock = Callable[[], float]
 
 
@@ -46,6 +46,7 @@ class _Work:
     before: int = field(init=False)
     began: float = field(init=False)
     at: float = field(init=False)
+    is_timed: bool = False
 
     def __post_init__(self) -> None:
         self.before, self.began = self.done, self.clock()
@@ -53,8 +54,16 @@ class _Work:
         """When the last of it was done."""
 
     def advance(self, n: int) -> None:
+        now = self.clock()
         self.done += n
-        self.at = self.clock()
+        if self.unit == PERCENT and not self.is_timed:
+            self.is_timed = True
+            self.before, self.began = self.done, now  # what came before, such as loading a model, comes once
+        self.at = now
+
+    @property
+    def share(self) -> str:
+        return f"{100 * self.done // max(1, self.total)} %"
 
     @property
     def rate(self) -> float | None:
@@ -73,7 +82,7 @@ class _Work:
         """`few_shot/default: 40 of 80 rows, 5.1 rows/s, 0:00:08 left`."""
         parts = [f"{self.done:,} of {self.total:,} {self.unit}"]
         if self.unit == PERCENT:
-            parts = [f"{self.done} %"]
+            parts = [self.share]
         elif self.rate:
             parts.append(_rate(self.rate, self.unit))
         parts += [f"{_clock_time(self.left)} left"] if self.left is not None else []
@@ -94,7 +103,7 @@ class _Done(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         work: _Work = task.fields["work"]
-        return Text(f"{work.done} %" if work.unit == PERCENT else f"{work.done:,}/{work.total:,}", justify="right")
+        return Text(work.share if work.unit == PERCENT else f"{work.done:,}/{work.total:,}", justify="right")
 
 
 class _Rate(ProgressColumn):

@@ -82,7 +82,7 @@ def test_cells_that_are_left_take_as_long_as_their_tokens(begin: Callable[..., R
     assert estimate.left == pytest.approx(left, rel=1e-6)
     assert estimate.until_end == estimate.left
     done = sum(run.tokens(cell.k) for cell in run.cells[:n]) * PER_TOKEN
-    assert estimate.percent == int(100 * done / (done + left))
+    assert estimate.share == pytest.approx(done / (done + left))
 
 
 def test_a_cell_that_goes_on_counts_by_its_rows(begin: Callable[..., Run]) -> None:
@@ -133,5 +133,5 @@ def test_only_where_nothing_is_left_all_is_done(begin: Callable[..., Run]) -> No
     estimate, almost = run.after(run.cells), run.after(run.cells[:-1])
     assert estimate is not None
     assert almost is not None
-    assert (estimate.percent, estimate.left) == (100, 0)
-    assert almost.percent < 100
+    assert (estimate.share, estimate.left) == (1, 0)
+    assert almost.share < 1

@@ -38,6 +38,8 @@ from triptych.runner.time_left import Estimate, TimeLeft
 EVERY = 20.0
 """Seconds between two reports, at least."""
 SHARE = 0.03
+WHOLE = 1000
+"""Parts of the bar."""
 LOOK = 0.5
 """Seconds between two looks at what is done."""
 
@@ -69,7 +71,8 @@ class LiveReport:
         self._log: RunLog | None = None
         self._stack = ExitStack()
         self._advance: Advance = lambda _: None
-        self._percent = 0
+        self._done = 0
+        """Of `WHOLE`, as the bar shows it."""
         self._looked = self._due = -float("inf")
         self._every, self._reports, self._failed = EVERY, 0, False
         self._pieces: dict[str, list[tuple[str, int]]] | None = None
@@ -80,11 +83,11 @@ class LiveReport:
         """Open the bar, and look whenever something that `log` is told of is done."""
         self._log = log
         estimate = self._estimate()
-        self._percent = estimate.percent if estimate else 0
+        self._done = int(WHOLE * estimate.share) if estimate else 0
         counted = {"cell": len(self.run.cells), "training": len(self.run.trainings)}
         parts = [f"{n} {what}{'s' if n > 1 else ''}" for what, n in counted.items() if n]
         title = f"whole run: {', '.join(parts)}"
-        self._advance = self._stack.enter_context(log.task(title, 100, done=self._percent, unit="%"))
+        self._advance = self._stack.enter_context(log.task(title, WHOLE, done=self._done, unit="%"))
         log.on_progress = self.update
         self.update()
 
@@ -93,7 +96,7 @@ class LiveReport:
         if self._log is not None:
             self._log.on_progress = None
             if done:
-                self._advance(100 - self._percent)
+                self._advance(WHOLE - self._done)
             self._stack.close()
             self._log = None
 
@@ -118,9 +121,9 @@ class LiveReport:
                 return
             self._looked = now
             estimate = self._estimate()
-            if estimate and estimate.percent > self._percent:
-                self._advance(estimate.percent - self._percent)
-                self._percent = estimate.percent
+            if estimate and (done := int(WHOLE * estimate.share)) > self._done:
+                self._advance(done - self._done)
+                self._done = done
             if now >= self._due and self.run.context.finished and self._is_work_left():
                 self._write(estimate)
                 took = self._clock() - now
@@ -161,7 +164,7 @@ class LiveReport:
             trainings=(len(run.tuned), len(run.trainings)),
             steps=tuple((task.done, task.total) for task in tasks if task.unit == "steps"),
             seconds_left=estimate.until_end if estimate else None,
-            share=self._percent / 100,
+            share=self._done / WHOLE,
             not_counted=tuple(name for name, there in left_out.items() if there),
             refresh_seconds=max(REFRESH_SECONDS, round(self._every / 2)),
         )

@@ -81,7 +81,7 @@ class RunLog:
     def task(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
         """See `progress.Reporter.task`."""
         size = "" if unit == "%" else f": {total:,} {unit}"
-        before = f"{done} % of it" if unit == "%" else f"{done:,} of them"
+        before = f"{done / total:.0%} of it" if unit == "%" else f"{done:,} of them"
         self._write(logging.INFO, f"{title}{size}" + (f", {before} done before" if done else ""))
         task = OpenTask(title, total, done, unit)
         with self._reporter.task(title, total, done=done, unit=unit) as advance:

@@ -35,9 +35,9 @@ class Estimate:
     """`left`, shared by the workers."""
 
     @property
-    def percent(self) -> int:
-        """Of the whole work; 100 only where nothing is left."""
-        return int(100 * self.done / (self.done + self.left)) if self.left > 0 else 100
+    def share(self) -> float:
+        """What is done of the whole work, 0 to 1."""
+        return self.done / (self.done + self.left) if self.left > 0 else 1.0
 
 
 class TimeLeft:
@@ -120,12 +120,16 @@ class _Tokens:
 
     def __init__(self, of: TimeLeft, cells: Sequence[CellSpec], finished: Mapping[str, FinishedCell]) -> None:
         every = list(finished.values())
-        # scores that were looked up say nothing of how long scoring takes
-        timed = [cell for cell in every if not cell.record.rows_cached] or every
-        tokens = {cell.record.cell: of.tokens_of(cell) for cell in every}
-        self.per_token = sum(cell.record.seconds for cell in timed) / sum(tokens[c.record.cell] for c in timed)
-        items = every[0].items
+        items, tokens = every[0].items, {cell.record.cell: of.tokens_of(cell) for cell in every}
         self.n_rows = len(items)
+        # scores that were looked up say nothing of how long scoring takes
+        computed = {cell.record.cell: 1 - cell.record.rows_cached / self.n_rows for cell in every}
+        timed = [cell.record for cell in every if computed[cell.record.cell] >= 0.5]
+        if timed:
+            n_tokens = sum(tokens[record.cell] * computed[record.cell] for record in timed)
+            self.per_token = sum(record.seconds for record in timed) / n_tokens
+        else:
+            self.per_token = sum(cell.record.seconds for cell in every) / sum(tokens.values())
         self._demo = of.demo_characters * sum(i.n_tokens for i in items) / max(1, sum(i.n_chars for i in items))
         shown = [(spec.k, spec.select, tokens[spec.name] / self.n_rows) for spec in cells if spec.name in tokens]
         self._alike = {(k, select): mean for k, select, mean in shown}
