@@ -118,12 +118,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) ->
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out figures and Markdown, which are most of a tiny run's time."""
     from triptych.records.store import read_run
-    from triptych.runner import results
+    from triptych.runner import live, results
 
     def read(folder: Path, *_: Any, **__: Any) -> RunRecord:
         return read_run(folder)
 
     monkeypatch.setattr(results, "build_report", read)
+    monkeypatch.setattr(live, "build_so_far", lambda *_: None)
 
 
 def numbers(folder: Path) -> dict[str, Any]:

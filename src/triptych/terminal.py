@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -31,7 +32,10 @@ def shown(text: str) -> str:
 
 
 def new_console(*, stderr: bool = False, **options: Any) -> Console:
-    """A console that writes text as it is: no markup, no highlighting, no emoji names, no character obeyed."""
+    """A console that writes text as it is: no markup, no highlighting, no emoji names, no character obeyed.
+
+    With `NO_COLOR` set, and on a terminal that is `dumb`, nothing is bold or coloured.
+    """
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
     from rich.text import Text
@@ -49,6 +53,8 @@ def new_console(*, stderr: bool = False, **options: Any) -> Console:
                 text = segment.text if segment.control else _encodable(shown(segment.text), self.encoding)
                 yield segment if text == segment.text else Segment(text, segment.style)
 
+    if os.environ.get("NO_COLOR"):
+        options.setdefault("color_system", None)  # rich's own way leaves bold and dim
     return Shown(stderr=stderr, markup=False, highlight=False, emoji=False, **options)
 
 

@@ -47,9 +47,10 @@ class Door:
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out figures and Markdown, which are most of a tiny run's time."""
     from triptych.records.store import read_run
-    from triptych.runner import results
+    from triptych.runner import live, results
 
     monkeypatch.setattr(results, "build_report", lambda folder, *_, **__: read_run(folder))
+    monkeypatch.setattr(live, "build_so_far", lambda *_: None)
 
 
 @pytest.fixture(params=DOORS)

@@ -101,12 +101,12 @@ def test_what_nobody_thought_of_is_1(triptych: Triptych, monkeypatch: pytest.Mon
 
 
 def test_a_run_that_fails_names_its_log(triptych: Triptych, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
-    from triptych.runner import run as runner
+    from triptych.runner import tasks
 
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a cosmic ray")
 
-    monkeypatch.setattr(runner, "score_cell", broken)
+    monkeypatch.setattr(tasks, "score_cell", broken)
     out = project.folder / "struck"
     done = triptych("run", project.config, "--out", out)
     assert done.code == 1
@@ -147,3 +147,24 @@ def test_no_colours_and_no_bars_into_a_file(project: Any) -> None:
     assert line.startswith("ppl_mean ")
     assert line.endswith(")")
     assert where == f"scores: {out}"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"), [("triptych re", ["report", "reproduce"]), ("triptych run --fr", ["--fresh"])]
+)
+def test_the_shell_completes_commands_and_options(words: str, found: list[str]) -> None:
+    environment = {**os.environ, "_TRIPTYCH_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    environment["COMP_CWORD"] = str(len(words.split()) - 1)
+    done = subprocess.run([TRIPTYCH], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == found
+    assert done.stderr == ""
+
+
+def test_completion_is_installed_for_the_shell(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(
+        [TRIPTYCH, "--install-completion", "bash"], capture_output=True, text=True, env=environment, check=True
+    )
+    assert "completion installed" in done.stdout
+    script = tmp_path / ".bash_completions" / "triptych.sh"
+    assert "_TRIPTYCH_COMPLETE=complete_bash" in script.read_text(encoding="utf-8")

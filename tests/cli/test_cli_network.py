@@ -34,9 +34,10 @@ def test_files_alone_open_no_connection(
     asked: list[object], triptych: Triptych, project: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from triptych.records.store import read_run
-    from triptych.runner import results
+    from triptych.runner import live, results
 
     monkeypatch.setattr(results, "build_report", lambda folder, *_, **__: read_run(folder))  # most of the time
+    monkeypatch.setattr(live, "build_so_far", lambda *_: None)
     data, out = ["--data", project.test], project.folder / "out"
     few = [part for key in ("few_shot", "qlora") for part in ("--set", f"strategies.{key}=null")]
     for arguments in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_more_time_gives_a_superset_of_the_rows(config: Callable[..., Experiment
     for time_ in ("60s", "2m", "4m", "8m"):
         data = read_data(fitted(config(time_), tmp_path / "run"))
         seen.append(({row.id for row in data.test}, {row.id for row in data.train}))
-    for (test, train), (more_test, more_train) in zip(seen, seen[1:], strict=False):
+    for (test, train), (more_test, more_train) in itertools.pairwise(seen):
         assert test <= more_test
         assert train <= more_train
     assert len(seen[0][0]) >= 16

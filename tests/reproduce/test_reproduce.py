@@ -20,7 +20,7 @@ from triptych.reproduce.agreement import agree, tolerance_of, worst
 from triptych.reproduce.differences import shortened
 from triptych.reproduce.recorded import read_recorded
 from triptych.reproduce.reproduce import Reproduction, reproduce
-from triptych.runner import results
+from triptych.runner import live, results
 from triptych.runner.run import run_experiment
 
 Project = Callable[..., Path]
@@ -35,6 +35,7 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
         return read_run(folder)
 
     monkeypatch.setattr(results, "build_report", read)
+    monkeypatch.setattr(live, "build_so_far", lambda *_: None)
 
 
 @pytest.fixture

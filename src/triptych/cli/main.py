@@ -24,7 +24,6 @@ app = typer.Typer(
     name="triptych",
     help="Is a better prompt enough, do in-context examples do it, or should I fine-tune?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -1,6 +1,6 @@
 """Statistics, tables, figures and the report of a run. Built from its records alone; torch is never imported."""
 
-from triptych.report.build import build_report, write_curve
+from triptych.report.build import build_report, build_so_far, write_curve
 from triptych.report.comparison_pairs import comparisons, text_comparisons
 from triptych.report.groups import group_cells
 from triptych.report.runs import compare_runs, read_runs, write_comparison
@@ -19,6 +19,7 @@ __all__ = [
     "Table",
     "answer",
     "build_report",
+    "build_so_far",
     "cells_table",
     "compare",
     "compare_runs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -72,11 +72,22 @@ def build_report(run_dir: Path, *, texts: bool = True) -> RunRecord:
         DataError: a record is missing, torn, of another schema, or not of the same run as the others.
         DiskError: the folder can't be written to.
     """
-    if not is_there(run_dir, Path.is_dir):
+    if not is_there(run_dir / "results.json"):
+        _check_whole(run_dir)
         read_run(run_dir)  # its error names what is missing
     with work_in(run_dir) as manifest:
         manifest.check_free(REPORT)
         return _build(run_dir, texts=texts)
+
+
+def build_so_far(run_dir: Path, study: Study, row_texts: RowTexts) -> None:
+    """Write `report.html` of a run that goes on (`study.so_far` says how far it is), and nothing else.
+
+    No figure is drawn as a file, which is most of a report's time; the page draws its own.
+    """
+    written = read_texts_written(run_dir, study.record.generations)
+    shown, parts, _ = _contents(study, row_texts, written)
+    write_text(run_dir / "report.html", _page(study, shown, row_texts, parts, written))
 
 
 def _build(run_dir: Path, *, texts: bool) -> RunRecord:
@@ -85,27 +96,49 @@ def _build(run_dir: Path, *, texts: bool) -> RunRecord:
     study = Study(record, items)
     row_texts = read_texts(run_dir, items)
     written = read_texts_written(run_dir, record.generations) if texts else Written()
+    figures, without_font = draw_figures(study, run_dir / "figures")
+    shown, parts, tables = _contents(study, row_texts, written, figures=figures, notes=without_font, texts=texts)
+    write_tables(tables, run_dir / "tables")
+    if record.curve:
+        write_curve(run_dir / "curve.csv", record.curve)
+    write_text(run_dir / "report.md", render_markdown(study, shown))
+    write_text(run_dir / "report.html", _page(study, shown, row_texts, parts, written, texts=texts))
+    return study.completed
+
+
+def _contents(
+    study: Study,
+    row_texts: RowTexts,
+    written: Written,
+    *,
+    figures: Collection[str] = (),
+    notes: Sequence[str] = (),
+    texts: bool = True,
+) -> tuple[Contents, Slices, dict[str, Table]]:
+    """What the report shows, the slices of its rows, and every table by the name of its file."""
+    record = study.record
     side_by_side = samples(study, written, row_texts.rows.get("test", {}))
     about_texts = Texts(texts_answer(study), side_by_side, samples_note(side_by_side, record), written.note)
-    figures, without_font = draw_figures(study, run_dir / "figures")
     tables = study_tables(study) | training_tables(record) | written_tables(study)
     evidence = {"uncertainty": uncertainty_table(study)} if study.cells else {}
     evidence |= {"rows_to_settle": settle_table(study)} if study.comparisons else {}
-    parts, of_parts, notes = _slices(study, row_texts, texts=texts)
-    write_tables({**tables, **evidence, **of_parts}, run_dir / "tables")
-    if record.curve:
-        write_curve(run_dir / "curve.csv", record.curve)
+    parts, of_parts, of_slices = _slices(study, row_texts, texts=texts)
     # the runner may have kept some of them already: each is shown once
     warnings = dict.fromkeys([*mixed_versions(record), *record.warnings])
     if any(training.selected_by == "test" for training in trainings_of(record)):
         warnings[SELECTED_ON_TEST] = None
-    warnings |= dict.fromkeys([*row_warnings(study), *notes, *without_font])
+    warnings |= dict.fromkeys([*row_warnings(study), *of_slices, *notes])
     shown = Contents(tables, figures, list(warnings), list(evidence.values()), list(of_parts.values()), about_texts)
-    write_text(run_dir / "report.md", render_markdown(study, shown))
+    return shown, parts, {**tables, **evidence, **of_parts}
+
+
+def _page(
+    study: Study, shown: Contents, row_texts: RowTexts, parts: Slices, written: Written, *, texts: bool = True
+) -> str:
+    """`report.html`."""
     data = payload(study, row_texts if texts else RowTexts(), slices=parts, written=written.texts)
-    missing = kept_note(row_texts, [cell.cell for cell in record.cells]) if texts else LEFT_OUT
-    write_text(run_dir / "report.html", render_html(study, shown, data, missing))
-    return study.completed
+    missing = kept_note(row_texts, [cell.cell for cell in study.cells]) if texts else LEFT_OUT
+    return render_html(study, shown, data, missing)
 
 
 def _slices(study: Study, row_texts: RowTexts, *, texts: bool) -> tuple[Slices, dict[str, Table], list[str]]:
@@ -134,6 +167,20 @@ def _slices(study: Study, row_texts: RowTexts, *, texts: bool) -> tuple[Slices, 
     if suspected:
         hardness["may be known already"] = {row.row_id: "yes" for row in suspected}
     return {**parts, **hardness}, {name: table for name, table in tables.items() if table is not None}, notes
+
+
+def _check_whole(run_dir: Path) -> None:
+    """Check that a folder without results is not one of a run that was begun and is not done."""
+    if not is_there(run_dir / "run.lock.json"):
+        return
+    there = is_there(run_dir / "report.html")
+    raise DataError(
+        "this run is not done yet, so there are no results to make a report of",
+        where=str(run_dir),
+        found=f"{len(list((run_dir / 'cells').glob('*.json')))} finished cells, no results.json",
+        fix="let it end, or continue it with the same `triptych run` command"
+        + ("; report.html there shows what was scored when it was written" if there else ""),
+    )
 
 
 def write_tables(tables: Mapping[str, Table], folder: Path) -> None:

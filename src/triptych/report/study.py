@@ -14,6 +14,7 @@ from triptych.records.schema import Strategy
 from triptych.report.comparison_pairs import text_comparisons
 from triptych.report.groups import Setting, best_of_each, display_names, group_cells, items_of, repeat_of
 from triptych.report.numbers import Interval
+from triptych.report.so_far import SoFar
 from triptych.report.statistics import effect_size, intervals, paired_rows
 
 Items = Mapping[str, Sequence[ItemScore]]
@@ -29,6 +30,8 @@ class Study:
     record: RunRecord
     items: Items = field(default_factory=dict)
     """By cell."""
+    so_far: SoFar | None = None
+    """How far the run is; None where it is done."""
 
     def fact(self, *keys: str) -> Any:
         """A fact of the run's provenance, None where it didn't keep it."""

@@ -11,6 +11,7 @@ trainings/NAME/   further trainings of the run, each with its adapter in `final/
 predictions/      what the model wrote, a file per cell that was asked for
 search.json       what a search scored on dev rows
 results.json, items.parquet, report.md, curve.csv, tables/, figures/
+report.html       from the first finished cell on, of what is done so far (`live`); whole when the run is
 run.log           messages and steps with their time, and the traceback of what ended a run (`run_log`)
 rows.parquet, tokens.parquet      texts and per-token NLL, for reports that show rows
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config.experiment import ExperimentConfig
-from triptych.data import Dataset
+from triptych.data import Dataset, Row
 from triptych.grid.cells import CellSpec, TrainingSpec
 from triptych.models import TokenizerProfile
 from triptych.records import CurvePoint, RunRecord, TuneSummary
@@ -34,40 +34,54 @@ def write_results(
 
     The cells are in the report's order; of the trainings, the run's first one is first.
     """
-    config, data, path = run.config, run.rows.data, run.folder.path
-    finished = {cell.name: run.finished[cell.name] for cell in cells}
+    path, finished = run.folder.path, {cell.name: run.finished[cell.name] for cell in cells}
+    memory = run.session.note_memory()
+    record = run_record(run, finished, list(trainings), trainings, search=search, texts=generations, memory=memory)
+    write_items(path / "items.parquet", {name: cell.items for name, cell in finished.items()})
+    _write_texts(path, finished, run.rows.data, run.rows.profile)
+    write_json(path / "results.json", record)
+    return build_report(path)
+
+
+def run_record(
+    run: RunContext,
+    finished: Mapping[str, FinishedCell],
+    trainings: Sequence[TrainingSpec],
+    tuned: Mapping[TrainingSpec, TuneSummary],
+    *,
+    search: SearchRecord | None = None,
+    texts: tuple[GenerationRecord, ...] = (),
+    memory: int | None = None,
+) -> RunRecord:
+    """What `results.json` holds of these cells and trainings; of those that are not `tuned` yet, the curve so far."""
+    config, data = run.config, run.rows.data
     records = tuple(cell.record for cell in finished.values())
-    items = {name: cell.items for name, cell in finished.items()}
-    curves = {spec.name: _with_intervals(run.folder.tune_of(spec) / "curve.json") for spec in trainings}
-    summaries = tuple(trainings.values())
+    curves = {spec: _with_intervals(run.folder.tune_of(spec) / "curve.json") for spec in trainings}
+    further = {spec.name: points for spec, points in islice(curves.items(), 1, None) if points or spec in tuned}
     record = RunRecord(
         name=config.name,
         cells=records,
         few_shot=summarise_few_shot(records),
         curve=next(iter(curves.values()), ()),
-        further_curves=dict(islice(curves.items(), 1, None)),
-        comparisons=comparisons(records, items),
-        tune=summaries[0] if summaries else None,
-        trainings=summaries,
+        further_curves=further,
+        comparisons=comparisons(records, {name: cell.items for name, cell in finished.items()}),
+        tune=tuned.get(trainings[0]) if trainings else None,
+        trainings=tuple(tuned[spec] for spec in trainings if spec in tuned),
         search=search,
-        generations=generations,
-        text_comparisons=text_comparisons(generations),
+        generations=texts,
+        text_comparisons=text_comparisons(texts),
         prompts={name: template.record() for name, template in run.rows.templates.items()},
         warnings=(*_sized(config, data), *data.warnings),
         provenance={
             **run.session.begun,
-            "peak_memory_bytes": run.session.note_memory(),
+            "peak_memory_bytes": memory,
             "data": data.files,
             "seeds": _seeds(config),
             "config": config.model_dump(mode="json"),
         },
     )
     # the first to be read: where versions differ, a comparison of cells is one of versions too
-    record = record.model_copy(update={"warnings": (*mixed_versions(record), *record.warnings)})
-    write_items(path / "items.parquet", items)
-    _write_texts(path, finished, data, run.rows.profile)
-    write_json(path / "results.json", record)
-    return build_report(path)
+    return record.model_copy(update={"warnings": (*mixed_versions(record), *record.warnings)})
 
 
 def deciding(config: ExperimentConfig) -> dict[str, Any]:
@@ -86,10 +100,8 @@ def deciding(config: ExperimentConfig) -> dict[str, Any]:
 
 def _write_texts(path: Path, finished: Mapping[str, FinishedCell], data: Dataset, profile: TokenizerProfile) -> None:
     """What a report needs to show rows: their texts, and each scored token's text and NLL."""
-    shown = {demo for cell in finished.values() for item in cell.items for demo in item.demo_ids}
-    demos = [row for row in data.train if row.id in shown]
-    write_rows(path / "rows.parquet", {"test": data.test, "demo": demos})
-    pieces = {row.id: profile.pieces([*profile.encode(row.target()), profile.eos_id]) for row in data.test}
+    write_rows(path / "rows.parquet", {"test": data.test, "demo": demos_shown(finished, data)})
+    pieces = token_pieces(data, profile)
     write_tokens(path / "tokens.parquet", pieces, {name: cell.token_nll for name, cell in finished.items()})
 
 
@@ -102,6 +114,17 @@ def _sized(config: ExperimentConfig, data: Dataset) -> list[str]:
         f"this run was sized to end within {config.within}: {', '.join(used)}. Intervals are wider than with all rows, "
         "and a training on more rows may do better"
     ]
+
+
+def demos_shown(finished: Mapping[str, FinishedCell], data: Dataset) -> list[Row]:
+    """The training rows that some prompt shows."""
+    shown = {demo for cell in finished.values() for item in cell.items for demo in item.demo_ids}
+    return [row for row in data.train if row.id in shown]
+
+
+def token_pieces(data: Dataset, profile: TokenizerProfile) -> dict[str, list[tuple[str, int]]]:
+    """Test row -> the texts of its scored tokens."""
+    return {row.id: profile.pieces([*profile.encode(row.target()), profile.eos_id]) for row in data.test}
 
 
 def _seeds(config: ExperimentConfig) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from triptych.report.tables.overview import flat
 from triptych.runner.executors.choose import choose_executor, prepare_workers
 from triptych.runner.folder import FinishedCell, RunFolder
 from triptych.runner.generation import to_write
+from triptych.runner.live import LiveReport
 from triptych.runner.prepare import prepare
 from triptych.runner.results import write_results
 from triptych.runner.resume import check_adapter_of_cell, finished_adapter, finished_cells
@@ -90,6 +91,7 @@ def run_experiment(
                 enter()
             run = begin(enter=enter, fresh=fresh, runtime_choices=runtime_choices)
             log.begin(out)  # not sooner, since `fresh` sets aside what was written before
+            run.live.begin(log)
             run.trackers.config(flat(config.model_dump(mode="json")))
 
         try:
@@ -102,6 +104,7 @@ def run_experiment(
             raise
         finally:
             for run in begun:
+                run.live.close()
                 run.trackers.close()  # sends what is left; after an interruption too
             if world.is_rank0:
                 folder.give_up_replacing()
@@ -126,18 +129,21 @@ class _Run:
         needed = {cell.training for cell in cells}
         self.trainings = [training for training in trainings(self.config) if whole or training in needed]
         self.wanted_search = self.config.strategies.search if whole else None
+        self.searches = self.wanted_search is not None
         self.tuned: dict[TrainingSpec, TuneSummary] = {}
         self.written: dict[str, GenerationRecord] = {}
         self.searched: SearchRecord | None = None
         self._after_embedding: list[Task] = []
         used = self.config.report.trackers if world.is_rank0 else ()
         self.trackers = Trackers(used, self.folder.path, title=self.config.name, reporter=context.reporter)
+        self.live = LiveReport(self)
 
     def compute(self, choice: ExecutorChoice, scores: Path | None, stack: ExitStack) -> None:
         """Compute every task, and, when it is done, those that waited for it; all ranks call this."""
         first = self.world.on_rank0(self._first_tasks)
         run, world, cells = self.context, self.world, self.cells
         executor = choose_executor(choice, run, world, cells, len(first), self._on_curve, scores=scores, stack=stack)
+        self.live.share_among(executor.processes)
         if any(needs_vectors(task.spec) for task in first if isinstance(task, Score | Train)):
             first, self._after_embedding = [Embed()], first
         try:
@@ -177,6 +183,7 @@ class _Run:
                 self.folder.save_cell(scored)
                 self.finished[cell.name] = scored
                 self.context.session.note_memory()
+                self.live.scored(scored.record)
                 self.trackers.cell(scored.record)
                 return self._texts(cell.training)
             case Train(training), TuneSummary() as summary:
@@ -191,6 +198,7 @@ class _Run:
         """A training is done: its cells can be scored."""
         names = {"name": training.name, "k": training.k, "seed": training.seed}
         self.tuned[training] = summary.model_copy(update=names)
+        self.live.update()
         tasks: list[Task] = []
         for cell in (cell for cell in self.cells if cell.training == training):
             if cell.name in self.finished:
@@ -220,6 +228,7 @@ class _Run:
 
     def write_results(self) -> RunRecord:
         """Records and report."""
+        self.live.close(done=True)
         self.folder.drop_replaced()
         texts = tuple(self.written[cell.name] for cell in self.cells if cell.name in self.written)
         tuned = {training: self.tuned[training] for training in self.trainings}

@@ -7,8 +7,9 @@ appends to the same file.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ from triptych.terminal import LogFormatter
 RUN_LOG = "run.log"
 
 logger = logging.getLogger("triptych.run")
+
+
+@dataclass(eq=False)
+class OpenTask:
+    """Work that goes on: see `progress.Reporter.task`."""
+
+    title: str
+    total: int
+    done: int
+    unit: str
 
 
 class _ShowWarnings(logging.Handler):
@@ -47,6 +58,10 @@ class RunLog:
         self._handler: logging.FileHandler | None = None
         self._shown = _ShowWarnings(reporter)
         self._early: list[tuple[int, str]] = []
+        self.open: list[OpenTask] = []
+        """What goes on now."""
+        self.on_progress: Callable[[], None] | None = None
+        """Called whenever some of it is done."""
 
     def begin(self, folder: Path) -> None:
         """Open the folder's log, and write the messages so far."""
@@ -65,9 +80,23 @@ class RunLog:
     @contextmanager
     def task(self, title: str, total: int, *, done: int = 0, unit: str = "rows") -> Iterator[Advance]:
         """See `progress.Reporter.task`."""
-        self._write(logging.INFO, f"{title}: {total:,} {unit}" + (f", {done:,} of them done before" if done else ""))
+        size = "" if unit == "%" else f": {total:,} {unit}"
+        before = f"{done / total:.0%} of it" if unit == "%" else f"{done:,} of them"
+        self._write(logging.INFO, f"{title}{size}" + (f", {before} done before" if done else ""))
+        task = OpenTask(title, total, done, unit)
         with self._reporter.task(title, total, done=done, unit=unit) as advance:
-            yield advance
+
+            def advanced(n: int) -> None:
+                task.done += n
+                advance(n)
+                if self.on_progress is not None:
+                    self.on_progress()
+
+            self.open.append(task)
+            try:
+                yield advanced
+            finally:
+                self.open.remove(task)
 
     def info(self, message: str) -> None:
         """See `progress.Reporter.info`."""

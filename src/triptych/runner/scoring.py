@@ -37,7 +37,7 @@ def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None) -> Fini
     with adapter_enabled(adapter, on=adapter is not None):
         if adapter_is_on(loaded.model) != (adapter is not None):
             raise TriptychError(f"the adapter is {'off' if adapter else 'on'} for cell {cell.name}")
-        with run.reporter.task(cell.name, len(rendered.rows)) as advance:
+        with run.reporter.task(f"scoring {cell.name}", len(rendered.rows)) as advance:
             nlls = scorer.score(rendered.rows, advance)
     items = to_items(rendered.rows, nlls)
     trained, made_from = cell.training, run.facts.cell(cell)

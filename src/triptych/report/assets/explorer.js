@@ -1,7 +1,8 @@
 // The explorer of rows: search, filter, sort, and everything that is known of one row.
 const explorer = (() => {
   const PAGE = 50;
-  const state = { page: 0, order: [], open: new Set() };
+  const CHOSEN = ["rows-a", "rows-b", "rows-sort", "scatter-a", "scatter-b"];
+  const state = { page: 0, order: [], open: new Set(), touched: new Set() };
   const box = (id) => document.getElementById(id);
   let [core, rows, texts] = [null, null, null];
   let values = {};
@@ -19,6 +20,7 @@ const explorer = (() => {
       clearTimeout(waiting);
       waiting = setTimeout(update, 120);
     });
+    for (const id of CHOSEN) box(id).addEventListener("change", () => state.touched.add(id));
     box("rows-before").addEventListener("click", () => turn(-1));
     box("rows-after").addEventListener("click", () => turn(1));
     await update();
@@ -182,5 +184,60 @@ const explorer = (() => {
     tr.scrollIntoView({ block: "start", behavior: "smooth" });
   }
 
-  return { show, start };
+  // What the reader chose, by names: the places of settings and cells change when the run adds some.
+  function chosen() {
+    if (!box("rows")?.dataset.ready) return null;
+    const [slice, value] = [box("rows-slice").value, label(box("rows-value"))];
+    const open = [...box("rows-list").querySelectorAll("tr.detail")].map((place) => {
+      const row = Number(place.previousSibling.dataset.row);
+      return { id: rows.ids[row], cell: label(place.querySelector("select") ?? { selectedOptions: [] }), all: !place.querySelector("button.plain") };
+    });
+    const compared = [...state.touched].map((id) => [id, nameOf(box(id).value)]);
+    return { compared, slice, value, open, search: box("rows-search").value, direction: box("rows-direction").value, page: state.page };
+  }
+
+  function nameOf(key) {
+    const [kind, place] = key.split(":");
+    if (!place) return key;
+    return `${kind}:${core.cells[kind === "setting" ? core.settings[place].cells[0] : place].cell}`;
+  }
+
+  function keyOf(name) {
+    const colon = name.indexOf(":");
+    if (colon < 0) return name;
+    const place = core.cells.findIndex((one) => one.cell === name.slice(colon + 1));
+    return name.startsWith("setting:") ? `setting:${core.settings.findIndex((s) => s.cells.includes(place))}` : `cell:${place}`;
+  }
+
+  function choose(select, value) {
+    if ([...select.options].some((option) => option.value === value)) select.value = value;
+  }
+
+  async function restore(kept) {
+    if (!kept || !box("rows")?.dataset.ready) return;
+    for (const [id, name] of kept.compared) {
+      choose(box(id), keyOf(name));
+      state.touched.add(id);
+    }
+    [box("rows-search").value, box("rows-direction").value] = [kept.search, kept.direction];
+    choose(box("rows-slice"), kept.slice);
+    fillValues();
+    choose(box("rows-value"), String(rows.slices[box("rows-slice").value]?.values.indexOf(kept.value)));
+    await update();
+    state.page = Math.max(0, Math.min(kept.page, Math.ceil(state.order.length / PAGE) - 1));
+    render();
+    for (const { id, cell, all } of kept.open) {
+      const tr = box("rows-list").querySelector(`tr[data-row="${rows.ids.indexOf(id)}"]`);
+      if (!tr) continue;
+      await toggle(rows.ids.indexOf(id), tr, tr.querySelector("button"));
+      if (all) tr.nextSibling.querySelector("button.plain")?.click();
+      const select = tr.nextSibling.querySelector("select");
+      if (select && cell) {
+        choose(select, String(core.cells.findIndex((one) => one.cell === cell)));
+        select.dispatchEvent(new Event("change"));
+      }
+    }
+  }
+
+  return { chosen, restore, show, start };
 })();

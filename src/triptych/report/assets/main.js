@@ -52,6 +52,7 @@ async function begin() {
   addEventListener("afterprint", afterPrint);
   if (typeof DecompressionStream === "undefined") throw new Error("this browser can't unpack them (DecompressionStream)");
   await explorer.start();
+  await view.restore();
   for (const id of ["scatter-a", "scatter-b"]) {
     document.getElementById(id)?.addEventListener("change", () => plots.draw(document.querySelector('[data-plot="scatter"]')));
   }
@@ -59,4 +60,7 @@ async function begin() {
   root.dataset.ready = String(Math.round(performance.now()));
 }
 
-begin().catch(complain);
+begin().catch((error) => {
+  complain(error);
+  return view.restore();
+});

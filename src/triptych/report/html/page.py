@@ -26,7 +26,9 @@ from triptych.report.text.markdown import Contents, draw_facts, facts, template
 from triptych.version import __version__
 
 ASSETS = Path(__file__).parent.parent / "assets"
-SCRIPTS = ("data.js", "chart.js", "plots.js", "detail.js", "explorer.js", "main.js")
+SCRIPTS = ("data.js", "chart.js", "plots.js", "detail.js", "explorer.js", "view.js", "main.js")
+REFRESH = "refresh.js"
+"""Of the report of a run that goes on."""
 AVERAGES = Table(
     "The four averages",
     ("average", "formula", "what it says"),
@@ -44,7 +46,7 @@ def render_html(study: Study, contents: Contents, parts: Mapping[str, str], kept
 
     `kept_note`: what the records don't hold about rows, and how to get it; empty where nothing is missing.
     """
-    library, script, policy = _scripts()
+    script, policy = _scripts(refreshing=study.so_far is not None)
     # `p < 0.001` stays on one line
     glue = partial(re.sub, r"\bp ([<>=]) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}")
     page = template("report.html.j2", {"value": write_value, "glue": glue}, autoescape=True)
@@ -54,7 +56,7 @@ def render_html(study: Study, contents: Contents, parts: Mapping[str, str], kept
         evidence=contents.evidence,
         slice_tables=contents.slices,
         kept_note=kept_note,
-        parts={**parts, "plotly": library},
+        parts={**parts, "plotly": _packed_library()},
         policy=policy,
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),
         script=script,
@@ -107,17 +109,28 @@ def _prompt_texts(prompt: Mapping[str, Any]) -> dict[str, str]:
 
 
 @cache
-def _scripts() -> tuple[str, str, str]:
-    """plotly.js as its PyPI package ships it, packed; our script; and the policy that allows these two only."""
+def _library() -> bytes:
+    """plotly.js as its PyPI package ships it."""
     spec = find_spec("plotly")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("the package plotly, which brings plotly.js, is not installed")
-    content = (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_bytes()
-    script = "\n".join(['"use strict";', *((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)])
-    digests = [base64.b64encode(hashlib.sha256(code).digest()).decode() for code in (content, script.encode())]
+    return (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_bytes()
+
+
+@cache
+def _packed_library() -> str:
+    return pack(_library())
+
+
+@cache
+def _scripts(*, refreshing: bool) -> tuple[str, str]:
+    """Our script, and the policy that allows it and plotly.js only."""
+    names = [*SCRIPTS, REFRESH] if refreshing else SCRIPTS
+    script = "\n".join(['"use strict";', *((ASSETS / name).read_text(encoding="utf-8") for name in names)])
+    digests = [base64.b64encode(hashlib.sha256(code).digest()).decode() for code in (_library(), script.encode())]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     policy = (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    return pack(content), script, policy
+    return script, policy

@@ -39,7 +39,7 @@ def answer(study: Study) -> list[str]:
     for c in made:
         kinds[_kind(by_label[c.a], by_label[c.b], best)].append(c)
     count = len(study.comparisons)
-    sentences = [_headline(best, made, described)]
+    sentences = [_headline(study, made, described)]
     few = len(kinds["adapters"]) < MOST_SENTENCES
     full = [c for c in made if c in kinds["main"] or (few and c in kinds["adapters"])]
     sentences += [_sentence(c, capital(described[c.a]), described[c.b], count) for c in full]
@@ -76,24 +76,32 @@ def _description(setting: Setting, study: Study) -> str:
     return f"the {which}few-shot setting ({', '.join(parts)})"
 
 
-def _headline(best: Mapping[Strategy, Setting], made: Sequence[Comparison], described: Mapping[str, str]) -> str:
-    """Name the cheapest strategy that no other beats beyond chance."""
+def _headline(study: Study, made: Sequence[Comparison], described: Mapping[str, str]) -> str:
+    """Name the cheapest strategy that no other beats beyond chance; of a run that goes on, so far."""
+    best, so_far = study.best, study.so_far
     lowest = min(best.values(), key=Setting.mean)
     name, rows = STRATEGY_NAMES[lowest.strategy], f"{lowest.first.aggregate.n_rows:,} rows"
     level = f"{number(lowest.mean())} on {rows}"
+    missing = [STRATEGY_NAMES[strategy] for strategy in STRATEGIES if strategy not in best]
+    not_run = f"Not run: {' and '.join(missing)}." if missing else ""
+    yet = so_far.missing(best.keys()) if so_far else not_run
     if len(best) == 1:
+        if so_far:
+            only = f"So far, only {name} was scored (mean perplexity {level}): there is nothing to compare it with yet."
+            return f"{only} {yet}".rstrip()
         return f"Only {name} was run (mean perplexity {level}), so there is nothing to compare it with."
     beats = _verdicts(best, made)
     if beats is None:
+        if so_far:
+            return f"So far, {name} has the lowest mean perplexity, {level}, untested. {yet}".rstrip()
         return f"{capital(name)} has the lowest mean perplexity, {level}, untested."
     use = next(s for s in best.values() if not any((other.label, s.label) in beats for other in best.values()))
     worse = [s for s in best.values() if (use.label, s.label) in beats]
     open_ = [s for s in best.values() if s not in (use, lowest) and s not in worse]
-    text = _lead(use, lowest, rows, described)
-    text += f" Worse beyond chance: {_listed(worse, described)}." if worse else ""
-    text += f" Not different from it beyond chance: {_listed(open_, described)}." if open_ else ""
-    missing = [STRATEGY_NAMES[strategy] for strategy in STRATEGIES if strategy not in best]
-    return text + (f" Not run: {' and '.join(missing)}." if missing else "")
+    text, when = _lead(use, lowest, rows, described, so_far=so_far is not None), " so far" if so_far else ""
+    text += f" Worse beyond chance{when}: {_listed(worse, described)}." if worse else ""
+    text += f" Not different from it beyond chance{when}: {_listed(open_, described)}." if open_ else ""
+    return f"{text} {yet}".rstrip()
 
 
 def _verdicts(best: Mapping[Strategy, Setting], made: Sequence[Comparison]) -> set[tuple[str, str]] | None:
@@ -106,13 +114,16 @@ def _verdicts(best: Mapping[Strategy, Setting], made: Sequence[Comparison]) -> s
     return {(c.a, c.b) if c.difference < 0 else (c.b, c.a) for c in significant}
 
 
-def _lead(use: Setting, lowest: Setting, rows: str, described: Mapping[str, str]) -> str:
+def _lead(use: Setting, lowest: Setting, rows: str, described: Mapping[str, str], *, so_far: bool) -> str:
     # what a sentence has in brackets after the name says which setting of the strategy it is
     inside = described[use.label].partition(" (")[2].rstrip(")")
     name, level = STRATEGY_NAMES[use.strategy] + (f" ({inside})" if inside else ""), number(use.mean())
     if use is lowest:
+        if so_far:  # no advice yet
+            return f"So far, {name} has the lowest mean perplexity, {level} on {rows}."
         return f"Use {name}: its mean perplexity, {level} on {rows}, is the lowest."
-    enough = f"{capital(name)} is enough on this evidence: it costs less, and its mean perplexity, {level},"
+    enough = f"{name} is enough on this evidence: it costs less, and its mean perplexity, {level},"
+    enough = f"So far, {enough}" if so_far else capital(enough)
     other = f"{STRATEGY_NAMES[lowest.strategy]}'s {number(lowest.mean())}"
     return f"{enough} can't be told from the lowest, {other}, on {rows}."
 

@@ -72,6 +72,7 @@ def facts(study: Study, contents: Contents) -> dict[str, Any]:
         "tune": record.tune,
         "selected": SELECTED[record.tune.selected_by] if record.tune else "",
         "answer": answer(study),
+        "so_far": study.so_far,
         "intervals_shown": bool(study.comparisons),
         "warnings": contents.warnings,
         "written": contents.written,

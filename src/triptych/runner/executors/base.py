@@ -22,6 +22,10 @@ class Cancelled:
 class Executor(Protocol):
     """Computes tasks. The run submits those that can begin, and, when one is done, those that waited for it."""
 
+    @property
+    def processes(self) -> int:
+        """How many tasks are computed at a time."""
+
     def submit(self, *tasks: Task) -> None:
         """Take tasks to compute; may be called while results are read."""
 

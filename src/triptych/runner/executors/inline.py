@@ -21,6 +21,11 @@ class Inline:
         self._run, self._world, self._on_curve = run, world, on_curve
         self._queue: deque[Task] = deque()
 
+    @property
+    def processes(self) -> int:
+        """See `Executor.processes`."""
+        return 1
+
     def submit(self, *tasks: Task) -> None:
         """See `Executor.submit`; on ranks other than 0 nothing is submitted."""
         self._queue.extend(tasks)

@@ -75,6 +75,11 @@ class LocalWorkers:
         self._first_number = True
         self._killed_for_memory = _killed_for_memory()
 
+    @property
+    def processes(self) -> int:
+        """See `Executor.processes`."""
+        return self._count
+
     def submit(self, *tasks: Task) -> None:
         """See `Executor.submit`."""
         self._queue.extend(tasks)
