@@ -51,7 +51,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], same: Mapping[str, str
     """Put tensors into an empty model; `same` gives the names that share another's tensor.
 
     Raises:
-        ValueError: a tensor is missing, left over, or of another shape or dtype than the model's.
+        ValueError: a tensor is missing, left over, or of another shape than the model's.
     """
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     made: dict[str, Tensor] = {}
@@ -59,8 +59,8 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], same: Mapping[str, str
         one = same.get(name, name)
         if one not in made:
             tensor = tensors.get(one)
-            if tensor is None or _form(tensor) != _form(empty):
-                raise ValueError(f"{name} is {'missing' if tensor is None else 'of another shape or dtype'}")
+            if tensor is None or tensor.shape != empty.shape:
+                raise ValueError(f"{name} is {'missing' if tensor is None else 'of another shape'}")
             made[one] = nn.Parameter(tensor, requires_grad=False) if name in parameters else tensor
         path, _, leaf = name.rpartition(".")
         owner = model.get_submodule(path)
@@ -88,7 +88,7 @@ def unlike(model: Any, build: Callable[[], Any]) -> str | None:
 
 
 def _facts(model: Any) -> dict[str, Any]:
-    """All of a model but its values."""
+    """All of a model but its values and their dtypes, which are put in as they were."""
     generation = getattr(model, "generation_config", None)
     modules = {
         f"module {name}": (type(one), one.training, frozenset(one._non_persistent_buffers_set))
@@ -96,15 +96,11 @@ def _facts(model: Any) -> dict[str, Any]:
     }
     return {
         **modules,
-        **{f"tensor {name}": (*_form(tensor), tensor.requires_grad) for name, tensor in _all(model)},
+        **{f"tensor {name}": (tensor.shape, tensor.requires_grad) for name, tensor in _all(model)},
         "configuration": model.config.to_dict(),
         "attention": getattr(model.config, "_attn_implementation", None),
         "configuration of generation": generation.to_dict() if generation is not None else None,
     }
-
-
-def _form(tensor: Tensor) -> tuple[Any, ...]:
-    return (tuple(tensor.shape), tensor.dtype, tensor.stride())
 
 
 def _tensors_in(value: Any) -> list[Tensor]:
