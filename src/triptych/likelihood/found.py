@@ -1,7 +1,7 @@
 """What the probe found about a model, remembered in the user's cache: trying it takes seconds.
 
 A finding holds for the same weights, adapter and configuration, stored and computed the same way, by the same versions
-on the same kind of processor and number of threads, and for the code that was tried. Anything else is tried again. A
+on the same kind of processor, and for the code that was tried. Anything else is tried again. A
 reason that says nothing about the model (memory ran out) isn't remembered, nor is a model that can't be used at all.
 """
 
@@ -49,7 +49,6 @@ def key_of(loaded: LoadedModel, trial: str, run: Callable[..., Any]) -> str | No
         "attention": getattr(model.config, "_attn_implementation", None),
         "adapter": [active_adapter_sha256(model), library_versions().get("peft")],
         "engine": [ENGINE, __version__],
-        "threads": torch.get_num_threads(),
         "processor": [processor(), torch.backends.cpu.get_cpu_capability()],
     }
     return sha256_of(facts)

@@ -114,18 +114,18 @@ def save_as_it_is(tokenizer: Any, folder: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer.save_pretrained(folder)
-    path = folder / "tokenizer_config.json"
-    if not isinstance(tokenizer, PreTrainedTokenizerFast) or not path.is_file():
+    path, saved = folder / "tokenizer_config.json", load_tokenizer(folder)
+    if not isinstance(saved, PreTrainedTokenizerFast) or not path.is_file():
         return
     before = path.read_bytes()
     added = {
         number: {name: getattr(token, name) for name in ("content", *_TOKEN_FLAGS)}
-        for number, token in tokenizer.added_tokens_decoder.items()
+        for number, token in saved.added_tokens_decoder.items()
     }
-    sides = {name: getattr(tokenizer, name) for name in ("padding_side", "truncation_side", "model_input_names")}
+    sides = {name: getattr(saved, name) for name in ("padding_side", "truncation_side", "model_input_names")}
     facts = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": added, **sides}
     path.write_text(json.dumps({**json.loads(before), **facts}, ensure_ascii=False, indent=1), encoding="utf-8")
-    if _state(load_tokenizer(folder)) != _state(tokenizer):
+    if _state(load_tokenizer(folder)) != _state(saved):
         path.write_bytes(before)
 
 
@@ -133,7 +133,7 @@ _TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def _state(tokenizer: Any) -> dict[str, Any]:
-    """All that decides what a tokenizer makes of a text; not where it was read from, nor its family's copies of that."""
+    """All that decides what a tokenizer makes of a text, without the places it was read from."""
     own = ("_tokenizer", "_vocab", "_merges", "init_kwargs", "name_or_path", "vocab_file")
     state = {name: repr(value) for name, value in vars(tokenizer).items() if name not in own}
     return {**state, "content": _content_hash(tokenizer)}
