@@ -67,13 +67,16 @@ def test_commands_that_need_no_model_load_no_library_of_models(command: str, tmp
     assert loaded_after(command.replace("OUT", str(tmp_path)), [*HEAVY, *FOR_REPORTS]) == []
 
 
-def test_score_loads_only_what_it_computes_with(fake_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_score_loads_only_what_it_computes_with(
+    fake_folder: Callable[..., Path], load_fake: Callable[..., object], tmp_path: Path
+) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"id": "1", "instruction": "the sun", "output": "sol"}]))
-    command = f"score --model {fake_folder()} --data {tmp_path}/rows.json --device cpu --threads 1 --out {tmp_path}/OUT"
-    loaded_after(f"{command}1", [])  # its dequantized values are in the cache from here on
+    load_fake(quantize="nf4")  # its dequantized values are in the cache from here on
     # scipy.optimize is loaded by transformers itself, for losses of models that find objects in images
     not_needed = ["peft", "bitsandbytes", "scipy.stats", *(name for name in FOR_REPORTS if name != "scipy")]
-    assert loaded_after(f"{command}2", ["torch", *not_needed]) == ["torch"]
+    options = "--dtype float32 --device cpu --threads 1"
+    command = f"score --model {fake_folder()} --data {tmp_path}/rows.json {options} --out {tmp_path}/scores.json"
+    assert loaded_after(command, ["torch", *not_needed]) == ["torch"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -7,19 +7,20 @@ import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
-from reference import reference_nll
 from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
-from triptych.models import LoadedModel, LoraSettings, attach_adapter, kept_values, load_model
+from triptych.likelihood.passes import reference_nll
+from triptych.models import LoadedModel, LoraSettings, attach_adapter, kept_values
 from triptych.models import cache as cache_module
 from triptych.models import load as load_module
 from triptych.prompts import Rendered
@@ -109,7 +110,7 @@ def test_every_tensor_and_every_nll_is_the_same_to_the_bit(
     assert read == []
     assert len(files(cache)) == 1
     assert mapped() > 0
-    nlls = [reference_nll(one.model, ROW) for one in (without, first, second)]
+    nlls = [reference_nll(one, ROW) for one in (without, first, second)]
     for other, nll in zip((first, second), nlls[1:], strict=True):
         assert_same(without, other)
         assert torch.equal(nlls[0], nll)
@@ -345,29 +346,23 @@ def test_warnings_are_the_same_on_both_ways(
     assert "left.over" in said[0][1][0]
 
 
-def test_two_processes_at_once_make_one_file(fake_folder: Callable[..., Path], cache: Path) -> None:
-    program = (
-        "import sys, time, logging\n"
-        "from triptych.config.model import ModelConfig\n"
-        "from triptych.models import load as load_module\n"
-        "made, original = [], load_module.dequantized_once\n"
-        "def slow(*given, **more): made.append(1); time.sleep(1); original(*given, **more)\n"
-        "load_module.dequantized_once = slow\n"
-        f"spec = ModelConfig(name={str(fake_folder())!r}, quantize='nf4', dtype='float32', device='cpu', threads=1)\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "load_module.load_model(spec)\n"
-        "print(len(made), open('/proc/self/maps').read().count('/nf4-') > 0)\n"
-    )
-    start = [sys.executable, "-c", program]
-    both = [subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    for one in both:
-        assert one.stdout is not None and one.stdout.readline() == "ready\n"
-    for one in both:
-        assert one.stdin is not None
-        one.stdin.write("\n")
-        one.stdin.flush()
-    assert sorted(one.communicate()[0].split() for one in both) == [["0", "True"], ["1", "True"]]
-    assert len(files(cache)) == 1
-    assert (
-        load_model(ModelConfig(name=str(fake_folder()), dtype="float32", device="cpu", threads=1)).info["remarks"] == []
-    )
+def test_two_at_once_make_one_file(load: Load, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is the file's, so two threads are to each other what two processes are."""
+    made, original, both = [], load_module.dequantized_once, threading.Barrier(2)
+
+    def slow(*given: Any, **more: Any) -> None:
+        made.append(1)
+        time.sleep(0.5)
+        original(*given, **more)
+
+    def one(_: int) -> LoadedModel:
+        both.wait()
+        return load()
+
+    monkeypatch.setattr(load_module, "dequantized_once", slow)
+    load("qwen3", quantize="none")  # what is imported on the way is imported once
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(one, range(2))
+    assert (len(made), len(files(cache))) == (1, 1)
+    assert_same(first, second)
+    assert list(cache.glob(".nf4*")) == []

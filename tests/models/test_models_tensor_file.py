@@ -1,4 +1,4 @@
-"""Tensors in a file: back bit by bit, mapped and not copied, at the addresses that torch would choose; torn files are seen."""
+"""Tensors in a file: back bit by bit, mapped and not copied, aligned as torch aligns them; torn files are seen."""
 
 from __future__ import annotations
 
