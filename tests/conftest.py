@@ -43,6 +43,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def nothing_found_before(own_cache: None) -> None:
+    """Every test's models are probed anew: a test may have changed the code that an earlier one tried."""
+    (Path(os.environ["TRIPTYCH_CACHE"]) / "probes.json").unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """A test that had more threads leaves none to the next ones: waiting threads take the other workers' cores."""
     yield

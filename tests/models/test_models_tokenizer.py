@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from triptych.errors import ModelError
 from triptych.models import load_tokenizer, profile_of
+from triptych.models import tokenizer as tokenizer_module
+from triptych.models.tokenizer import save_as_it_is
 
 
 @pytest.fixture
@@ -95,3 +98,42 @@ def test_the_chat_template_is_in_the_record(tokenizer: Any) -> None:
         hashes.add(profile.record()["chat_template_sha256"])
     assert len(hashes) == 2
     assert profile.record()["tokenizer_sha256"] == profile.sha256
+
+
+TEXTS = ["", "a", " two  spaces ", "<bos>日本 <eos>", "line\nbreak", "é🙂", "<mask> <pad>x"]
+
+
+def gemma() -> Any:
+    """A tokenizer whose class builds it anew from vocabulary and merges."""
+    from transformers import GemmaTokenizer
+
+    letters = ["▁", *"abdeiklnoprstwx", "tw", "two", *(f"<0x{byte:02X}>" for byte in range(256))]
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    vocab = {token: at for at, token in enumerate([*special, *letters])}
+    return GemmaTokenizer(vocab=vocab, merges=[("t", "w"), ("tw", "o")])
+
+
+@pytest.mark.parametrize("kind", ["gemma", "plain"])
+def test_a_tokenizer_saved_as_it_is_comes_back_the_same(kind: str, tokenizer: Any, tmp_path: Path) -> None:
+    before = gemma() if kind == "gemma" else tokenizer
+    before.save_pretrained(tmp_path / "by its class")
+    save_as_it_is(before, tmp_path / "as it is")
+    theirs, ours = load_tokenizer(tmp_path / "by its class"), load_tokenizer(tmp_path / "as it is")
+    assert type(ours) is PreTrainedTokenizerFast
+    assert profile_of(ours).record() == profile_of(theirs).record()
+    for text in TEXTS:
+        for special in (False, True):
+            ids = theirs(text, add_special_tokens=special)["input_ids"]
+            assert ours(text, add_special_tokens=special)["input_ids"] == ids
+            assert ours.decode(ids, skip_special_tokens=special) == theirs.decode(ids, skip_special_tokens=special)
+    batch = [ours(TEXTS[1:3], padding=True), theirs(TEXTS[1:3], padding=True)]
+    assert dict(batch[0]) == dict(batch[1])
+    assert ours.all_special_tokens == theirs.all_special_tokens
+
+
+def test_a_tokenizer_that_would_come_back_as_another_is_left_to_its_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_module, "_state", lambda one: type(one).__name__)
+    save_as_it_is(gemma(), tmp_path)
+    assert type(load_tokenizer(tmp_path)).__name__ == "GemmaTokenizer"

@@ -56,15 +56,19 @@ class ScoreCache:
 
 def score_cache(loaded: LoadedModel, path: Path | None = None) -> ScoreCache:
     """The user's cache of scores, or one in a file of its own, for one loaded model."""
+    return ScoreCache(path or cache_folder() / "scores.sqlite", model_facts(loaded))
+
+
+def model_facts(loaded: LoadedModel) -> dict[str, Any]:
+    """All of a loaded model that its numbers depend on, without its adapter and the engine."""
     names = ("weights_sha256", "config_sha256", "quantize", "double_quant", "weights_held", "dtype", "device")
     libraries = ("torch", "transformers", *(["bitsandbytes"] if loaded.info.get("quantize") != "none" else []))
-    facts = {
+    return {
         **{name: loaded.info.get(name) for name in names},
         # a CPU and a GPU round NF4's block scales differently, and one GPU's products another way than the next one's
         "accelerator": torch.cuda.get_device_name(loaded.device) if loaded.device.type == "cuda" else None,
         "versions": {name: version for name, version in library_versions().items() if name in libraries},
     }
-    return ScoreCache(path or cache_folder() / "scores.sqlite", facts)
 
 
 def versions() -> dict[str, str]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from triptych.errors import ModelError
 from triptych.likelihood.context import PrefixKV, Unsupported
+from triptych.likelihood.found import key_of, remember, remembered
 from triptych.likelihood.head import head_of
 from triptych.likelihood.passes import own_states, pass_nll, prefix_kv
 from triptych.models import LoadedModel
@@ -104,18 +105,32 @@ def can_be_packed(loaded: LoadedModel) -> bool:
     return not reason
 
 
-@torch.inference_mode()
 def why_not(loaded: LoadedModel, trial: Trial) -> str | None:
-    """Why rows of this model can't be computed together; None if they can. Raises ModelError as `can_be_packed`."""
+    """Why rows of this model can't be computed together; None if they can. Raises ModelError as `can_be_packed`.
+
+    Tried once: what was found is remembered (`found`).
+    """
+    key = key_of(loaded, trial.name, trial.run)
+    if key is not None and (finding := remembered(key)) is not None:
+        return finding[0]
+    reason, lasting = _try(loaded, trial)
+    if key is not None and lasting:
+        remember(key, reason)
+    return reason
+
+
+@torch.inference_mode()
+def _try(loaded: LoadedModel, trial: Trial) -> tuple[str | None, bool]:
+    """Why not, and whether the same would be found again: an error of torch itself may be one of memory or system."""
     require_causal(loaded)
     if computes_in_int8(loaded.model):
-        return "int8 products depend on all rows of a pass"
+        return "int8 products depend on all rows of a pass", True
     try:
         _on_itself(loaded, trial)
         _on_small_copy(loaded, trial)
     except _CANNOT as error:
-        return reason_of(error)
-    return None
+        return reason_of(error), not isinstance(error, RuntimeError) or isinstance(error, NotImplementedError)
+    return None, True
 
 
 def _on_itself(loaded: LoadedModel, trial: Trial) -> None:

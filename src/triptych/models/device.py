@@ -74,16 +74,20 @@ def choose_threads(asked: int | None, dtype: torch.dtype) -> tuple[int, str]:
 
     More threads are not always faster: on a machine shared with others, one waiting thread holds up all (seen: 1
     thread six times as fast as 2). So, where none is asked for, 1, half and all of the available cores are timed on a
-    product of a transformer layer's shape, and the fastest wins.
+    product of a transformer layer's shape, and the fastest wins. OMP_NUM_THREADS is the most that may be chosen: it is
+    1 for the processes of torchrun, and for whoever runs many processes side by side.
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    most = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    limited = most.isdecimal() and 0 < int(most) < cores
+    available = int(most) if limited else cores
     if asked is not None:
         torch.set_num_threads(asked)
         return asked, "asked for"
     counts = sorted({1, max(1, available // 2), available})
     if len(counts) == 1:
         torch.set_num_threads(available)
-        return available, "all there are"
+        return available, "OMP_NUM_THREADS" if limited else "all there are"
     generator = torch.Generator().manual_seed(0)  # timing must not move the caller's random numbers
     a = torch.randn(1024, 1024, dtype=dtype, generator=generator)
     b = torch.randn(2048, 1024, dtype=dtype, generator=generator)

@@ -25,6 +25,7 @@ from typing import Any
 from triptych.errors import DiskError, ModelError
 from triptych.models.cache import cache_folder, file_state, sha256_of_large_file, writable_cache
 from triptych.models.library_errors import NO_CODE
+from triptych.models.tokenizer import save_as_it_is
 from triptych.models.weight_formats import require_gguf
 from triptych.records.disk import disk_errors
 from triptych.records.store import write_json
@@ -36,6 +37,7 @@ DEMO = "demo"
 
 DEMO_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _FORMAT = 1  # raised when what is written to the cache changes
+_HEADER_FORMAT = 2  # of the folders without weights. 2: the tokenizer as it is in tokenizer.json
 _MARK = "triptych.json"  # written last: the folder is whole
 _ROOM = 5  # bfloat16 weights take up to this many times the file's size
 
@@ -93,12 +95,16 @@ def gguf_header(path: Path) -> Path:
         from transformers import AutoConfig, AutoTokenizer
 
         with _reading(path):
-            for kind in (AutoConfig, AutoTokenizer):
-                kind.from_pretrained(path.parent, gguf_file=path.name, **NO_CODE).save_pretrained(folder)
+            config, tokenizer = (
+                kind.from_pretrained(path.parent, gguf_file=path.name, **NO_CODE)
+                for kind in (AutoConfig, AutoTokenizer)
+            )
+            config.save_pretrained(folder)
+            save_as_it_is(tokenizer, folder)
 
     real = path.resolve()
     key = hashlib.sha256(f"{real}:{file_state(real)}".encode()).hexdigest()[:16]
-    return _made_once(f"header-{key}-v{_FORMAT}", path, read, {})
+    return _made_once(f"header-{key}-v{_HEADER_FORMAT}", path, read, {})
 
 
 def unpack_gguf(path: Path) -> Path:

@@ -13,20 +13,13 @@ from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.header import load_profile, model_config, profile_in
-from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE
+from triptych.models.kept_values import KeptValues, Made
 from triptych.models.norms import fuse_norms
-from triptych.models.quantize import (
-    dequantized_once,
-    is_quantized_linear,
-    keep_differentiable,
-    linear_layers,
-    loading_warnings,
-    quantization_config,
-    stored_quantization,
-)
+from triptych.models.quantize import dequantized_once, stored_quantization
+from triptych.models.read_weights import read_weights
 from triptych.models.rope import rope_limit
 from triptych.models.shape import context_of
-from triptych.models.source import ModelFiles, header_folder, is_hub_id, model_files, model_folder, unreadable
+from triptych.models.source import ModelFiles, header_folder, is_hub_id, model_files, model_folder
 from triptych.models.tokenizer import TokenizerProfile
 from triptych.models.weight_formats import PICKLED, refuse_pickles
 
@@ -107,38 +100,26 @@ def load_model(spec: ModelConfig) -> LoadedModel:
     as_loaded = files.bytes_of_weights() * dtype.itemsize / 2  # the files may have 2 or 4 bytes a parameter
     storage = choose_weight_storage(spec, as_loaded, device.type, free_memory(device)) if stored is None else "packed"
     _refuse_pickle(files, spec)
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": None if spec.allow_pickle else True}
-    if storage == "packed":
-        options["device_map"] = {"": device}
-        if stored is None:
-            options["quantization_config"] = quantization_config(
-                spec.quantize, dtype=dtype, double_quant=spec.double_quant
-            )
-    model, unused = _read_weights(files, config, spec, options)
-    warnings = loading_warnings(model, unused, spec.quantize, stored)
+
+    def make() -> Made:
+        model, warnings = read_weights(files, config, spec, dtype=dtype, device=device, packed=storage == "packed")
+        if storage == "dequantized":
+            # on the device: 7 billion weights take seconds on a GPU and minutes on a CPU
+            dequantized_once(model, double_quant=spec.double_quant)
+        _check_unchanged(files, before, spec.name)
+        return model, warnings
+
+    kept = _kept_values(files, config, spec, dtype) if storage == "dequantized" and device.type == "cpu" else None
+    model, warnings = make() if kept is None else kept.load(make)
     for warning in warnings:
         logger.warning("%s", warning)
-    if storage == "packed":
-        keep_differentiable(model)
-        if stored is None:
-            _require_quantized(model, spec)
-    else:
-        model = model.to(device)
-    if storage == "dequantized":
-        # after the move: 7 billion weights take seconds on a GPU and minutes on a CPU
-        dequantized_once(model, double_quant=spec.double_quant)
+    if is_hub_id(spec.name):  # peft writes it into adapters, for those who load them elsewhere
+        model.name_or_path = model.config.name_or_path = spec.name
     model.eval()
     if device.type == "cuda":
         fuse_norms(model)
     weights_sha256 = files.weights_sha256
-    after = files.state()
-    if changed := sorted(name for name in {*before, *after} if before.get(name) != after.get(name)):
-        raise ModelError(
-            "the model's files changed while they were read",
-            where=spec.name,
-            found=", ".join(changed[:4]),
-            fix="run the same command again when nothing writes to the model's files",
-        )
+    _check_unchanged(files, before, spec.name)
     info = {
         "name": spec.name,
         "revision": spec.revision,
@@ -169,42 +150,23 @@ def load_model(spec: ModelConfig) -> LoadedModel:
     )
 
 
-def _read_weights(
-    files: ModelFiles, config: Any, spec: ModelConfig, options: Mapping[str, Any]
-) -> tuple[Any, list[str]]:
-    """The model as transformers loads it, without gradients, and the keys of its files that it has no place for."""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as hf_logging
+def _kept_values(files: ModelFiles, config: Any, spec: ModelConfig, dtype: torch.dtype) -> KeptValues | None:
+    """The place in the cache for the values of these weights; None if they aren't all there (loading says so)."""
+    if not files.weights or not all(path.is_file() for path in files.weights.values()):
+        return None
+    hashes = {"weights_sha256": files.weights_sha256, "config_sha256": files.config_sha256}
+    return KeptValues.of(files.folder, config, dtype, **hashes, quantize=spec.quantize, double_quant=spec.double_quant)
 
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            files.folder, config=config, output_loading_info=True, **options, **NO_CODE
-        )
-    except LIBRARY_ERRORS as error:
-        raise unreadable(error, spec.name) from error
-    if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers
+
+def _check_unchanged(files: ModelFiles, before: Mapping[str, tuple[int, ...]], name: str) -> None:
+    """Raise ModelError if one of the files was changed, or came or went, since `before`."""
+    after = files.state()
+    if changed := sorted(name for name in {*before, *after} if before.get(name) != after.get(name)):
         raise ModelError(
-            "the model's files lack some of its weights",
-            where=spec.name,
-            found=f"{len(missing)} missing, {missing[0]} the first",
-            fix="download or save the model again; all *.safetensors files are needed",
-        )
-    if is_hub_id(spec.name):  # peft writes it into adapters, for those who load them elsewhere
-        model.name_or_path = model.config.name_or_path = spec.name
-    return model.requires_grad_(False), sorted(report["unexpected_keys"])
-
-
-def _require_quantized(model: Any, spec: ModelConfig) -> None:
-    """Refuse a model that would be called quantized and isn't: transformers passes over linear layers' subclasses."""
-    linear = [module for _, module in linear_layers(model)]
-    if linear and not any(is_quantized_linear(module) for module in linear):
-        raise ModelError(
-            "transformers quantizes no layer of this architecture in packed form",
-            where=spec.name,
-            found=f"{len(linear)} linear layers, {type(linear[0]).__name__} the first",
-            fix="set model.hold to dequantized, or quantize to none",
+            "the model's files changed while they were read",
+            where=name,
+            found=", ".join(changed[:4]),
+            fix="run the same command again when nothing writes to the model's files",
         )
 
 

@@ -9,6 +9,7 @@ activations. In float32 the two are the same. DoRA (Liu et al. 2024) is left to 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
@@ -27,10 +28,12 @@ _CAN_KEEP_FLOAT = hasattr(torch.ops.aten.mm, "dtype")  # torch 2.8 and later
 
 def lora_layers(model: Any) -> list[Any]:
     """The adapted layers of a model, in the model's order."""
-    from peft.tuners.lora import LoraLayer
-
     if (remembered := vars(model).get(_LAYERS)) is not None:
         return remembered  # type: ignore[no-any-return]
+    if "peft" not in sys.modules:  # importing it takes seconds, and without it no layer is adapted
+        return []
+    from peft.tuners.lora import LoraLayer
+
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
 
 

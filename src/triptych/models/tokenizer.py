@@ -105,6 +105,40 @@ def load_tokenizer(folder: str | Path, *, name: str | None = None) -> Any:
         ) from error
 
 
+def save_as_it_is(tokenizer: Any, folder: Path) -> None:
+    """Save a tokenizer of `tokenizers` so that it is loaded as it stands in tokenizer.json.
+
+    A family's own class takes vocabulary and merges apart in Python and builds the same tokenizer anew: 262,144 tokens
+    take it three times as long. A tokenizer that would come back as another one is saved as its class does.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer.save_pretrained(folder)
+    path, saved = folder / "tokenizer_config.json", load_tokenizer(folder)
+    if not isinstance(saved, PreTrainedTokenizerFast) or not path.is_file():
+        return
+    before = path.read_bytes()
+    added = {
+        number: {name: getattr(token, name) for name in ("content", *_TOKEN_FLAGS)}
+        for number, token in saved.added_tokens_decoder.items()
+    }
+    sides = {name: getattr(saved, name) for name in ("padding_side", "truncation_side", "model_input_names")}
+    facts = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": added, **sides}
+    path.write_text(json.dumps({**json.loads(before), **facts}, ensure_ascii=False, indent=1), encoding="utf-8")
+    if _state(load_tokenizer(folder)) != _state(saved):
+        path.write_bytes(before)
+
+
+_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+def _state(tokenizer: Any) -> dict[str, Any]:
+    """All that decides what a tokenizer makes of a text, without the places it was read from."""
+    own = ("_tokenizer", "_vocab", "_merges", "init_kwargs", "name_or_path", "vocab_file")
+    state = {name: repr(value) for name, value in vars(tokenizer).items() if name not in own}
+    return {**state, "content": _content_hash(tokenizer)}
+
+
 def profile_of(tokenizer: Any, config_eos: int | list[int] | None = None) -> TokenizerProfile:
     """Read BOS, EOS and a content hash off a transformers tokenizer; `config_eos` is used when it names no EOS.
 

@@ -30,7 +30,7 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": _installed(_PACKAGES),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "accelerator": _accelerator(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -58,7 +58,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
