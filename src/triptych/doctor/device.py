@@ -45,7 +45,7 @@ def devices() -> list[torch.device]:
 
 
 def _torch() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     built = [
         f"{kind} {version}" for kind, version in (("CUDA", torch.version.cuda), ("ROCm", torch.version.hip)) if version
     ]

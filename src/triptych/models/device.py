@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from triptych.config.choices import Dtype, DtypeName
+from triptych.config.executor import cores
 from triptych.errors import ConfigError
 
 DTYPES: dict[DtypeName, torch.dtype] = {
@@ -77,10 +78,9 @@ def choose_threads(asked: int | None, dtype: torch.dtype) -> tuple[int, str]:
     product of a transformer layer's shape, and the fastest wins. OMP_NUM_THREADS is the most that may be chosen: it is
     1 for the processes of torchrun, and for whoever runs many processes side by side.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     most = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    limited = most.isdecimal() and 0 < int(most) < cores
-    available = int(most) if limited else cores
+    limited = most.isdecimal() and 0 < int(most) < cores()
+    available = int(most) if limited else cores()
     if asked is not None:
         torch.set_num_threads(asked)
         return asked, "asked for"

@@ -156,8 +156,8 @@ def _bytes_each(rows: ExperimentRows) -> tuple[int, int]:
     n_rows, columns = head_chunk("cpu")
     scoring = pass_tokens(shape, free, "cpu") * token_bytes(shape, itemsize)
     scoring += n_rows * min(columns, shape.vocab_size) * (itemsize + 4)
-    process = psutil.Process().memory_info().rss
-    return process + weights + max(scoring, _training_bytes(rows, shape, dtype, held)), 0
+    each = psutil.Process().memory_info().rss + max(scoring, _training_bytes(rows, shape, dtype, held))
+    return (each, weights) if held == "dequantized" else (each + weights, 0)  # those are mapped from the cache
 
 
 def _training_bytes(rows: ExperimentRows, shape: ModelShape, dtype: str, held: Held) -> int:
