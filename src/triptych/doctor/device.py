@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from triptych.config.executor import cores
 from triptych.models.device import choose_dtype, free_memory, matmul_rate
 
 Status = Literal["ok", "warning", "failure"]
@@ -45,14 +45,14 @@ def devices() -> list[torch.device]:
 
 
 def _torch() -> Finding:
-    cores = available_cores()
+    n_cores = cores()
     built = [
         f"{kind} {version}" for kind, version in (("CUDA", torch.version.cuda), ("ROCm", torch.version.hip)) if version
     ]
     build, threads = ", ".join(built) or "CPU", torch.get_num_threads()
-    found = f"{torch.__version__}, built for {build}; {threads} threads, {cores} cores"
-    if threads > cores:
-        return Finding("warning", "torch", found, f"set OMP_NUM_THREADS={cores}, or model.threads")
+    found = f"{torch.__version__}, built for {build}; {threads} threads, {n_cores} cores"
+    if threads > n_cores:
+        return Finding("warning", "torch", found, f"set OMP_NUM_THREADS={n_cores}, or model.threads")
     return Finding("ok", "torch", found)
 
 
