@@ -136,12 +136,14 @@ class KeptValues:
                 self._record,
                 {"facts": dict(self.facts), "sha256": sha256, "warnings": warnings, "same": same},
             )
+            self._remove_older()
+            mapped = self._mapped()
+            if mapped is None:  # a file system that maps no files, say: don't write it again each time
+                self._file.unlink(missing_ok=True)
+                write_json(self._record, {"facts": dict(self.facts), "unfit": "its file can't be used where it is"})
+                return model, warnings
         except (OSError, DiskError) as error:
             warn_not_kept(_WHAT, error)
-            return model, warnings
-        self._remove_older()
-        mapped = self._mapped()
-        if mapped is None:
             return model, warnings
         del model, tensors
         gc.collect()  # modules refer to each other, and the values are a second copy now
