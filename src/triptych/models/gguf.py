@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def gguf_header(path: Path) -> Path:
     def read(folder: Path) -> None:
         from transformers import AutoConfig, AutoTokenizer
 
+        logger.warning("first use of %s: reading its tokenizer once (some ten seconds)", path.name)
         with _reading(path):
             config, tokenizer = (
                 kind.from_pretrained(path.parent, gguf_file=path.name, **NO_CODE)
@@ -176,10 +178,17 @@ def _dequantize(path: Path, folder: Path) -> None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Read through transformers: without its progress bars, which it draws in logs too, and errors as a ModelError."""
+    """Read through transformers: without its progress bars, which it draws in logs too, and errors as a ModelError.
+
+    transformers parses the file again for each part that it reads, 7 s each time where the vocabulary is large; here it
+    gets the same reader.
+    """
+    import gguf
     from transformers.utils import logging as hf_logging
 
     hf_logging.disable_progress_bar()
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = cache(reader)
     try:
         with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
             yield
@@ -190,3 +199,5 @@ def _reading(path: Path) -> Iterator[None]:
             found=f"{type(error).__name__}: {error}",
             fix="check the file is whole and of an architecture that transformers reads from GGUF",
         ) from error
+    finally:
+        gguf.GGUFReader = reader
