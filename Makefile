@@ -4,7 +4,7 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 RUNS  := $(VENV)/.ready-to-run
 
-.PHONY: help demo demo-full docs test test-slow test-families check format setup constraints bench-score bench-tune bench-tune-quality bench-recipe bench-generate clean
+.PHONY: help demo demo-full docs test test-slow test-families check format setup constraints bench-score bench-tune bench-tune-quality bench-recipe bench-generate bench-start clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -86,6 +86,10 @@ bench-recipe: $(READY)  ## which recipe the preset qlora-short should be, chosen
 
 bench-generate: $(READY)  ## writing speed against model.generate, tokens equal
 	$(BIN)/python benchmarks/generation/bench.py --data $(BENCH_DATA) $(BENCH_ARGS)
+
+START ?= start
+bench-start: $(READY)  ## the first five minutes: START=start, demo, executor or 'within 5m'
+	$(BIN)/python benchmarks/start/bench.py $(START) $(BENCH_ARGS)
 
 $(BENCH_READY): benchmarks/requirements.txt
 	test -x .bench-venv/bin/python || python3 -m venv .bench-venv

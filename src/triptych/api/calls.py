@@ -218,7 +218,7 @@ def tune(
         "strategies": {"qlora": {"prompt": prompt}},
         "tune": settings,
     }
-    return run(config_of(config, {}), out=out, fresh=fresh, reporter=reporter)
+    return run(config_of(config, {}), out=out, fresh=fresh, on="local:1", reporter=reporter)
 
 
 @names_parameters

@@ -83,11 +83,16 @@ def _show(plan: Plan, console: Console) -> None:
         if table.row_count:
             console.print(table)
     console.print(
-        f"time: {_time(plan.seconds)} in all, {_time(plan.seconds_left)} left\n  {plan.rates.said}",
+        f"time: {_time(plan.seconds)} in all, {_time(plan.seconds_left)} left{_processes(plan)}\n  {plan.rates.said}",
         soft_wrap=True,
     )
     for warning in plan.warnings:
         console.print(f"! {warning}", soft_wrap=True)
+
+
+def _processes(plan: Plan) -> str:
+    n = plan.machine["processes"]
+    return f", in {n} processes" if n > 1 else ""
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
@@ -132,7 +137,7 @@ def _trainings(plan: Plan) -> Table:
 def _memory(plan: Plan) -> Table:
     where = "the named machine" if plan.machine["named"] else "this machine"
     available = _size(plan.memory[0].available)
-    title = f"\nmemory: {available} {'in' if plan.machine['named'] else 'free on'} {where}"
+    title = f"\nmemory{_processes(plan)}: {available} {'in' if plan.machine['named'] else 'free on'} {where}"
     table = _table(
         title, "", "weights held", "checkpointing", "peak", "process", "weights", "scoring", "training", left=3
     )

@@ -40,6 +40,8 @@ from triptych.training.step import accumulate_gradient, rows_of_step
 _PASSES = 2
 """Full passes that are timed of each kind of cell."""
 _STEPS = 2
+_WARM_UP = 2
+"""Rows of a first step that isn't counted, where only one is."""
 
 
 def rates_of(
@@ -178,6 +180,8 @@ def _training_rate(tune: TuneConfig, shape: ModelShape, training: TrainingRows, 
         [training.train[i] for i in rows_of_step(n, len(training.train), tune.rows_per_step, tune.seed)]
         for n in range(min(training.steps, n_steps + 1))
     ]
+    if len(steps) == 1:
+        steps.insert(0, steps[0][:_WARM_UP])
     flops = seconds = 0.0
     for number, rows in enumerate(steps):
         began = time.perf_counter()
@@ -194,7 +198,7 @@ def _training_rate(tune: TuneConfig, shape: ModelShape, training: TrainingRows, 
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         _wait(loaded)
-        if number or len(steps) == 1:  # the first one warms up and makes the optimizer's moments
+        if number:  # the first one warms up and makes the optimizer's moments
             one = tune.model_copy(update={"max_steps": 1})
             lora = sum(p.numel() for p in adapter.parameters().values())
             flops += training_flops(shape, training_work(rows, one), lora_parameters=lora, recompute=recompute)

@@ -7,7 +7,7 @@
                 that is more, the whole logits of the rows on which the scorer tries the model first
     training    `training.memory` (adapter, gradients, AdamW's moments, activations of one pass)
 
-Weights stay; of loading, scoring and training only one happens at a time.
+Weights stay; of loading, scoring and training only one happens at a time in a process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ GPU_PROCESS = 600 << 20
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """Bytes, by what takes them."""
+    """Bytes of one process, by what takes them, and how many compute at the same time."""
 
     process: int
     weights: int
@@ -49,11 +49,21 @@ class MemoryNeed:
     scoring: int
     training: int
     """0 without a training."""
+    processes: int = 1
+    trainings: int = 1
+    """Of them, at most so many train."""
+    mapped: bool = False
+    """All processes share one copy of the weights."""
 
     @property
     def peak(self) -> int:
-        """Most at one time."""
-        return self.process + self.weights + max(self.loading, self.scoring, self.training)
+        """Most at one time. Beside several processes that compute there is the main one, without a model."""
+        if self.processes == 1:
+            return self.process + self.weights + max(self.loading, self.scoring, self.training)
+        train = min(self.trainings, self.processes) * max(self.scoring, self.training)
+        score = max(0, self.processes - self.trainings) * self.scoring
+        weights = self.weights * (1 if self.mapped else self.processes)
+        return (self.processes + 1) * self.process + weights + max(self.loading, train + score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +205,9 @@ def memory_need(
         loading=0 if on_gpu else from_file,
         scoring=_scoring_bytes(shape, scoring, machine),
         training=max((one.adapter + one.step for one in trained), default=0),
+        processes=1 if on_gpu else machine.processes,
+        trainings=len(trained),
+        mapped=held == "dequantized" and not on_gpu,
     )
 
 

@@ -23,6 +23,8 @@ Kind = Literal["main", "prompts", "demos", "adapters"]
 HEAVY_SHARE = 0.05
 MOST_SENTENCES = 4
 """More comparisons of one kind than this are summed up."""
+FEW_ROWS = 50
+"""Below this the answer says that they are few."""
 FEWEST_ROWS = 20
 """Below this, 5 % of the rows is less than one row, and one row always carries much."""
 
@@ -50,7 +52,18 @@ def answer(study: Study) -> list[str]:
         sentences += prompts_summary(kinds["prompts"], by_label)
     sentences += demos_summary(kinds["demos"], by_label)
     sentences += adapters_summary([] if few else kinds["adapters"], study)
-    return sentences + _other_averages(best) + searched(study) + _selection(study)
+    return sentences + _other_averages(best) + searched(study) + _selection(study) + _few_rows(best)
+
+
+def _few_rows(best: Mapping[Strategy, Setting]) -> list[str]:
+    """What few rows can't give, whatever is significant on them."""
+    n = min(setting.first.aggregate.n_rows for setting in best.values())
+    if n >= FEW_ROWS:
+        return []
+    return [
+        f"{n} test {'row is' if n == 1 else 'rows are'} few: the intervals are wide, and the means are of these rows; "
+        "other rows may give other ones."
+    ]
 
 
 def _kind(a: Setting, b: Setting, best: Mapping[Strategy, Setting]) -> Kind:
