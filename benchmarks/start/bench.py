@@ -3,7 +3,7 @@
     python benchmarks/start/bench.py start              processor time of `score --limit 1`, model used before
     python benchmarks/start/bench.py demo               wall time of examples/demo.yaml, cache of scores off
     python benchmarks/start/bench.py executor           few-shot cells: one process, two, two beside a busy core
-    python benchmarks/start/bench.py within 5m 10m      how long `--within` takes, as a share of the limit
+    python benchmarks/start/bench.py within 5m 10m      how long it takes on all rows, as a share of the limit
 
 `--float32` sets the dtype; with libraries limited to AVX2 (ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 MKL_ENABLE_INSTRUCTIONS=AVX2) that is a machine without units for bfloat16. `--repeat 3` is the default.
@@ -40,10 +40,10 @@ def triptych(*arguments: str | Path) -> tuple[float, float]:
     return time.perf_counter() - began, processor
 
 
-def run(out: Path, *options: str, sets: list[str]) -> float:
-    """Run the demo: seconds on the clock."""
+def run(out: Path, *options: str, sets: list[str], example: str = "demo.yaml") -> float:
+    """Run an example: seconds on the clock."""
     given = [part for text in [*sets, "cache=false"] for part in ("--set", text)]
-    return triptych("run", ROOT / "examples" / "demo.yaml", "--out", out, *options, *given)[0]
+    return triptych("run", ROOT / "examples" / example, "--out", out, *options, *given)[0]
 
 
 def seconds_of_cells(out: Path) -> float:
@@ -117,7 +117,12 @@ def measure_within(folder: Path, repeat: int, sets: list[str], limits: list[str]
     from triptych.config.within import seconds_of
 
     for limit in limits:
-        took = [run(folder / f"{limit}-{n}", "--within", limit, sets=sets) for n in range(repeat)]
+        took = []
+        for n in range(repeat):
+            out = folder / f"{limit}-{n}"
+            took.append(run(out, "--within", limit, sets=sets, example="sample.yaml"))
+            record = json.loads((out / "results.json").read_text(encoding="utf-8"))
+            print(*record["warnings"][:1], f"{len(record['curve'])} points", sep="; ", flush=True)
         show(f"--within {limit}, share of the limit", [seconds / seconds_of(limit) for seconds in took], "")
 
 

@@ -101,9 +101,9 @@ def choose_executor(
     out = run.folder.path.absolute()
     setting = Setting(run.config, tuple(cells), out, scores, session.runtime_choices, {})
     on_gpus = choose_device(run.config.model.device).type == "cuda"
-    run.reporter.info(
-        f"computing in {count} processes, of one thread each" if not on_gpus else f"computing on {count} GPUs"
-    )
+    threads = session.runtime_choices.get("threads")
+    each = "one thread" if threads == 1 else f"{threads} threads"
+    run.reporter.info(f"computing on {count} GPUs" if on_gpus else f"computing in {count} processes, of {each} each")
     return LocalWorkers(count, setting, session, run.reporter, on_curve, visible_gpus() if on_gpus else ())
 
 
