@@ -2,7 +2,7 @@
 
     rates: remembered, or timed now on few rows, in as many processes as will compute
     test rows       16 to all: a seeded sample, the same for every cell; more time gives a superset
-    training rows   as many; a nested sample too, and falling twice as fast (by the square) as test rows do
+    training rows   32 to all, a nested sample too: a factor of its range for each factor of the test rows' range
     points          of the curve: as many as take a quarter of the training's time, at least two
 
 What is chosen becomes part of the settings, so the lock holds it and a resumed run keeps it.
@@ -148,7 +148,7 @@ class _Estimate:
     def sizes(self, share: float) -> Sizes:
         """The sizes at a share from 0, the least, to 1, all rows: they grow with it, one by one."""
         test = _between(self.least_test, self.n_test, share)
-        train = _between(self.least_train, self.n_train, share * share)
+        train = _between(self.least_train, self.n_train, share)
         points = 2
         for one in self.work.trainings[:1]:
             point = self._point(one, test)
@@ -188,7 +188,8 @@ class _Estimate:
 
 
 def _between(least: int, most: int, share: float) -> int:
-    return least + int((most - least) * share)
+    """From `least` to `most`, by equal factors: half way from 16 to 400 is 80."""
+    return int(least * (most / max(least, 1)) ** share + 1e-9)
 
 
 def _sized(config: ExperimentConfig, sizes: Sizes, n_test: int, n_train: int) -> ExperimentConfig:

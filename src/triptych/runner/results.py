@@ -106,8 +106,8 @@ def _write_texts(path: Path, finished: Mapping[str, FinishedCell], data: Dataset
 
 
 def _sized(config: ExperimentConfig, data: Dataset) -> list[str]:
-    """How many rows a run used that had to end within a time."""
-    if config.within is None:
+    """How many rows a run used that had to end within a time, if not all."""
+    if config.within is None or all(file["n_rows_used"] == file["n_rows"] for file in data.files.values()):
         return []
     used = [f"{file['n_rows_used']} of {file['n_rows']} {role} rows" for role, file in data.files.items()]
     return [
