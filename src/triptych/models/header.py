@@ -9,13 +9,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
-from triptych.models.cache import file_state
 from triptych.models.gguf import DEMO, demo_is_unpacked
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE
 from triptych.models.source import header_folder, is_gguf, is_hub_id, model_files, unreadable
@@ -71,13 +69,7 @@ def load_profile(spec: ModelConfig) -> TokenizerProfile:
 
 
 def profile_in(folder: Path, *, name: str) -> TokenizerProfile:
-    """The tokenizer profile of a model's folder; `name` is the model's, for errors. Read once while its files stay."""
-    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
-    return _profile_in(folder, name, tuple((path.name, *file_state(path)) for path in files))
-
-
-@lru_cache(maxsize=4)
-def _profile_in(folder: Path, name: str, state: tuple[tuple[str | int, ...], ...]) -> TokenizerProfile:
+    """The tokenizer profile of a model's folder; `name` is the model's, for errors."""
     config = model_config(folder, name=name)  # first: the tokenizer's classes read it too, and would be blamed for it
     return profile_of(load_tokenizer(folder, name=name), getattr(config, "eos_token_id", None))
 

@@ -28,9 +28,10 @@ from triptych.likelihood.head import head_chunk
 from triptych.likelihood.plan import pass_tokens, token_bytes
 from triptych.models import LoraSettings
 from triptych.models.device import DTYPES, choose_device, choose_dtype, free_memory, visible_gpus
-from triptych.models.header import read_header
+from triptych.models.header import model_config
 from triptych.models.load import choose_weight_storage
 from triptych.models.shape import ModelShape, shape_of
+from triptych.models.source import header_folder
 from triptych.records.disk import is_there
 from triptych.records.file_lock import can_lock
 from triptych.records.manifest import shared_manifest
@@ -147,7 +148,7 @@ def begun_with(folder: RunFolder) -> Mapping[str, Any]:
 def _bytes_each(rows: ExperimentRows) -> tuple[int, int]:
     """Bytes that each worker process takes on a CPU at its peak, and those that all of them share."""
     spec, device = rows.config.model, torch.device("cpu")
-    shape = shape_of(read_header(spec).config)
+    shape = shape_of(model_config(header_folder(spec), name=spec.name))
     dtype, _ = choose_dtype(spec.dtype, device)
     itemsize = DTYPES[dtype].itemsize
     free = free_memory(device)
