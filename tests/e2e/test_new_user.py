@@ -191,7 +191,9 @@ def killed(desk: Path, killable: Commands) -> None:
     assert len(re.findall(r"^(?:zero_shot|few_shot)/.* done$", plan.out, re.MULTILINE)) == CELLS - 1, plan.out
     (training,) = json.loads(triptych("plan", "experiment.yaml", "--json").out)["trainings"]
     assert (training["steps_done"], training["steps"], training["done"]) == (5, 21, False)
-    triptych("report", "runs/hour").failed_well("this run is not done yet", "results.json", "continue it with the same `triptych run` command")
+    triptych("report", "runs/hour").failed_well(
+        "this run is not done yet", "results.json", "continue it with the same `triptych run` command"
+    )
 
 
 def resumed(desk: Path) -> None:

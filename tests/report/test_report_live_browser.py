@@ -115,6 +115,7 @@ def test_the_page_becomes_whole_and_keeps_what_the_reader_has_before_them(made_u
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_what_is_being_typed_is_not_lost(made_up: MadeUp, open_report: Open) -> None:
     opened = open_report(made_up.upto(2))
     page = opened.load()
@@ -147,6 +148,7 @@ def test_refreshing_can_be_paused_from_the_keyboard_and_is_not_printed(made_up: 
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_where_nothing_new_comes_it_looks_less_often_and_says_so(made_up: MadeUp, open_report: Open) -> None:
     import datetime
 

@@ -92,7 +92,8 @@ def test_two_processes_compute_what_one_computes(
 
 
 @pytest.mark.parametrize(
-    "title", ["curve: test at step 4", pytest.param("scoring few_shot/default/k=3/draw=item/seed=1", marks=pytest.mark.slow)]
+    "title",
+    ["curve: test at step 4", pytest.param("scoring few_shot/default/k=3/draw=item/seed=1", marks=pytest.mark.slow)],
 )
 def test_a_killed_worker_is_replaced_and_its_task_done_again(
     title: str, project: Project, tmp_path: Path, undisturbed: Path, workers: Callable[[], dict[int, int]]
@@ -169,7 +170,9 @@ def test_a_run_goes_on_in_as_many_processes_as_it_was_begun_with(project: Projec
         raise KeyboardInterrupt
 
     with pytest.raises((KeyboardInterrupt, TriptychError)):
-        run_experiment(read_config(project()), run, on="local:3", reporter=Acting("scoring few_shot/default/k=3", interrupt))
+        run_experiment(
+            read_config(project()), run, on="local:3", reporter=Acting("scoring few_shot/default/k=3", interrupt)
+        )
     said = Acting()
     run_experiment(read_config(project()), run, on="auto", reporter=said)
     assert "computing in 3 processes, of one thread each" in said.said
