@@ -49,6 +49,7 @@ def until(ready: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_main_process_that_was_killed_and_the_same_command_goes_on(
     commands: Commands, finished: Any, tmp_path: Path, numbers: Numbers
 ) -> None:

@@ -29,13 +29,14 @@ Project = Callable[..., Path]
 
 @pytest.fixture
 def config(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ExperimentConfig]:
-    """`config("10m")`: 90 test and 300 training rows, on a machine whose speed is known."""
-    rates = Rates("remembered", "remembered: for this test", 2e8, {"any": 4e8}, 2.0)
+    """`config("10m")`: 60 test and 120 training rows, on a machine whose speed is known."""
+    rates = Rates("remembered", "remembered: for this test", 6e7, {"any": 12e7}, 2.0)
     monkeypatch.setattr(within, "rates_of", lambda *_, **__: rates)
-    write_rows(tmp_path / "data", train=300, test=90)
+    write_rows(tmp_path / "data", train=120, test=60)
+    few = {"zero_shot": {"prompts": ["default"]}, "few_shot": {"k": [2], "seeds": [0]}}
 
     def made(time: str, *sets: str) -> ExperimentConfig:
-        return read_config(project(), [f"within={time}", *sets])
+        return read_config(project(strategies=few), [f"within={time}", *sets])
 
     return made
 
@@ -79,7 +80,7 @@ def test_more_time_gives_a_superset_of_the_rows(config: Callable[..., Experiment
 def test_what_fits_whole_is_not_cut(config: Callable[..., ExperimentConfig], tmp_path: Path) -> None:
     given_, chosen = config("24h"), fitted(config("24h"), tmp_path / "run")
     assert chosen.data == given_.data
-    assert len(chosen.tune.eval_steps(chosen.tune.total_steps(300))) <= within.MOST_POINTS
+    assert len(chosen.tune.eval_steps(chosen.tune.total_steps(120))) <= within.MOST_POINTS
 
 
 def test_too_little_time_says_how_much_it_takes_and_that_is_true(
@@ -102,10 +103,10 @@ def test_a_run_keeps_its_sizes_and_says_them(
     record = run_experiment(chosen, tmp_path / "run")
     assert record.cells[0].aggregate.n_rows == chosen.data.test_sample
     assert any(
-        f"{chosen.data.test_sample} of 90 test rows" in line and "60s" in line and "wider" in line
+        f"{chosen.data.test_sample} of 60 test rows" in line and "60s" in line and "wider" in line
         for line in record.warnings
     )
-    fast = Rates("remembered", "twice as fast", 4e8, {"any": 8e8}, 1.0)
+    fast = Rates("remembered", "twice as fast", 24e7, {"any": 48e7}, 1.0)
     monkeypatch.setattr(within, "rates_of", lambda *_, **__: fast)
     assert fitted(config("60s"), tmp_path / "run") == chosen
     assert fitted(config("60s"), tmp_path / "other") != chosen

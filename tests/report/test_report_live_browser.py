@@ -62,6 +62,7 @@ def wait_until_whole(page: Any) -> None:
     page.wait_for_selector("html[data-ready]:not(:has(#so-far))", timeout=30_000)
 
 
+@pytest.mark.slow
 def test_the_page_becomes_whole_and_keeps_what_the_reader_has_before_them(made_up: MadeUp, open_report: Open) -> None:
     opened = open_report(made_up.upto(3))
     page = opened.load()
