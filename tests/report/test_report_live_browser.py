@@ -55,11 +55,11 @@ def banner(page: Any, holds: str) -> None:
     """Wait until the banner says it."""
     from playwright.sync_api import expect
 
-    expect(page.locator("#so-far")).to_contain_text(holds, timeout=20_000)
+    expect(page.locator("#so-far")).to_contain_text(holds, timeout=60_000)
 
 
 def wait_until_whole(page: Any) -> None:
-    page.wait_for_selector("html[data-ready]:not(:has(#so-far))", timeout=30_000)
+    page.wait_for_selector("html[data-ready]:not(:has(#so-far))", timeout=120_000)
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_a_report_that_is_opened_while_a_run_goes_on_becomes_whole(
     banner(page, "2 of 7 cells")
     steps.go_on()
     wait_until_whole(page)
-    thread.join(timeout=30)
+    thread.join(timeout=120)
     assert (path.parent / "results.json").exists()
     assert page.locator("tr.detail").evaluate("e => e.previousSibling.dataset.row") == "2"
     assert "So far" not in page.locator("body").inner_text()
