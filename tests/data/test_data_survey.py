@@ -49,7 +49,7 @@ def test_what_is_returned_is_exact(texts: list[str], threshold: float) -> None:
         assert (first[texts[pair.a]], first[texts[pair.b]]) == (pair.a, pair.b)
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("threshold", [pytest.param(0.3, marks=pytest.mark.slow), 0.5, 0.7, 0.9])
 def test_nearly_all_pairs_are_found(threshold: float) -> None:
     draw = random.Random(0)
     texts = ["".join(draw.choices("abcdefghij", k=120)) for _ in range(60)]

@@ -237,6 +237,7 @@ def test_trainings_and_search_have_their_tables() -> None:
     assert training_tables(make_run()[0]) == {}
 
 
+@pytest.mark.slow
 def test_the_whole_report_of_a_richer_grid(tmp_path: Path, real_figures: None) -> None:
     record, items = make_grid()
     save_run(tmp_path, record, items)

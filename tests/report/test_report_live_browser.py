@@ -130,6 +130,7 @@ def test_what_is_being_typed_is_not_lost(made_up: MadeUp, open_report: Open) -> 
     opened.assert_quiet()
 
 
+@pytest.mark.slow
 def test_refreshing_can_be_paused_from_the_keyboard_and_is_not_printed(made_up: MadeUp, open_report: Open) -> None:
     opened = open_report(made_up.upto(2))
     page = opened.load()
