@@ -166,7 +166,7 @@ class _Bars:
 
 
 class _Lines:
-    """One line for all that goes on, when some of it was done and the last line is `EVERY` seconds ago."""
+    """A line of the progress of all open tasks, at most every `EVERY` seconds and only after some progress."""
 
     def __init__(self, say: Callable[[str], None], clock: Clock) -> None:
         self._say, self._clock = say, clock

@@ -17,7 +17,7 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config
 from triptych.config.within import seconds_of
 from triptych.errors import ConfigError
-from triptych.grid.inputs import read_data
+from triptych.grid.inputs import check_pool, read_data
 from triptych.plan import within
 from triptych.plan.time import Rates
 from triptych.progress import Silent
@@ -94,6 +94,22 @@ def test_too_little_time_says_how_much_it_takes_and_that_is_true(
     assert not (tmp_path / "run").exists()
     least = str(error.expected).split()[2].rstrip(":")
     assert fitted(config(least), tmp_path / "run").data.test_sample == 16
+
+
+def test_there_are_rows_to_choose_the_demonstrations_from(
+    config: Callable[..., ExperimentConfig], tmp_path: Path
+) -> None:
+    many = ["strategies.few_shot.k=[50]"]
+    chosen = fitted(config("8m", *many), tmp_path / "run")
+    check_pool(chosen, read_data(chosen))
+    assert chosen.data.train_rows is None or chosen.data.train_rows >= 100
+
+
+def test_a_lock_that_is_torn_is_left_to_the_run(config: Callable[..., ExperimentConfig], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for text in ("{", '{"config": {"within": "60s", "data": 3}}', '{"config": []}'):
+        (tmp_path / "run" / "run.lock.json").write_text(text, encoding="utf-8")
+        assert fitted(config("60s"), tmp_path / "run").data.test_sample
 
 
 def test_a_run_keeps_its_sizes_and_says_them(

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from triptych.errors import DiskError, RunBusyError
-from triptych.records.process_lock import LOCK_FILE, ProcessLock
+from triptych.records import process_lock
+from triptych.records.manifest import Manifest, claim, open_manifest, shared_manifest
+from triptych.records.process_lock import LOCK_FILE, WORKERS_LOCK, ProcessLock, as_worker, work_in
 
 
 def test_the_second_is_told_who_works_here(tmp_path: Path) -> None:
@@ -89,3 +91,44 @@ def test_a_place_that_can_not_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DiskError):
         ProcessLock(tmp_path / "file").acquire()
+
+
+@pytest.mark.parametrize("name", [LOCK_FILE, WORKERS_LOCK])
+def test_locks_that_a_killed_run_left_stop_nobody_where_nothing_can_be_locked(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def unsupported(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    (tmp_path / name).write_text("", encoding="utf-8")
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with work_in(tmp_path):
+        pass
+    assert not list(tmp_path.glob(".*lock"))
+
+
+def test_workers_of_a_killed_run_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_lock, "_WAIT", 0.1)
+    with (
+        as_worker(tmp_path),
+        pytest.raises(RunBusyError, match="worker processes of an earlier run"),
+        work_in(tmp_path),
+    ):
+        pass
+    with work_in(tmp_path):
+        pass
+
+
+def test_what_another_process_noted_meanwhile_stays_noted(tmp_path: Path) -> None:
+    with open_manifest(tmp_path) as ours:
+        Manifest(ours.folder, {"cells/other.json": []}).save()  # another process, after this one read the manifest
+        with shared_manifest(tmp_path):
+            claim(tmp_path / "curve.json")
+            Manifest(ours.folder, {**ours.files, "log.jsonl": []}).save()
+            claim(tmp_path / "summary.json")
+        assert set(ours.files) == {"cells/other.json", "curve.json", "log.jsonl", "summary.json"}
+    read = Manifest.read(ours.folder)
+    assert read is not None
+    assert read.files == ours.files

@@ -91,6 +91,18 @@ def test_two_processes_compute_what_one_computes(
     assert there - {"manifest.json"} <= set(listed)  # what workers wrote is noted too
 
 
+def test_workers_have_the_folder_and_the_environment_of_now(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of the moment when Python's fork server was started, which all runs of a notebook share."""
+    config = read_config(project(data={"dir": "data"}, cache=True, strategies={"qlora": None}))
+    config = config.model_copy(update={"data": config.data.model_copy(update={"dir": "data"})})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "another-cache"))
+    assert len(run_experiment(config, Path("run"), on="local:2").cells) == 8
+    assert (tmp_path / "another-cache" / "scores.sqlite").exists()
+
+
 @pytest.mark.parametrize(
     "title",
     ["curve: test at step 4", pytest.param("scoring few_shot/default/k=3/draw=item/seed=1", marks=pytest.mark.slow)],

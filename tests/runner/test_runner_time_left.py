@@ -80,7 +80,7 @@ def test_cells_that_are_left_take_as_long_as_their_tokens(begin: Callable[..., R
     assert estimate is not None
     left = sum(run.tokens(cell.k) for cell in run.cells[n:]) * PER_TOKEN
     assert estimate.left == pytest.approx(left, rel=1e-6)
-    assert estimate.until_end == estimate.left
+    assert estimate.until_end == pytest.approx(estimate.left)
     done = sum(run.tokens(cell.k) for cell in run.cells[:n]) * PER_TOKEN
     assert estimate.share == pytest.approx(done / (done + left))
 
@@ -99,7 +99,8 @@ def test_workers_share_what_is_left_but_not_the_longest_part(begin: Callable[...
     early, late = run.after(run.cells[:2]), run.after(run.cells[:-1])
     assert early is not None
     assert late is not None
-    assert early.until_end == pytest.approx(early.left / 4)
+    longest = run.tokens(run.cells[-1].k) * PER_TOKEN
+    assert early.left / 4 <= early.until_end <= early.left / 4 + longest
     assert late.until_end == late.left > 0
 
 

@@ -54,11 +54,11 @@ def run(
         InputError: something in the settings, data, prompts or model can't be used; the message says how to correct it.
         Interrupted: stop was asked during training; everything is saved.
     """
+    began = time.time()  # before the imports, which take seconds
     from triptych.runner.run import run_experiment
 
-    began = time.time()
     reporter = reporter or ConsoleReporter()
-    settings = config_of(config, {**overrides, "within": within} if within else overrides)
+    settings = config_of(config, overrides if within is None else {**overrides, "within": within})
     folder = Path(out) if out is not None else Path("runs") / settings.name
     if settings.within:
         from triptych.plan.within import fit_within

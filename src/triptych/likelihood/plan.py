@@ -20,9 +20,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from triptych.likelihood.head import head_chunk
 from triptych.models import LoadedModel
 from triptych.models.device import free_memory
-from triptych.models.shape import Sizes, sizes_of
+from triptych.models.shape import ModelShape, Sizes, sizes_of
 from triptych.prompts import Rendered
 
 BRANCH_SAVES = 384
@@ -110,6 +111,12 @@ def token_bytes(sizes: Sizes, itemsize: int) -> int:
     reserved for the prefix beside it (`batches`).
     """
     return (8 * sizes.hidden_size + 4 * sizes.intermediate_size + 9 * 2 * sizes.n_kv_heads * sizes.head_dim) * itemsize
+
+
+def pass_bytes(shape: ModelShape, tokens: int, itemsize: int, device: str) -> int:
+    """Bytes of a pass without a gradient over so many tokens: its states, and one chunk of logits, in float32 too."""
+    rows, columns = head_chunk(device)
+    return tokens * token_bytes(shape, itemsize) + rows * min(columns, shape.vocab_size) * (itemsize + 4)
 
 
 def kv_bytes(sizes: Sizes, itemsize: int) -> int:

@@ -18,6 +18,7 @@ from triptych.config.tune import TuneConfig
 from triptych.errors import TriptychError
 from triptych.likelihood.score import Scorer
 from triptych.models import LoadedModel, LoraSettings, attach_adapter, identify, load_model
+from triptych.models.device import choose_device
 from triptych.models.shape import ModelShape
 from triptych.plan.memory import Machine
 from triptych.plan.rows import CellRows, Gathered, TrainingRows
@@ -132,6 +133,8 @@ def calibrated_rates(
     training step.
     """
     identify(config.model)  # unpacks and hashes, once for all times
+    if config.model.quantize == "nf4" and choose_device(config.model.device).type == "cpu":
+        load_model(config.model)  # dequantizes, once for all times too
     began = time.perf_counter()
     loaded = load_model(config.model)
     scorer = Scorer(loaded)

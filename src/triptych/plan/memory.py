@@ -21,16 +21,14 @@ import torch
 from triptych.config.choices import DtypeName
 from triptych.config.experiment import ExperimentConfig
 from triptych.likelihood.attention import attention_path
-from triptych.likelihood.head import head_chunk
-from triptych.likelihood.plan import kv_bytes, pass_tokens, token_bytes
+from triptych.likelihood.plan import kv_bytes, pass_bytes, pass_tokens, token_bytes
 from triptych.likelihood.probe import probe_tokens
-from triptych.models import LoraSettings
 from triptych.models.device import DTYPES, choose_device, choose_dtype, choose_threads, free_memory
 from triptych.models.load import choose_weight_storage
 from triptych.models.shape import ModelShape
 from triptych.plan.rows import Gathered, TrainingRows
 from triptych.plan.tokens import Work
-from triptych.training.memory import Held, PassSize, largest_pass, training_bytes, weight_bytes
+from triptych.training.memory import Held, PassSize, bytes_of_training, largest_pass, weight_bytes
 from triptych.training.recompute import fits_with_room
 
 LIBRARIES = 120 << 20
@@ -51,7 +49,7 @@ class MemoryNeed:
     """0 without a training."""
     processes: int = 1
     trainings: int = 1
-    """Of them, at most so many train."""
+    """How many of the processes may train at the same time."""
     mapped: bool = False
     """All processes share one copy of the weights."""
 
@@ -181,20 +179,9 @@ def memory_need(
     """
     spec, tune, itemsize = config.model, config.tune, DTYPES[machine.dtype].itemsize
     stored: Held = "int8" if spec.quantize == "int8" else held
-    on_gpu, lora = machine.kind == "cuda", LoraSettings.of(tune)
+    on_gpu, dtype = machine.kind == "cuda", machine.dtype
     trained = [
-        training_bytes(
-            shape,
-            size,
-            r=lora.r,
-            target_modules=lora.target_modules,
-            dtype=machine.dtype,
-            held=stored,
-            recompute=recompute,
-            dropout=tune.dropout > 0,
-            use_dora=tune.use_dora,
-            device=machine.kind,
-        )
+        bytes_of_training(shape, size, tune, dtype=dtype, held=stored, device=machine.kind, recompute=recompute)
         for size in largest
     ]
     # files are mapped; what is converted on the way (a 16-bit file to float32, or to 4 bits) is there twice meanwhile
@@ -212,10 +199,10 @@ def memory_need(
 
 
 def _scoring_bytes(shape: ModelShape, work: Work, machine: Machine) -> int:
-    itemsize, (rows, columns) = DTYPES[machine.dtype].itemsize, head_chunk(machine.kind)
+    itemsize = DTYPES[machine.dtype].itemsize
     each, budget = token_bytes(shape, itemsize), pass_tokens(shape, machine.free, machine.kind)
-    head = rows * min(columns, shape.vocab_size) * (itemsize + 4)  # in the model's dtype and in float32
-    passes = work.kept * kv_bytes(shape, itemsize) + min(budget, work.forward) * each + head
+    largest = pass_bytes(shape, min(budget, work.forward), itemsize, machine.kind)
+    passes = work.kept * kv_bytes(shape, itemsize) + largest
     # the scorer tries the model first: a row through its own forward, with logits at every position
     tried = probe_tokens(shape.sliding_window, shape.max_positions) * (shape.vocab_size * itemsize + each)
     return max(passes, tried)

@@ -22,10 +22,10 @@ from triptych.plan.calibrate import rates_of
 from triptych.plan.disk import DiskNeed, disk_needs, training_done
 from triptych.plan.memory import Machine, MemoryVerdict, memory_ways
 from triptych.plan.rows import CellRows, Gathered, TrainingRows, gather
-from triptych.plan.schedule import makespan
 from triptych.plan.time import Rates, scoring_flops, training_flops
 from triptych.progress import Reporter, Silent
 from triptych.runner.executors.choose import begun_with, choose_processes
+from triptych.runner.executors.schedule import makespan
 from triptych.runner.folder import RunFolder
 
 
@@ -174,11 +174,12 @@ def _seconds(
     counted = [
         (rows.training, cell.seconds) for cell, rows in zip(cells, work.cells, strict=True) if not (left and cell.done)
     ]
-    waiting = []
-    for one, spec in ((one, rows.spec) for one, rows in zip(trained, work.trainings, strict=True)):
-        seconds = 0.0 if left and one.done else one.seconds + one.curve_seconds
-        waiting.append((seconds, [cell for training, cell in counted if training == spec]))
-    return makespan([seconds for training, seconds in counted if training is None], waiting, processes)
+    training = {
+        rows.spec: one.seconds + one.curve_seconds
+        for one, rows in zip(trained, work.trainings, strict=True)
+        if not (left and one.done)
+    }
+    return makespan(counted, training, processes)
 
 
 def _cell(cell: CellRows, shape: ModelShape, rates: Rates, folder: RunFolder) -> PlannedCell:

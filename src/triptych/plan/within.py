@@ -2,7 +2,7 @@
 
     rates: remembered, or timed now on few rows, in as many processes as will compute
     test rows       16 to all: a seeded sample, the same for every cell; more time gives a superset
-    training rows   32 to all, a nested sample too: a factor of its range for each factor of the test rows' range
+    training rows   32 to all, a nested sample too; both are at the same place between their least and all, by factors
     points          of the curve: as many as take a quarter of the training's time, at least two
 
 What is chosen becomes part of the settings, so the lock holds it and a resumed run keeps it.
@@ -27,19 +27,19 @@ from triptych.models.shape import ModelShape, shape_of
 from triptych.plan.calibrate import rates_of
 from triptych.plan.memory import Machine, memory_ways
 from triptych.plan.rows import CellRows, Gathered, TrainingRows, gather
-from triptych.plan.schedule import makespan
 from triptych.plan.time import Rates, scoring_flops, training_flops
 from triptych.plan.tokens import scoring_work, training_work
 from triptych.progress import Reporter
 from triptych.records.run_files import json_or_none
 from triptych.runner.executors.choose import begun_with, choose_processes
+from triptych.runner.executors.schedule import makespan
 from triptych.runner.folder import RunFolder
 
 LEAST_TEST, LEAST_TRAIN = 16, 32
 """Rows; there are more training rows where more demonstrations are shown."""
 MOST_POINTS = 11
 _SAMPLED_TEST, _SAMPLED_TRAIN = 96, 256
-"""Rows that are rendered to count tokens; of more, so many times as much is taken."""
+"""Rows that are rendered to count tokens. Where there are more, their tokens are estimated by proportion."""
 _USED = 0.93
 """Share of the time that is planned for: estimates are a little long, and off by some per cent."""
 _CURVE = 0.25
@@ -85,10 +85,8 @@ def fit_within(
     shape = shape_of(header.config)
     whole = ExperimentRows.read(config, header, reporter).data
     n_test, n_train = len(whole.test), len(whole.train)
-    small = _sized(
-        config, Sizes(min(n_test, _SAMPLED_TEST), min(n_train, _SAMPLED_TRAIN), MOST_POINTS), n_test, n_train
-    )
-    rows = ExperimentRows.read(small, header)
+    sampled = Sizes(min(n_test, _SAMPLED_TEST), min(n_train, max(_SAMPLED_TRAIN, _least_train(config))), MOST_POINTS)
+    rows = ExperimentRows.read(_sized(config, sampled, n_test, n_train), header)
     work = gather(rows, reporter)
     choice = executor_choice(on)
     processes = choose_processes(choice, rows, begun_with(RunFolder(out)), len(work.cells) + len(work.trainings))
@@ -129,8 +127,9 @@ class _Estimate:
     ) -> None:
         self.config, self.shape, self.work, self.rates, self.processes = config, shape, work, rates, processes
         self.n_test, self.n_train, self.recompute = n_test, n_train, recompute
-        shown = max((cell.k for cell in grid(config)), default=0)
-        self.least_test, self.least_train = min(n_test, LEAST_TEST), min(n_train, max(LEAST_TRAIN, 2 * shown))
+        self.least_test, self.least_train = min(n_test, LEAST_TEST), min(n_train, _least_train(config))
+        self._counted: dict[tuple[str, int], float] = {}
+        """Operations a row of a cell, by its name and how many rows were counted; a step of a training."""
 
     def largest(self, seconds: float) -> Sizes | None:
         """The largest sizes that fit; None if none do."""
@@ -158,33 +157,38 @@ class _Estimate:
     def seconds(self, sizes: Sizes) -> float:
         """Until the report is written, from now on."""
         cells = [(cell.training, self._cell(cell, sizes.test)) for cell in self.work.cells]
-        trainings = []
-        for one in self.work.trainings:
-            curve = sizes.points * self._point(one, sizes.test)
-            waiting = [seconds for training, seconds in cells if training == one.spec]
-            trainings.append((self._steps(one, sizes.train) + curve, waiting))
-        base = [seconds for training, seconds in cells if training is None]
-        return makespan(base, trainings, self.processes) + self.rates.loading_seconds + _REPORT
+        trainings = {
+            one.spec: self._steps(one, sizes.train) + sizes.points * self._point(one, sizes.test)
+            for one in self.work.trainings
+        }
+        return makespan(cells, trainings, self.processes) + self.rates.loading_seconds + _REPORT
 
     def _cell(self, cell: CellRows, n_rows: int) -> float:
         rows = cell.rows[:n_rows]
         if cell.name.startswith("search/"):  # on dev rows, which stay as they are
             rows, n_rows = cell.rows, len(cell.rows)
-        flops = scoring_flops(self.shape, scoring_work(rows)) * n_rows / max(len(rows), 1)
-        return flops / self.rates.of(cell.kind)
+        if (key := (cell.name, len(rows))) not in self._counted:
+            self._counted[key] = scoring_flops(self.shape, scoring_work(rows)) / max(len(rows), 1)
+        return self._counted[key] * n_rows / self.rates.of(cell.kind)
 
     def _point(self, one: TrainingRows, n_test: int) -> float:
         flops = scoring_flops(self.shape, one.curve_work) / max(one.points * one.rows_per_point, 1)
         return flops * (n_test + len(self.work.data.dev)) / self.rates.of("qlora")
 
     def _steps(self, one: TrainingRows, n_train: int) -> float:
-        lora = LoraSettings.of(self.config.tune)
-        parameters = self.shape.lora_parameters(lora.r, lora.target_modules)
         tune = self.config.tune.model_copy(update={"seed": one.spec.seed})
-        counted = training_work(one.train, tune.model_copy(update={"epochs": 1, "max_steps": None}))
-        flops = training_flops(self.shape, counted, lora_parameters=parameters, recompute=self.recompute)
-        steps = counted.rows / max(tune.rows_per_step, 1)
-        return flops / max(steps, 1) * tune.total_steps(n_train) / self.rates.training
+        if (key := (one.spec.name, 0)) not in self._counted:
+            lora = LoraSettings.of(tune)
+            parameters = self.shape.lora_parameters(lora.r, lora.target_modules)
+            counted = training_work(one.train, tune.model_copy(update={"epochs": 1, "max_steps": None}))
+            flops = training_flops(self.shape, counted, lora_parameters=parameters, recompute=self.recompute)
+            self._counted[key] = flops / max(counted.rows / tune.rows_per_step, 1)
+        return self._counted[key] * tune.total_steps(n_train) / self.rates.training
+
+
+def _least_train(config: ExperimentConfig) -> int:
+    """Enough to choose demonstrations from, where the test rows among them are left out."""
+    return max(LEAST_TRAIN, 2 * max((cell.k for cell in grid(config)), default=0))
 
 
 def _between(least: int, most: int, share: float) -> int:
@@ -206,12 +210,15 @@ def _sized(config: ExperimentConfig, sizes: Sizes, n_test: int, n_train: int) ->
 def _of_lock(config: ExperimentConfig, out: Path) -> ExperimentConfig | None:
     """The sizes that a run with the same limit was begun with."""
     lock = json_or_none(RunFolder(out).lock)
-    begun = lock.get("config") if isinstance(lock, dict) else None
-    if not isinstance(begun, dict) or begun.get("within") != config.within:
-        return None
-    data = {name: begun["data"].get(name) for name in ("test_sample", "train_rows")}
-    tune = config.tune.model_copy(update={"eval_every": begun["tune"].get("eval_every")})
-    return config.model_copy(update={"data": config.data.model_copy(update=data), "tune": tune})
+    match lock:
+        case {"config": {"within": config.within, "data": {**data}, "tune": {**tune}}}:
+            rows = {name: data.get(name) for name in ("test_sample", "train_rows")}
+            every = {"eval_every": tune.get("eval_every")}
+        case _:
+            return None
+    return config.model_copy(
+        update={"data": config.data.model_copy(update=rows), "tune": config.tune.model_copy(update=every)}
+    )
 
 
 def _said(within: str, sizes: Sizes, n_test: int, n_train: int, seconds: float) -> str:

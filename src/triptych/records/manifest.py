@@ -202,9 +202,9 @@ def open_manifest(folder: Path) -> Iterator[Manifest]:
 def shared_manifest(folder: Path) -> Iterator[Manifest]:
     """As `open_manifest`, while other processes of the same run write in the folder too."""
     with open_manifest(folder) as manifest:
-        if not manifest.shared:
-            manifest.save()
         manifest.shared = True
+        with manifest.changing():  # another process may have noted something since this one read it
+            manifest.save()
         try:
             yield manifest
         finally:

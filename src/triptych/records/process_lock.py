@@ -24,12 +24,15 @@ from typing import IO, Any
 
 from triptych.errors import RunBusyError
 from triptych.records.disk import disk_errors
-from triptych.records.file_lock import file_lock
+from triptych.records.file_lock import can_lock, file_lock
 from triptych.records.manifest import MANIFEST_LOCK, Manifest, is_open, open_manifest
 from triptych.records.set_aside import restore
 
 LOCK_FILE = ".triptych.lock"
 WORKERS_LOCK = ".workers.lock"
+_BESIDE = (MANIFEST_LOCK, WORKERS_LOCK)
+LOCK_FILES = (LOCK_FILE, *_BESIDE)
+"""What a folder has of this module while a run works there."""
 _WAIT = 10.0
 """Seconds that workers of a killed process are waited for."""
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -112,7 +115,7 @@ def work_in(folder: Path) -> Iterator[Manifest]:
         with open_manifest(folder) as manifest:
             yield manifest
     finally:
-        for name in (MANIFEST_LOCK, WORKERS_LOCK):
+        for name in _BESIDE:
             with contextlib.suppress(OSError):
                 (folder / name).unlink(missing_ok=True)
         lock.release()
@@ -129,7 +132,7 @@ def _wait_for_workers(folder: Path) -> None:
     Raises:
         RunBusyError: one is left after `_WAIT` seconds.
     """
-    if not (folder / WORKERS_LOCK).exists():
+    if not (folder / WORKERS_LOCK).exists() or not can_lock(folder / WORKERS_LOCK):
         return
     until = time.monotonic() + _WAIT
     while True:

@@ -16,8 +16,8 @@ from triptych.errors import ConfigError, DataError
 from triptych.grid.cells import unknown_cell
 from triptych.grid.inputs import read_data, templates_of
 from triptych.progress import Reporter, Silent
-from triptych.records.manifest import MANIFEST, MANIFEST_LOCK, remove
-from triptych.records.process_lock import LOCK_FILE, WORKERS_LOCK, work_in
+from triptych.records.manifest import MANIFEST, remove
+from triptych.records.process_lock import LOCK_FILES, work_in
 from triptych.records.store import read_items, read_json, write_json
 from triptych.reproduce.agreement import CellAgreement, TrainingAgreement, Verdict, agree, worst
 from triptych.reproduce.differences import Fact, differences
@@ -128,11 +128,7 @@ def _asked_for(cells: Collection[str], run: RecordedRun) -> frozenset[str] | Non
 def _check_place(place: Path, folder: Path) -> None:
     """Check that the folder is new, empty, or one of an earlier reproduction."""
     mark = place / _MARK
-    others = (
-        [path for path in place.iterdir() if path.name not in (LOCK_FILE, WORKERS_LOCK, MANIFEST_LOCK, MANIFEST)]
-        if place.is_dir()
-        else []
-    )
+    others = [path for path in place.iterdir() if path.name not in (*LOCK_FILES, MANIFEST)] if place.is_dir() else []
     if place.resolve() == folder.resolve() or (others and not mark.exists()):
         raise ConfigError(
             "a run is computed again in a folder of its own",

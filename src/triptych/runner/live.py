@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from triptych.config.strategies import SearchConfig
 from triptych.grid.cells import CellSpec, TrainingSpec
 from triptych.progress import Advance
 from triptych.records import CellRecord, TuneSummary
@@ -55,7 +56,7 @@ class GoingOn(Protocol):
     tuned: dict[TrainingSpec, TuneSummary]
     written: dict[str, GenerationRecord]
     searched: SearchRecord | None
-    searches: bool
+    wanted_search: SearchConfig | None
 
 
 class LiveReport:
@@ -152,7 +153,7 @@ class LiveReport:
         return cells or trainings or self._searching() or run.context.config.generate is not None
 
     def _searching(self) -> bool:
-        return self.run.searches and self.run.searched is None
+        return self.run.wanted_search is not None and self.run.searched is None
 
     def _so_far(self, estimate: Estimate | None) -> SoFar:
         run, config = self.run, self.run.context.config

@@ -111,8 +111,8 @@ def _sized(config: ExperimentConfig, data: Dataset) -> list[str]:
         return []
     used = [f"{file['n_rows_used']} of {file['n_rows']} {role} rows" for role, file in data.files.items()]
     return [
-        f"this run was sized to end within {config.within}: {', '.join(used)}. Intervals are wider than with all rows, "
-        "and a training on more rows may do better"
+        f"this run had to end within {config.within}, and used {', '.join(used)}. Intervals are wider than with all "
+        "rows, and a training on more rows may do better"
     ]
 
 

@@ -129,7 +129,6 @@ class _Run:
         needed = {cell.training for cell in cells}
         self.trainings = [training for training in trainings(self.config) if whole or training in needed]
         self.wanted_search = self.config.strategies.search if whole else None
-        self.searches = self.wanted_search is not None
         self.tuned: dict[TrainingSpec, TuneSummary] = {}
         self.written: dict[str, GenerationRecord] = {}
         self.searched: SearchRecord | None = None

@@ -18,6 +18,7 @@ from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset
 from triptych.grid.cells import CellSpec, TrainingSpec
 from triptych.records import TuneSummary
+from triptych.runner.executors.schedule import makespan
 from triptych.runner.folder import FinishedCell
 from triptych.runner.run_log import OpenTask
 
@@ -32,7 +33,7 @@ class Estimate:
     done: float
     left: float
     until_end: float
-    """`left`, shared by the workers."""
+    """On the clock: `left` is shared by the processes."""
 
     @property
     def share(self) -> float:
@@ -73,15 +74,14 @@ class TimeLeft:
         parts = []
         for cell in (cell for cell in cells if cell.name not in finished):
             begun = [task.done / task.total for task in going_on if task.total and task.title.endswith(f" {cell.name}")]
-            parts.append(tokens.seconds(cell) * (1 - max(begun, default=0.0)))
+            parts.append((cell.training, tokens.seconds(cell) * (1 - max(begun, default=0.0))))
         done = sum(cell.record.seconds for cell in finished.values()) + sum(one.seconds for one in tuned.values())
-        left_to_train = [spec for spec in trainings if spec not in tuned]
-        for place, spec in enumerate(left_to_train):
-            before, after = self._training(spec, steps[place] if place < len(steps) else None, tokens, tuned)
+        to_train: dict[TrainingSpec, float] = {}
+        for place, spec in enumerate(spec for spec in trainings if spec not in tuned):
+            before, to_train[spec] = self._training(spec, steps[place] if place < len(steps) else None, tokens, tuned)
             done += before
-            parts.append(after)
-        left = sum(parts)
-        return Estimate(done, left, max(left / self.workers, max(parts, default=0.0)))
+        left = sum(to_train.values()) + sum(seconds for _, seconds in parts)
+        return Estimate(done, left, makespan(parts, to_train, self.workers))
 
     def tokens_of(self, cell: FinishedCell) -> int:
         """Prompt and output of all rows."""

@@ -38,6 +38,7 @@ from triptych.config.tune import TuneConfig
 from triptych.likelihood.attention import attention_path
 from triptych.likelihood.head import head_chunk
 from triptych.likelihood.passes import common_prefix
+from triptych.models import LoraSettings
 from triptych.models.shape import ModelShape
 from triptych.prompts import Rendered
 from triptych.training.parallel import World, share_of
@@ -151,6 +152,33 @@ def training_bytes(
         optimizer=8 * trained,
         activations=round(kept + passing),
         head=_head_bytes(shape, size.scored, item, device),
+    )
+
+
+def bytes_of_training(
+    shape: ModelShape,
+    size: PassSize,
+    config: TuneConfig,
+    *,
+    dtype: str,
+    held: Held,
+    device: str,
+    recompute: bool = False,
+    targets: tuple[str, ...] | None = None,
+) -> TrainingBytes:
+    """`training_bytes` with these settings; `targets`: the layers that an adapter has, where it is loaded."""
+    lora = LoraSettings.of(config)
+    return training_bytes(
+        shape,
+        size,
+        r=lora.r,
+        target_modules=lora.target_modules if targets is None else targets,
+        dtype=dtype,
+        held=held,
+        recompute=recompute,
+        dropout=config.dropout > 0,
+        use_dora=config.use_dora,
+        device=device,
     )
 
 

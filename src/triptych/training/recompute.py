@@ -27,7 +27,7 @@ from triptych.models.device import free_memory
 from triptych.models.quantize import computes_in_int8
 from triptych.models.shape import shape_of
 from triptych.prompts import Rendered
-from triptych.training.memory import Held, TrainingBytes, largest_pass, training_bytes
+from triptych.training.memory import Held, TrainingBytes, bytes_of_training, largest_pass
 
 _ROOM = 1.25
 
@@ -98,20 +98,11 @@ def _estimates(
 ) -> dict[tuple[Held, bool], TrainingBytes]:
     padded = attention_path(loaded.device.type, loaded.dtype.itemsize) != "varlen"
     shape, size = shape_of(loaded.model.config), largest_pass(rows, config, ranks=ranks, padded=padded)
-    now = _held(loaded)
+    now, dtype = _held(loaded), str(loaded.dtype).removeprefix("torch.")
     ways: tuple[Held, ...] = ("dequantized", "packed") if now in ("dequantized", "packed") else (now,)
     return {
-        (held, recompute): training_bytes(
-            shape,
-            size,
-            r=config.r,
-            target_modules=targets,
-            dtype=str(loaded.dtype).removeprefix("torch."),
-            held=held,
-            recompute=recompute,
-            dropout=config.dropout > 0,
-            use_dora=config.use_dora,
-            device=loaded.device.type,
+        (held, recompute): bytes_of_training(
+            shape, size, config, held=held, recompute=recompute, targets=targets, dtype=dtype, device=loaded.device.type
         )
         for held in ways
         for recompute in (False, True)

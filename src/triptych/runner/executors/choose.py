@@ -11,6 +11,7 @@ can't be locked, which processes that write in one folder need.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,9 +25,7 @@ from triptych.errors import ConfigError
 from triptych.grid.cells import CellSpec, needs_vectors, trainings
 from triptych.grid.renderer import NO_LIMIT
 from triptych.grid.rows import ExperimentRows
-from triptych.likelihood.head import head_chunk
-from triptych.likelihood.plan import pass_tokens, token_bytes
-from triptych.models import LoraSettings
+from triptych.likelihood.plan import pass_bytes, pass_tokens
 from triptych.models.device import DTYPES, choose_device, choose_dtype, free_memory, visible_gpus
 from triptych.models.header import model_config
 from triptych.models.load import choose_weight_storage
@@ -46,7 +45,7 @@ from triptych.runner.folder import RunFolder
 from triptych.runner.session import RunContext
 from triptych.runner.tasks import OnCurve
 from triptych.training import World
-from triptych.training.memory import Held, PassSize, training_bytes, weight_bytes
+from triptych.training.memory import Held, PassSize, bytes_of_training, weight_bytes
 
 _SAMPLED = 128
 """Training rows that are rendered to know how long a pass is."""
@@ -84,23 +83,23 @@ def choose_executor(
             found=f"{choice}, WORLD_SIZE={world.size}",
             fix="leave --on out, or start without torchrun",
         )
-    lockable = world.size == 1 and can_lock(run.folder.path / WORKERS_LOCK)
-    count = choose_processes(choice, run.rows, run.session.runtime_choices, n_tasks) if lockable else 1
-    if (choice.processes or 1) > 1 and not lockable:
-        raise ConfigError(
-            "several processes can't write in this folder: its file system has no file locks",
-            where=str(run.folder.path),
-            found=f"--on {choice}",
-            fix="give --on local:1, or a folder on a local disk with --out",
-        )
+    session, folder = run.session, run.folder.path
+    count = choose_processes(choice, run.rows, session.runtime_choices, n_tasks) if world.size == 1 else 1
+    if count > 1 and not can_lock(folder / WORKERS_LOCK):
+        if choice.processes is not None:
+            raise ConfigError(
+                "several processes can't write in this folder: its file system has no file locks",
+                where=str(folder),
+                found=f"--on {choice}",
+                fix="give --on local:1, or a folder on a local disk with --out",
+            )
+        count = 1
     if count == 1:
         return Inline(run, world, on_curve)
-    session = run.session
     if not session.begun:
         session.begin_as({**session.runtime_choices, "threads": run.config.model.threads or 1, "processes": count}, {})
-    stack.enter_context(shared_manifest(run.folder.path))
-    out = run.folder.path.absolute()
-    setting = Setting(run.config, tuple(cells), out, scores, session.runtime_choices, {})
+    stack.enter_context(shared_manifest(folder))
+    setting = Setting(run.config, tuple(cells), folder, scores, session.runtime_choices, Path.cwd(), dict(os.environ))
     on_gpus = choose_device(run.config.model.device).type == "cuda"
     threads = session.runtime_choices.get("threads")
     each = "one thread" if threads == 1 else f"{threads} threads"
@@ -154,9 +153,7 @@ def _bytes_each(rows: ExperimentRows) -> tuple[int, int]:
     free = free_memory(device)
     held: Held = choose_weight_storage(spec, shape.parameters * itemsize, "cpu", free)  # type: ignore[assignment]
     weights = weight_bytes(shape, dtype, held, double_quant=spec.double_quant)
-    n_rows, columns = head_chunk("cpu")
-    scoring = pass_tokens(shape, free, "cpu") * token_bytes(shape, itemsize)
-    scoring += n_rows * min(columns, shape.vocab_size) * (itemsize + 4)
+    scoring = pass_bytes(shape, pass_tokens(shape, free, "cpu"), itemsize, "cpu")
     each = psutil.Process().memory_info().rss + max(scoring, _training_bytes(rows, shape, dtype, held))
     return (each, weights) if held == "dequantized" else (each + weights, 0)  # those are mapped from the cache
 
@@ -170,9 +167,8 @@ def _training_bytes(rows: ExperimentRows, shape: ModelShape, dtype: str, held: H
         sampled = [rows.row(specs[0], row, NO_LIMIT) for row in rows.data.train[:_SAMPLED]]
         tokens = min(tokens, _of_pass([len(row.ids) for row in sampled], tune.batch_size))
         scored = min(scored, _of_pass([row.n_scored for row in sampled], tune.batch_size))
-    size, lora = PassSize(tokens, scored, min(tune.batch_size, tokens)), LoraSettings.of(tune)
-    options: dict[str, Any] = {"dtype": dtype, "held": held, "dropout": tune.dropout > 0, "use_dora": tune.use_dora}
-    need = training_bytes(shape, size, r=lora.r, target_modules=lora.target_modules, device="cpu", **options)
+    size = PassSize(tokens, scored, min(tune.batch_size, tokens))
+    need = bytes_of_training(shape, size, tune, dtype=dtype, held=held, device="cpu")
     return need.adapter + need.step
 
 

@@ -147,7 +147,8 @@ class LocalWorkers:
         number = next(n for n in range(self._count) if n not in {worker.number for worker in self._workers})
         setting = self._setting
         if self._gpus:
-            setting = replace(setting, environment={"CUDA_VISIBLE_DEVICES": self._gpus[number % len(self._gpus)]})
+            gpu = {"CUDA_VISIBLE_DEVICES": self._gpus[number % len(self._gpus)]}
+            setting = replace(setting, environment={**setting.environment, **gpu})
         from triptych.runner.executors.worker import work
 
         process, pipe = start_process(work, setting, name=f"triptych-worker-{number}")

@@ -22,8 +22,10 @@ class Setting:
     out: Path
     scores: Path | None
     runtime_choices: Mapping[str, Any]
+    folder: Path
+    """The current folder, which relative paths begin at."""
     environment: Mapping[str, str]
-    """Variables of this worker alone: the GPU that is its own."""
+    """Variables. The fork server has those, and the folder, of the moment when it was started."""
 
 
 @dataclass(frozen=True, slots=True)

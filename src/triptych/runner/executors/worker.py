@@ -52,6 +52,7 @@ def work(pipe: Pipe, setting: Setting) -> None:
     """What a worker process runs, from its start to its end."""
     _end_with_the_main_process()
     _leave_the_terminal()
+    os.chdir(setting.folder)
     os.environ.update(setting.environment)
     warnings.simplefilter("ignore")  # libraries' warnings: the main process shows those that it wants
     send = _Sender(pipe)
