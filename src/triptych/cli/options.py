@@ -33,16 +33,16 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. tune.epochs=1.")
 ]
 RunFolder = Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")]
-On = Annotated[
-    str | None,
-    typer.Option(
-        metavar="EXECUTOR",
-        help="Where cells and trainings are computed: auto (on a CPU a process of one thread for each core, as far as "
-        "memory allows; a process for each GPU), or local:N, N processes of this machine.  [default: auto]",
-        show_default=False,
-    ),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
+
+
+def help_of(call: Callable[..., Any], name: str) -> str:
+    """What the call's docstring says of a parameter, for the command's help."""
+    return _sentence(_IN_PYTHON.sub("", _described(call)[name]))
+
+
+def _described(call: Callable[..., Any]) -> dict[str, str]:
+    return dict(_ARGUMENT.findall(inspect.getdoc(call) or ""))
 
 
 def options_of(
@@ -55,7 +55,7 @@ def options_of(
         *own: the command's own options, and those that replace the call's.
         required: parameters without a default on the command line.
     """
-    docs = dict(_ARGUMENT.findall(inspect.getdoc(call) or ""))
+    docs = _described(call)
     parameters = {
         name: _option(parameter, docs[name], required=name in required)
         for name, parameter in inspect.signature(call, eval_str=True).parameters.items()

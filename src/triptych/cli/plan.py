@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from triptych.api import calls
 from triptych.cli import options
 from triptych.errors import ConfigError
 from triptych.terminal import new_console, new_table, write_json
@@ -31,7 +32,7 @@ def plan(
         str | None,
         typer.Option(metavar="SIZE", help="Memory of the machine to plan for, e.g. 8GiB.  [default: this one]"),
     ] = None,
-    on: options.On = None,
+    on: Annotated[str | None, typer.Option(metavar="EXECUTOR", help=options.help_of(calls.run, "on"))] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Load the model and time it, and remember its rates.")
     ] = False,

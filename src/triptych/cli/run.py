@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from triptych.api import calls
 from triptych.cli import options
 from triptych.terminal import new_console
 
@@ -15,16 +16,10 @@ def run(
     sets: options.Sets = None,
     out: options.RunFolder = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left there.")] = False,
-    on: options.On = None,
-    within: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="How long it may take, e.g. 10m: as many rows and points are computed as fit."
-        ),
-    ] = None,
+    on: Annotated[str | None, typer.Option(metavar="EXECUTOR", help=options.help_of(calls.run, "on"))] = None,
+    within: Annotated[str | None, typer.Option(metavar="TIME", help=options.help_of(calls.run, "within"))] = None,
 ) -> None:
     """Run an experiment; the same command continues one that was interrupted."""
-    from triptych.api import calls
     from triptych.config.read import read_config
     from triptych.console import ConsoleReporter
     from triptych.report import print_tables
