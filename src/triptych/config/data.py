@@ -12,6 +12,7 @@ import regex
 from pydantic import Field, field_validator
 
 from triptych.config.choices import LARGEST_SEED, MANY
+from triptych.config.metrics import Choices
 from triptych.config.section import Section
 from triptych.errors import DataError
 
@@ -42,6 +43,9 @@ class DataConfig(Section):
     """Make test rows that occur in train an error instead of a warning."""
     columns: dict[str, str] | None = None
     """Our names (id, instruction, input, output) and the file's, for files whose columns aren't detected."""
+    choices: Choices = "auto"
+    """Options of the metric `accuracy`: `auto` for the distinct outputs of all training rows (at most 200), a list, or
+    a column of the data that holds each row's own, as a list."""
     derive: dict[str, dict[str, tuple[str, ...]]] = Field({})
     """Columns made from the instruction: name -> value -> regular expressions, the first that is found decides."""
 

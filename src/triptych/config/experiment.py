@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from triptych.config.choices import MANY, MAX_TOKENS
 from triptych.config.data import DataConfig
 from triptych.config.generate import GenerateConfig
+from triptych.config.metrics import Metrics
 from triptych.config.model import ModelConfig
 from triptych.config.section import Section, refused
 from triptych.config.strategies import FewShotConfig, PromptName, QloraConfig, StrategiesConfig, ZeroShotConfig
@@ -41,6 +42,9 @@ class ExperimentConfig(Section):
     """Templates of your own, by name: a text with {instruction}, a file, or the keys of a template file."""
     max_tokens: int = Field(MAX_TOKENS, ge=16, le=MANY)
     """Longest rendering; demonstrations that don't fit are dropped whole and counted."""
+    metrics: Metrics = ("perplexity",)
+    """What is measured in every cell; the answer is given in the first: perplexity, accuracy (of the options in
+    `data.choices`), exact_match, f1, rouge_l, chrf, bleu, number, json (of texts), or MODULE:FUNCTION."""
     cache: bool = True
     """Look up scores of the same tokens under the same weights before computing them."""
     strategies: StrategiesConfig = StrategiesConfig(

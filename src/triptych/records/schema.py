@@ -7,7 +7,8 @@ across tokenizers. A number that doesn't exist is None, never a stand-in.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -37,6 +38,14 @@ class ItemScore:
     """Demonstrations left out because they did not fit the context."""
     demo_ids: tuple[str, ...] = ()
     """Training rows shown, in the order shown."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> its value on this row, beside perplexity; a metric that could not be computed is not there."""
+    chosen: str | None = None
+    """Of options: the one with the lowest NLL, the model's answer; None where none were scored."""
+    option_nll: tuple[float, ...] = ()
+    """NLL in nats of each option, its EOS included, in their order."""
+    correct: int | None = None
+    """Which of the options the reference is, from 0; None where it is none of them."""
 
     @property
     def ppl(self) -> float:
@@ -46,6 +55,18 @@ class ItemScore:
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MetricValue(_Record):
+    """A metric over the rows of a cell."""
+
+    value: float
+    """Mean of the rows' values."""
+    ci_low: float | None = None
+    """95 % interval over rows: Wilson's of a share, else of a bootstrap; None where there is none."""
+    ci_high: float | None = None
+    n: int
+    """Rows that have a value."""
 
 
 class Aggregate(_Record):
@@ -61,6 +82,8 @@ class Aggregate(_Record):
     """Sum of NLL in bits / characters of the outputs; None where the outputs have no character."""
     n_rows: int
     n_tokens: int
+    metrics: dict[str, MetricValue] = {}
+    """Other metrics of the same rows, by name."""
 
 
 class Versions(_Record):
@@ -117,6 +140,8 @@ class CellRecord(_Record):
     """Rows whose scores were known from before; they took no time."""
     rows_with_demos_dropped: int = 0
     demos_dropped: int = 0
+    options_sha256: str | None = None
+    """Of the options that were scored, row by row; None where none were."""
     identity: str | None = None
     """SHA-256 over all that decides its numbers (`records.identity`); None in runs made before it was kept."""
     versions: Versions | None = None
@@ -176,8 +201,8 @@ class Comparison(_Record):
 
     a: str
     b: str
-    metric: Literal["ppl", "chrf"]
-    """`ppl`: lower is better. `chrf` (chrF++ of a row's text, 0 to 100): higher is better."""
+    metric: str
+    """`ppl` (perplexity): lower is better. Of all others, by their names in `metrics`, higher is better."""
     difference: float
     ci_low: float
     ci_high: float
@@ -278,6 +303,10 @@ class GenerationRecord(_Record):
     bleu_signature: str
     row_chrf: dict[str, float]
     """Row id -> its own chrF++: what paired statistics are made from."""
+    row_metrics: dict[str, dict[str, float]] = {}
+    """Metric of `metrics` that is of texts -> row id -> its value."""
+    metric_errors: dict[str, str] = {}
+    """Metric that could not be computed -> why, with the row named."""
     settings: dict[str, Any]
     seconds: float
     versions: Versions | None = None
@@ -290,6 +319,12 @@ class RunRecord(_Record):
     schema_version: int = SCHEMA_VERSION
     name: str
     protocol: str = "hw3"
+    metrics: tuple[str, ...] = ("perplexity",)
+    """What was measured; the answer is given in the first."""
+    choices: tuple[str, ...] = ()
+    """The options of `accuracy`, where all rows have the same."""
+    majority: float | None = None
+    """Share of test rows whose reference is the most frequent output of train: what no model at all gets right."""
     cells: tuple[CellRecord, ...]
     few_shot: tuple[FewShotSummary, ...]
     curve: tuple[CurvePoint, ...]

@@ -85,15 +85,17 @@ def run_record(
 
 
 def deciding(config: ExperimentConfig) -> dict[str, Any]:
-    """The settings that decide numbers. Files, model and prompts are compared by content: paths don't count."""
+    """The settings that decide numbers. Files, model and prompts are compared by content: paths don't count. Nor do
+    metrics: one that is added later is computed for the cells that lack it.
+    """
     settings = config.model_dump(mode="json")
     for section, keys in {
-        "data": ("dir", "train", "test"),
+        "data": ("dir", "train", "test", "choices"),
         "model": ("name", "revision", "threads", "allow_pickle"),
     }.items():
         for key in keys:
             del settings[section][key]
-    for key in ("name", "prompts", "cache", "report"):
+    for key in ("name", "prompts", "cache", "report", "metrics"):
         del settings[key]
     return settings
 
