@@ -3,8 +3,8 @@
     lm-eval    a task of its own (`ConfigurableTask`) through `evaluate`, the fastest of batch sizes 1, 8, 32
     ours       each prompt once, its options as a trie
 
-Both compute with the same weights, prompts and options, on one thread. First the predictions must be the same (lm-eval's
-`acc` is our `accuracy_no_eos`, its `acc_norm` our `accuracy_no_eos_char`), ties aside; then time is looked at.
+Both compute with the same weights, prompts and options, on one thread. First the predictions must be the same, ties
+aside (lm-eval's `acc` is our `accuracy_no_eos`, its `acc_norm` our `accuracy_no_eos_char`); then time is looked at.
 """
 
 from __future__ import annotations

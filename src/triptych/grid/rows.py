@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset, Row
-from triptych.grid.cells import CellSpec, TrainingSpec
+from triptych.grid.cells import CellSpec, TrainingSpec, cell_as_trained
 from triptych.grid.demonstrations import Demonstrations
 from triptych.grid.inputs import check_pool, demo_pool, read_data, templates_of
 from triptych.grid.renderer import NO_LIMIT, ContextLimit, RenderedCell, Renderer
@@ -101,7 +101,6 @@ class ExperimentRows(Renderer):
         """
         whole = [self.row(training, row, NO_LIMIT) for row in self.data.train]
         train, dropped = select_rows(whole, self.training_limit, self.config.tune.long_rows)
-        test, dev = (
-            [self.row(training, row, self.limit.tokens) for row in rows] for rows in (self.data.test, self.data.dev)
-        )
-        return TuneRows(train, test, dev, dropped)
+        cell = cell_as_trained(training)
+        test, dev = self.cell(cell), self.cell(cell, self.data.dev)
+        return TuneRows(train, test.rows, dev.rows, dropped, test.options, dev.options)

@@ -106,10 +106,17 @@ class RenderedOptions:
 
     row: Rendered
     """The reference behind the prompt."""
+    texts: tuple[str, ...]
+    """The options."""
     options: tuple[tuple[int, ...], ...]
-    """Token ids of each option, rendered as an output is."""
-    n_chars: tuple[int, ...]
-    """Characters of each option."""
+    """Token ids of each, rendered as an output is."""
+    correct: int | None
+    """Which of them the reference is; None for none."""
+
+    @property
+    def n_chars(self) -> tuple[int, ...]:
+        """Characters of each option."""
+        return tuple(map(len, self.texts))
 
     @property
     def reference(self) -> tuple[int, ...]:
@@ -180,7 +187,8 @@ def render_options(
             made = [tuple(_with(row, template, tokenizer, option)(shown)[1]) for option in options]
     _check_unlike(options, made, row)
     rendered = _rendered(row, template, tokenizer, demos, shown, prompt, reference)
-    return RenderedOptions(rendered, tuple(made), tuple(map(len, options)))
+    correct = options.index(row.target()) if row.target() in options else None
+    return RenderedOptions(rendered, tuple(options), tuple(made), correct)
 
 
 def _check_unlike(options: Sequence[str], made: Sequence[tuple[int, ...]], row: Row) -> None:

@@ -12,12 +12,13 @@ from triptych.errors import TriptychError
 from triptych.grid.cells import CellSpec, needs_vectors
 from triptych.grid.rendered import rendered_cell
 from triptych.likelihood.cache import score_cache, versions
+from triptych.likelihood.measured import measure
 from triptych.likelihood.score import Scorer
 from triptych.models import Adapter, adapter_enabled, adapter_is_on
 from triptych.progress import Reporter
 from triptych.records import SCHEMA_VERSION, Aggregate, CellRecord, Versions
+from triptych.runner.averages import averages
 from triptych.runner.folder import FinishedCell
-from triptych.runner.measured import averages, measure
 from triptych.runner.one_cell import CellRequest, OneCell, source_record
 from triptych.runner.session import RunContext
 
@@ -38,7 +39,7 @@ def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None) -> Fini
         if adapter_is_on(loaded.model) != (adapter is not None):
             raise TriptychError(f"the adapter is {'off' if adapter else 'on'} for cell {cell.name}")
         with run.reporter.task(f"scoring {cell.name}", len(rendered.rows)) as advance:
-            items, nlls = measure(scorer, run.rows.data.test, rendered, run.rows.options, advance)
+            items, nlls = measure(scorer, rendered.rows, rendered.options, advance)
     trained, made_from = cell.training, run.facts.cell(cell)
     record = CellRecord(
         cell=cell.name,
@@ -104,7 +105,7 @@ def score_request(request: CellRequest, reporter: Reporter, *, cache: bool) -> C
     rendered = cell.rendered()
     scorer = Scorer(loaded, cache=score_cache(loaded) if cache else None)
     with reporter.task("scoring", len(rendered.rows)) as advance:
-        items, nlls = measure(scorer, cell.rows, rendered, cell.options, advance)
+        items, nlls = measure(scorer, rendered.rows, rendered.options, advance)
     cell.warn_of_dropped(sum(item.n_demos_dropped for item in items))
     made_from, shots = cell.made_from(), request.shots
     facts = {
