@@ -133,5 +133,5 @@ def _own(row: Row, column: str) -> tuple[str, ...]:
         where=f"row {row.id!r}, column {column!r}",
         found="no such column" if text is None else repr(text[:60]),
         expected='a list of two or more different texts, such as ["yes", "no"]',
-        fix="correct the row, or name another column in data.choices",
+        fix="correct the row, or name another column (or `auto`, or a list) in data.choices",
     )
