@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 from triptych.config.choices import Dtype, Hold, Quantize
 from triptych.config.section import Section
 
+BUNDLED = ("demo", "demo-chat")
+"""Names of the models that come as Python packages: a base model, and one that was tuned for conversations."""
 _DEVICE = re.compile(r"auto|cpu|mps|xpu|cuda(:\d{1,3})?")
 
 
@@ -16,7 +18,7 @@ class ModelConfig(Section):
     """Which model, and how it is loaded."""
 
     name: str = "demo"
-    """Hub id, folder, `.gguf` file, or `demo`."""
+    """Hub id, folder, `.gguf` file, or a bundled model: `demo` or `demo-chat`."""
     revision: str | None = None
     """Commit or tag of a hub id."""
     quantize: Quantize = "nf4"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from triptych.config.config_errors import all_mistakes, short
 from triptych.config.experiment import ExperimentConfig
+from triptych.config.model import BUNDLED
 from triptych.config.sources import SAMPLE, split_sample
 from triptych.config.yaml_file import load_yaml, read_text
 from triptych.errors import ConfigError
@@ -99,7 +100,7 @@ def _resolve_paths(value: dict[str, Any], folder: Path, *, elsewhere: bool) -> N
                 data[role] = str(folder / data[role])
     if isinstance(model, dict) and isinstance(model.get("name"), str):
         name = model["name"]
-        if name.startswith(("./", "../")) or (name not in ("", "demo") and is_there(folder / name)):
+        if name.startswith(("./", "../")) or (name not in ("", *BUNDLED) and is_there(folder / name)):
             model["name"] = str(folder / name)
     prompts = value.get("prompts")
     if isinstance(prompts, dict):
