@@ -54,11 +54,14 @@ def init(
     )
     write_starter(out, settings, force=force)
     notes = new_console(stderr=True)
-    for note in suited.notes:
-        notes.print(f"note: {note}", soft_wrap=True, markup=False)
+    for warning in suited.warnings:
+        notes.print(f"note: {warning}", soft_wrap=True)
     for role in ("train", "test"):
         _say_if_missing(settings["data"].get(role), settings["data"].get("dir"), role, notes)
-    new_console().print(f"written: {out}", soft_wrap=True)
+    said = new_console()
+    for note in suited.notes:
+        said.print(note, soft_wrap=True)
+    said.print(f"written: {out}", soft_wrap=True)
 
 
 def _say_if_missing(source: str | None, folder: str | None, role: str, notes: Console) -> None:

@@ -9,8 +9,6 @@ from pydantic import Field, field_validator
 from triptych.config.choices import Dtype, Hold, Quantize
 from triptych.config.section import Section
 
-BUNDLED = ("demo", "demo-chat")
-"""Names of the models that come as Python packages: a base model, and one that was tuned for conversations."""
 _DEVICE = re.compile(r"auto|cpu|mps|xpu|cuda(:\d{1,3})?")
 
 

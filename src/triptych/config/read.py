@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from triptych.config.bundled import BUNDLED
 from triptych.config.config_errors import all_mistakes, short
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.model import BUNDLED
 from triptych.config.sources import SAMPLE, split_sample
 from triptych.config.yaml_file import load_yaml, read_text
 from triptych.errors import ConfigError

@@ -13,9 +13,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from triptych.config.bundled import BUNDLED
 from triptych.config.config_errors import section_of
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.model import BUNDLED
 from triptych.config.read import read_config, validated
 from triptych.config.sources import SAMPLE, split_sample
 from triptych.errors import ConfigError

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from triptych.config.bundled import BUNDLED
 from triptych.doctor.device import Finding, device_findings
-from triptych.models.bundled import MODELS, installed_parts
+from triptych.models.bundled import installed_parts
 from triptych.models.cache import cache_folder
 
 _DISTRIBUTION = "triptych"
@@ -129,7 +130,7 @@ def _fonts() -> Finding:
 
 
 def _bundled() -> Iterator[Finding]:
-    for name, model in MODELS.items():
+    for name, model in BUNDLED.items():
         if installed_parts(name) is None:
             yield Finding("warning", f"model {name}", "not installed", f"to try `--model {name}`: {model.install}")
         else:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from triptych.config.bundled import BUNDLED
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.model import ModelConfig
 from triptych.config.sources import SAMPLE, split_sample
@@ -17,7 +18,6 @@ from triptych.data import Row, load_dataset, outputs_of, read_rows, sample_folde
 from triptych.data.language import Language, language_of
 from triptych.errors import InputError
 from triptych.metrics.options import are_classes
-from triptych.models.header import has_chat_template
 from triptych.progress import Reporter, Silent
 from triptych.prompts.suited import SuitedPrompts, asks_for_classical, suited_prompts
 from triptych.records.disk import is_there
@@ -43,7 +43,7 @@ def with_prompts(config: ExperimentConfig, reporter: Reporter | None = None) -> 
         data = load_dataset(
             train=None, test=given.test, folder=given.dir, train_rows=None, test_rows=None, columns=given.columns
         )
-        chat = has_chat_template(config.model)
+        chat = _has_chat_template(config.model)
     except InputError:
         return config
     language = _language(data.test)
@@ -70,20 +70,23 @@ class StarterChoices:
     """Empty for the default."""
     notes: tuple[str, ...] = ()
     """What was chosen and why, a sentence each."""
+    warnings: tuple[str, ...] = ()
+    """What couldn't be looked at."""
 
 
 def starter_choices(model: str | None, train: str | None, test: str | None) -> StarterChoices:
     """Look at the model and at rows that are files here (or `sample`): data sets of the hub are not read for this."""
     notes: list[str] = []
+    warnings: list[str] = []
     try:
-        chat = has_chat_template(ModelConfig(name=model or ModelConfig().name))
+        chat = _has_chat_template(ModelConfig(name=model or ModelConfig().name))
     except InputError as error:
         chat = False
-        notes.append(f"the model can't be looked at ({error.what}): the prompts are for one without chat template")
+        warnings.append(f"the model can't be looked at ({error.what}): the prompts are for one without chat template")
     if train == SAMPLE or (train is None and test is None):
         folder = sample_folder()
         train, test = str(folder / "train.json"), str(folder / "test.json") if test in (None, SAMPLE) else test
-    trained, asked = _rows_of(train, notes), _rows_of(test, notes)
+    trained, asked = _rows_of(train, warnings), _rows_of(test, warnings)
     rows = asked or trained
     language = _language(rows)
     study = language == "zh" and asks_for_classical(row.instruction for row in rows[:_LOOKED_AT])
@@ -96,7 +99,16 @@ def starter_choices(model: str | None, train: str | None, test: str | None) -> S
         metrics = ("accuracy", "perplexity")
         found = f"{len(outputs)} distinct outputs in {len(trained):,} training rows"
         notes.append(f"metrics are accuracy and perplexity: {found} look like classes")
-    return StarterChoices(prompts, metrics, tuple(notes))
+    return StarterChoices(prompts, metrics, tuple(notes), tuple(warnings))
+
+
+def _has_chat_template(spec: ModelConfig) -> bool:
+    """Of a bundled model it is known, and no library of models is loaded to find it out."""
+    if bundled := BUNDLED.get(spec.name):
+        return bundled.has_chat_template
+    from triptych.models.header import has_chat_template
+
+    return has_chat_template(spec)
 
 
 def _unnamed(config: ExperimentConfig) -> list[str]:
@@ -135,12 +147,12 @@ def _why(chat: bool, language: Language | None) -> str:
     return f"{model}, {f'rows in {_SPOKEN[language]}' if language else 'rows that are not looked at'}"
 
 
-def _rows_of(source: str | None, notes: list[str]) -> list[Row]:
-    """The rows of a file that is here; none otherwise, and where it can't be read a note says so."""
+def _rows_of(source: str | None, warnings: list[str]) -> list[Row]:
+    """The rows of a file that is here; none otherwise, and where it can't be read a warning says so."""
     if source is None or not is_there(split_sample(source)[0], Path.is_file):
         return []
     try:
         return read_rows(source, need_output=False)
     except InputError as error:
-        notes.append(f"{source} can't be looked at: {error.what}")
+        warnings.append(f"{source} can't be looked at: {error.what}")
         return []

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from triptych.config.bundled import BUNDLED
 from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
-from triptych.models.bundled import MODELS
 from triptych.models.gguf import is_unpacked
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE
 from triptych.models.source import header_folder, is_gguf, is_hub_id, model_files, unreadable
@@ -57,7 +57,7 @@ def read_header(spec: ModelConfig) -> ModelHeader:
     if is_hub_id(spec.name):
         weights = model_files(folder, spec).weights.values()
         to_download = not weights or not all(path.is_file() for path in weights)
-    bundled = MODELS.get(spec.name)
+    bundled = BUNDLED.get(spec.name)
     to_unpack = is_gguf(spec.name) and not (bundled and is_unpacked(bundled.sha256))
     return ModelHeader(model_config(folder, name=spec.name), profile_in(folder, name=spec.name), to_download, to_unpack)
 
@@ -77,8 +77,6 @@ def has_chat_template(spec: ModelConfig) -> bool:
     Raises:
         ModelError: there is no such model, or it is on the hub and the hub can't be reached.
     """
-    if bundled := MODELS.get(spec.name):
-        return bundled.has_chat_template
     folder = header_folder(spec)
     if (folder / "chat_template.jinja").is_file():
         return True

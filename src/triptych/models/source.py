@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.config.model import BUNDLED, ModelConfig
+from triptych.config.bundled import BUNDLED
+from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models.bundled import bundled_gguf
 from triptych.models.cache import file_state, sha256_of_large_file

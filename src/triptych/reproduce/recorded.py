@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from triptych.config.bundled import BUNDLED
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.model import BUNDLED
 from triptych.config.read import validated
 from triptych.config.sources import SAMPLE
 from triptych.data.hub import looks_like_hub_id
