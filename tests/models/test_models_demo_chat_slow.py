@@ -1,7 +1,7 @@
 """`demo-chat`, the real model: rendered, scored, trained and continued as transformers itself does with its template.
 
-The reference reads the package's GGUF file by transformers alone. Its weights are rounded to bfloat16 once, as every GGUF
-file's are here.
+The reference reads the package's GGUF file by transformers alone. Its weights are rounded to bfloat16 once, as those of
+every GGUF file are here.
 """
 
 from __future__ import annotations
@@ -117,16 +117,15 @@ def reference_nlls(model: Any, ids: list[int], n_prompt: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("prompt", "k"), SETTINGS)
 def test_the_nll_is_that_of_a_plain_forward(prompt: str, k: int, theirs: tuple[Any, Any], tmp_path: Path) -> None:
-    tokenizer, model = theirs
     data, pool = write(tmp_path / "test.json", TEST), write(tmp_path / "pool.json", POOL)
     shots: dict[str, Any] = {"shots": k, "pool": str(pool), "draw": "seed"} if k else {}
     scores = triptych.score("demo-chat", str(data), prompt=prompt, **OPTIONS, **shots, cache=False, reporter=Silent())
-    for row, item in zip(TEST, scores.items, strict=True):
-        order = [next(demo for demo in POOL if demo.id == id) for id in item.demo_ids]
+    for row, item in zip(TEST, scores.lines, strict=True):
+        order = [next(demo for demo in POOL if demo.id == id) for id in item["demo_ids"]]
         rendered = render(row, find_template(prompt), load_profile(MODEL), demos=order)
-        nlls = reference_nlls(model, list(rendered.ids), rendered.n_prompt)
-        assert item.n_tokens == len(nlls)
-        assert item.nll_nats == pytest.approx(float(nlls.sum()), abs=1e-4)
+        nlls = reference_nlls(theirs[1], list(rendered.ids), rendered.n_prompt)
+        assert item["n_tokens"] == len(nlls)
+        assert item["nll_nats"] == pytest.approx(float(nlls.sum()), abs=1e-4)
 
 
 @pytest.mark.parametrize(("prompt", "k"), [("chat", 0), ("multiturn", 2)])
@@ -163,7 +162,7 @@ def test_two_steps_of_training(theirs: tuple[Any, Any], tmp_path: Path) -> None:
         **{"max_steps": 2, "eval_every": 1, "epochs": 1},
         reporter=Silent(),
     )
-    points = {point.step: point.ppl_mean for point in run.record.curve["qlora"]}
+    points = {point.step: point.aggregate.ppl_mean for point in run.record.curve}
     profile, template = load_profile(MODEL), find_template("chat")
     rendered = [render(row, template, profile) for row in TEST]
     base = [float(reference_nlls(theirs[1], list(one.ids), one.n_prompt).mean().exp()) for one in rendered]
