@@ -61,7 +61,10 @@ def theirs() -> tuple[Any, Any]:
     file = bundled_gguf("demo-chat")
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    return tokenizer, model.to(torch.bfloat16).to(torch.float32).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # not the whole model: its rotation frequencies stay exact
+            parameter.copy_(parameter.to(torch.bfloat16))
+    return tokenizer, model.eval()
 
 
 @pytest.fixture(scope="module")
