@@ -26,7 +26,7 @@ from triptych.report.groups import display_names, items_of
 from triptych.report.html.payload import payload
 from triptych.report.power import uncertainty_table
 from triptych.report.row_texts import RowTexts
-from triptych.report.statistics import paired_rows
+from triptych.report.measures import PERPLEXITY, rows_of
 from triptych.report.tables.trainings import training_tables
 
 
@@ -70,7 +70,7 @@ def test_the_study_keeps_its_short_names() -> None:
 def test_a_row_enters_with_its_mean_over_trainings() -> None:
     cells, items = trained([[2.0, 4.0], [4.0, 8.0], [6.0, 3.0]])
     (setting,) = group_cells(cells)
-    assert paired_rows(items_of(setting, items)) == pytest.approx({"r0": 4.0, "r1": 5.0})
+    assert rows_of(items_of(setting, items), PERPLEXITY) == pytest.approx({"r0": 4.0, "r1": 5.0})
     assert setting.over().std == pytest.approx(statistics.stdev([3.0, 6.0, 4.5]))
     assert (setting.over().n, setting.repeated, setting.train_seeds) == (3, "trainings", (0, 1, 2))
 

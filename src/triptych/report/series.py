@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from triptych.records import CurvePoint, FewShotSummary
+from triptych.records import Averaged, CurvePoint, FewShotSummary
 from triptych.records.schema import Strategy
 from triptych.report.groups import Setting, select_and_order
+from triptych.report.measures import PERPLEXITY, measured
 from triptych.report.numbers import Interval, difference, number, p_text, spread
 from triptych.report.statistics import is_significant
 from triptych.report.study import Study
+from triptych.report.tables.cells import over_seeds
 from triptych.report.tables.table import estimate
 
-PPL = "mean perplexity of the test rows"
 SELECTED = {"last": "last step", "dev": "best on dev", "test": "best on test"}
 
 
@@ -49,6 +50,8 @@ class Chart:
     series: tuple[Series, ...]
     ticks: tuple[tuple[float, str], ...] = ()
     """Places on the axis of counts or names, and their labels."""
+    log_allowed: bool = True
+    """Whether its values are ratios, as perplexities are; a share may be 0."""
 
     @property
     def levels(self) -> list[float]:
@@ -60,54 +63,71 @@ class Chart:
     def log(self) -> bool:
         """Whether the values span so much that the y axis should be logarithmic."""
         positive = [value for value in self.levels if value > 0]
-        return bool(positive) and max(positive) > 10 * min(positive)
+        return self.log_allowed and bool(positive) and max(positive) > 10 * min(positive)
 
 
 def curve_chart(study: Study) -> Chart | None:
-    """Perplexity against optimizer steps, with the levels training has to beat."""
+    """The deciding metric against optimizer steps, with the levels training has to beat.
+
+    Perplexity where the evaluations during training lack the metric.
+    """
     record = study.record
     if not record.curve:
         return None
+    if any(measured(point.aggregate, study.average) is None for point in record.curve):
+        study = study.by(PERPLEXITY)
     by_split = {split: [p for p in record.curve if p.split == split] for split in ("test", "dev")}
     first = (record.tune and record.further_curves and record.tune.name) or "QLoRA"
     series = [
-        *_band(by_split["test"]),
+        *_band(study, by_split["test"]),
         *(
-            _line("further", name, chosen, place)
+            _line(study, "further", name, chosen, place)
             for place, (name, points) in enumerate(record.further_curves.items())
-            if (chosen := [p for p in points if p.split == "test"])
+            if (chosen := [p for p in points if p.split == "test" and measured(p.aggregate, study.average) is not None])
         ),
-        *(_line(split, f"{first}, {split} rows", points) for split, points in by_split.items() if points),
+        *(_line(study, split, f"{first}, {split} rows", points) for split, points in by_split.items() if points),
         *(_level(study, setting, "best ") for strategy, setting in study.best.items() if strategy != "qlora"),
         *_used(study),
     ]
-    return Chart("optimizer steps", "mean perplexity of the rows", tuple(series))
+    return Chart("optimizer steps", f"{study.metric.label} of the rows", tuple(series), log_allowed=study.metric == PERPLEXITY)
 
 
-def _line(role: str, name: str, points: Sequence[CurvePoint], place: int = 0) -> Series:
-    levels = tuple(p.aggregate.ppl_mean for p in points)
+def _line(study: Study, role: str, name: str, points: Sequence[CurvePoint], place: int = 0) -> Series:
+    levels = tuple(_level_of(study, p) for p in points)
+    word = study.metric.label.removeprefix("mean ")
     texts = tuple(
-        f"step {p.step:,}, epoch {number(p.epoch)}\nperplexity {number(p.aggregate.ppl_mean)}" for p in points
+        f"step {p.step:,}, epoch {number(p.epoch)}\n{word} {number(level)}"
+        for p, level in zip(points, levels, strict=True)
     )
     return Series(role, name, tuple(p.step for p in points), levels, strategy="qlora", place=place, texts=texts)
 
 
-def _bounds(p: CurvePoint) -> Interval | None:
-    return None if p.ci_low is None or p.ci_high is None else Interval(p.ci_low, p.ci_high)
+def _level_of(study: Study, point: CurvePoint) -> float:
+    level = measured(point.aggregate, study.average)
+    assert level is not None  # `curve_chart` asked
+    return level
 
 
-def _band(points: Sequence[CurvePoint]) -> list[Series]:
+def _bounds(study: Study, p: CurvePoint) -> Interval | None:
+    low, high = p.ci_low, p.ci_high
+    if study.metric != PERPLEXITY:
+        value = p.aggregate.metrics[study.average]
+        low, high = value.ci_low, value.ci_high
+    return None if low is None or high is None else Interval(low, high)
+
+
+def _band(study: Study, points: Sequence[CurvePoint]) -> list[Series]:
     """The interval of each point's mean; runs of older versions have none."""
-    bounds = {p.step: interval for p in points if (interval := _bounds(p))}
+    bounds = {p.step: interval for p in points if (interval := _bounds(study, p))}
     if len(bounds) < 2:
         return []
-    line = _line("band", "95 % interval over the test rows", [p for p in points if p.step in bounds])
+    line = _line(study, "band", "95 % interval over the test rows", [p for p in points if p.step in bounds])
     return [replace(line, bounds=tuple(bounds.values()), texts=())]
 
 
 def _level(study: Study, setting: Setting, before: str = "") -> Series:
     """A setting's mean as a line across, with its interval where it is known."""
-    name, level, bounds = study.name(setting.label), setting.mean(), study.intervals.get(setting.label)
+    name, level, bounds = study.name(setting.label), study.mean(setting), study.intervals.get(setting.label)
     name = f"{before}{name[0].lower()}{name[1:]}" if before else name
     return Series("level", f"{name}: {number(level)}", (), (level,), (bounds,) if bounds else (), setting.strategy)
 
@@ -118,11 +138,12 @@ def _used(study: Study) -> list[Series]:
     point = next((p for p in study.record.curve if tune and p.step == tune.selected_step and p.split == "test"), None)
     if tune is None or point is None:
         return []
+    level = _level_of(study, point)
     # runs of older versions kept no interval of the point; where one cell was scored, it is the cell's
     tuned = [cell for setting in study.of("qlora") for cell in setting.cells]
-    bounds = _bounds(point) or (study.intervals.get(tuned[0].cell) if len(tuned) == 1 else None)
-    name = f"used ({SELECTED[tune.selected_by]}): {number(point.aggregate.ppl_mean)}"
-    return [Series("used", name, (point.step,), (point.aggregate.ppl_mean,), (bounds,) if bounds else ())]
+    bounds = _bounds(study, point) or (study.intervals.get(tuned[0].cell) if len(tuned) == 1 else None)
+    name = f"used ({SELECTED[tune.selected_by]}): {number(level)}"
+    return [Series("used", name, (point.step,), (level,), (bounds,) if bounds else ())]
 
 
 def loss_chart(study: Study) -> Chart | None:
@@ -136,21 +157,31 @@ def loss_chart(study: Study) -> Chart | None:
 
 
 def by_k_chart(study: Study) -> Chart | None:
-    """Perplexity against the number of demonstrations: every seed a point, mean and n-1 std over seeds."""
-    if not study.record.few_shot:
-        return None
-    lines: dict[tuple[str | None, ...], list[FewShotSummary]] = {}
+    """The deciding metric against the number of demonstrations: every seed a point, mean and n-1 std over seeds."""
+    lines: dict[tuple[str | None, ...], dict[int, tuple[FewShotSummary, Averaged]]] = {}
     for s in study.record.few_shot:
-        lines.setdefault((s.prompt, s.select, s.order, s.draw), []).append(s)
-    levels = {cell.cell: cell.aggregate.ppl_mean for cell in study.cells}
+        if over := over_seeds(s, study, study.average):
+            lines.setdefault((s.prompt, s.select, s.order, s.draw), {})[s.k] = (s, over)
+    if not lines:
+        return None
+    known = {cell.cell: measured(cell.aggregate, study.average) for cell in study.cells}
+    levels = {cell: level for cell, level in known.items() if level is not None}
     series: list[Series] = []
-    for place, summaries in enumerate(lines.values()):
+    for place, by_k in enumerate(lines.values()):
+        summaries = [summary for summary, _ in by_k.values()]
         name = _line_name(summaries[0], study.record.few_shot)
-        series += [*_seeds(summaries, levels, place), _over_k(name, summaries, place)]
+        series += [*_seeds(summaries, levels, place), _over_k(name, list(by_k.values()), place)]
     series += _zero_shot(study)
     series += [_level(study, study.best["qlora"])] if "qlora" in study.best else []
-    ks = sorted({summary.k for summary in study.record.few_shot} | {0})
-    return Chart("demonstrations in the prompt (k)", PPL, tuple(series), tuple((k, str(k)) for k in ks))
+    ks = sorted({k for by_k in lines.values() for k in by_k} | {0})
+    ticks = tuple((k, str(k)) for k in ks)
+    return Chart(
+        "demonstrations in the prompt (k)", _of_rows(study), tuple(series), ticks, study.metric == PERPLEXITY
+    )
+
+
+def _of_rows(study: Study) -> str:
+    return f"{study.metric.label} of the test rows"
 
 
 def _line_name(line: FewShotSummary, every: Sequence[FewShotSummary]) -> str:
@@ -173,25 +204,25 @@ def _seeds(summaries: Sequence[FewShotSummary], levels: dict[str, float], place:
     return [Series("seeds", "", ks, ppl, strategy="few_shot", place=place, texts=texts)]
 
 
-def _over_k(name: str, summaries: Sequence[FewShotSummary], place: int) -> Series:
-    means, stds = [s.ppl_mean.mean for s in summaries], [s.ppl_mean.std or 0.0 for s in summaries]
-    most = max(len(summary.seeds) for summary in summaries)
+def _over_k(name: str, points: Sequence[tuple[FewShotSummary, Averaged]], place: int) -> Series:
+    means, stds = [over.mean for _, over in points], [over.std or 0.0 for _, over in points]
+    most = max(len(summary.seeds) for summary, _ in points)
     label = f"{name} (mean ± std n-1, {most} seeds)" if most > 1 else f"{name} (one seed)" if most else name
     bounds = tuple(Interval(mean - std, mean + std) for mean, std in zip(means, stds, strict=True))
     bounds = bounds if any(stds) else ()
-    texts = tuple(f"k = {s.k}: {spread(s.ppl_mean)}" for s in summaries)
-    return Series("few_shot", label, tuple(s.k for s in summaries), tuple(means), bounds, "few_shot", place, texts)
+    texts = tuple(f"k = {s.k}: {spread(over)}" for s, over in points)
+    return Series("few_shot", label, tuple(s.k for s, _ in points), tuple(means), bounds, "few_shot", place, texts)
 
 
 def _zero_shot(study: Study) -> list[Series]:
-    settings = study.of("zero_shot")
+    settings = [setting for setting in study.of("zero_shot") if setting.has(study.average)]
     if not settings:
         return []
-    best, levels = study.best["zero_shot"], tuple(setting.mean() for setting in settings)
-    name = f"zero-shot prompts (lowest: {best.prompt})" if len(settings) > 1 else f"zero-shot, {best.prompt}"
-    texts = tuple(f"{study.name(s.label)}: {number(s.mean())}" for s in settings)
+    best, levels = study.best["zero_shot"], tuple(map(study.mean, settings))
+    name = f"zero-shot prompts ({study.superlative}: {best.prompt})" if len(settings) > 1 else f"zero-shot, {best.prompt}"
+    texts = tuple(f"{study.name(s.label)}: {number(study.mean(s))}" for s in settings)
     points = Series("zero_shot", name, (0,) * len(settings), levels, strategy="zero_shot", texts=texts)
-    return [points, Series("level", "", (), (best.mean(),), strategy="zero_shot")]
+    return [points, Series("level", "", (), (study.mean(best),), strategy="zero_shot")]
 
 
 def best_chart(study: Study) -> Chart | None:
@@ -201,12 +232,13 @@ def best_chart(study: Study) -> Chart | None:
         return None
     series, ticks = [], []
     for place, setting in enumerate(best):
-        bounds, mean = study.intervals[setting.label], setting.mean()
+        bounds, mean = study.intervals[setting.label], study.mean(setting)
         text = difference(mean, *bounds)
         series.append(Series("best", "", (mean,), (place,), (bounds,), setting.strategy, texts=(text,)))
         repeated = f"\n(mean of {setting.over().n} {setting.repeated})" if setting.repeated else ""
         ticks.append((place, study.name(setting.label) + repeated))
-    return Chart(f"{PPL}, 95 % interval over rows", "", tuple(series), tuple(ticks))
+    x = f"{_of_rows(study)}, 95 % interval over rows"
+    return Chart(x, "", tuple(series), tuple(ticks), study.metric == PERPLEXITY)
 
 
 def differences_chart(study: Study) -> Chart | None:
@@ -228,7 +260,7 @@ def differences_chart(study: Study) -> Chart | None:
         if (chosen := [(place, c) for place, c in made if is_significant(c) == significant])
     )
     ticks = tuple((place, f"{study.name(c.a)}\n−  {study.name(c.b)}") for place, c in made)
-    return Chart("difference of mean perplexity", "", series, ticks)
+    return Chart(f"difference of {study.metric.label}", "", series, ticks)
 
 
 CHARTS = {"curve": curve_chart, "loss": loss_chart, "byK": by_k_chart, "forest": differences_chart}
