@@ -16,6 +16,7 @@ from triptych.records.manifest import remove
 from triptych.records.process_lock import work_in
 from triptych.records.run_files import REPORT
 from triptych.records.store import read_items, read_run, write_text
+from triptych.report.calibration import class_tables
 from triptych.report.contamination import contamination_table, suspects
 from triptych.report.figures.draw import draw_figures
 from triptych.report.html.page import render_html
@@ -120,6 +121,8 @@ def _contents(
     side_by_side = samples(study, written, row_texts.rows.get("test", {}))
     about_texts = Texts(texts_answer(study), side_by_side, samples_note(side_by_side, record), written.note)
     tables = study_tables(study) | training_tables(record) | written_tables(study)
+    # their lines and columns are outputs of the data
+    classes, whole = class_tables(study) if texts else ({}, {})
     evidence = {"uncertainty": uncertainty_table(study)} if study.cells else {}
     evidence |= {"rows_to_settle": settle_table(study)} if study.comparisons else {}
     parts, of_parts, of_slices = _slices(study, row_texts, texts=texts)
@@ -128,8 +131,8 @@ def _contents(
     if any(training.selected_by == "test" for training in trainings_of(record)):
         warnings[SELECTED_ON_TEST] = None
     warnings |= dict.fromkeys([*row_warnings(study), *of_slices, *notes])
-    shown = Contents(tables, figures, list(warnings), list(evidence.values()), list(of_parts.values()), about_texts)
-    return shown, parts, {**tables, **evidence, **of_parts}
+    further = (list(evidence.values()), list(of_parts.values()), about_texts, list(classes.values()))
+    return Contents(tables, figures, list(warnings), *further), parts, {**tables, **evidence, **of_parts, **classes, **whole}
 
 
 def _page(

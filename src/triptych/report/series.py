@@ -262,6 +262,3 @@ def differences_chart(study: Study) -> Chart | None:
     ticks = tuple((place, f"{study.name(c.a)}\n−  {study.name(c.b)}") for place, c in made)
     return Chart(f"difference of {study.metric.label}", "", series, ticks)
 
-
-CHARTS = {"curve": curve_chart, "loss": loss_chart, "byK": by_k_chart, "forest": differences_chart}
-"""Those that the page draws, by its names for them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from triptych.report.calibration import calibration_chart
 from triptych.report.figures.style import COLOURS, GREY, INK, MARKERS, legend_below, new_figure, perplexity_scale
 from triptych.report.groups import capital
 from triptych.report.series import Chart, Series, best_chart, by_k_chart, curve_chart, differences_chart, loss_chart
@@ -143,6 +144,24 @@ def differences(study: Study) -> Figure | None:
     xlabel = f"{chart.x}, paired by row, with its interval  ({side} of 0: the first is better)"
     xlabel += "\np after Holm correction; open and grey: can't be told from zero"
     axes.set(xlabel=xlabel, title="Paired differences")
+    return figure
+
+
+def calibration(study: Study) -> Figure | None:
+    """Share of right answers against their probability, for the best cell of each strategy; with the diagonal."""
+    chart = calibration_chart(study)
+    if chart is None:
+        return None
+    axes = (figure := new_figure(5.2, 5.4)).subplots()
+    for s in chart.series:
+        if s.strategy is None:
+            axes.plot(s.x, s.y, color=GREY, linestyle=DASHED, linewidth=1.2, label=s.name, zorder=1)
+        else:
+            look: dict[str, Any] = {"color": COLOURS[s.strategy], "marker": MARKERS[s.strategy], "markersize": 5.5}
+            axes.plot(s.x, s.y, label=s.name, **look)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=chart.x, ylabel=chart.y)
+    axes.set(title="Calibration")
+    legend_below(figure, axes, columns=1)
     return figure
 
 

@@ -2,8 +2,11 @@
 
 core       cells, settings, the series of charts, prompts: read at once
 rows       ids, lengths, slices and the scores of every row in every cell: read by the explorer
+values-N   what every row in every cell has of a further metric, in the order of the core's
+answers    options, and which was chosen for each row in each cell
 texts      instructions and outputs, of test rows and of demonstrations
 chunk-N    tokens and demonstrations of `CHUNK` rows: read when one of them is opened
+options-N  probabilities of their likeliest options
 written-N  what the models wrote for them, where anything was
 
 Each piece is gzip in base64 in a script tag, unpacked by the browser when it needs it. Base64 has no `<`, so no row's
@@ -15,6 +18,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -25,18 +29,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from triptych.metrics import Metric
+from triptych.metrics.classes import probabilities
 from triptych.records import ItemScore, RunRecord
 from triptych.records.texts import TokenTexts
 from triptych.report.groups import Setting, repeat_of
-from triptych.report.numbers import number
+from triptych.report.html.charts import CHARTS, captions
+from triptych.report.measures import PERPLEXITY, row_words
 from triptych.report.row_texts import RowTexts
-from triptych.report.series import CHARTS, Chart
+from triptych.report.series import Chart
 from triptych.report.study import Items, Study
 
 CHUNK = 250
 """Rows whose tokens are unpacked together."""
 LOG_STEP = 5e-4
 """Steps of ln(ppl): perplexities keep three significant places and a half."""
+LIKELIEST = 5
+"""Options of a row whose probabilities are shown; the reference's is always among them."""
 NLL_STEP = 0.1
 """Steps of a token's NLL in nats: what is shown has one decimal."""
 NLL_LEVELS = 251
@@ -59,14 +68,21 @@ def payload(
     with_tokens = bool(ids) and all(row in texts.tokens.pieces for row in ids)
     cells = [cell.cell for cell in record.cells]
     with_written = any(g.cell in written and g.cell in cells for g in record.generations)
+    options = _answers(study, ids) if with_texts and ids else {}
     texts_written = _in_chunks("written", ids, partial(_written, record, written)) if with_written else {}
     core = {
         **_core(study),
-        "has": {"texts": with_texts, "tokens": with_tokens, "written": bool(texts_written)},
+        "has": {"texts": with_texts, "tokens": with_tokens, "written": bool(texts_written), "answers": bool(options)},
         "steps": {"log": LOG_STEP, "nll": NLL_STEP, "chunk": CHUNK},
     }
     parts = {"core": pack_json(core), "rows": pack_json(_rows(record, items, ids, slices))}
     parts["scores"] = pack_logs([_logs(items[cell], ids) for cell in cells] if ids else [])
+    parts |= {
+        f"values-{place}": pack_values([_values(items[cell], ids, metric.name) for cell in cells])
+        for place, metric in enumerate(shown_metrics(study))
+        if metric != PERPLEXITY
+    }
+    parts |= options
     if with_texts:
         demos = texts.rows.get("demo", {})
         parts["texts"] = pack_json({"test": [test[row] for row in ids], "demo": list(demos.values())})
@@ -106,20 +122,39 @@ def _ids(record: RunRecord, items: Items) -> list[str]:
 
 def _core(study: Study) -> dict[str, Any]:
     labels, cells = [setting.label for setting in study.settings], [cell.cell for cell in study.cells]
+    metrics = shown_metrics(study)
     return {
         "name": study.record.name,
+        "metrics": [_metric(study.by(metric), labels) for metric in metrics],
         "cells": [
             {"cell": c.cell, "prompt": c.prompt, "k": c.k, "repeat": ", ".join(repeat_of(c))} for c in study.cells
         ],
         "settings": [_setting(s, study, cells) for s in study.settings],
-        "best": {strategy: labels.index(setting.label) for strategy, setting in study.best.items()},
-        "charts": {name: _chart(chart) for name, make in CHARTS.items() if (chart := make(study))},
         "prompts": study.record.prompts,
     }
 
 
-def _chart(chart: Chart) -> dict[str, Any]:
-    axes = {"x": chart.x, "y": chart.y, "log": chart.log, "ticks": chart.ticks}
+def shown_metrics(study: Study) -> list[Metric]:
+    """Those that a reader can switch between: the run's, the deciding one first, and perplexity."""
+    return list(dict.fromkeys((study.metric, *study.metrics, PERPLEXITY)))
+
+
+def _metric(study: Study, labels: Sequence[str]) -> dict[str, Any]:
+    """A metric, the best of each strategy by it, the best of all first, and its charts."""
+    metric = study.metric
+    facts = {"name": metric.name, "label": metric.label, "word": row_words(metric), "higher": metric.higher_is_better}
+    return {
+        **facts,
+        **{"share": metric.zero_or_one, "top": metric.top, "options": metric.needs == "options"},
+        "best": {strategy: labels.index(setting.label) for strategy, setting in study.best.items()},
+        "ranked": [labels.index(setting.label) for setting in study.ranked],
+        "charts": {name: _chart(chart, *captions(study)[name]) for name, make in CHARTS.items() if (chart := make(study))},
+    }
+
+
+def _chart(chart: Chart, title: str, caption: str) -> dict[str, Any]:
+    axes: dict[str, Any] = {"title": title, "caption": caption}
+    axes |= {"x": chart.x, "y": chart.y, "log": chart.log, "ticks": chart.ticks}
     return {**axes, "series": [asdict(series) for series in chart.series]}
 
 
@@ -128,11 +163,52 @@ def _setting(setting: Setting, study: Study, cells: Sequence[str]) -> dict[str, 
         "name": study.name(setting.label),
         "strategy": setting.strategy,
         "cells": [cells.index(cell.cell) for cell in setting.cells],
-        "ppl": setting.mean(),
-        "shown": number(setting.mean()),
         "repeats": f"{setting.over().n} {setting.repeated}" if setting.repeated else "",
-        "interval": study.intervals.get(setting.label),
     }
+
+
+def _values(rows: Sequence[ItemScore], ids: Sequence[str], metric: str) -> list[float]:
+    by_id = {item.id: item.metrics.get(metric, math.nan) for item in rows}
+    return [by_id[row] for row in ids]
+
+
+def _answers(study: Study, ids: Sequence[str]) -> dict[str, str]:
+    """What was chosen, and how likely the likeliest options were; nothing where no options were scored."""
+    cells = [{item.id: item for item in study.items[cell.cell]} for cell in study.cells]
+    if not any(item.chosen is not None for rows in cells for item in rows.values()):
+        return {}
+    options = list(study.record.choices)
+    places = {option: place for place, option in enumerate(options)}
+    for rows in cells:
+        for item in rows.values():
+            if item.chosen is not None:
+                places.setdefault(item.chosen, len(places))
+    chosen = [[_place(places, rows[row].chosen) for row in ids] for rows in cells]
+    correct = [_reference([rows[row] for rows in cells]) if options else -1 for row in ids]
+    parts = {"answers": pack_json({"options": list(places), "chosen": chosen, "correct": correct, "known": bool(options)})}
+    if not options:
+        return parts
+    likely = [{row: _likeliest(rows[row]) for row in ids} for rows in cells]
+    return parts | _in_chunks("options", ids, lambda rows: [[of_cell[row] for row in rows] for of_cell in likely])
+
+
+def _place(places: Mapping[str, int], chosen: str | None) -> int:
+    return -1 if chosen is None else places[chosen]
+
+
+def _reference(scored: Sequence[ItemScore]) -> int:
+    return next((item.correct for item in scored if item.correct is not None), -1)
+
+
+def _likeliest(item: ItemScore) -> list[list[float]]:
+    """[option, probability] of a few options, the likeliest first."""
+    if not item.option_nll:
+        return []
+    shares = probabilities(item.option_nll)
+    ordered = sorted(range(len(shares)), key=lambda place: -shares[place])
+    kept = ordered[:LIKELIEST]
+    kept += [item.correct] if item.correct is not None and item.correct not in kept else []
+    return [[place, float(f"{shares[place]:.3g}")] for place in kept]
 
 
 def _rows(
@@ -196,6 +272,11 @@ def pack_logs(columns: Iterable[Sequence[float]]) -> str:
     codes = np.clip(np.rint(exact / LOG_STEP), 0, 65535).astype(np.int64)
     steps = np.diff(codes, axis=0, prepend=0) & 0xFFFF
     return pack((steps >> 8).astype(np.uint8).tobytes() + (steps & 0xFF).astype(np.uint8).tobytes())
+
+
+def pack_values(columns: Iterable[Sequence[float]]) -> str:
+    """Columns of values, one after the other, as 32-bit numbers; NaN where there is none."""
+    return pack(np.array([list(column) for column in columns], dtype="<f4").tobytes())
 
 
 def pack_nll(rows: Sequence[npt.ArrayLike]) -> list[str]:

@@ -47,7 +47,7 @@ def answer(study: Study) -> list[str]:
         kinds[_kind(by_label[c.a], by_label[c.b], best)].append(c)
     count = len(study.comparisons)
     sentences = [*disagreements(study), _headline(study, made, described)]
-    sentences += no_better_than_guessing(study, study.ranked[0])
+    sentences += no_better_than_guessing(study, _recommended(study, made))
     few = len(kinds["adapters"]) < MOST_SENTENCES
     full = [c for c in made if c in kinds["main"] or (few and c in kinds["adapters"])]
     sentences += [_sentence(c, capital(described[c.a]), described[c.b], count) for c in full]
@@ -113,13 +113,21 @@ def _headline(study: Study, made: Sequence[Comparison], described: Mapping[str, 
         if so_far:
             return f"So far, {name} has the {superlative} {metric}, {level}, untested. {yet}".rstrip()
         return f"{capital(name)} has the {superlative} {metric}, {level}, untested."
-    use = next(s for s in best.values() if not any((other.label, s.label) in beats for other in best.values()))
+    use = _recommended(study, made)
     worse = [s for s in best.values() if (use.label, s.label) in beats]
     open_ = [s for s in best.values() if s not in (use, top) and s not in worse]
     text, when = _lead(study, use, top, rows, described), " so far" if so_far else ""
     text += f" Worse beyond chance{when}: {_listed(study, worse, described)}." if worse else ""
     text += f" Not different from it beyond chance{when}: {_listed(study, open_, described)}." if open_ else ""
     return f"{text} {yet}".rstrip()
+
+
+def _recommended(study: Study, made: Sequence[Comparison]) -> Setting:
+    """The cheapest that no other beats beyond chance; the best one, where nothing was compared."""
+    best, beats = study.best.values(), _verdicts(study.best, made)
+    if beats is None:
+        return study.ranked[0]
+    return next(s for s in best if not any((other.label, s.label) in beats for other in best))
 
 
 def _verdicts(best: Mapping[Strategy, Setting], made: Sequence[Comparison]) -> set[tuple[str, str]] | None:

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from triptych.metrics import Metric
 from triptych.records.schema import Strategy
-from triptych.report.groups import STRATEGY_NAMES, Setting, capital
+from triptych.report.groups import STRATEGY_NAMES, Setting
 from triptych.report.numbers import number
 from triptych.report.statistics import is_significant
 from triptych.report.study import Study
@@ -51,8 +51,8 @@ def _sentence(study: Study, metric: Metric, pairs: list[tuple[Strategy, Strategy
         if _beyond_chance(study, a, b) and _beyond_chance(other, a, b)
     ]
     if sure:
-        return f"{text} Both are beyond chance for {'; '.join(sure)}."
-    return f"{text} Not both of them are beyond chance."
+        return f"{text} Both say so beyond chance of {'; '.join(sure)}."
+    return f"{text} Of none of what they order differently both say so beyond chance."
 
 
 def order(study: Study) -> str:
@@ -79,6 +79,6 @@ def no_better_than_guessing(study: Study, winner: Setting) -> list[str]:
     level = number(winner.mean(study.average))
     side = "below" if interval.high < share else "not beyond"
     return [
-        f"{capital(study.metric.label)} of the best, {level}, is {side} what needs no model: {what} is right on "
+        f"That {study.metric.label}, {level}, is {side} what needs no model: {what} is right on "
         f"{number(share)} of the rows."
     ]

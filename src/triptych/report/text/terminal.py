@@ -17,7 +17,7 @@ from triptych.report.study import Study
 from triptych.report.tables.cells import INTERVAL, baselines_note, score_columns
 from triptych.report.tables.generations import generations_table
 from triptych.report.tables.overview import levels, study_columns
-from triptych.report.tables.table import AVERAGES, Table, averages, estimate, numeric_columns, write_value
+from triptych.report.tables.table import AVERAGES, Table, estimate, numeric_columns, write_value
 from triptych.report.text.disagreement import disagreements
 from triptych.report.text.summaries import plain_name
 from triptych.report.versions import mixed_versions
@@ -25,6 +25,10 @@ from triptych.terminal import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+MOST_METRICS = 3
+"""Columns beside perplexity and bits per character; report.html has all."""
+SHORT = {"ppl_mean": "mean", "ppl_corpus": "corpus", "ppl_geometric": "geom.", "bits_per_char": "bits/char"}
 
 
 def print_tables(record: RunRecord, console: Console) -> None:
@@ -67,7 +71,8 @@ def print_table(table: Table, console: Console) -> None:
 def _study(study: Study, short: dict[str, str]) -> Table:
     best = [setting.label for setting in study.best.values()]
     ordered = [setting for strategy in REPORTED for setting in study.of(strategy)]
-    columns = study_columns(study)
+    columns = tuple(column for column in study_columns(study) if column != INTERVAL)
+    columns = (*columns[:MOST_METRICS], *(name for name in AVERAGES if name in columns[MOST_METRICS:]))
     rows = tuple(
         (
             *(short[s.label], *levels(s, columns, study), s.over().n),
@@ -111,16 +116,19 @@ def _written(record: RunRecord, short: dict[str, str]) -> list[Table]:
 
 def _cells(study: Study, short: dict[str, str]) -> Table:
     names = {c.cell: " ".join([short[s.label], *repeat_of(c)]) for s in study.settings for c in s.cells}
-    metrics = tuple(name for name in score_columns(study) if name not in (*AVERAGES, INTERVAL))
+    metrics = tuple(name for name in score_columns(study) if name not in (*AVERAGES, INTERVAL))[:MOST_METRICS]
+    beside = ("ppl_mean", "bits_per_char") if metrics else AVERAGES
     rows = tuple(
         (
             names[cell.cell],
-            *(measured(cell.aggregate, metric) for metric in metrics),
-            *(*averages(cell.aggregate), cell.seconds),
+            *(measured(cell.aggregate, name) for name in (*metrics, *beside)),
+            cell.seconds,
         )
         for cell in study.cells
     )
-    columns = ("cell", *metrics, "mean", "corpus", "geom.", "bits/char", "sec")
-    note = f"{', '.join(metrics)}; p" if metrics else "P"
-    note += "erplexity by three averages; bits per character; seconds of scoring."
+    columns = ("cell", *metrics, *(SHORT[name] for name in beside), "sec")
+    note = "Perplexity by three averages; bits per character; seconds of scoring."
+    if metrics:
+        columns = tuple("ppl_mean" if name == "mean" else name for name in columns)
+        note = "Mean perplexity; bits per character; seconds of scoring."
     return Table("Every cell", columns, rows, note)
