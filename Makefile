@@ -4,7 +4,7 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 RUNS  := $(VENV)/.ready-to-run
 
-.PHONY: help demo demo-full docs test test-slow test-families check format setup constraints bench-score bench-tune bench-tune-quality bench-recipe bench-generate bench-start clean
+.PHONY: help demo demo-full docs test test-slow test-families check format setup constraints bench-score bench-tune bench-tune-quality bench-recipe bench-generate bench-start bench-choices clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -72,6 +72,9 @@ BENCH_READY := .bench-venv/.ready
 
 bench-score: $(READY) $(BENCH_READY)  ## scoring speed against a plain reference and lm-eval
 	$(BIN)/python benchmarks/scoring/bench.py --data $(BENCH_DATA) $(BENCH_ARGS)
+
+bench-choices: $(READY) $(BENCH_READY)  ## accuracy by option likelihood against lm-eval's multiple_choice, on Banking77
+	$(BIN)/python benchmarks/choices/bench.py $(BENCH_ARGS)
 
 bench-tune: $(READY) $(BENCH_READY)  ## training speed against a plain QLoRA loop and TRL
 	$(BIN)/python benchmarks/training/bench.py --data $(BENCH_DATA) $(BENCH_ARGS)

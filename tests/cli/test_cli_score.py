@@ -16,8 +16,8 @@ from triptych.prompts import find_template
 
 Triptych = Callable[..., Any]
 
-ITEM = {"id", "nll_nats", "n_tokens", "n_chars", "ppl", "n_demos"}
-AGGREGATE = {"ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char", "n_rows", "n_tokens"}
+ITEM = {"id", "nll_nats", "n_tokens", "n_chars", "ppl", "n_demos", "metrics"}
+AGGREGATE = {"ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char", "n_rows", "n_tokens", "metrics"}
 
 
 @pytest.fixture
@@ -336,3 +336,37 @@ def test_weights_that_give_no_numbers_are_1_and_name_the_row(
     done, scores = score("--model", tmp_path / "nan")
     assert (done.code, scores) == (1, None)
     assert "no finite likelihood for row 'test-" in done.err
+
+
+def test_accuracy_is_measured_between_the_options_that_are_given(score: Any, project: Any) -> None:
+    rows = rows_of(project.test)
+    options = sorted({row["output"] for row in rows})
+    file = project.folder / "options.txt"
+    file.write_text("\n".join(options), encoding="utf-8")
+    done, scores = score("--metric", "accuracy", "--choices", file)
+    assert done.code == 0
+    accuracy = scores["aggregate"]["metrics"]["accuracy"]
+    assert accuracy["n"] == len(rows)
+    assert accuracy["value"] == pytest.approx(sum(i["metrics"]["accuracy"] for i in scores["items"]) / len(rows))
+    assert accuracy["ci_low"] <= accuracy["value"] <= accuracy["ci_high"]
+    for row, item in zip(rows, scores["items"], strict=True):
+        assert item["chosen"] in options
+        assert item["metrics"]["accuracy"] == float(item["chosen"] == row["output"])
+        assert item["correct"] == options.index(row["output"])
+        # the reference is one of the options, and its NLL is the row's
+        assert item["option_nll"][item["correct"]] == pytest.approx(item["nll_nats"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--metric", "acuracy"], "did you mean `accuracy`"),
+        (["--metric", "accuracy"], "no training rows"),
+        (["--choices", "only"], "only"),
+        (["--choices", "a,a"], "two options or more"),
+    ],
+)
+def test_options_that_can_not_be_used_are_named(score: Any, options: list[str], expected: str) -> None:
+    done, scores = score(*options)
+    assert (done.code, scores) == (2, None)
+    assert expected in done.err

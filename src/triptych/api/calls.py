@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.api.advice import names_parameters
-from triptych.api.given import cell_settings, config_of, generation_settings, model_settings
+from triptych.api.given import cell_settings, config_of, generation_settings, measured, model_settings
 from triptych.api.objects import Predictions, Run, Scores
 from triptych.config.choices import MAX_TOKENS, Draw, Dtype, Hold, Order, Quantize, Select
 from triptych.console import ConsoleReporter
@@ -75,6 +75,8 @@ def score(
     *,
     prompt: str = "default",
     template: str | None = None,
+    metric: Sequence[str] = (),
+    choices: Any = None,
     shots: int = 0,
     seed: int = 0,
     draw: Draw = "item",
@@ -108,6 +110,9 @@ def score(
         data: rows to score: a file, a list of mappings, or a DataFrame.
         prompt: a named prompt.
         template: a template of your own instead: a file, or text with {instruction}.
+        metric: what to measure beside perplexity: `accuracy` (by option likelihood); several may be given.
+        choices: options of `accuracy`: `a,b,c`, a file with a line each or a JSON list, a column of the data, or
+            `auto` for the distinct outputs of the pool; with options, accuracy is measured without `metric`.
         shots: demonstrations in each prompt (k).
         seed: of the demonstrations' draw.
         draw: `item`: anew for each row; `seed`: once for all.
@@ -148,7 +153,7 @@ def score(
     from triptych.runner.one_cell import CellRequest
     from triptych.runner.scoring import score_request
 
-    request = CellRequest(**cell_settings(given))
+    request = CellRequest(**cell_settings(given), **measured(given))
     request.check()
     if out is not None:
         check_output(Path(out), reads=request.reads(), ours=is_scores, what="the scores", force=force)

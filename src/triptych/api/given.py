@@ -113,6 +113,41 @@ def cell_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def measured(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `score` measures, as a `CellRequest` takes it: options that are given ask for `accuracy` by themselves."""
+    from triptych.config.metrics import Measured
+    from triptych.config.read import from_options
+
+    metrics, choices = tuple(given["metric"] or ()), given["choices"]
+    found = from_options(
+        Measured,
+        metric=metrics or (("accuracy",) if choices is not None else ("perplexity",)),
+        choices="auto" if choices is None else _choices(choices),
+    )
+    return {"metrics": found.metric, "choices": found.choices}
+
+
+def _choices(given: Any) -> str | list[str]:
+    """Options from a list, `a,b,c`, a file (JSON list, or a line each), `auto`, or the name of a column."""
+    from triptych.records.disk import is_there
+
+    if not isinstance(given, str | Path):
+        return list(given)
+    text, file = str(given), Path(given)
+    if not is_there(file, Path.is_file):
+        return [part.strip() for part in text.split(",")] if "," in text else text
+    content = file.read_text(encoding="utf-8")
+    if file.suffix != ".json":
+        return [line for line in content.splitlines() if line]
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise DataError("a file of options is no JSON", where=text, found=str(error)) from error
+    if not isinstance(value, list):
+        raise DataError("a file of options holds no list", where=text, expected='["a", "b"]')
+    return value
+
+
 def generation_settings(given: Mapping[str, Any]) -> GenerationSettings:
     """How to write, from the parameters of `predict`."""
     from triptych.config.read import from_options

@@ -23,4 +23,7 @@ def score(**given: Any) -> None:
         f"({aggregate.n_rows} rows, {aggregate.n_tokens} tokens)",
         soft_wrap=True,
     )
+    for name, metric in aggregate.metrics.items():
+        low, high = (f"{bound:.4f}" for bound in (metric.ci_low, metric.ci_high) if bound is not None)
+        console.print(f"{name} {metric.value:.4f} [{low}, {high}]   ({metric.n} rows)", soft_wrap=True)
     console.print(f"scores: {given['out']}", soft_wrap=True)

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
+from triptych.config.section import Section
 from triptych.config.strategies import OneOrMore
 
 TEXT_METRICS = ("exact_match", "f1", "rouge_l", "chrf", "bleu", "number", "json")
@@ -58,3 +59,10 @@ def _check_choices(value: Any) -> Any:
 MetricName = Annotated[str, AfterValidator(check_metric)]
 Metrics = OneOrMore[MetricName]
 Choices = Annotated[tuple[str, ...] | str, BeforeValidator(_check_choices)]
+
+
+class Measured(Section):
+    """What `triptych score` measures."""
+
+    metric: Metrics = ("perplexity",)
+    choices: Choices = "auto"

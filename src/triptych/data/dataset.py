@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +38,9 @@ class Dataset:
     data set), `format` as detected, `n_rows` in the file, `n_rows_used`."""
     overlapping_train_ids: frozenset[str] = frozenset()
     """Train and dev rows that occur in test: never to be shown as demonstrations."""
+    outputs: Mapping[str, int] = field(default_factory=dict)
+    """The distinct outputs of all rows of the train file, also those that are not used, and how often each is there;
+    the most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,14 @@ def load_dataset(
         tuple(warnings),
         {role: file.entry(rows) for role, file, rows in used if rows},
         overlap.train_ids,
+        outputs_of(train_file.rows),
     )
+
+
+def outputs_of(rows: Iterable[Row]) -> dict[str, int]:
+    """The distinct outputs of rows and how often each is there, the most frequent first, then in their order."""
+    counts = Counter(row.output for row in rows if row.output is not None)
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def _load(source: str | Path | None, folder: str | Path | None, columns: Mapping[str, str] | None, seed: int) -> _File:

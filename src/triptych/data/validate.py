@@ -186,9 +186,11 @@ class _Maker:
 
 
 def _plain(value: Any) -> str | None:
-    """A further column's value as text; None for what is none, and for lists, objects and bytes."""
+    """A further column's value as text, a list of texts as JSON; None for what is none, other lists, objects, bytes."""
     if isinstance(value, str):
         return value
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return json.dumps(value, ensure_ascii=False)  # a row's own options (`data.choices`)
     if value is None or isinstance(value, list | dict | tuple | bytes):
         return None
     return str(value).lower() if isinstance(value, bool) else str(value)

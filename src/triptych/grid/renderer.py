@@ -4,14 +4,24 @@ how many tokens it may have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from triptych.data import Row
 from triptych.grid.cells import CellSpec, TrainingSpec, cell_as_trained
 from triptych.grid.demonstrations import Demonstrations
 from triptych.models import TokenizerProfile
-from triptych.prompts import Rendered, RenderedPrompt, Template, render, render_prompt
+from triptych.prompts import (
+    Answers,
+    Chosen,
+    Rendered,
+    RenderedOptions,
+    RenderedPrompt,
+    Template,
+    render,
+    render_options,
+    render_prompt,
+)
 
 NO_LIMIT = 1 << 30
 
@@ -50,6 +60,8 @@ class RenderedCell:
 
     rows: list[Rendered]
     similarity: list[tuple[float, ...]]
+    options: list[RenderedOptions] | None = None
+    """The rows with their options, where those are scored."""
 
     def closest(self) -> float | None:
         """The closest any demonstration came to its query; None without demonstrations."""
@@ -68,6 +80,7 @@ class Renderer:
         self, demonstrations: Demonstrations, templates: Mapping[str, Template], profile: TokenizerProfile
     ) -> None:
         self.demonstrations, self.templates, self.profile = demonstrations, templates, profile
+        self._answers: dict[str, Answers] = {}
 
     def row(self, spec: CellSpec | TrainingSpec, row: Row, limit: int) -> Rendered:
         """A row with its output; demonstrations beyond the limit of tokens are dropped whole.
@@ -84,8 +97,29 @@ class Renderer:
         cell = cell_as_trained(spec) if isinstance(spec, TrainingSpec) else spec
         chosen, template = self.demonstrations.of_cell(cell, row), self.templates[spec.prompt]
         rendered = render(row, template, self.profile, demos=chosen.demos, max_tokens=limit, drop=chosen.drop)
-        near = dict(zip((demo.id for demo in chosen.demos), chosen.similarity, strict=True))
-        return rendered, tuple(near[demo] for demo in rendered.demo_ids)
+        return rendered, _similarity(chosen, rendered)
+
+    def options_of(self, cell: CellSpec, row: Row, options: Sequence[str], limit: int) -> RenderedOptions:
+        """A row with each of its options in place of its output, and with its output, all behind the same prompt."""
+        return self.options_and_similarity(cell, row, options, limit)[0]
+
+    def options_and_similarity(
+        self, cell: CellSpec, row: Row, options: Sequence[str], limit: int
+    ) -> tuple[RenderedOptions, tuple[float, ...]]:
+        """The same, and the similarity of each demonstration that is shown to the row."""
+        chosen, template = self.demonstrations.of_cell(cell, row), self.templates[cell.prompt]
+        answers = self._answers.setdefault("plain" if template.style == "plain" else "chat", {})
+        rendered = render_options(
+            row,
+            options,
+            template,
+            self.profile,
+            answers=answers,
+            demos=chosen.demos,
+            max_tokens=limit,
+            drop=chosen.drop,
+        )
+        return rendered, _similarity(chosen, rendered.row)
 
     def prompt(self, cell: CellSpec, row: Row, limit: int, *, reserve: int) -> RenderedPrompt:
         """A row's prompt without the output, with room for `reserve` new tokens."""
@@ -93,3 +127,8 @@ class Renderer:
         return render_prompt(
             row, template, self.profile, demos=chosen.demos, max_tokens=limit, reserve=reserve, drop=chosen.drop
         )
+
+
+def _similarity(chosen: Chosen, rendered: Rendered) -> tuple[float, ...]:
+    near = dict(zip((demo.id for demo in chosen.demos), chosen.similarity, strict=True))
+    return tuple(near[demo] for demo in rendered.demo_ids)

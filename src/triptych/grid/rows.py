@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset, Row
-from triptych.grid.cells import CellSpec, TrainingSpec
+from triptych.grid.cells import CellSpec, TrainingSpec, cell_as_trained
 from triptych.grid.demonstrations import Demonstrations
 from triptych.grid.inputs import check_pool, demo_pool, read_data, templates_of
 from triptych.grid.renderer import NO_LIMIT, ContextLimit, RenderedCell, Renderer
+from triptych.metrics.options import Options, options_of
 from triptych.models import TokenizerProfile
 from triptych.models.header import ModelHeader, read_header
 from triptych.models.shape import context_of
@@ -50,6 +51,10 @@ class ExperimentRows(Renderer):
         self.config, self.data, self.limit = config, data, limit
         self.training_limit = min(limit.tokens, config.tune.max_tokens)
         """The longest row to train on."""
+        self.options: Options | None = None
+        """Of the metric `accuracy`; None where it is not asked for."""
+        if "accuracy" in config.metrics:
+            self.options = options_of(config.data.choices, data.outputs, [*data.test, *data.dev])
 
     @classmethod
     def read(
@@ -72,8 +77,15 @@ class ExperimentRows(Renderer):
         return cls(config, data, templates, header.profile, limit, vectors=vectors)
 
     def cell(self, cell: CellSpec, rows: Sequence[Row] | None = None) -> RenderedCell:
-        """A cell's rows, in the order of `rows`: the test rows, unless others are given."""
+        """A cell's rows, with their options if there are any, in the order of `rows`: the test rows, unless others are
+        given.
+        """
         given = self.data.test if rows is None else rows
+        if self.options is not None:
+            limit = self.limit.tokens
+            every = [self.options_and_similarity(cell, row, self.options.of(row), limit) for row in given]
+            options = [rendered for rendered, _ in every]
+            return RenderedCell([one.row for one in options], [similarity for _, similarity in every], options)
         both = [self.row_and_similarity(cell, row, self.limit.tokens) for row in given]
         return RenderedCell([rendered for rendered, _ in both], [similarity for _, similarity in both])
 
@@ -89,7 +101,6 @@ class ExperimentRows(Renderer):
         """
         whole = [self.row(training, row, NO_LIMIT) for row in self.data.train]
         train, dropped = select_rows(whole, self.training_limit, self.config.tune.long_rows)
-        test, dev = (
-            [self.row(training, row, self.limit.tokens) for row in rows] for rows in (self.data.test, self.data.dev)
-        )
-        return TuneRows(train, test, dev, dropped)
+        cell = cell_as_trained(training)
+        test, dev = self.cell(cell), self.cell(cell, self.data.dev)
+        return TuneRows(train, test.rows, dev.rows, dropped, test.options, dev.options)

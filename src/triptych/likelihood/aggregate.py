@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 
 from triptych.records import Aggregate, ItemScore
+from triptych.records.schema import MetricValue
 
 
 def aggregate(items: Sequence[ItemScore]) -> Aggregate:
@@ -32,4 +33,14 @@ def aggregate(items: Sequence[ItemScore]) -> Aggregate:
         bits_per_char=nll / math.log(2) / n_chars if n_chars else None,  # a ratio to nothing is no number
         n_rows=len(items),
         n_tokens=n_tokens,
+        metrics=_metrics(items),
     )
+
+
+def _metrics(items: Sequence[ItemScore]) -> dict[str, MetricValue]:
+    """Mean of every metric over the rows that have it, without intervals."""
+    values: dict[str, list[float]] = {}
+    for item in items:
+        for name, value in item.metrics.items():
+            values.setdefault(name, []).append(value)
+    return {name: MetricValue(value=math.fsum(each) / len(each), n=len(each)) for name, each in values.items()}

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,8 @@ class Pack:
     keep_kv: bool = False
     """Collect the prefix's keys and values (past included) for later passes."""
     layers: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    causal: ClassVar[bool] = True
+    """Whether a row's tokens see all before them in the row."""
     _masks: dict[Any, Tensor] = field(default_factory=dict)
 
     @property
@@ -105,29 +107,29 @@ class Pack:
             prefix = (torch.cat([past[0], key[:, :, :p1]], 2), torch.cat([past[1], value[:, :, :p1]], 2))
         if self.keep_kv:
             self.layers[module] = (prefix[0].contiguous(), prefix[1].contiguous())
-        if how.softcap is None and can_use_varlen(query) and value.shape[-1] == query.shape[-1]:
+        plain = self.causal and how.softcap is None
+        if plain and can_use_varlen(query) and value.shape[-1] == query.shape[-1]:
             own = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
             before = (past[0][0].transpose(0, 1), past[1][0].transpose(0, 1))
             return varlen_attention(self.varlen, own[0], own[1], own[2], before, how)
         parts = []
         if p1:
-            parts.append(_attend(self, query[:, :, :p1], key[:, :, :p1], value[:, :, :p1], past, how))
+            parts.append(attend_causally(self, query[:, :, :p1], key[:, :, :p1], value[:, :, :p1], past, how))
         if self.lengths:
             rows = [tensor[0, :, p1:].transpose(0, 1) for tensor in (query, key, value)]
-            parts.append(_attend_rows(self, rows, prefix, how))
+            parts.append(self.attend_rows(rows, prefix, how))
         return torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()  # some modules take a view of it
 
-
-def _attend_rows(pack: Pack, rows: list[Tensor], prefix: tuple[Tensor, Tensor], how: Scores) -> Tensor:
-    """Rows in a line, each [R, heads, D] -> their outputs [R, H, D]."""
-    n_rows, longest = len(pack.lengths), max(pack.lengths)
-    ragged = min(pack.lengths) < longest
-    if ragged:
-        places = pack.layout
-        rows = [_Spread.apply(t, places, n_rows * longest) for t in rows]  # type: ignore[no-untyped-call]
-    query, key, value = (t.reshape(n_rows, longest, *t.shape[1:]).transpose(1, 2) for t in rows)
-    out = _attend(pack, query, key, value, prefix, how)
-    return out.index_select(0, places) if ragged else out
+    def attend_rows(self, rows: list[Tensor], prefix: tuple[Tensor, Tensor], how: Scores) -> Tensor:
+        """Query, key and value of the rows in a line, each [R, heads, D], behind a prefix -> [R, H, D]."""
+        n_rows, longest = len(self.lengths), max(self.lengths)
+        ragged = min(self.lengths) < longest
+        if ragged:
+            places = self.layout
+            rows = [_Spread.apply(t, places, n_rows * longest) for t in rows]  # type: ignore[no-untyped-call]
+        query, key, value = (t.reshape(n_rows, longest, *t.shape[1:]).transpose(1, 2) for t in rows)
+        out = attend_causally(self, query, key, value, prefix, how)
+        return out.index_select(0, places) if ragged else out
 
 
 class _Spread(torch.autograd.Function):
@@ -148,7 +150,7 @@ class _Spread(torch.autograd.Function):
         return upstream[0].index_select(0, places), None, None
 
 
-def _attend(
+def attend_causally(
     pack: Pack, query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor], how: Scores
 ) -> Tensor:
     """query [B, H, S, D], own key and value [B, K, S, D], shared prefix 2 x [1, K, P, D] -> [B*S, H, D]."""

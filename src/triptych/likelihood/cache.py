@@ -11,19 +11,42 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from triptych.models import LoadedModel
 from triptych.models.cache import Array, ArrayCache, cache_folder
-from triptych.prompts import Rendered
 from triptych.records.provenance import library_versions
 from triptych.version import __version__
 
 ENGINE = 2
 """Generation of the engine: raised when a change to it moves numbers beyond rounding. 2: config.json is in the key."""
+
+
+class Scored(Protocol):
+    """What scores are kept of: a rendered row, or other content of token ids."""
+
+    @property
+    def n_prompt(self) -> int:
+        """Where scoring begins."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Token ids."""
+
+    @property
+    def n_scored(self) -> int:
+        """How many numbers belong to it."""
+
+
+class Content(NamedTuple):
+    """Content that is no row."""
+
+    n_prompt: int
+    ids: Sequence[int]
+    n_scored: int
 
 
 class ScoreCache:
@@ -38,17 +61,17 @@ class ScoreCache:
         self._peft = library_versions().get("peft")
         self._arrays = ArrayCache(path, "nll")
 
-    def get(self, rows: Sequence[Rendered], adapter: str | None) -> list[Array | None]:
+    def get(self, rows: Sequence[Scored], adapter: str | None) -> list[Array | None]:
         """The NLLs of each row with an adapter (its hash; None: without one); None for a row that isn't stored."""
         arrays = self._arrays.get([self._key(row, adapter) for row in rows])
         pairs = zip(rows, arrays, strict=True)
         return [None if array is None or len(array) != row.n_scored else array for row, array in pairs]
 
-    def put(self, rows: Sequence[Rendered], adapter: str | None, tokens: Sequence[Array]) -> None:
+    def put(self, rows: Sequence[Scored], adapter: str | None, tokens: Sequence[Array]) -> None:
         """Store rows, all or none."""
         self._arrays.put((self._key(row, adapter), nll) for row, nll in zip(rows, tokens, strict=True))
 
-    def _key(self, row: Rendered, adapter: str | None) -> bytes:
+    def _key(self, row: Scored, adapter: str | None) -> bytes:
         ids = np.asarray([row.n_prompt, *row.ids], dtype="<i4").tobytes()
         by = f"{adapter}, peft {self._peft}" if adapter else ""
         return hashlib.sha256(f"{self._state}|{by}|".encode() + ids).digest()

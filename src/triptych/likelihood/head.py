@@ -55,6 +55,16 @@ class Head:
         blocks = zip(torch.split(hidden, n), torch.split(targets, n), strict=True)
         return torch.cat([self._forward(h, y, None) for h, y in blocks])
 
+    def nll_of_several(self, hidden: Tensor, at: Tensor, targets: Tensor) -> Tensor:
+        """NLL in nats, [M] float32, of several targets of each state: targets [M] of the states hidden[at].
+
+        The vocabulary is read once for each state [N, C]: nll_b = nll_a + (l_a - l_b) for two targets a, b of one
+        state. Every state has a target, and `at` is ascending.
+        """
+        first = torch.searchsorted(at, torch.arange(len(hidden), device=at.device))
+        own = torch.cat([self._targets(hidden[a], y) for a, y in zip(at.split(1024), targets.split(1024), strict=True)])
+        return (self.nll(hidden, targets[first]) + own[first])[at] - own
+
     def _post(self, raw: Tensor) -> Tensor:
         """float32 logits as the model would give them, in place."""
         if self.scale != 1.0:

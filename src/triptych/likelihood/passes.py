@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def is_packable(loaded: LoadedModel, row: Rendered) -> bool:
-    """Whether a row may be computed beside others: not where its rotary frequencies depend on its own length."""
-    return loaded.rope_limit is None or len(row.ids) <= loaded.rope_limit
+def is_packable(loaded: LoadedModel, n_tokens: int) -> bool:
+    """Whether a row of so many tokens may be computed beside others: not where rotary frequencies depend on them."""
+    return loaded.rope_limit is None or n_tokens <= loaded.rope_limit
 
 
 def pass_nll(
@@ -65,7 +65,7 @@ def prefix_kv(loaded: LoadedModel, ids: Sequence[int], past: PrefixKV | None) ->
 
 def reference_nll(loaded: LoadedModel, row: Rendered) -> Tensor:
     """NLL by the model's own forward and whole logits: the slow way that works for every model. [n_scored]"""
-    if not is_packable(loaded, row):
+    if not is_packable(loaded, len(row.ids)):
         reset_rope(loaded.model)
     logits = loaded.model(input_ids=_tensor(row.ids, loaded)[None], use_cache=False).logits[0]
     logprobs: Tensor = logits[row.n_prompt - 1 : -1].float().log_softmax(-1)

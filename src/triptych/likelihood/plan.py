@@ -16,7 +16,7 @@ The tokens of a pass are bounded by memory; decoding, training and `triptych pla
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -44,8 +44,14 @@ class Branch:
     children: list[Branch] = field(default_factory=list)
 
 
-def plan_branches(rows: Sequence[Rendered], *, saves: int = BRANCH_SAVES) -> Branch:
-    """Arrange rows into a tree of shared prefixes; the root's prefix may be empty."""
+def plan_branches(
+    rows: Sequence[Rendered], *, saves: int = BRANCH_SAVES, indices: Sequence[int] | None = None
+) -> Branch:
+    """Arrange rows into a tree of shared prefixes; the root's prefix may be empty.
+
+    `indices` are what `Branch.rows` calls the rows; None: their places.
+    """
+    called = range(len(rows)) if indices is None else indices
     order = sorted(range(len(rows)), key=lambda i: rows[i].ids)
     usable = [rows[i].n_prompt - 1 for i in order]
     common = [_common(rows[a].ids, rows[b].ids) for a, b in pairwise(order)]
@@ -59,11 +65,11 @@ def plan_branches(rows: Sequence[Rendered], *, saves: int = BRANCH_SAVES) -> Bra
             if (last - first - 1) * (longer - branch.end) >= saves:
                 branch.children.append(build(first, last, branch.end))
             else:
-                branch.rows.extend(order[first:last])
+                branch.rows.extend(called[i] for i in order[first:last])
         return branch
 
     if len(rows) == 1:  # nothing to share: a prefix pass would be one pass more
-        return Branch(rows[0].ids, 0, 0, [0])
+        return Branch(rows[0].ids, 0, 0, [called[0]])
     return build(0, len(rows), 0)
 
 
@@ -81,7 +87,9 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def batches(rows: Sequence[int], lengths: Sequence[int], n_prefix: int, *, budget: int) -> Iterator[list[int]]:
+def batches(
+    rows: Sequence[int], lengths: Sequence[int] | Mapping[int, int], n_prefix: int, *, budget: int
+) -> Iterator[list[int]]:
     """Cut the rows of a branch into passes, longest first, so that rows of a pass have similar lengths.
 
     Args:

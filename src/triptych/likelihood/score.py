@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ from triptych.records import ItemScore
 
 Progress = Callable[[int], None]
 """Called with the number of rows just finished."""
-_Done = Callable[[Sequence[int], Sequence[Tensor]], None]
+Done = Callable[[Sequence[int], Sequence[Tensor]], None]
+"""Called with rows and what was computed of each."""
 
 _MOST_NATS = 700.0  # exp() of more per token is beyond double precision
 
@@ -48,6 +50,26 @@ class RowNLL:
     def nll_nats(self) -> float:
         """The sum, carried in double precision and independent of order."""
         return math.fsum(self.tokens.tolist())
+
+
+class Work(Protocol):
+    """What is computed of some rows; they are known by their places in `rows`."""
+
+    @property
+    def rows(self) -> Sequence[Rendered]:
+        """By their prompts it is planned which prefixes are shared."""
+
+    def tokens(self, row: int) -> int:
+        """Tokens that a row takes in a pass, its whole prompt included."""
+
+    def longest(self, row: int) -> int:
+        """Tokens of its longest sequence."""
+
+    def alone(self, row: int) -> Tensor:
+        """By the model's own forward."""
+
+    def together(self, part: list[int], n_prefix: int, past: PrefixKV | None) -> Sequence[Tensor]:
+        """In one pass, behind a prefix of `n_prefix` tokens that `past` holds; a tensor a row, on the CPU."""
 
 
 class Scorer:
@@ -97,11 +119,11 @@ class Scorer:
 
         def done(indices: Sequence[int], nlls: Sequence[Tensor]) -> None:
             for index, nll in zip(indices, nlls, strict=True):
-                results[missing[index]] = _checked(rows[missing[index]], nll)
+                results[missing[index]] = checked(rows[missing[index]], nll)
             if progress is not None:
                 progress(len(indices))
 
-        self._compute([rows[index] for index in missing], done)
+        self.compute(_Rows(self, [rows[index] for index in missing]), done)
         if missing and self.loaded.device.type == "cpu":
             trim_malloc()
         nlls = [result for result in results if result is not None]
@@ -110,37 +132,50 @@ class Scorer:
             self.cache.put([rows[i] for i in missing], adapter, [nlls[i].tokens for i in missing])
         return nlls
 
-    def _compute(self, rows: Sequence[Rendered], done: _Done) -> None:
-        alone = [i for i, row in enumerate(rows) if not self.packed or not is_packable(self.loaded, row)]
+    def compute(self, work: Work, done: Done) -> None:
+        """Compute each row as `work` says: in passes over shared prefixes, or alone where it can't be packed."""
+        every = range(len(work.rows))
+        alone = [i for i in every if not self.packed or not is_packable(self.loaded, work.longest(i))]
         for index in alone:
-            done([index], [reference_nll(self.loaded, rows[index]).cpu()])
-        together = sorted(set(range(len(rows))) - set(alone))
+            done([index], [work.alone(index).cpu()])
+        together = sorted(set(every) - set(alone))
         if together:
-            packed = [rows[index] for index in together]
-            self._walk(plan_branches(packed), None, packed, lambda part, nlls: done([together[i] for i in part], nlls))
+            branch = plan_branches([work.rows[index] for index in together], indices=together)
+            self._walk(branch, None, work, done)
 
-    def _walk(self, branch: Branch, past: PrefixKV | None, rows: Sequence[Rendered], done: _Done) -> None:
+    def _walk(self, branch: Branch, past: PrefixKV | None, work: Work, done: Done) -> None:
         """Compute a branch's prefix, its rows, then its children; its KV is released on return."""
         if branch.end > branch.start:
             past = prefix_kv(self.loaded, branch.ids[: branch.end], past)
-        lengths = [len(row.ids) - branch.end for row in rows]
+        lengths = {row: work.tokens(row) - branch.end for row in branch.rows}
         for batch in batches(branch.rows, lengths, branch.end, budget=self.budget):
-            for part, nll in self._pass(batch, rows, branch.end, past):
-                done(part, torch.split(nll.cpu(), [rows[i].n_scored for i in part]))
+            # where memory runs out, in several passes: the budget is halved for each split and stays so
+            parts = in_halves(self.loaded, batch, partial(work.together, n_prefix=branch.end, past=past))
+            self.budget = max(1, self.budget >> (len(parts) - 1))
+            for part, nlls in parts:
+                done(part, nlls)
         for child in branch.children:
-            self._walk(child, past, rows, done)
+            self._walk(child, past, work, done)
 
-    def _pass(
-        self, batch: list[int], rows: Sequence[Rendered], n_prefix: int, past: PrefixKV | None
-    ) -> list[tuple[list[int], Tensor]]:
-        """One pass, or several where memory runs out; the budget is halved for each split and stays so."""
 
-        def compute(part: list[int]) -> Tensor:
-            return pass_nll(self.loaded, self.head, [rows[i] for i in part], n_prefix, past)
+class _Rows:
+    """Rows with their outputs."""
 
-        parts = in_halves(self.loaded, batch, compute)
-        self.budget = max(1, self.budget >> (len(parts) - 1))
-        return parts
+    def __init__(self, scorer: Scorer, rows: Sequence[Rendered]) -> None:
+        self.scorer, self.rows = scorer, rows
+
+    def tokens(self, row: int) -> int:
+        return len(self.rows[row].ids)
+
+    longest = tokens
+
+    def alone(self, row: int) -> Tensor:
+        return reference_nll(self.scorer.loaded, self.rows[row])
+
+    def together(self, part: list[int], n_prefix: int, past: PrefixKV | None) -> Sequence[Tensor]:
+        rows = [self.rows[i] for i in part]
+        nll = pass_nll(self.scorer.loaded, self.scorer.head, rows, n_prefix, past).cpu()
+        return torch.split(nll, [row.n_scored for row in rows])
 
 
 def check_rows(loaded: LoadedModel, rows: Sequence[Rendered]) -> None:
@@ -180,7 +215,12 @@ def check_vocabulary(loaded: LoadedModel, rows: Sequence[Rendered | RenderedProm
             )
 
 
-def _checked(row: Rendered, nll: Tensor) -> RowNLL:
+def checked(row: Rendered, nll: Tensor) -> RowNLL:
+    """A row's NLL, [n_scored], if it can be used.
+
+    Raises:
+        ScoringError: a number is not finite, or too large for a perplexity.
+    """
     if not bool(torch.isfinite(nll).all()):
         bad = int((~torch.isfinite(nll)).nonzero()[0])
         raise ScoringError(
@@ -199,7 +239,7 @@ def _checked(row: Rendered, nll: Tensor) -> RowNLL:
 def _from_cache(row: Rendered, tokens: np.ndarray[Any, np.dtype[np.float32]]) -> RowNLL | None:
     """A row's numbers from the cache, checked as computed ones are; None where they fail: they are computed again."""
     try:
-        return replace(_checked(row, torch.from_numpy(tokens)), cached=True)
+        return replace(checked(row, torch.from_numpy(tokens)), cached=True)
     except ScoringError:
         return None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from triptych.config.metrics import is_own_metric
+from triptych.metrics.choose import VARIANTS
 
 Needs = Literal["likelihood", "options", "texts"]
 
@@ -58,3 +59,8 @@ def metric_of(name: str) -> Metric:
 def metrics_of(names: Iterable[str]) -> list[Metric]:
     """The metrics of these names, in their order."""
     return [metric_of(name) for name in names]
+
+
+def is_zero_or_one(name: str) -> bool:
+    """Whether the rows' values are 0 or 1; also of `accuracy` by other ways to normalise."""
+    return name in VARIANTS or metric_of(name).zero_or_one

@@ -15,7 +15,7 @@ from triptych.grid.cells import CellSpec, TrainingSpec, candidates, grid, needs_
 from triptych.grid.rows import ExperimentRows
 from triptych.plan.tokens import Work, scoring_work, training_work
 from triptych.progress import Reporter
-from triptych.prompts import Rendered
+from triptych.prompts import Rendered, RenderedOptions
 from triptych.runner.search import rounds
 
 _T = TypeVar("_T", CellSpec, TrainingSpec)
@@ -34,6 +34,8 @@ class CellRows:
     work: Work
     exact: bool
     demos_dropped: int
+    options: list[RenderedOptions] | None = None
+    """The rows with their options, where those are scored."""
 
     @property
     def with_adapter(self) -> bool:
@@ -87,15 +89,17 @@ def gather(rows: ExperimentRows, reporter: Reporter) -> Gathered:
 def _cell(rows: ExperimentRows, spec: CellSpec, on: tuple[Row, ...] | None = None) -> CellRows:
     """A cell on the test rows, or on the dev rows that are given."""
     exact, setting = _without_vectors(spec)
-    rendered = rows.cell(setting, on).rows
+    cell = rows.cell(setting, on)
+    rendered = cell.rows
     return CellRows(
         name=spec.name,
         kind=f"{spec.strategy} k={spec.k}" if spec.k else spec.strategy,
         training=spec.training,
         rows=rendered,
-        work=scoring_work(rendered),
+        work=scoring_work(rendered, cell.options),
         exact=exact,
         demos_dropped=sum(row.n_demos_dropped for row in rendered),
+        options=cell.options,
     )
 
 
@@ -110,9 +114,10 @@ def _search(rows: ExperimentRows) -> list[CellRows]:
     for number, (alive, n_rows) in enumerate(rounds(len(tried), len(dev), search.start_rows), start=1):
         for spec in tried[:alive]:
             whole = _cell(rows, spec, dev[:n_rows])
-            new = whole.rows[before:]
+            new, options = whole.rows[before:], whole.options and whole.options[before:]
             name, exact = f"search/round={number}/{spec.name}", whole.exact and number == 1
-            parts.append(replace(whole, name=name, rows=new, work=scoring_work(new), exact=exact))
+            work = scoring_work(new, options)
+            parts.append(replace(whole, name=name, rows=new, options=options, work=work, exact=exact))
         before = n_rows
     winner = _cell(rows, max(tried, key=lambda spec: spec.k))
     return [*parts, replace(winner, name="search/winner on test (at most)", exact=False)]
@@ -124,6 +129,7 @@ def _training(rows: ExperimentRows, spec: TrainingSpec) -> TrainingRows:
     exact, setting = _without_vectors(spec)
     rendered = rows.training(setting)
     train, test, dev = list(rendered.train), rendered.test[: tune.eval_rows], rendered.dev
+    of_test = rendered.test_options and rendered.test_options[: tune.eval_rows]
     steps = tune.total_steps(len(train)) if train else 0
     points = len(tune.eval_steps(steps)) if train else 0
     return TrainingRows(
@@ -134,7 +140,7 @@ def _training(rows: ExperimentRows, spec: TrainingSpec) -> TrainingRows:
         points=points,
         rows_per_point=len(test) + len(dev),
         work=training_work(train, tune),
-        curve_work=(scoring_work(test) + scoring_work(dev)).times(points),
+        curve_work=(scoring_work(test, of_test) + scoring_work(dev, rendered.dev_options)).times(points),
         exact=exact,
     )
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from triptych.config.tune import TuneConfig
 from triptych.likelihood.passes import common_prefix
 from triptych.likelihood.plan import Branch, plan_branches
-from triptych.prompts import Rendered
+from triptych.likelihood.trie import trie_of
+from triptych.prompts import Rendered, RenderedOptions
 from triptych.training.step import passes_of, rows_of_step
 
 _SUMMED = ("rows", "plain", "forward", "scored", "pairs")
@@ -47,20 +49,40 @@ class Work:
         return replace(self, **{name: getattr(self, name) * n for name in _SUMMED})
 
 
-def scoring_work(rows: Sequence[Rendered]) -> Work:
-    """What scoring these rows in one go takes."""
+def scoring_work(rows: Sequence[Rendered], options: Sequence[RenderedOptions] | None = None) -> Work:
+    """What scoring these rows in one go takes; `options`: the same rows with their options, where those are scored."""
     if not rows:
         return Work()
-    forward, pairs, kept = _below(plan_branches(rows), rows, 0)
+    ends = [_output(row) for row in rows] if options is None else [_branches(row) for row in options]
+    forward, pairs, kept = _below(plan_branches(rows), rows, ends, 0)
     return Work(
         rows=len(rows),
         plain=sum(len(row.ids) for row in rows),
         forward=forward,
-        scored=sum(row.n_scored for row in rows),
+        scored=sum(end.scored for end in ends),
         pairs=pairs,
         kept=kept,
         longest=max(len(row.ids) for row in rows),
     )
+
+
+class _End(NamedTuple):
+    """What is computed behind a row's prompt."""
+
+    forward: int
+    pairs: int
+    scored: int
+
+
+def _output(row: Rendered) -> _End:
+    n = row.n_scored - 1  # the last token predicts nothing
+    return _End(n, n * row.n_prompt + _causal(n), row.n_scored)
+
+
+def _branches(row: RenderedOptions) -> _End:
+    trie = trie_of(row.options if row.reference in row.options else (*row.options, row.reference))
+    n = len(trie.tokens)
+    return _End(n, n * row.row.n_prompt + sum(trie.depths) + n, n + 1)
 
 
 def training_work(rows: Sequence[Rendered], config: TuneConfig) -> Work:
@@ -92,7 +114,7 @@ def _step(rows: Sequence[Rendered], config: TuneConfig) -> Work:
     return total
 
 
-def _below(branch: Branch, rows: Sequence[Rendered], prefix: int) -> tuple[int, int, int]:
+def _below(branch: Branch, rows: Sequence[Rendered], ends: Sequence[_End], prefix: int) -> tuple[int, int, int]:
     """Forward tokens and attention pairs of a branch and all under it, and the most prefix tokens stored meanwhile.
 
     A child's keys and values are a whole copy, and its parent's stay until it is done.
@@ -101,11 +123,11 @@ def _below(branch: Branch, rows: Sequence[Rendered], prefix: int) -> tuple[int, 
     prefix += branch.end if new else 0
     forward, pairs, most = new, new * branch.start + _causal(new), prefix
     for index in branch.rows:
-        own = len(rows[index].ids) - 1 - branch.end
-        forward += own
-        pairs += own * branch.end + _causal(own)
+        own = rows[index].n_prompt - branch.end
+        forward += own + ends[index].forward
+        pairs += own * branch.end + _causal(own) + ends[index].pairs
     for child in branch.children:
-        below = _below(child, rows, prefix)
+        below = _below(child, rows, ends, prefix)
         forward, pairs, most = forward + below[0], pairs + below[1], max(most, below[2])
     return forward, pairs, most
 

@@ -164,11 +164,11 @@ class _Estimate:
         return makespan(cells, trainings, self.processes) + self.rates.loading_seconds + _REPORT
 
     def _cell(self, cell: CellRows, n_rows: int) -> float:
-        rows = cell.rows[:n_rows]
         if cell.name.startswith("search/"):  # on dev rows, which stay as they are
-            rows, n_rows = cell.rows, len(cell.rows)
+            n_rows = len(cell.rows)
+        rows, options = cell.rows[:n_rows], cell.options and cell.options[:n_rows]
         if (key := (cell.name, len(rows))) not in self._counted:
-            self._counted[key] = scoring_flops(self.shape, scoring_work(rows)) / max(len(rows), 1)
+            self._counted[key] = scoring_flops(self.shape, scoring_work(rows, options)) / max(len(rows), 1)
         return self._counted[key] * n_rows / self.rates.of(cell.kind)
 
     def _point(self, one: TrainingRows, n_test: int) -> float:

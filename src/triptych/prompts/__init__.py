@@ -4,23 +4,28 @@ from triptych.prompts.demonstrations import draw_demos
 from triptych.prompts.named import catalogue, find_template, show_on_sample, template_from_text
 from triptych.prompts.ranking import Vectors
 from triptych.prompts.render import (
+    Answers,
     Chats,
     Drop,
     Rendered,
+    RenderedOptions,
     RenderedPrompt,
     Tokenizes,
     render,
+    render_options,
     render_prompt,
 )
 from triptych.prompts.selection import Chosen, Selector
 from triptych.prompts.template import FewShotText, Style, Template, pieces_of, template_from_mapping
 
 __all__ = [
+    "Answers",
     "Chats",
     "Chosen",
     "Drop",
     "FewShotText",
     "Rendered",
+    "RenderedOptions",
     "RenderedPrompt",
     "Selector",
     "Style",
@@ -32,6 +37,7 @@ __all__ = [
     "find_template",
     "pieces_of",
     "render",
+    "render_options",
     "render_prompt",
     "show_on_sample",
     "template_from_mapping",

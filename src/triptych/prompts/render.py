@@ -96,6 +96,34 @@ class RenderedPrompt:
     """Any of these ends the answer and is no part of its text."""
 
 
+Answers = dict[str, tuple[int, ...]]
+"""Text -> token ids of it as an answer in one style, EOS or the end of the turn included."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedOptions:
+    """One row's prompt with each of its options behind it, and with its reference."""
+
+    row: Rendered
+    """The reference behind the prompt."""
+    texts: tuple[str, ...]
+    """The options."""
+    options: tuple[tuple[int, ...], ...]
+    """Token ids of each, rendered as an output is."""
+    correct: int | None
+    """Which of them the reference is; None for none."""
+
+    @property
+    def n_chars(self) -> tuple[int, ...]:
+        """Characters of each option."""
+        return tuple(map(len, self.texts))
+
+    @property
+    def reference(self) -> tuple[int, ...]:
+        """Token ids of the reference output."""
+        return self.row.ids[self.row.n_prompt :]
+
+
 def render(
     row: Row,
     template: Template,
@@ -115,18 +143,89 @@ def render(
         ModelError: nothing stands before the first scored token, so nothing can predict it; or the template's style
             needs a chat template and the model has none that can be used.
     """
-    target, plain = row.target(), template.style == "plain"
-    output = [*tokenizer.encode(target), tokenizer.eos_id] if plain else []
+    shown, prompt, answer = _fit(row, template, demos, _with(row, template, tokenizer), max_tokens, "to score", drop)
+    return _rendered(row, template, tokenizer, demos, shown, prompt, answer)
+
+
+def render_options(
+    row: Row,
+    options: Sequence[str],
+    template: Template,
+    tokenizer: Tokenizes,
+    *,
+    answers: Answers,
+    demos: Sequence[Row] = (),
+    max_tokens: int = MAX_TOKENS,
+    drop: Drop = "last",
+) -> RenderedOptions:
+    """Render a row with each of its options in place of its output; room is kept for the longest of them.
+
+    The same answer is the same tokens after every prompt, so that `answers` are made once for a style. A chat template
+    could write it otherwise after other turns: that it doesn't is checked on each row with one option, and where it
+    does, the row's options are rendered one by one.
+
+    Raises:
+        DataError: the row is too long even without demonstrations, or two options are the same tokens.
+        ModelError: as in `render`.
+    """
+    for option in options:
+        if option not in answers:
+            answers[option] = tuple(_with(row, template, tokenizer, option)([])[1])
+    made = [answers[option] for option in options]
+    longest, with_reference = max(map(len, made)), _with(row, template, tokenizer)
 
     def ids_with(shown: Sequence[Row]) -> _Ids:
-        if plain:
-            return _plain_prompt(row, template, tokenizer, shown), output
-        return _chats(template, tokenizer).chat(template.turns(row.instruction, shown), target)
+        prompt, reference = with_reference(shown)
+        return prompt, reference + [0] * (longest - len(reference))  # only the length counts
 
-    shown, prompt, answer = _fit(row, template, demos, ids_with, max_tokens, "to score", drop)
-    n_chars = len(target)
-    if not plain:
-        n_chars = _chats(template, tokenizer).chat_answer_chars(template.turns(row.instruction, shown), target)
+    shown, prompt, _ = _fit(row, template, demos, ids_with, max_tokens, "to score", drop)
+    reference = with_reference(shown)[1]
+    if template.style != "plain":
+        proof = row.target() if row.target() in options else options[0]
+        ids = reference if proof == row.target() else _with(row, template, tokenizer, proof)(shown)[1]
+        if tuple(ids) != answers[proof]:
+            made = [tuple(_with(row, template, tokenizer, option)(shown)[1]) for option in options]
+    _check_unlike(options, made, row)
+    rendered = _rendered(row, template, tokenizer, demos, shown, prompt, reference)
+    correct = options.index(row.target()) if row.target() in options else None
+    return RenderedOptions(rendered, tuple(options), tuple(made), correct)
+
+
+def _check_unlike(options: Sequence[str], made: Sequence[tuple[int, ...]], row: Row) -> None:
+    first: dict[tuple[int, ...], str] = {}
+    for option, ids in zip(options, made, strict=True):
+        if (other := first.setdefault(ids, option)) != option:
+            raise DataError(
+                "two options are the same tokens, so the model can't choose between them",
+                where=f"row {row.id!r}",
+                found=f"{other!r} and {option!r}",
+                fix="leave one of them out, or correct the outputs so that they are written alike",
+            )
+
+
+def _with(row: Row, template: Template, tokenizer: Tokenizes, answer: str | None = None) -> Callable[..., _Ids]:
+    """From the demonstrations that are shown to the ids of prompt and answer; the answer is the row's output, or is
+    given.
+    """
+    text = row.target() if answer is None else answer
+    if template.style == "plain":
+        output = [*tokenizer.encode(text), tokenizer.eos_id]
+        return lambda shown: (_plain_prompt(row, template, tokenizer, shown), output)
+    return lambda shown: _chats(template, tokenizer).chat(template.turns(row.instruction, shown), text)
+
+
+def _rendered(
+    row: Row,
+    template: Template,
+    tokenizer: Tokenizes,
+    demos: Sequence[Row],
+    shown: Sequence[Row],
+    prompt: Sequence[int],
+    answer: Sequence[int],
+) -> Rendered:
+    n_chars = len(row.target())
+    if template.style != "plain":
+        n_chars = _chats(template, tokenizer).chat_answer_chars(template.turns(row.instruction, shown), row.target())
     return Rendered(
         row_id=row.id,
         ids=(*prompt, *answer),

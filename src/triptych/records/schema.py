@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -51,6 +51,21 @@ class ItemScore:
     def ppl(self) -> float:
         """exp(nll_nats / n_tokens): the perplexity of this row (protocol hw3, step 3)."""
         return math.exp(self.nll_nats / self.n_tokens)
+
+    def record(self) -> dict[str, Any]:
+        """The row as JSON holds it; what only rows with metrics or options have is there if they have it."""
+        line = {**asdict(self), "demo_ids": list(self.demo_ids), "option_nll": list(self.option_nll)}
+        for name in () if self.metrics else ("metrics",):
+            del line[name]
+        for name in ("chosen", "option_nll", "correct") if self.chosen is None else ():
+            del line[name]
+        return line
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> ItemScore:
+        """The row of a record. Raises TypeError where something is missing or unknown."""
+        lists = {name: tuple(line[name]) for name in ("demo_ids", "option_nll") if name in line}
+        return cls(**{**line, **lists})
 
 
 class _Record(BaseModel):

@@ -195,9 +195,14 @@ def torn_table(path: Path, found: str, *, fix: str) -> DataError:
 
 
 def write_items(path: Path, cells: Mapping[str, Iterable[ItemScore]]) -> None:
-    """Write `items.parquet`: one line per cell x row, in the cells' order and the rows' own order."""
+    """Write `items.parquet`: one line per cell x row, in the cells' order and the rows' own order.
+
+    Each metric that some row has is a column, and so are the options' scores where rows have options.
+    """
     import pyarrow as pa
 
+    every = [(cell, item) for cell, items in cells.items() for item in items]
+    metrics = list(dict.fromkeys(name for _, item in every for name in item.metrics))
     kinds = {
         "cell": pa.dictionary(pa.int32(), pa.string()),
         "id": pa.string(),
@@ -207,25 +212,31 @@ def write_items(path: Path, cells: Mapping[str, Iterable[ItemScore]]) -> None:
         **dict.fromkeys(("n_prompt_tokens", "n_demos", "n_demos_dropped"), pa.int32()),
         "demo_ids": pa.list_(pa.string()),
     }
-    lines = [
-        {"cell": cell, **{name: getattr(item, name) for name in list(kinds)[1:]}}
-        for cell, items in cells.items()
-        for item in items
-    ]
-    write_table(path, lines, pa.schema(kinds, metadata={"schema_version": str(SCHEMA_VERSION)}))
+    if any(item.chosen is not None for _, item in every):
+        kinds |= {"chosen": pa.string(), "option_nll": pa.list_(pa.float64()), "correct": pa.int32()}
+    plain = [name for name in kinds if name != "cell"]
+    kinds |= dict.fromkeys(metrics, pa.float64())
+    lines = [{"cell": cell, **{name: getattr(item, name) for name in plain}, **item.metrics} for cell, item in every]
+    facts = {"schema_version": str(SCHEMA_VERSION), "metrics": json.dumps(metrics)}
+    write_table(path, lines, pa.schema(kinds, metadata=facts if metrics else {"schema_version": str(SCHEMA_VERSION)}))
 
 
 def read_items(path: Path) -> dict[str, list[ItemScore]]:
     """Read `items.parquet` back: cell -> its rows, both in the written order."""
     fix = "delete this file and run the same command again: it is rebuilt from the finished cells"
-    fields = [name for name in ItemScore.__slots__ if name != "demo_ids"]
     table = read_table(path, fix=fix)
+    metrics = json.loads((table.schema.metadata or {}).get(b"metrics", b"[]"))
+    names = [name for name in ItemScore.__slots__ if name != "metrics"]
+    with_options = "chosen" in table.column_names
+    fields = [name for name in names if with_options or name not in ("chosen", "option_nll", "correct")]
     try:
-        values = {name: table.column(name).to_pylist() for name in [*fields, "demo_ids", "cell"]}
+        values = {name: table.column(name).to_pylist() for name in [*fields, *metrics, "cell"]}
     except KeyError as error:
         raise torn_table(path, str(error), fix=fix) from error
     cells: dict[str, list[ItemScore]] = {}
     for index, cell in enumerate(values["cell"]):
-        plain = {name: values[name][index] for name in fields}
-        cells.setdefault(cell, []).append(ItemScore(**plain, demo_ids=tuple(values["demo_ids"][index])))
+        line = {name: values[name][index] for name in fields}
+        line["option_nll"] = line.get("option_nll") or ()
+        line["metrics"] = {name: value for name in metrics if (value := values[name][index]) is not None}
+        cells.setdefault(cell, []).append(ItemScore.of(line))
     return cells

@@ -19,7 +19,6 @@ rows.parquet, tokens.parquet      texts and per-token NLL, for reports that show
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,10 +123,7 @@ class RunFolder:
 
     def save_cell(self, cell: FinishedCell) -> None:
         """Write a finished cell, and remove what was set aside for it."""
-        rows = [
-            {**asdict(item), "demo_ids": list(item.demo_ids), "token_nll": nll}
-            for item, nll in zip(cell.items, cell.token_nll, strict=True)
-        ]
+        rows = [{**item.record(), "token_nll": nll} for item, nll in zip(cell.items, cell.token_nll, strict=True)]
         record = cell.record.model_dump(mode="json")
         write_json(self.cell_path(cell.record.cell), {"record": record, "made_from": cell.made_from, "items": rows})
         self.drop_replaced()
@@ -140,7 +136,7 @@ class RunFolder:
         try:
             value: dict[str, Any] = read_json(path)
             token_nll = [row.pop("token_nll") for row in value["items"]]
-            items = [ItemScore(**{**row, "demo_ids": tuple(row["demo_ids"])}) for row in value["items"]]
+            items = [ItemScore.of(row) for row in value["items"]]
             record = CellRecord.model_validate(value["record"])
             return FinishedCell(record, items, token_nll, value.get("made_from")) if record.cell == name else None
         except (DataError, KeyError, TypeError, ValueError):

@@ -106,11 +106,14 @@ class LiveReport:
         """A line for a finished cell, then as `update`."""
         if self._log is None:
             return
-        ppl, rows = number(record.aggregate.ppl_mean), record.aggregate.n_rows
+        rows, metrics = record.aggregate.n_rows, record.aggregate.metrics
+        shown = {name: metrics[name].value for name in self.run.config.metrics if name in metrics}
+        shown["ppl_mean"] = record.aggregate.ppl_mean
+        numbers = ", ".join(f"{name} {number(value)}" for name, value in shown.items())
         place = f"{len(self.run.context.finished)}/{len(self.run.cells)}"
         cached = f", {record.rows_cached:,} looked up" if record.rows_cached else ""
         took = f"{record.seconds:.1f} s" if record.seconds < 60 else duration(record.seconds)
-        self._log.info(f"{place} {record.cell}: ppl_mean {ppl} ({rows:,} rows{cached}, {took})")
+        self._log.info(f"{place} {record.cell}: {numbers} ({rows:,} rows{cached}, {took})")
         self._looked = -float("inf")
         self.update()
 

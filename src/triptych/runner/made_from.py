@@ -48,6 +48,8 @@ class RunFacts:
         self, rows: ExperimentRows, model: Mapping[str, str], compute: Callable[[], Mapping[str, Any]]
     ) -> None:
         self.config, self.data, self.templates = rows.config, rows.data, rows.templates
+        self.options_sha256 = rows.options.sha256(rows.data.test) if rows.options else None
+        """Of the test rows' options; None where none are scored."""
         self._identity, self._compute = model, compute
         self._hashes: dict[str, str] = {}
 

@@ -15,11 +15,12 @@ from triptych.checks.rows import begin
 from triptych.config.choices import MAX_TOKENS
 from triptych.config.model import ModelConfig
 from triptych.config.sources import split_sample
-from triptych.data import Dataset, GivenRows, read_rows
+from triptych.data import Dataset, GivenRows, outputs_of, read_rows
 from triptych.errors import ConfigError
 from triptych.grid.demonstrations import Demonstrations, Shots
 from triptych.grid.rendered import RenderedExperiment, RenderedRows, rows_that_fit
-from triptych.grid.renderer import ContextLimit, Renderer
+from triptych.grid.renderer import ContextLimit, RenderedCell, Renderer
+from triptych.metrics.options import Options, options_of
 from triptych.models import Adapter, LoadedModel, adapter_enabled, load_adapter, load_model
 from triptych.models.adapter_checks import check_adapter_config, check_adapter_files
 from triptych.models.embed import embed_texts
@@ -45,6 +46,9 @@ class CellRequest:
     """Use only the first `limit` rows; None for all."""
     max_tokens: int = MAX_TOKENS
     """Longest rendering, with its answer; demonstrations that don't fit are dropped."""
+    metrics: tuple[str, ...] = ("perplexity",)
+    choices: tuple[str, ...] | str = "auto"
+    """The options of `accuracy`: `auto` for the distinct outputs of the pool, a list, or a column of the data."""
 
     def check(self) -> None:
         """Find what can be wrong before anything is read.
@@ -95,6 +99,7 @@ class OneCell:
         self.cell = request.shots.cell(self.template.name)
         self.rows = read_rows(request.data, need_output=need_output, reporter=reporter)[: request.limit]
         self.pool = request.shots.read_pool(self.rows, request.data, reporter)
+        self.options = self._options() if "accuracy" in request.metrics else None
 
     def load(self, spec: ModelConfig | None = None, identity: Mapping[str, Any] | None = None) -> LoadedModel:
         """Load the model, and the adapter onto it.
@@ -113,8 +118,8 @@ class OneCell:
             self._warn_of_other_base_or_prompt(self.adapter_facts)
         return self.loaded
 
-    def rendered(self) -> list[Rendered]:
-        """The rows with their outputs, checked.
+    def rendered(self) -> RenderedCell:
+        """The rows with their outputs, and with their options if accuracy is asked for; checked.
 
         Raises:
             InputError: a row can't be rendered, or the model would not see what it should.
@@ -123,7 +128,18 @@ class OneCell:
         rows, rendered, too_long = rows_that_fit(self.rows, partial(renderer.row, self.cell), limit.tokens)
         part = RenderedRows("data", self.cell.prompt, rows, rendered, len(self.rows), limit.tokens, too_long)
         self._check(part, renderer, limit)
-        return list(rendered)
+        if self.options is None:
+            return RenderedCell(list(rendered), [])
+        every = [renderer.options_of(self.cell, row, self.options.of(row), limit.tokens) for row in self.rows]
+        return RenderedCell([one.row for one in every], [], every)
+
+    def _options(self) -> Options:
+        choices, pool = self.request.choices, self.request.shots.pool
+        rows = read_rows(pool, reporter=self.reporter) if choices == "auto" and pool is not None else []
+        options = options_of(choices, outputs_of(rows), self.rows, where="--choices")
+        for warning in options.warnings(self.rows):
+            self.reporter.warn(warning)
+        return options
 
     def prompts(self, new_tokens: int) -> list[RenderedPrompt]:
         """The rows without outputs, with room for `new_tokens` more, checked. Outputs that the rows have are not read.

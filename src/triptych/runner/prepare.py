@@ -69,7 +69,7 @@ def prepare(
         config, reporter=reporter, vectors=lambda: session.vectors([*data.train, *data.dev, *data.test])
     )
     data, templates = rows.data, rows.templates
-    for warning in data.warnings:
+    for warning in (*data.warnings, *(rows.options.warnings(data.test) if rows.options else ())):
         reporter.warn(warning)
     facts_of_lock: dict[str, Any] = {
         "config": deciding(config),

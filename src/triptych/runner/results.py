@@ -54,12 +54,15 @@ def run_record(
     memory: int | None = None,
 ) -> RunRecord:
     """What `results.json` holds of these cells and trainings; of those that are not `tuned` yet, the curve so far."""
-    config, data = run.config, run.rows.data
+    config, data, options = run.config, run.rows.data, run.rows.options
     records = tuple(cell.record for cell in finished.values())
     curves = {spec: _with_intervals(run.folder.tune_of(spec) / "curve.json") for spec in trainings}
     further = {spec.name: points for spec, points in islice(curves.items(), 1, None) if points or spec in tuned}
     record = RunRecord(
         name=config.name,
+        metrics=config.metrics,
+        choices=options.same if options else (),
+        majority=options.majority(data.test) if options else None,
         cells=records,
         few_shot=summarise_few_shot(records),
         curve=next(iter(curves.values()), ()),
@@ -71,7 +74,7 @@ def run_record(
         generations=texts,
         text_comparisons=text_comparisons(texts),
         prompts={name: template.record() for name, template in run.rows.templates.items()},
-        warnings=(*_sized(config, data), *data.warnings),
+        warnings=(*_sized(config, data), *data.warnings, *(options.warnings(data.test) if options else ())),
         provenance={
             **run.session.begun,
             "peak_memory_bytes": memory,

@@ -83,6 +83,8 @@ def finished_cells(cells: Iterable[CellSpec], folder: RunFolder, facts: RunFacts
             what="this finished cell",
             fix=f"to score it anew, delete {path}; or give another folder with --out, or start over with --fresh",
         )
+        if facts.options_sha256 not in (None, stored.record.options_sha256):
+            continue  # accuracy was asked for since, or among other options
         finished[cell.name] = stored
     return finished
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from triptych.checks.rows import begin
@@ -11,12 +11,13 @@ from triptych.data import empty_outputs
 from triptych.errors import TriptychError
 from triptych.grid.cells import CellSpec, needs_vectors
 from triptych.grid.rendered import rendered_cell
-from triptych.likelihood.aggregate import aggregate
 from triptych.likelihood.cache import score_cache, versions
-from triptych.likelihood.score import Scorer, to_items
+from triptych.likelihood.measured import measure
+from triptych.likelihood.score import Scorer
 from triptych.models import Adapter, adapter_enabled, adapter_is_on
 from triptych.progress import Reporter
 from triptych.records import SCHEMA_VERSION, Aggregate, CellRecord, Versions
+from triptych.runner.averages import averages
 from triptych.runner.folder import FinishedCell
 from triptych.runner.one_cell import CellRequest, OneCell, source_record
 from triptych.runner.session import RunContext
@@ -38,8 +39,7 @@ def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None) -> Fini
         if adapter_is_on(loaded.model) != (adapter is not None):
             raise TriptychError(f"the adapter is {'off' if adapter else 'on'} for cell {cell.name}")
         with run.reporter.task(f"scoring {cell.name}", len(rendered.rows)) as advance:
-            nlls = scorer.score(rendered.rows, advance)
-    items = to_items(rendered.rows, nlls)
+            items, nlls = measure(scorer, rendered.rows, rendered.options, advance)
     trained, made_from = cell.training, run.facts.cell(cell)
     record = CellRecord(
         cell=cell.name,
@@ -58,7 +58,8 @@ def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None) -> Fini
         trained_k=trained.k if trained else 0,
         train_seed=trained.seed if trained else None,
         adapter_sha256=adapter.sha256() if adapter else None,
-        aggregate=aggregate(items),
+        aggregate=averages(items),
+        options_sha256=run.facts.options_sha256,
         seconds=time.perf_counter() - began,
         rows_cached=sum(nll.cached for nll in nlls),
         rows_with_demos_dropped=sum(item.n_demos_dropped > 0 for item in items),
@@ -103,9 +104,8 @@ def score_request(request: CellRequest, reporter: Reporter, *, cache: bool) -> C
     loaded = cell.load()
     rendered = cell.rendered()
     scorer = Scorer(loaded, cache=score_cache(loaded) if cache else None)
-    with reporter.task("scoring", len(rendered)) as advance:
-        nlls = scorer.score(rendered, advance)
-    items = to_items(rendered, nlls)
+    with reporter.task("scoring", len(rendered.rows)) as advance:
+        items, nlls = measure(scorer, rendered.rows, rendered.options, advance)
     cell.warn_of_dropped(sum(item.n_demos_dropped for item in items))
     made_from, shots = cell.made_from(), request.shots
     facts = {
@@ -120,5 +120,5 @@ def score_request(request: CellRequest, reporter: Reporter, *, cache: bool) -> C
         "rows_cached": sum(nll.cached for nll in nlls),
         "data": {role: source_record(one) for role, one in (("data", request.data), ("pool", shots.pool)) if one},
     }
-    lines = [{**asdict(item), "demo_ids": list(item.demo_ids), "ppl": item.ppl} for item in items]
-    return CellScores(lines, aggregate(items), facts)
+    lines = [{"metrics": {}, **item.record(), "ppl": item.ppl} for item in items]
+    return CellScores(lines, averages(items), facts)

@@ -1,4 +1,6 @@
-"""The learning curve: perplexity on test (and dev) rows during training, through the scorer of the final table."""
+"""The learning curve: perplexity, and accuracy if it is asked for, of test (and dev) rows during training, measured as
+in the final table.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ from typing import Literal
 from triptych.config.tune import TuneConfig
 from triptych.errors import DataError, ScoringError
 from triptych.likelihood.aggregate import aggregate
-from triptych.likelihood.score import Scorer, to_items
+from triptych.likelihood.measured import measure
+from triptych.likelihood.score import Scorer
 from triptych.progress import Reporter
-from triptych.prompts import Rendered
+from triptych.prompts import Rendered, RenderedOptions
 from triptych.records import CurvePoint
 from triptych.records.identity import MadeFrom
 from triptych.records.store import copy_of, put_back, read_json, write_twice
@@ -119,12 +122,15 @@ class Points:
         Raises:
             DivergedError: the adapter gives no finite perplexity.
         """
-        test = self.rows.test if self.config.eval_rows is None else self.rows.test[: self.config.eval_rows]
-        of_splits: tuple[tuple[Split, Sequence[Rendered]], ...] = (("test", test), ("dev", self.rows.dev))
-        for split, rows in of_splits:
+        given, n = self.rows, self.config.eval_rows
+        of_splits: tuple[tuple[Split, Sequence[Rendered], Sequence[RenderedOptions] | None], ...] = (
+            ("test", given.test[:n], given.test_options and given.test_options[:n]),
+            ("dev", given.dev, given.dev_options),
+        )
+        for split, rows, options in of_splits:
             if not rows or any(p.step == state.step and p.split == split for p in self.curve):
                 continue
-            point, ppl = self._point(rows, split, state, lr, total)
+            point, ppl = self._point(rows, options, split, state, lr, total)
             if split == self.config.select and best_step([*self.curve, point], split) == point.step:
                 keep_best()  # before the curve says so: a kill in between evaluates again, and saves again
             self.curve.append(point)
@@ -135,12 +141,18 @@ class Points:
         return not out_of_patience(self.curve, self.config.patience)
 
     def _point(
-        self, rows: Sequence[Rendered], split: Split, state: TrainState, lr: float, total: int
+        self,
+        rows: Sequence[Rendered],
+        options: Sequence[RenderedOptions] | None,
+        split: Split,
+        state: TrainState,
+        lr: float,
+        total: int,
     ) -> tuple[CurvePoint, list[float]]:
         """A point and the perplexities of its rows."""
         with self.reporter.task(f"curve: {split} at step {state.step}", len(rows)) as advance:
             try:
-                items = to_items(rows, self.scorer.score(rows, advance))
+                items, _ = measure(self.scorer, rows, options, advance)
                 average, ppl = aggregate(items), [float(f"{item.ppl:.6g}") for item in items]
             except (ScoringError, OverflowError) as error:  # OverflowError: a perplexity beyond any float
                 if state.step == 0:

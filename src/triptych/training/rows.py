@@ -10,7 +10,7 @@ from typing import Any
 from triptych.config.choices import LongRows
 from triptych.config.tune import TuneConfig
 from triptych.errors import DataError
-from triptych.prompts import Rendered
+from triptych.prompts import Rendered, RenderedOptions
 from triptych.records.manifest import remove
 from triptych.records.store import write_json
 
@@ -44,6 +44,9 @@ class TuneRows:
     test: Sequence[Rendered] = ()
     dev: Sequence[Rendered] = ()
     dropped: DroppedRows = DroppedRows()
+    test_options: Sequence[RenderedOptions] | None = None
+    """The test rows with their options, where the curve measures accuracy."""
+    dev_options: Sequence[RenderedOptions] | None = None
 
 
 def select_rows(rendered: Sequence[Rendered], limit: int, policy: LongRows) -> tuple[list[Rendered], DroppedRows]:

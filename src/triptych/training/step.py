@@ -75,13 +75,13 @@ def accumulate_gradient(
     denominator = n_scored or sum(row.n_scored for row in rows)
     total = 0.0
     with cast_once(loaded.model):
-        together = [row for row in rows if packed and is_packable(loaded, row)]
+        together = [row for row in rows if packed and is_packable(loaded, len(row.ids))]
         for batch in passes_of(together, max_rows=max_rows, max_tokens=max_tokens):
             n_prefix = common_prefix(batch) if share_prefix and len(batch) > 1 else 0
             with torch.enable_grad():
                 total += _backward(pass_nll(loaded, head, batch, n_prefix), denominator)
         for row in rows:
-            if not packed or not is_packable(loaded, row):
+            if not packed or not is_packable(loaded, len(row.ids)):
                 with torch.enable_grad():
                     total += _backward(reference_nll(loaded, row), denominator)
     return total

@@ -1,0 +1,147 @@
+"""`make bench-choices`: which of 77 intents, by option likelihood, against lm-eval's `multiple_choice`.
+
+    lm-eval    a task of its own (`ConfigurableTask`) through `evaluate`, the fastest of batch sizes 1, 8, 32
+    ours       each prompt once, its options as a trie
+
+Both compute with the same weights, prompts and options, on one thread. First the predictions must be the same, ties
+aside (lm-eval's `acc` is our `accuracy_no_eos`, its `acc_norm` our `accuracy_no_eos_char`); then time is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from triptych.config.model import ModelConfig
+from triptych.data import Row, outputs_of, read_rows
+from triptych.likelihood.options import score_options
+from triptych.likelihood.score import Scorer
+from triptych.metrics.choose import choices_by
+from triptych.metrics.options import options_of
+from triptych.models import LoadedModel, load_model
+from triptych.prompts import draw_demos, render_options, template_from_mapping
+
+TEMPLATE = template_from_mapping(
+    {
+        "zero_shot": "A message to a bank:\n{instruction}\nIts intent:\n",
+        "few_shot": {
+            "head": "",
+            "demo": "A message to a bank:\n{instruction}\nIts intent:\n{output}\n\n",
+            "tail": "A message to a bank:\n{instruction}\nIts intent:\n",
+        },
+    },
+    name="intents",
+    where="bench",
+)
+COLUMNS = {"instruction": "text", "output": "category"}
+TIE = 1e-3
+"""Nats between the best two options, below which either may be chosen."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/banking77"))
+    parser.add_argument("--model", default="demo-chat")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rows", type=int, default=50, help="test rows")
+    parser.add_argument("--k", default="0,10", help="demonstrations, drawn for each row, separated by commas")
+    parser.add_argument("--peer-rows", default="50,50", help="rows that lm-eval gets for each k; its time is scaled")
+    parser.add_argument("--bench-python", default=".bench-venv/bin/python", help="interpreter that has lm-eval")
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    loaded = load_model(ModelConfig(name=given.model, quantize="none", dtype=given.dtype, threads=1))
+    train = read_rows(given.data / "train.csv", columns=COLUMNS)
+    test = read_rows(given.data / "test.csv", columns=COLUMNS)
+    test = test[:: len(test) // given.rows][: given.rows]  # the file is sorted by intent
+    options = options_of("auto", outputs_of(train), test).same
+    print(f"{given.model}, {given.dtype}, one thread; {len(test)} rows, {len(options)} options", flush=True)
+    table = []
+    with tempfile.TemporaryDirectory() as folder:
+        loaded.model.save_pretrained(folder)
+        loaded.profile.tokenizer.save_pretrained(folder)
+        for k, peer_rows in zip(map(int, given.k.split(",")), map(int, given.peer_rows.split(",")), strict=True):
+            table.append(measure(loaded, test, train, options, k, peer_rows, Path(folder), given))
+    headers = ["k", "tokens of a prompt", "ours s", "lm-eval s", "rows", "batch", "lm-eval / ours", "acc", "acc_norm"]
+    print(tabulate(table, headers, tablefmt="github", stralign="right"))
+
+
+def measure(
+    loaded: LoadedModel,
+    test: list[Row],
+    train: list[Row],
+    options: tuple[str, ...],
+    k: int,
+    peer_rows: int,
+    folder: Path,
+    given: argparse.Namespace,
+) -> list[Any]:
+    """One line of the table: agreement first."""
+    demos = {row.id: draw_demos(train, k, seed=0, draw="item", row_id=row.id) for row in test}
+    answers: dict[str, tuple[int, ...]] = {}
+    asked = [
+        render_options(row, options, TEMPLATE, loaded.profile, answers=answers, demos=demos[row.id], max_tokens=8000)
+        for row in test
+    ]
+    scorer = Scorer(loaded)
+    score_options(scorer, asked[:2])  # the first pass of a process is slower
+    began = time.perf_counter()
+    scored = score_options(scorer, asked)
+    seconds = time.perf_counter() - began
+    chosen = [choices_by(one.options, row.n_chars) for one, row in zip(scored, asked, strict=True)]
+    task = [
+        {
+            "context": TEMPLATE.prompt(row.instruction, demos[row.id]),
+            "options": list(options),
+            "gold": options.index(row.target()),
+        }
+        for row in test[:peer_rows]
+    ]
+    theirs = peer(task, folder, given)
+    differ = []
+    for place, (ours, acc, acc_norm) in enumerate(zip(chosen, theirs["acc"], theirs["acc_norm"], strict=False)):
+        gold = task[place]["gold"]
+        same = (float(ours["accuracy_no_eos"] == gold), float(ours["accuracy_no_eos_char"] == gold)) == (acc, acc_norm)
+        if not same and not near_tie(scored[place].options, asked[place].n_chars):
+            differ.append(test[place].id)
+    if differ:
+        raise SystemExit(f"k={k}: other predictions than lm-eval's on rows {', '.join(differ)}")
+    correct = [options.index(row.target()) for row in test]
+    shares = [
+        sum(one[name] == right for one, right in zip(chosen, correct, strict=True)) / len(test)
+        for name in ("accuracy_no_eos", "accuracy_no_eos_char")
+    ]
+    ratio = theirs["seconds"] / peer_rows / (seconds / len(test))
+    prompt = sum(row.row.n_prompt for row in asked) / len(asked)
+    line = [k, f"{prompt:.0f}", f"{seconds:.1f}", f"{theirs['seconds']:.1f}", f"{len(test)}, {peer_rows}"]
+    line += [theirs["batch"], f"{ratio:.1f}x", *(f"{share:.2f}" for share in shares)]
+    print(*line, flush=True)
+    return line
+
+
+def near_tie(options: Any, n_chars: tuple[int, ...]) -> bool:
+    """Whether the best two options are as good by either of lm-eval's ways."""
+    sums = [float(tokens[:-1].sum()) for tokens in options]
+    ways = (sorted(sums), sorted(value / n for value, n in zip(sums, n_chars, strict=True)))
+    return any(values[1] - values[0] < TIE for values in ways)
+
+
+def peer(task: list[dict[str, Any]], folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """What lm-eval gives for these rows, in an environment of its own."""
+    (folder / "task.jsonl").write_text("\n".join(map(json.dumps, task)), encoding="utf-8")
+    command = [given.bench_python, str(Path(__file__).parent / "worker.py"), str(folder), given.dtype]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+if __name__ == "__main__":
+    main()
