@@ -20,6 +20,18 @@ def test_macro_f1_by_hand() -> None:
     assert macro_f1(correct, chosen) == pytest.approx((1 / 2 + 4 / 5 + 0) / 3)
 
 
+def test_macro_f1_and_confusion_are_scikit_learns() -> None:
+    # scikit-learn 1.9.1: f1_score(average="macro", zero_division=0), confusion_matrix; class 5 is only ever an answer
+    correct = [4, 2, 2, 4, 0, 3, 1, 0, 1, 0, 2, 3, 1, 3, 4, 0, 4, 1, 0, 1]
+    correct += [3, 2, 1, 3, 1, 0, 1, 4, 4, 3, 1, 1, 0, 0, 1, 1, 1, 1, 2, 2]
+    chosen = [4, 5, 2, 5, 0, 3, 1, 0, 1, 0, 2, 3, 0, 3, 0, 0, 3, 1, 0, 0]
+    chosen += [3, 5, 1, 3, 1, 0, 1, 3, 4, 3, 1, 1, 0, 3, 1, 1, 1, 0, 2, 2]
+    assert macro_f1(correct, chosen) == pytest.approx(0.6194736842105263)
+    matrix = [[7, 0, 0, 1, 0, 0], [3, 11, 0, 0, 0, 0], [0, 0, 4, 0, 0, 2], [0, 0, 0, 6, 0, 0], [1, 0, 0, 2, 2, 1]]
+    counts = confusion(correct, chosen)
+    assert [[counts.get((a, b), 0) for b in range(6)] for a in range(5)] == matrix
+
+
 def test_a_class_that_nothing_has_and_nothing_chose_does_not_count() -> None:
     assert macro_f1([0, 3], [0, 3]) == 1
     assert macro_f1([], []) is None
@@ -63,7 +75,7 @@ def test_probabilities_sum_to_one_and_a_constant_changes_nothing(nll: list[float
     found = probabilities(nll)
     assert math.fsum(found) == pytest.approx(1)
     assert probabilities([value + shift for value in nll]) == pytest.approx(found, abs=1e-9)
-    assert found.index(max(found)) == nll.index(min(nll))
+    assert found[nll.index(min(nll))] == max(found)
 
 
 def test_reliability_and_ece_by_hand() -> None:

@@ -18,7 +18,8 @@ from triptych.report.figures.rows import distribution, scatter
 from triptych.report.figures.style import save, style
 from triptych.report.html.payload import payload
 from triptych.report.row_texts import RowTexts
-from triptych.report.series import CHARTS, Series
+from triptych.report.html.charts import CHARTS
+from triptych.report.series import Series
 
 
 def legend(figure: Any) -> list[str]:
@@ -107,7 +108,7 @@ def test_figures_and_page_draw_the_same_series(monkeypatch: pytest.MonkeyPatch) 
     """Names, order, points and bounds: what matplotlib draws is what the page carries."""
     study = Study(*make_run(30, dev=True))
     monkeypatch.setattr("triptych.report.html.payload.pack_json", json.dumps)
-    carried = json.loads(payload(study, RowTexts(), slices={})["core"])["charts"]
+    carried = json.loads(payload(study, RowTexts(), slices={})["core"])["metrics"][0]["charts"]
     assert list(carried) == list(CHARTS)
     for name, draw in (("curve", learning_curve), ("byK", ppl_by_k)):
         figure = draw(study)

@@ -263,7 +263,7 @@ def test_the_page_names_seeds_of_both_kinds(monkeypatch: pytest.MonkeyPatch) -> 
     assert by_name["Few-shot, k=4, same"]["repeats"] == "3 seeds"
     cell = next(c for c in core["cells"] if c["cell"] == "qlora/default/k=2/draw=item/seed=1/train_seed=2")
     assert cell["repeat"] == "training seed 2, seed 1"
-    series = core["charts"]["byK"]["series"]
+    series = core["metrics"][0]["charts"]["byK"]["series"]
     assert [s["place"] for s in series if s["role"] == "seeds"] == [0, 3]  # those of bm25 were not drawn by a seed
 
 

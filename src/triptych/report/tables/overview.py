@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from triptych.metrics import Metric
 from triptych.records import Comparison, CurvePoint, RunRecord, TuneSummary
 from triptych.report.groups import REPORTED, STRATEGY_NAMES, Setting
 from triptych.report.measures import (
@@ -46,7 +47,7 @@ def study_tables(study: Study) -> dict[str, Table]:
     for metric in study.metrics:
         if metric != study.metric and (made := study.by(metric).comparisons):
             name = re.sub(r"\W+", "_", metric.name)
-            tables[f"comparisons_{name}"] = comparisons_table(made, study.names)
+            tables[f"comparisons_{name}"] = comparisons_table(made, study.names, of=metric)
     if record.further_curves:
         tables["further_curves"] = further_curves_table(record.further_curves)
     if record.tune:
@@ -80,6 +81,8 @@ def levels_note(study: Study) -> str:
     first, *others = dict.fromkeys((study.metric, *study.metrics, PERPLEXITY))
     words, _, better = meaning(first).rpartition(", ")
     sentences = [f"{average_of(first)}: {words} over {study.n_rows} rows, {better}."]
+    if first != PERPLEXITY:
+        sentences = [f"{study.n_rows} rows. {average_of(first)}: {meaning(first)}."]
     sentences += [f"{average_of(metric)}: {meaning(metric)}." for metric in others]
     sentences += [f"{INTERVAL}: of {study.average}, over rows."] if first != PERPLEXITY else []
     return " ".join([*sentences, *baselines_note(study)])
@@ -121,8 +124,13 @@ def _best_row(study: Study, columns: Sequence[str]) -> tuple[Value, ...]:
     return ("best of each", " / ".join(study.name(s.label) for s in best), *joined, None)
 
 
-def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str]) -> Table:
-    """The paired differences with their tests; `short`: label -> name for people."""
+def comparisons_table(
+    comparisons: Sequence[Comparison], short: Mapping[str, str], of: Metric | None = None
+) -> Table:
+    """The paired differences with their tests; `short`: label -> name for people.
+
+    The title names their metric, but for perplexity, which it names where `of` is given.
+    """
     rows = tuple(
         (
             *(short.get(c.a, c.a), short.get(c.b, c.b), estimate(c), c.effect_size),
@@ -132,19 +140,15 @@ def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str
         for c in comparisons
     )
     columns = ("a", "b", "a - b", "effect size", "p", "p (Holm)", "rows a better", "tied", "rows b better", "verdict")
-    return Table(f"Paired differences{_of_what(comparisons)}", columns, rows, _comparison_note(comparisons))
+    metric = of or (metric_of_key(comparisons[0].metric) if comparisons else PERPLEXITY)
+    title = f"Paired differences of {row_words(metric)}" if of or metric != PERPLEXITY else "Paired differences"
+    return Table(title, columns, rows, _comparison_note(comparisons, metric))
 
 
-def _of_what(comparisons: Sequence[Comparison]) -> str:
-    """` of accuracy`; nothing where it is perplexity."""
-    metrics = [metric_of_key(key) for key in dict.fromkeys(c.metric for c in comparisons) if key != PERPLEXITY.key]
-    return f" of {row_words(metrics[0])}" if metrics else ""
-
-
-def _comparison_note(comparisons: Sequence[Comparison]) -> str:
-    methods = "; ".join(dict.fromkeys(c.method for c in comparisons))
+def _comparison_note(comparisons: Sequence[Comparison], metric: Metric) -> str:
+    # where several seeds enter, the test is another one: what all have in common is said once
+    methods = "; ".join(dict.fromkeys(part for c in comparisons for part in c.method.split("; ")))
     share = "".join(sorted({f"{c.confidence * 100:g} %" for c in comparisons}))
-    metric = metric_of_key(comparisons[0].metric) if comparisons else PERPLEXITY
     of, side = row_words(metric).removeprefix("row "), "above" if metric.higher_is_better else "below"
     what = f"Mean of the rows' {of} differences with its {share} interval; {side} zero, a is better."
     return f"{what} Effect size: mean / SD of the rows' differences. Method: {methods}."

@@ -51,8 +51,8 @@ def _sentence(study: Study, metric: Metric, pairs: list[tuple[Strategy, Strategy
         if _beyond_chance(study, a, b) and _beyond_chance(other, a, b)
     ]
     if sure:
-        return f"{text} Both say so beyond chance of {'; '.join(sure)}."
-    return f"{text} Of none of what they order differently both say so beyond chance."
+        return f"{text} Beyond chance they contradict each other on {'; '.join(sure)}."
+    return f"{text} On no pair of strategies they contradict each other beyond chance."
 
 
 def order(study: Study) -> str:
