@@ -24,9 +24,9 @@ from triptych.report.comparison_pairs import counterpart, plain_qlora
 from triptych.report.figures.charts import ppl_by_k
 from triptych.report.groups import display_names, items_of
 from triptych.report.html.payload import payload
+from triptych.report.measures import PERPLEXITY, rows_of
 from triptych.report.power import uncertainty_table
 from triptych.report.row_texts import RowTexts
-from triptych.report.measures import PERPLEXITY, rows_of
 from triptych.report.tables.trainings import training_tables
 
 

@@ -1,9 +1,9 @@
 """What answers among options say beyond their share of right ones: by class, which are confused, and how sure.
 
-    macro_f1     mean over the classes of F1, so that a rare class weighs as much as a frequent one
-    confusion    which class is taken for which, how often
-    reliability  whether answers of a probability p are right in a share p of the rows, by bins of p
-    ece          expected calibration error: mean distance of the two, bins weighted by their rows (Guo et al. 2017)
+macro_f1     mean over the classes of F1, so that a rare class weighs as much as a frequent one
+confusion    which class is taken for which, how often
+reliability  whether answers of a probability p are right in a share p of the rows, by bins of p
+ece          expected calibration error: mean distance of the two, bins weighted by their rows (Guo et al. 2017)
 """
 
 from __future__ import annotations

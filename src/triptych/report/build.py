@@ -132,7 +132,11 @@ def _contents(
         warnings[SELECTED_ON_TEST] = None
     warnings |= dict.fromkeys([*row_warnings(study), *of_slices, *notes])
     further = (list(evidence.values()), list(of_parts.values()), about_texts, list(classes.values()))
-    return Contents(tables, figures, list(warnings), *further), parts, {**tables, **evidence, **of_parts, **classes, **whole}
+    return (
+        Contents(tables, figures, list(warnings), *further),
+        parts,
+        {**tables, **evidence, **of_parts, **classes, **whole},
+    )
 
 
 def _page(

@@ -103,8 +103,8 @@ def classes_table(study: Study) -> Table:
             rows.append((study.cell_names[cell.cell], right, f1, sure, ece(answers.curve), len(answers.chosen)))
     columns = ("cell", "accuracy", "macro_f1", "mean confidence", "ece", "rows")
     note = (
-        "macro_f1: mean of the options' F1, over those that are some row's reference or answer. Confidence: probability "
-        "of the answer, given that it is one of the options (softmax of -NLL). ece: expected calibration error, the "
+        "macro_f1: mean of the options' F1, over those that are some row's reference or answer. Confidence: "
+        "probability of the answer, given that it is one of the options (softmax of -NLL). ece: expected calibration error, the "
         f"mean distance of confidence and accuracy in {BINS} bins of equal width; 0 is best. A mean confidence above "
         "the accuracy is overconfidence."
     )
@@ -115,7 +115,7 @@ def confusion_table(name: str, answers: Answers, options: Sequence[str]) -> Tabl
     """A line for each reference, a column for each answer."""
     counts = confusion(answers.correct, answers.chosen)
     references: list[int | None] = [*range(len(options)), *([None] if None in answers.correct else [])]
-    rows = tuple(
+    rows: tuple[tuple[Value, ...], ...] = tuple(
         (_called(reference, options), *(counts.get((reference, place), 0) for place in range(len(options))))
         for reference in references
     )

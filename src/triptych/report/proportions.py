@@ -1,8 +1,8 @@
 """Shares of rows: how sure one is, and whether two differ on the same rows.
 
-    wilson    score interval of a share (Wilson 1927): it stays inside 0 to 1, and is not of no width at 0 of n
-    mcnemar   exact test of two shares of the same rows (McNemar 1947): of the rows on which only one is right, each
-              side would have half
+wilson    score interval of a share (Wilson 1927): it stays inside 0 to 1, and is not of no width at 0 of n
+mcnemar   exact test of two shares of the same rows (McNemar 1947): of the rows on which only one is right, each
+          side would have half
 """
 
 from __future__ import annotations

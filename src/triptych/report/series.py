@@ -89,7 +89,9 @@ def curve_chart(study: Study) -> Chart | None:
         *(_level(study, setting, "best ") for strategy, setting in study.best.items() if strategy != "qlora"),
         *_used(study),
     ]
-    return Chart("optimizer steps", f"{study.metric.label} of the rows", tuple(series), log_allowed=study.metric == PERPLEXITY)
+    return Chart(
+        "optimizer steps", f"{study.metric.label} of the rows", tuple(series), log_allowed=study.metric == PERPLEXITY
+    )
 
 
 def _line(study: Study, role: str, name: str, points: Sequence[CurvePoint], place: int = 0) -> Series:
@@ -175,9 +177,7 @@ def by_k_chart(study: Study) -> Chart | None:
     series += [_level(study, study.best["qlora"])] if "qlora" in study.best else []
     ks = sorted({k for by_k in lines.values() for k in by_k} | {0})
     ticks = tuple((k, str(k)) for k in ks)
-    return Chart(
-        "demonstrations in the prompt (k)", _of_rows(study), tuple(series), ticks, study.metric == PERPLEXITY
-    )
+    return Chart("demonstrations in the prompt (k)", _of_rows(study), tuple(series), ticks, study.metric == PERPLEXITY)
 
 
 def _of_rows(study: Study) -> str:
@@ -219,7 +219,9 @@ def _zero_shot(study: Study) -> list[Series]:
     if not settings:
         return []
     best, levels = study.best["zero_shot"], tuple(map(study.mean, settings))
-    name = f"zero-shot prompts ({study.superlative}: {best.prompt})" if len(settings) > 1 else f"zero-shot, {best.prompt}"
+    name = (
+        f"zero-shot prompts ({study.superlative}: {best.prompt})" if len(settings) > 1 else f"zero-shot, {best.prompt}"
+    )
     texts = tuple(f"{study.name(s.label)}: {number(study.mean(s))}" for s in settings)
     points = Series("zero_shot", name, (0,) * len(settings), levels, strategy="zero_shot", texts=texts)
     return [points, Series("level", "", (), (study.mean(best),), strategy="zero_shot")]
@@ -261,4 +263,3 @@ def differences_chart(study: Study) -> Chart | None:
     )
     ticks = tuple((place, f"{study.name(c.a)}\n−  {study.name(c.b)}") for place, c in made)
     return Chart(f"difference of {study.metric.label}", "", series, ticks)
-

@@ -186,7 +186,9 @@ def _hard(study: Study) -> list[str]:
     if len(best) < 2:
         return []
     if study.metric.zero_or_one:
-        shared = set.intersection(*({row for row, right in rows.items() if right < 0.5} for rows in study.best_rows.values()))
+        shared = set.intersection(
+            *({row for row, right in rows.items() if right < 0.5} for rows in study.best_rows.values())
+        )
     else:
         ranked = [[row for row, _ in sorted(ppl.items(), key=lambda pair: -pair[1])] for ppl in best]
         shared = set.intersection(*(set(rows[: max(1, round(HARDEST * len(rows)))]) for rows in ranked))
@@ -249,5 +251,6 @@ def hurt_table(study: Study) -> Table | None:
     columns = ("strategy", "rows hurt", "share", "median factor" if ratios else "median loss", "hurt most")
     note = "Rows whose perplexity is higher than under the best zero-shot prompt, and by what factor in the median."
     if not ratios:
-        note = f"Rows whose {study.metric.label} is lower than under the best zero-shot prompt, and by how much in the median."
+        note = f"Rows whose {study.metric.label} is lower than under the best zero-shot prompt, and by how much in the "
+        note += "median."
     return Table("Rows that a strategy hurts", columns, tuple(rows), note)

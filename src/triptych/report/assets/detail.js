@@ -48,7 +48,7 @@ const detail = (() => {
         mark.style.setProperty("--share", `${Math.round(100 * share)}%`);
         return mark;
       });
-      return element("div", { className: "line", data: { cell: core.cells[cell].cell } }, element("span", { className: `name ${strategy}`, textContent: name }), element("span", { className: "options" }, ...marks));
+      return element("div", { className: "line", data: { cell: core.cells[cell].cell } }, element("span", { className: `name ${strategy}`, textContent: name }), element("span", { className: `options ${strategy}` }, ...marks));
     });
     const note = answers.correct[row] < 0 ? "The reference is none of the options." : `The reference is ${answers.options[answers.correct[row]]}, framed here. The first is the answer.`;
     return lines.length ? [section("The likeliest options", element("div", { className: "texts" }, ...lines), element("p", { className: "muted", textContent: note }))] : [];

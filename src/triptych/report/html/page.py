@@ -17,7 +17,8 @@ from typing import Any
 
 from triptych.report.groups import STRATEGY_NAMES, capital
 from triptych.report.html.charts import CHARTS, captions
-from triptych.report.html.payload import pack, shown_metrics
+from triptych.report.html.packing import pack
+from triptych.report.html.payload import shown_metrics
 from triptych.report.numbers import spread
 from triptych.report.study import Study
 from triptych.report.tables.cells import baselines_note
@@ -77,7 +78,8 @@ def render_html(study: Study, contents: Contents, parts: Mapping[str, str], kept
 def _shown_by(study: Study) -> dict[str, Any]:
     """What the page shows of one metric: its panels, and what they are."""
     better = "higher" if study.metric.higher_is_better else "lower"
-    what = f"{capital(study.metric.label)} of {study.n_rows} test rows, {better} is better; the best setting of each strategy."
+    what = f"{capital(study.metric.label)} of {study.n_rows} test rows, {better} is better; "
+    what += "the best setting of each strategy."
     return {
         "name": study.metric.name,
         "label": capital(study.metric.label),

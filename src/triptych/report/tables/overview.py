@@ -124,9 +124,7 @@ def _best_row(study: Study, columns: Sequence[str]) -> tuple[Value, ...]:
     return ("best of each", " / ".join(study.name(s.label) for s in best), *joined, None)
 
 
-def comparisons_table(
-    comparisons: Sequence[Comparison], short: Mapping[str, str], of: Metric | None = None
-) -> Table:
+def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str], of: Metric | None = None) -> Table:
     """The paired differences with their tests; `short`: label -> name for people.
 
     The title names their metric, but for perplexity, which it names where `of` is given.

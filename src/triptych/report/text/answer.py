@@ -242,7 +242,8 @@ def row_warnings(study: Study) -> list[str]:
     """What a reader must know about the rows of the best setting of each strategy: `dominated`, dropped demos."""
     cells = [setting.first.cell for setting in study.best.values()] if PERPLEXITY in study.metrics else []
     warnings = [
-        f"No cell has a value of {name} {'yet' if study.so_far else ''}".rstrip() + f": the answer is by {study.metric.label}."
+        f"No cell has a value of {name} {'yet' if study.so_far else ''}".rstrip()
+        + f": the answer is by {study.metric.label}."
         for name in study.record.metrics[:1]
         if study.cells and name not in {metric.name for metric in study.metrics}
     ]

@@ -41,10 +41,7 @@ def _gain(study: Study, a: Strategy, b: Strategy) -> float:
 def _sentence(study: Study, metric: Metric, pairs: list[tuple[Strategy, Strategy]]) -> str:
     other = study.by(metric)
     lead = "So far, the metrics disagree" if study.so_far else "The metrics disagree"
-    text = (
-        f"{lead}: by {study.metric.label} the order is {order(study)}, but by {metric.label} it is "
-        f"{order(other)}."
-    )
+    text = f"{lead}: by {study.metric.label} the order is {order(study)}, but by {metric.label} it is {order(other)}."
     sure = [
         f"{STRATEGY_NAMES[a]} and {STRATEGY_NAMES[b]}"
         for a, b in pairs

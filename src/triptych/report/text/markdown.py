@@ -81,7 +81,7 @@ def facts(study: Study, contents: Contents) -> dict[str, Any]:
         "metric": study.metric,
         "metric_title": capital(study.metric.label.removeprefix("mean ")),
         "curve_title": capital(curve.y.removesuffix(" of the rows").removeprefix("mean ")) if curve else "",
-        "curve_band": bool(curve) and any(series.role == "band" for series in curve.series),
+        "curve_band": curve is not None and any(series.role == "band" for series in curve.series),
         "further_comparisons": [table for name, table in contents.tables.items() if name.startswith("comparisons_")],
         "class_tables": contents.classes,
         "so_far": study.so_far,

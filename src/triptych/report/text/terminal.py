@@ -81,7 +81,9 @@ def _study(study: Study, short: dict[str, str]) -> Table:
         for s in ordered
     )
     better = "higher" if study.metric.higher_is_better else "lower"
-    note = " ".join([f"{capital(study.metric.label)} of {study.n_rows} rows, {better} is better.", *baselines_note(study)])
+    note = " ".join(
+        [f"{capital(study.metric.label)} of {study.n_rows} rows, {better} is better.", *baselines_note(study)]
+    )
     if any(len(s.cells) > 1 for s in ordered):
         trained = any(s.repeated == "trainings" for s in ordered)
         note += f" ±: standard deviation over seeds{' (QLoRA: of the training)' * trained}."
