@@ -104,9 +104,9 @@ def classes_table(study: Study) -> Table:
     columns = ("cell", "accuracy", "macro_f1", "mean confidence", "ece", "rows")
     note = (
         "macro_f1: mean of the options' F1, over those that are some row's reference or answer. Confidence: "
-        "probability of the answer, given that it is one of the options (softmax of -NLL). ece: expected calibration error, the "
-        f"mean distance of confidence and accuracy in {BINS} bins of equal width; 0 is best. A mean confidence above "
-        "the accuracy is overconfidence."
+        "probability of the answer, given that it is one of the options (softmax of -NLL). ece: expected calibration "
+        f"error, the mean distance of confidence and accuracy in {BINS} bins of equal width; 0 is best. A mean "
+        "confidence above the accuracy is overconfidence."
     )
     return Table("Classes and calibration", columns, tuple(rows), note)
 

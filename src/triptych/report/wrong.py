@@ -38,11 +38,11 @@ def wrong_rows(run_dir: Path, cell: str) -> Table:
     metric = _metric(Study(record), items, run_dir)
     texts = read_rows_shown(run_dir / "rows.parquet").get("test", {})
     written = {g.cell: g.row_chrf.keys() for g in record.generations}.get(found.cell)
-    said = read_written(run_dir, found.cell, written) if written and metric.needs == "texts" else None
+    said = read_written(run_dir, found.cell, written) if written else None
     wrong = [item for item in items if metric.name in item.metrics and item.metrics[metric.name] < (metric.top or 0)]
     rows = tuple(
         (
-            *(item.id, *texts.get(item.id, ("", "")), _answer(item, said)),
+            *(item.id, *texts.get(item.id, ("", "")), _answer(item, metric, said or {})),
             *(item.metrics[metric.name], item.nll_nats),
         )
         for item in wrong
@@ -80,8 +80,8 @@ def _metric(study: Study, items: Sequence[ItemScore], run_dir: Path) -> Metric:
     )
 
 
-def _answer(item: ItemScore, said: Mapping[str, str] | None) -> str:
-    return said.get(item.id, "") if said is not None else item.chosen or ""
+def _answer(item: ItemScore, metric: Metric, said: Mapping[str, str]) -> str:
+    return said.get(item.id, "") if metric.needs == "texts" else item.chosen or ""
 
 
 def export_wrong(run_dir: Path, cell: str, out: Path | None = None, *, force: bool = False) -> tuple[str, int]:
