@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 Triptych = Callable[..., Any]
 
@@ -71,6 +72,32 @@ def test_config_init(files: tuple[Path, Path], tmp_path: Path, triptych: Triptyc
     assert triptych("config", "init", "--out", out).code == 2
     done = triptych("config", "init", "--out", out, "--force", "--test", tmp_path / "none.json")
     assert "is not there yet" in done.err
+
+
+def test_config_init_looks_at_the_model_and_the_rows(tmp_path: Path, triptych: Triptych) -> None:
+    rows = [
+        {"instruction": f"What do you think of it? Number {n}", "output": "good" if n % 3 else "bad"} for n in range(9)
+    ]
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    out = tmp_path / "exp.yaml"
+    done = triptych(
+        *("config", "init", "--model", "demo-chat", "--train", tmp_path / "train.json"),
+        *("--test", tmp_path / "test.json", "--out", out),
+    )
+    assert (done.code, done.err) == (0, "")
+    assert "prompts are for a model with a chat template, rows in English" in done.out
+    assert "metrics are accuracy and perplexity: 2 distinct outputs in 9 training rows" in done.out
+    written = yaml.safe_load(out.read_text())
+    assert written["metrics"] == ["accuracy", "perplexity"]
+    assert written["strategies"]["zero_shot"]["prompts"] == ["chat", "chat-brief-en"]
+    assert written["strategies"]["few_shot"]["prompts"] == ["multiturn"]
+    assert written["strategies"]["qlora"]["prompt"] == "chat"
+    done = triptych(
+        "config", "init", "--model", "nobody/none", "--train", tmp_path / "train.json", "--out", out, "--force"
+    )
+    assert (done.code, "the model can't be looked at" in done.err) == (0, True)
+    assert yaml.safe_load(out.read_text())["strategies"]["few_shot"]["prompts"] == ["neutral-task-en"]
 
 
 def test_config_init_reads_no_file_of_another_tool(tmp_path: Path, triptych: Triptych) -> None:

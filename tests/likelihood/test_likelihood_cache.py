@@ -23,13 +23,13 @@ ROWS = [Rendered(str(i), tuple(range(10, 20 + i)), 5, 3) for i in range(6)]
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each call really computed."""
     counts: list[int] = []
-    original = Scorer._compute
+    original = Scorer.compute
 
-    def counting(self: Scorer, rows: Any, done: Any) -> None:
-        counts.append(len(rows))
-        original(self, rows, done)
+    def counting(self: Scorer, work: Any, done: Any) -> None:
+        counts.append(len(work.rows))
+        original(self, work, done)
 
-    monkeypatch.setattr(Scorer, "_compute", counting)
+    monkeypatch.setattr(Scorer, "compute", counting)
     return counts
 
 

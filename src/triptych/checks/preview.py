@@ -20,6 +20,7 @@ from triptych.errors import ConfigError
 from triptych.grid.cells import TrainingSpec, unknown_cell
 from triptych.grid.rendered import RenderedExperiment, RenderedRows, render_experiment, spread
 from triptych.grid.rows import ExperimentRows
+from triptych.grid.suited import with_prompts
 from triptych.models import TokenizerProfile
 from triptych.prompts import Rendered
 
@@ -105,6 +106,7 @@ def preview(
     Raises:
         InputError: settings, data or tokenizer can't be used.
     """
+    config = with_prompts(config)
     experiment = render_experiment(ExperimentRows.read(config))
     parts = [_named(cell, experiment)] if cell is not None else _kinds(experiment)
     profile = experiment.profile

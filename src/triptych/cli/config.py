@@ -24,7 +24,9 @@ def schema() -> None:
 
 @app.command("init")
 def init(
-    model: Annotated[str | None, typer.Option(help="Hub id, folder, .gguf file or `demo`.  [default: demo]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Hub id, folder, .gguf file, `demo` or `demo-chat`.  [default: demo]")
+    ] = None,
     train: Annotated[str | None, typer.Option(help="Training rows: file, file#N or hub id.")] = None,
     test: Annotated[str | None, typer.Option(help="Test rows: the same.")] = None,
     strategies: Annotated[
@@ -33,21 +35,33 @@ def init(
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("experiment.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Write a configuration with every key explained, from options or, on a terminal, from answers."""
+    """Write a configuration with every key explained, from options or, on a terminal, from answers.
+
+    Prompts suit the model (its chat template) and the language of the rows, metrics the outputs.
+    """
     from triptych.config.starter import starter_settings, write_starter
+    from triptych.grid.suited import starter_choices
 
     if not any((model, train, test, strategies)) and sys.stdin.isatty():
-        model = typer.prompt("Model (hub id, folder, .gguf file or `demo`)", default="demo")
+        model = typer.prompt("Model (hub id, folder, .gguf file, `demo` or `demo-chat`)", default="demo")
         train = typer.prompt("Training rows (file, hub id, `sample`, or nothing)", default="sample") or None
         if train != "sample":
             test = typer.prompt("Test rows (file or hub id)")
     chosen = [name.strip() for name in strategies.split(",")] if strategies is not None else None
-    settings = starter_settings(model=model, train=train, test=test, strategies=chosen)
+    suited = starter_choices(model, train, test)
+    settings = starter_settings(
+        model=model, train=train, test=test, strategies=chosen, prompts=suited.prompts, metrics=suited.metrics
+    )
     write_starter(out, settings, force=force)
     notes = new_console(stderr=True)
+    for warning in suited.warnings:
+        notes.print(f"note: {warning}", soft_wrap=True)
     for role in ("train", "test"):
         _say_if_missing(settings["data"].get(role), settings["data"].get("dir"), role, notes)
-    new_console().print(f"written: {out}", soft_wrap=True)
+    said = new_console()
+    for note in suited.notes:
+        said.print(note, soft_wrap=True)
+    said.print(f"written: {out}", soft_wrap=True)
 
 
 def _say_if_missing(source: str | None, folder: str | None, role: str, notes: Console) -> None:

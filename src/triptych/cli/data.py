@@ -33,7 +33,8 @@ def check(
         str | None, typer.Argument(help="The same, to look for its rows in TRAIN.", show_default=False)
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Count tokens with this model's tokenizer: hub id, folder, .gguf or `demo`.")
+        str | None,
+        typer.Option(help="Count tokens with this model's tokenizer: hub id, folder, .gguf, `demo` or `demo-chat`."),
     ] = None,
     columns: Annotated[
         list[str] | None,

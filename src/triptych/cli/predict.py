@@ -21,7 +21,7 @@ _NAMED = 8
 
 @options_of(
     calls.predict,
-    option("model", str | None, None, help="Hub id, folder, .gguf file, or `demo`."),
+    option("model", str | None, None, help="Hub id, folder, .gguf file, `demo` or `demo-chat`."),
     option("check", Path | None, None, help="Write nothing: look at this file of predictions for --data."),
 )
 def predict(check: Path | None, **given: Any) -> None:

@@ -16,7 +16,7 @@ class ModelConfig(Section):
     """Which model, and how it is loaded."""
 
     name: str = "demo"
-    """Hub id, folder, `.gguf` file, or `demo`."""
+    """Hub id, folder, `.gguf` file, or a bundled model: `demo` or `demo-chat`."""
     revision: str | None = None
     """Commit or tag of a hub id."""
     quantize: Quantize = "nf4"

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from triptych.config.bundled import BUNDLED
 from triptych.config.config_errors import all_mistakes, short
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.sources import SAMPLE, split_sample
@@ -99,7 +100,7 @@ def _resolve_paths(value: dict[str, Any], folder: Path, *, elsewhere: bool) -> N
                 data[role] = str(folder / data[role])
     if isinstance(model, dict) and isinstance(model.get("name"), str):
         name = model["name"]
-        if name.startswith(("./", "../")) or (name not in ("", "demo") and is_there(folder / name)):
+        if name.startswith(("./", "../")) or (name not in ("", *BUNDLED) and is_there(folder / name)):
             model["name"] = str(folder / name)
     prompts = value.get("prompts")
     if isinstance(prompts, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from triptych.config.bundled import BUNDLED
 from triptych.config.config_errors import section_of
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config, validated
@@ -43,8 +44,12 @@ def starter_settings(
     train: str | None = None,
     test: str | None = None,
     strategies: Iterable[str] | None = None,
+    prompts: Mapping[str, Mapping[str, Any]] | None = None,
+    metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The settings that are not left at their defaults; `train="sample"` is the bundled data.
+
+    `prompts`: strategy -> its key for prompts -> their names, where they aren't the study's.
 
     Raises:
         ConfigError: a strategy that is unknown, or one that needs a train file and there is none.
@@ -56,7 +61,10 @@ def starter_settings(
         data |= {"dir": SAMPLE, "train": "train.json", "test": "test.json"}
     data |= {role: source for role, source in (("train", train), ("test", test)) if source}
     settings["data"] = data
-    settings["strategies"] = {name: dict(_STRATEGIES[name]) for name in _chosen(strategies, data)}
+    if metrics:
+        settings["metrics"] = list(metrics)
+    chosen = _chosen(strategies, data)
+    settings["strategies"] = {name: {**_STRATEGIES[name], **(prompts or {}).get(name, {})} for name in chosen}
     return settings
 
 
@@ -121,7 +129,7 @@ def _placed(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if is_there(path):
             data[role] = _relative(path, folder) + (f"#{n}" if n is not None else "")
     name = model.get("name")
-    if isinstance(name, str) and name not in ("", "demo") and is_there(name):
+    if isinstance(name, str) and name not in ("", *BUNDLED) and is_there(name):
         relative = _relative(name, folder)
         model["name"] = relative if relative.startswith("..") or Path(relative).is_absolute() else f"./{relative}"
     return placed

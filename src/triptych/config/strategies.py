@@ -70,6 +70,7 @@ class ZeroShotConfig(Section):
     """A cell for each prompt."""
 
     prompts: OneOrMore[PromptName] = ("default", "emotional")
+    """Left out: these for a model without chat template on Chinese rows, else such as suit the model and the rows."""
 
 
 class DemosConfig(Section):
@@ -108,7 +109,8 @@ class FewShotConfig(ShownConfig):
     """Cells with demonstrations in the prompt."""
 
     prompts: OneOrMore[PromptName] = ("default",)
-    """`prompt: NAME` is the same as one of them."""
+    """`prompt: NAME` is the same as one of them. Left out: as for `zero_shot`; `multiturn` for a model with a chat
+    template."""
 
     @model_validator(mode="before")
     @classmethod
@@ -140,7 +142,7 @@ class QloraConfig(Section):
     """Trainings, each scored on the test rows with its adapter on."""
 
     prompt: PromptName = "default"
-    """Trained with, and scored with."""
+    """Trained with, and scored with. Left out: as for `zero_shot`, the first."""
     seeds: Seeds | None = None
     """A training for each; null for one, of `tune.seed`. With several the spread over trainings is shown."""
     trained_k: Ks = (0,)

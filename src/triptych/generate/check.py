@@ -3,7 +3,8 @@
 Hard findings say that the file is wrong: rows missing, repeated or in another order, texts that are no answers (special
 tokens, broken characters, the prompt's own texts, the instruction repeated), empty ones. When more than half of all
 rows contain their instruction, prompts were decoded along with the outputs, and the finding is `echo`. Soft findings
-say that a text looks odd: far too long, cut, or repeating itself. A model may really answer so.
+say that a text looks odd: far too long, cut, repeating itself or, from a model that was tuned for conversations,
+beginning with a greeting where the answer belongs. A model may really answer so.
 """
 
 from __future__ import annotations
@@ -22,6 +23,21 @@ from triptych.generate.settings import StoppedBy
 
 _SPECIAL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:bos|eos|pad|unk|mask)>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<0x[0-9A-F]{2}>"
+)
+_GREETING = re.compile(
+    r"""[\s"'“”「『*]*
+    (?: (?:sure|certainly|of\ course|absolutely|okay|hello|hi|hi\ there|(?:great|good)\ question|thank\ you) \s* [,.!:]
+      | sure \s+ (?:thing|here) \b
+      | here (?:\ is|\ are|['’]s) \b
+      | (?:i\ am|i['’]m) \ (?:so\ |very\ )? (?:sorry|happy\ to|glad\ to|unable\ to) \b
+      | (?:sorry\b | i \ apologi[sz]e\b | my \ apologies\b | as\ an\ ai\b | i (?:\ would|['’]d) \ be \ (?:happy|glad)\b)
+      | i \ can (?:not|['’]t) \ (?:help|assist|provide|answer|fulfill) \b
+      | (?:好的|当然|當然|没问题|沒問題|您好|你好|明白了?|了解) \s* [，,。！!：:～~]
+      | (?:当然|當然) 可以
+      | 以下是 | 下面是 | (?:很|非常)?抱歉 | (?:对|對)不起 | 作[为為](?:一[个個名])?(?:AI|人工智[能慧]|[语語]言模型)
+      | 我?(?:很|非常)(?:[乐樂]意|高[兴興])(?:[为為]您|[为為]你|帮|幫)
+    )""",
+    re.IGNORECASE | re.VERBOSE,
 )
 _ECHO_CHARACTERS = 8  # an instruction shorter than this may well occur in an output
 _FAR_LONGER = 4  # times the median length
@@ -66,6 +82,7 @@ _KINDS = {
     "cut": (False, "outputs that were cut at the limit of new tokens"),
     "long": (False, f"outputs more than {_FAR_LONGER} times as long as usual"),
     "loop": (False, "outputs that repeat themselves to the end"),
+    "greeting": (False, "outputs that begin like an assistant's greeting or excuse, not like an answer"),
 }
 
 
@@ -106,6 +123,7 @@ def check_predictions(
     stopped_by: Mapping[str, StoppedBy] | None = None,
     special: Collection[str] = (),
     prompt_texts: Sequence[re.Pattern[str]] = (),
+    chat: bool = False,
 ) -> Check:
     """Check every prediction.
 
@@ -115,10 +133,13 @@ def check_predictions(
         stopped_by: what ended each row, where a file's record has it.
         special: the tokenizer's special tokens; the usual ones are searched for in any case.
         prompt_texts: fixed texts of the prompt that no output should have.
+        chat: whether prompt or model is made for conversations, so that greetings are looked for; one that begins the
+            row's own output too is none.
     """
     found: defaultdict[str, list[str]] = defaultdict(list)
     _check_ids([row_id for row_id, _ in predictions], [row.id for row in rows], found)
     asked = {row.id: row.instruction for row in rows}
+    wanted = {row.id: row.output or "" for row in rows}
     usual = statistics.median(len(text) for _, text in predictions) if predictions else 0
     for row_id, text in predictions:
         if not text.strip():
@@ -137,6 +158,8 @@ def check_predictions(
             found["long"].append(row_id)
         if loops(text):
             found["loop"].append(row_id)
+        if chat and greets(text) and not greets(wanted.get(row_id, "")):
+            found["greeting"].append(row_id)
     if 2 * len(found["parrot"]) > len(predictions):
         found["echo"] += found.pop("parrot")
     findings = [Finding(kind, *_KINDS[kind], tuple(found[kind])) for kind in _KINDS if found[kind]]
@@ -156,6 +179,11 @@ def _check_ids(ids: Sequence[str], expected: Sequence[str], found: defaultdict[s
 def _echoes(text: str, instruction: str) -> bool:
     asked = normalise(instruction)
     return len(asked) >= _ECHO_CHARACTERS and asked in normalise(text)
+
+
+def greets(text: str) -> bool:
+    """Whether a text begins as an assistant begins to talk: "Sure, ", "Here is", "I'm sorry", "好的，", "当然！"."""
+    return _GREETING.match(text) is not None
 
 
 def loops(text: str) -> bool:

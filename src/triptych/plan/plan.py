@@ -15,6 +15,7 @@ from typing import Any
 from triptych.config.executor import executor_choice
 from triptych.config.experiment import ExperimentConfig
 from triptych.grid.rows import ExperimentRows
+from triptych.grid.suited import with_prompts
 from triptych.models import LoraSettings
 from triptych.models.header import ModelHeader, read_header
 from triptych.models.shape import ModelShape, shape_of
@@ -125,6 +126,7 @@ def plan_experiment(
         InputError: what a run would refuse, or a model whose configuration can't be read.
     """
     reporter = reporter or Silent()
+    config = with_prompts(config, reporter)
     spec = config.model
     header = read_header(spec)
     shape = shape_of(header.config)

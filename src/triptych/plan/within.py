@@ -21,6 +21,7 @@ from triptych.config.within import seconds_of
 from triptych.errors import ConfigError
 from triptych.grid.cells import grid
 from triptych.grid.rows import ExperimentRows
+from triptych.grid.suited import with_prompts
 from triptych.models import LoraSettings
 from triptych.models.header import read_header
 from triptych.models.shape import ModelShape, shape_of
@@ -76,11 +77,13 @@ def fit_within(
         ConfigError: the smallest possible run takes longer.
         InputError: what a run would refuse.
     """
-    if config.within is None:
+    within = config.within
+    if within is None:
         return config
     if not fresh and (begun := _of_lock(config, out)):
         return begun
-    seconds = seconds_of(config.within)
+    config = with_prompts(config, reporter)
+    seconds = seconds_of(within)
     header = read_header(config.model)
     shape = shape_of(header.config)
     whole = ExperimentRows.read(config, header, reporter).data
@@ -101,12 +104,12 @@ def fit_within(
         raise ConfigError(
             "the smallest possible run takes longer",
             where="--within",
-            found=config.within,
+            found=within,
             expected=f"at least {math.ceil(least)}s: {estimate.least_test} test rows and {estimate.least_train} "
             f"training rows, on this machine as it is now ({rates.said})",
             fix=f"give --within {math.ceil(least / 60 + 0.5)}m, or fewer cells",
         )
-    reporter.info(_said(config.within, sizes, n_test, n_train, estimate.seconds(sizes) + time.time() - began))
+    reporter.info(_said(within, sizes, n_test, n_train, estimate.seconds(sizes) + time.time() - began))
     return _sized(config, sizes, n_test, n_train)
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from triptych.config.bundled import BUNDLED
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import validated
 from triptych.config.sources import SAMPLE
 from triptych.data.hub import looks_like_hub_id
 from triptych.errors import DataError, ModelError
 from triptych.models import identify
-from triptych.models.gguf import DEMO
 from triptych.records import RunRecord
 from triptych.records.disk import is_there, sha256_of_file
 from triptych.records.store import read_json, read_run
@@ -151,7 +151,7 @@ def _candidates(path: str, run_folder: Path, folder: Path | None, sha256: str | 
 
 def _model_name(run: RecordedRun, name: str) -> str:
     """A relative path to a model's folder or GGUF file is tried from each folder above the run's."""
-    if name == DEMO or Path(name).is_absolute() or is_there(name):
+    if name in BUNDLED or Path(name).is_absolute() or is_there(name):
         return name
     places = (place for place in _above(run.folder, name) if is_there(place))
     return next((str(p) for p in places if p.suffix == ".gguf" or is_there(p / "config.json")), name)

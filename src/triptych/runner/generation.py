@@ -108,7 +108,8 @@ def write_cell(run: RunContext, cell: CellSpec, adapter_sha256: str | None) -> G
         written, part = decode(loaded, prompts, settings, path, facts, run.reporter, what=what, fix=_anew(path))
     seconds, special = time.perf_counter() - began, special_texts(loaded.profile.tokenizer)
     used = joined_versions([part.runtime_choices.get("versions", {}), versions()])
-    summary = _summary(cell, rows, written, template, settings, special, seconds=seconds, used=used)
+    check = check_texts(written, rows, template, special, chat_model=loaded.profile.has_chat_template)
+    summary = _summary(cell, rows, written, settings, check, seconds=seconds, used=used)
     write_predictions(out, written, {"facts": facts, "summary": summary.model_dump(mode="json")})
     remove(path)
     return summary
@@ -160,14 +161,17 @@ def decode(
         part.close()
 
 
-def check_texts(written: Sequence[Generated], rows: Sequence[Row], template: Template, special: Sequence[str]) -> Check:
-    """What is odd in the texts that were written for these rows."""
+def check_texts(
+    written: Sequence[Generated], rows: Sequence[Row], template: Template, special: Sequence[str], *, chat_model: bool
+) -> Check:
+    """What is odd in the texts that were written for these rows; `chat_model`: the model has a chat template."""
     return check_predictions(
         [(row.row_id, row.text) for row in written],
         rows,
         stopped_by={row.row_id: row.stopped_by for row in written},
         special=special,
         prompt_texts=prompt_texts(template),
+        chat=chat_model or template.style != "plain",
     )
 
 
@@ -186,9 +190,8 @@ def _summary(
     cell: CellSpec,
     rows: Sequence[Row],
     written: Sequence[Generated],
-    template: Template,
     settings: GenerationSettings,
-    special: Sequence[str],
+    check: Check,
     *,
     seconds: float,
     used: Mapping[str, str],
@@ -200,7 +203,7 @@ def _summary(
         n_rows=len(rows),
         n_tokens=sum(row.n_tokens for row in written),
         stopped_by=dict(sorted(ends.items())),
-        findings={f.kind: len(f.row_ids) for f in check_texts(written, rows, template, special).findings},
+        findings={f.kind: len(f.row_ids) for f in check.findings},
         chrf=quality.chrf,
         bleu=quality.bleu,
         chrf_signature=quality.chrf_signature,

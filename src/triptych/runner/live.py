@@ -107,7 +107,7 @@ class LiveReport:
         if self._log is None:
             return
         rows, metrics = record.aggregate.n_rows, record.aggregate.metrics
-        shown = {name: metrics[name].value for name in self.run.config.metrics if name in metrics}
+        shown = {name: metrics[name].value for name in self.run.context.config.metrics if name in metrics}
         shown["ppl_mean"] = record.aggregate.ppl_mean
         numbers = ", ".join(f"{name} {number(value)}" for name, value in shown.items())
         place = f"{len(self.run.context.finished)}/{len(self.run.cells)}"

@@ -92,7 +92,9 @@ def predict_cell(request: PredictRequest, reporter: Reporter) -> Predictions:
     began = time.monotonic()
     written = generate_rows(loaded, prompts, settings, reporter, limits=choose_limits(loaded, request.batch_rows))
     seconds = time.monotonic() - began
-    return replace(_judge(written, cell, special_texts(loaded.profile.tokenizer)), seconds=seconds)
+    profile = loaded.profile
+    judged = _judge(written, cell, special_texts(profile.tokenizer), chat_model=profile.has_chat_template)
+    return replace(judged, seconds=seconds)
 
 
 def predict_file(request: PredictRequest, out: Path, reporter: Reporter, *, fresh: bool = False) -> Predictions:
@@ -128,6 +130,7 @@ def _predict(request: PredictRequest, out: Path, reporter: Reporter, lock: Proce
     cell = OneCell(request, reporter, need_output=False)
     settings = _settings(request, cell)
     facts = _facts(request, cell, settings)
+    chat_model = "chat_template_sha256" in facts["model"]
     part_path = part_of(out)
     begun = None if fresh else peek(part_path)
     if begun:
@@ -135,7 +138,7 @@ def _predict(request: PredictRequest, out: Path, reporter: Reporter, lock: Proce
     elif is_there(out) and not fresh:
         written, special = finished_rows(out, facts), special_texts_of(out)
         reporter.info("these predictions are there already; --fresh writes them again")
-        return replace(_judge(written, cell, special), rows_known=len(written))
+        return replace(_judge(written, cell, special, chat_model=chat_model), rows_known=len(written))
     spec = request.model
     if begun and spec.threads is None:  # those of the process that began: 16-bit sums depend on them
         spec = spec.model_copy(update={"threads": begun["chosen"]["threads"] or None})
@@ -147,7 +150,8 @@ def _predict(request: PredictRequest, out: Path, reporter: Reporter, lock: Proce
     more: dict[str, Any] = {"batch_rows": request.batch_rows, "fresh": fresh}
     written, part = decode(loaded, prompts, settings, part_path, facts, reporter, what=what, **more)
     seconds, special = time.monotonic() - began, special_texts(loaded.profile.tokenizer)
-    result = replace(_judge(written, cell, special), rows_known=len(part.known), seconds=seconds)
+    judged = _judge(written, cell, special, chat_model=chat_model)
+    result = replace(judged, rows_known=len(part.known), seconds=seconds)
     read = {"data": request.data, "pool": request.shots.pool}
     sources = {role: path if isinstance(path, str) else None for role, path in read.items()}
     made_from = {**cell.made_from(), **sources, "special_texts": special}
@@ -204,9 +208,9 @@ def _adapter_sha256(folder: Path) -> str:
     return _sha256([sha256_of_file(folder / name) for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG)])
 
 
-def _judge(written: Sequence[Generated], cell: OneCell, special: Sequence[str]) -> Predictions:
+def _judge(written: Sequence[Generated], cell: OneCell, special: Sequence[str], *, chat_model: bool) -> Predictions:
     """The rows with their check and, where all rows have outputs, their scores."""
-    check = check_texts(written, cell.rows, cell.template, special)
+    check = check_texts(written, cell.rows, cell.template, special, chat_model=chat_model)
     references = [row.output for row in cell.rows if row.output]
     judged = len(references) == len(cell.rows)
     quality = measure_quality([row.text for row in written], references) if judged else None

@@ -16,6 +16,7 @@ from triptych.config.executor import ExecutorChoice, executor_choice
 from triptych.config.experiment import ExperimentConfig
 from triptych.errors import Interrupted, TriptychError
 from triptych.grid.cells import CellSpec, TrainingSpec, grid, needs_vectors, trainings
+from triptych.grid.suited import with_prompts
 from triptych.progress import Reporter, Silent
 from triptych.records import CurvePoint, RunRecord, TuneSummary
 from triptych.records.disk import is_there
@@ -72,7 +73,7 @@ def run_experiment(
     choice = executor_choice(on)
     with process_group(config.model.device) as world, ExitStack() as stack:
         log = RunLog((reporter or Silent()) if world.is_rank0 else Silent())
-        folder = RunFolder(out)
+        folder, config = RunFolder(out), with_prompts(config, log)
         cells = [cell for cell in grid(config) if only is None or cell.name in only]
         begun: list[_Run] = []
 

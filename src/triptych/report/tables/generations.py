@@ -20,6 +20,7 @@ FINDINGS = {
     **{"missing": "missing", "unknown": "of no row", "repeated": "written twice", "order": "in another order"},
     **{"empty": "empty", "special": "special tokens", "broken": "broken characters", "echo": "prompt repeated"},
     **{"parrot": "instruction repeated", "cut": "cut", "long": "far too long", "loop": "in circles"},
+    "greeting": "greeting first",
 }
 """Words for every kind of finding of `generate.check`."""
 
