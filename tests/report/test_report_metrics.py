@@ -39,10 +39,12 @@ from triptych.report import (
     to_csv,
     to_latex,
 )
+from triptych.report.curves import curve_chart
+from triptych.report.hard_rows import difficulty, hard_table, hurt_table
 from triptych.report.power import settle_table, uncertainty_table
 from triptych.report.proportions import mcnemar, wilson
-from triptych.report.series import by_k_chart, curve_chart, differences_chart
-from triptych.report.slices import difficulty, hard_table, hurt_table, slice_tables
+from triptych.report.series import by_k_chart, differences_chart
+from triptych.report.slices import slice_tables
 from triptych.report.statistics import a_is_better, compare_rows, sign_flip
 from triptych.report.tables.overview import study_tables
 

@@ -19,6 +19,7 @@ from triptych.records.store import read_items, read_run, write_text
 from triptych.report.calibration import class_tables
 from triptych.report.contamination import contamination_table, suspects
 from triptych.report.figures.draw import draw_figures
+from triptych.report.hard_rows import difficulty, hard_table, hurt_table
 from triptych.report.html.page import render_html
 from triptych.report.html.payload import payload
 from triptych.report.power import settle_table, uncertainty_table
@@ -37,9 +38,6 @@ from triptych.report.slices import (
     Slices,
     by_length,
     column_slices,
-    difficulty,
-    hard_table,
-    hurt_table,
     slice_tables,
     slices,
 )
@@ -48,9 +46,9 @@ from triptych.report.tables.generations import written_tables
 from triptych.report.tables.overview import curve_table, study_tables
 from triptych.report.tables.table import Table, to_csv, to_latex
 from triptych.report.tables.trainings import training_tables, trainings_of
-from triptych.report.text.answer import row_warnings
 from triptych.report.text.markdown import Contents, render_markdown
 from triptych.report.text.summaries import texts_answer
+from triptych.report.text.warnings import row_warnings
 from triptych.report.versions import mixed_versions
 
 SELECTED_ON_TEST = "The QLoRA checkpoint was selected on the test rows, so its perplexity is too good: see section 1."

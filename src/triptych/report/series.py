@@ -6,9 +6,9 @@ A series says what is drawn, under which name and in which order; the drawing co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from triptych.records import Averaged, CurvePoint, FewShotSummary
+from triptych.records import Averaged, FewShotSummary
 from triptych.records.schema import Strategy
 from triptych.report.groups import Setting, select_and_order
 from triptych.report.measures import PERPLEXITY, measured
@@ -17,8 +17,6 @@ from triptych.report.statistics import is_significant
 from triptych.report.study import Study
 from triptych.report.tables.cells import over_seeds
 from triptych.report.tables.table import estimate
-
-SELECTED = {"last": "last step", "dev": "best on dev", "test": "best on test"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,96 +64,11 @@ class Chart:
         return self.log_allowed and bool(positive) and max(positive) > 10 * min(positive)
 
 
-def curve_chart(study: Study) -> Chart | None:
-    """The deciding metric against optimizer steps, with the levels training has to beat.
-
-    Perplexity where the evaluations during training lack the metric.
-    """
-    record = study.record
-    if not record.curve:
-        return None
-    if any(measured(point.aggregate, study.average) is None for point in record.curve):
-        study = study.by(PERPLEXITY)
-    by_split = {split: [p for p in record.curve if p.split == split] for split in ("test", "dev")}
-    first = (record.tune and record.further_curves and record.tune.name) or "QLoRA"
-    series = [
-        *_band(study, by_split["test"]),
-        *(
-            _line(study, "further", name, chosen, place)
-            for place, (name, points) in enumerate(record.further_curves.items())
-            if (chosen := [p for p in points if p.split == "test" and measured(p.aggregate, study.average) is not None])
-        ),
-        *(_line(study, split, f"{first}, {split} rows", points) for split, points in by_split.items() if points),
-        *(_level(study, setting, "best ") for strategy, setting in study.best.items() if strategy != "qlora"),
-        *_used(study),
-    ]
-    return Chart(
-        "optimizer steps", f"{study.metric.label} of the rows", tuple(series), log_allowed=study.metric == PERPLEXITY
-    )
-
-
-def _line(study: Study, role: str, name: str, points: Sequence[CurvePoint], place: int = 0) -> Series:
-    levels = tuple(_level_of(study, p) for p in points)
-    word = study.metric.label.removeprefix("mean ")
-    texts = tuple(
-        f"step {p.step:,}, epoch {number(p.epoch)}\n{word} {number(level)}"
-        for p, level in zip(points, levels, strict=True)
-    )
-    return Series(role, name, tuple(p.step for p in points), levels, strategy="qlora", place=place, texts=texts)
-
-
-def _level_of(study: Study, point: CurvePoint) -> float:
-    level = measured(point.aggregate, study.average)
-    assert level is not None  # `curve_chart` asked
-    return level
-
-
-def _bounds(study: Study, p: CurvePoint) -> Interval | None:
-    low, high = p.ci_low, p.ci_high
-    if study.metric != PERPLEXITY:
-        value = p.aggregate.metrics[study.average]
-        low, high = value.ci_low, value.ci_high
-    return None if low is None or high is None else Interval(low, high)
-
-
-def _band(study: Study, points: Sequence[CurvePoint]) -> list[Series]:
-    """The interval of each point's mean; runs of older versions have none."""
-    bounds = {p.step: interval for p in points if (interval := _bounds(study, p))}
-    if len(bounds) < 2:
-        return []
-    line = _line(study, "band", "95 % interval over the test rows", [p for p in points if p.step in bounds])
-    return [replace(line, bounds=tuple(bounds.values()), texts=())]
-
-
-def _level(study: Study, setting: Setting, before: str = "") -> Series:
+def level_of(study: Study, setting: Setting, before: str = "") -> Series:
     """A setting's mean as a line across, with its interval where it is known."""
     name, level, bounds = study.name(setting.label), study.mean(setting), study.intervals.get(setting.label)
     name = f"{before}{name[0].lower()}{name[1:]}" if before else name
     return Series("level", f"{name}: {number(level)}", (), (level,), (bounds,) if bounds else (), setting.strategy)
-
-
-def _used(study: Study) -> list[Series]:
-    """The evaluation of the checkpoint that was kept."""
-    tune = study.record.tune
-    point = next((p for p in study.record.curve if tune and p.step == tune.selected_step and p.split == "test"), None)
-    if tune is None or point is None:
-        return []
-    level = _level_of(study, point)
-    # runs of older versions kept no interval of the point; where one cell was scored, it is the cell's
-    tuned = [cell for setting in study.of("qlora") for cell in setting.cells]
-    bounds = _bounds(study, point) or (study.intervals.get(tuned[0].cell) if len(tuned) == 1 else None)
-    name = f"used ({SELECTED[tune.selected_by]}): {number(level)}"
-    return [Series("used", name, (point.step,), (level,), (bounds,) if bounds else ())]
-
-
-def loss_chart(study: Study) -> Chart | None:
-    """Training loss against optimizer steps."""
-    losses = {p.step: p.train_loss for p in study.record.curve if p.train_loss is not None}
-    if len(losses) < 2:
-        return None
-    texts = tuple(f"step {step:,}\n{loss:.3f} nats per token" for step, loss in losses.items())
-    line = Series("loss", "", tuple(losses), tuple(losses.values()), texts=texts)
-    return Chart("optimizer steps", "nats per scored token", (line,))
 
 
 def by_k_chart(study: Study) -> Chart | None:
@@ -174,7 +87,7 @@ def by_k_chart(study: Study) -> Chart | None:
         name = _line_name(summaries[0], study.record.few_shot)
         series += [*_seeds(summaries, levels, place), _over_k(name, list(by_k.values()), place)]
     series += _zero_shot(study)
-    series += [_level(study, study.best["qlora"])] if "qlora" in study.best else []
+    series += [level_of(study, study.best["qlora"])] if "qlora" in study.best else []
     ks = sorted({k for by_k in lines.values() for k in by_k} | {0})
     ticks = tuple((k, str(k)) for k in ks)
     return Chart("demonstrations in the prompt (k)", _of_rows(study), tuple(series), ticks, study.metric == PERPLEXITY)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from triptych.report.calibration import calibration_chart
+from triptych.report.curves import curve_chart, loss_chart
 from triptych.report.figures.style import COLOURS, GREY, INK, MARKERS, legend_below, new_figure, perplexity_scale
 from triptych.report.groups import capital
-from triptych.report.series import Chart, Series, best_chart, by_k_chart, curve_chart, differences_chart, loss_chart
+from triptych.report.series import Chart, Series, best_chart, by_k_chart, differences_chart
 from triptych.report.study import Study
 
 if TYPE_CHECKING:

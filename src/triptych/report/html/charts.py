@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from triptych.report.calibration import calibration_chart
+from triptych.report.curves import curve_chart, loss_chart
 from triptych.report.groups import capital
-from triptych.report.series import by_k_chart, curve_chart, differences_chart, loss_chart
+from triptych.report.series import by_k_chart, differences_chart
 from triptych.report.study import Study
 
 CHARTS = {

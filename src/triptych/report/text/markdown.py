@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.records import CellRecord, RunRecord
+from triptych.report.curves import curve_chart
 from triptych.report.groups import REPORTED, Setting, capital
 from triptych.report.numbers import number, spread
 from triptych.report.row_texts import Texts
 from triptych.report.seeds import selection
-from triptych.report.series import curve_chart
 from triptych.report.study import Study
 from triptych.report.tables.overview import flat, provenance_table
 from triptych.report.tables.table import Table, escape, to_markdown
