@@ -37,7 +37,16 @@ def report(
     if wrong is not None:
         _wrong(run_dirs, wrong, out, force=force)
         return
-    from triptych.report import build_report, compare_runs, print_table, print_tables, read_runs, write_comparison
+    from triptych.report import (
+        Study,
+        build_report,
+        compare_runs,
+        print_table,
+        print_tables,
+        read_runs,
+        write_comparison,
+    )
+    from triptych.report.text.disagreement import disagreements
 
     console = new_console()
     several = len(run_dirs) > 1
@@ -45,6 +54,8 @@ def report(
     for folder in run_dirs:
         record = build_report(folder, texts=not without_texts)
         if not several:
+            for sentence in disagreements(Study(record)):
+                console.print(sentence)
             print_tables(record, console)
         _name(console, folder / "report.html")
     if several:

@@ -154,8 +154,9 @@ def calibration_chart(study: Study) -> Chart | None:
         curve = answers_of(study.items[cell.cell]).curve
         texts = tuple(f"{one.n:,} rows: sure {number(one.confidence)}, right {number(one.accuracy)}" for one in curve)
         name = f"{study.cell_names[cell.cell]}: ECE {number(cast('float', ece(curve)))}"
+        shares = tuple(one.n / sum(part.n for part in curve) for one in curve)
         x, y = tuple(one.confidence for one in curve), tuple(one.accuracy for one in curve)
-        series.append(Series("reliability", name, x, y, strategy=strategy, texts=texts))
+        series.append(Series("reliability", name, x, y, strategy=strategy, texts=texts, shares=shares))
     if len(series) == 1:
         return None
     return Chart("probability of the answer", "share of answers that are right", tuple(series), log_allowed=False)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from triptych.records import CurvePoint
 from triptych.report.measures import PERPLEXITY, measured
 from triptych.report.numbers import Interval, number
+from triptych.report.proportions import wilson
 from triptych.report.series import Chart, Series, level_of
 from triptych.report.study import Study
 
@@ -63,6 +64,8 @@ def _bounds(study: Study, p: CurvePoint) -> Interval | None:
     if study.metric != PERPLEXITY:
         value = p.aggregate.metrics[study.average]
         low, high = value.ci_low, value.ci_high
+        if study.metric.zero_or_one:  # it needs no rows
+            return wilson(min(value.n, value.value * value.n), value.n)
     return None if low is None or high is None else Interval(low, high)
 
 

@@ -37,6 +37,8 @@ class Series:
     """Among the series that differ by line, marker and colour."""
     texts: tuple[str, ...] = ()
     """Of each point, shown beside it or on hovering."""
+    shares: tuple[float, ...] = ()
+    """Of the rows that each point stands for, where points are of parts of them."""
 
 
 @dataclass(frozen=True, slots=True)

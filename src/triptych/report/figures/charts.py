@@ -158,10 +158,13 @@ def calibration(study: Study) -> Figure | None:
         if s.strategy is None:
             axes.plot(s.x, s.y, color=GREY, linestyle=DASHED, linewidth=1.2, label=s.name, zorder=1)
         else:
-            look: dict[str, Any] = {"color": COLOURS[s.strategy], "marker": MARKERS[s.strategy], "markersize": 5.5}
-            axes.plot(s.x, s.y, label=s.name, **look)
+            # a point's area goes with its rows: lines between points of few rows say little
+            look: dict[str, Any] = {"color": COLOURS[s.strategy], "marker": MARKERS[s.strategy]}
+            axes.plot([], [], label=s.name, linewidth=1.2, markersize=5.5, **look)
+            axes.plot(s.x, s.y, color=COLOURS[s.strategy], linewidth=0.9, alpha=0.6)
+            axes.scatter(s.x, s.y, s=[12 + 240 * share for share in s.shares], alpha=0.85, zorder=2, **look)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=chart.x, ylabel=chart.y)
-    axes.set(title="Calibration")
+    axes.set(title="Calibration (larger points: more rows)")
     legend_below(figure, axes, columns=1)
     return figure
 

@@ -35,7 +35,7 @@ def captions(study: Study) -> dict[str, tuple[str, str]]:
         "calibration": (
             "Calibration",
             "Whether answers of a probability are right as often as it says, for the best cell of each strategy; below "
-            "the diagonal the model is too sure.",
+            "the diagonal the model is too sure. Larger points hold more rows.",
         ),
     }
 

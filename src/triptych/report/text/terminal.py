@@ -18,7 +18,6 @@ from triptych.report.tables.cells import INTERVAL, baselines_note, score_columns
 from triptych.report.tables.generations import generations_table
 from triptych.report.tables.overview import levels, study_columns
 from triptych.report.tables.table import AVERAGES, Table, estimate, numeric_columns, write_value
-from triptych.report.text.disagreement import disagreements
 from triptych.report.text.summaries import plain_name
 from triptych.report.versions import mixed_versions
 from triptych.terminal import shown
@@ -39,8 +38,6 @@ def print_tables(record: RunRecord, console: Console) -> None:
     short = {label: plain_name(name) for label, name in study.names.items()}
     cells = {cell: plain_name(name) for cell, name in study.cell_names.items()}
     differences = _differences(f"Paired differences of {study.metric.label}", study.comparisons, short)
-    for sentence in disagreements(study):
-        console.print(shown(sentence), markup=False, highlight=False)
     for table in (_study(study, short), differences, *_written(record, cells), _cells(study, short)):
         if table.rows:
             print_table(table, console)
