@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,10 +15,11 @@ from triptych.data import Row
 from triptych.generate.quality import measure_quality
 from triptych.records import Aggregate, CellRecord, CurvePoint, ItemScore, RunRecord, TuneSummary
 from triptych.records.predictions import predictions_path
-from triptych.records.schema import Candidate, GenerationRecord, SearchRecord
+from triptych.records.schema import Candidate, GenerationRecord, MetricValue, SearchRecord
 from triptych.records.store import write_items, write_json, write_text
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import Study, comparisons, interval, summarise_few_shot, text_comparisons
+from triptych.report.proportions import wilson
 
 Items = dict[str, list[ItemScore]]
 
@@ -35,7 +37,15 @@ def aggregate(items: Sequence[ItemScore]) -> Aggregate:
         bits_per_char=nll / math.log(2) / sum(i.n_chars for i in items),
         n_rows=len(items),
         n_tokens=tokens,
+        metrics={name: metric_value(name, items) for name in dict.fromkeys(key for i in items for key in i.metrics)},
     )
+
+
+def metric_value(name: str, items: Sequence[ItemScore]) -> MetricValue:
+    values = [item.metrics[name] for item in items if name in item.metrics]
+    share = set(values) <= {0.0, 1.0}
+    low, high = wilson(sum(values), len(values)) if share else interval(values, draws=500)
+    return MetricValue(value=math.fsum(values) / len(values), ci_low=low, ci_high=high, n=len(values))
 
 
 def make_cell(name: str, items: Sequence[ItemScore], **fields: object) -> CellRecord:
@@ -243,6 +253,91 @@ def make_grid(n_rows: int = 60, *, train_seeds: Sequence[int] = (0, 1, 2)) -> tu
         }
     )
     return record, items
+
+
+OPTIONS = ("anger", "fear", "joy", "love", "sadness")
+
+
+def make_classified(
+    n_rows: int = 60,
+    *,
+    metrics: tuple[str, ...] = ("accuracy", "perplexity"),
+    skill: Mapping[str, float] = MappingProxyType({"zero_shot": 0.4, "few_shot": 1.4, "qlora": 3.0}),
+    level: Mapping[str, float] = MappingProxyType({"zero_shot": 6.0, "few_shot": 3.0, "qlora": 2.0}),
+    options: Sequence[str] = OPTIONS,
+) -> tuple[RunRecord, Items]:
+    """Rows with options; a row in ten has a reference that is none of them.
+
+    Args:
+        skill: strategy -> by how many nats the right option is ahead in the mean.
+        level: strategy -> perplexity of the reference output.
+    """
+    random = np.random.default_rng(23)
+    tokens = random.integers(2, 5, n_rows)
+    correct = [None if i % 10 == 9 else int(random.integers(len(options))) for i in range(n_rows)]
+    items: Items = {}
+    cells: list[CellRecord] = []
+
+    def add(name: str, **fields: object) -> None:
+        strategy = name.partition("/")[0]
+        items[name] = [
+            _classified(i, int(tokens[i]), correct[i], random, skill[strategy], level[strategy], options, metrics)
+            for i in range(n_rows)
+        ]
+        cells.append(make_cell(name, items[name], options_sha256="6" * 64, **fields))
+
+    add("zero_shot/default")
+    add("zero_shot/emotional")
+    for k in (1, 4):
+        for seed in (0, 1):
+            add(f"few_shot/default/k={k}/draw=item/seed={seed}", **drawn(k, seed, "random"))
+    add("qlora/default", adapter_sha256=ADAPTER)
+    plain, _ = make_run(5)
+    record = plain.model_copy(
+        update={
+            "name": "Emotions of tweets",
+            "metrics": metrics,
+            "choices": tuple(options),
+            "majority": 0.3,
+            "cells": tuple(cells),
+            "few_shot": summarise_few_shot(cells),
+            "comparisons": comparisons(cells, items, metrics),
+            "warnings": (),
+        }
+    )
+    return record, items
+
+
+def _classified(
+    place: int,
+    n_tokens: int,
+    correct: int | None,
+    random: np.random.Generator,
+    skill: float,
+    level: float,
+    options: Sequence[str],
+    metrics: Sequence[str],
+) -> ItemScore:
+    nll = random.gamma(4.0, 1.0, len(options)) + 2
+    if correct is not None:
+        nll[correct] = max(0.05, nll[correct] - skill)
+    chosen = int(np.argmin(nll))
+    right = float(chosen == correct)
+    per_token = math.log(level) + float(random.normal(0, 0.2))
+    values = {"accuracy": right, "accuracy_token": right, "accuracy_char": float(place % 3 > 0)}
+    values |= {"accuracy_no_eos": right, "accuracy_no_eos_char": right}
+    values |= {name: round(0.5 * right + 0.5 * float(random.random()), 6) for name in metrics if name == "f1"}
+    values |= {name: float(right and place % 4 > 0) for name in metrics if name == "exact_match"}
+    return ItemScore(
+        id=f"row-{place:03}",
+        nll_nats=max(0.05, per_token) * n_tokens,
+        n_tokens=n_tokens,
+        n_chars=n_tokens * 2,
+        metrics=values,
+        chosen=options[chosen],
+        option_nll=tuple(float(value) for value in nll),
+        correct=correct,
+    )
 
 
 def drawn(k: int, seed: int, select: str) -> dict[str, object]:

@@ -24,9 +24,9 @@ from triptych.report.comparison_pairs import counterpart, plain_qlora
 from triptych.report.figures.charts import ppl_by_k
 from triptych.report.groups import display_names, items_of
 from triptych.report.html.payload import payload
+from triptych.report.measures import PERPLEXITY, rows_of
 from triptych.report.power import uncertainty_table
 from triptych.report.row_texts import RowTexts
-from triptych.report.statistics import paired_rows
 from triptych.report.tables.trainings import training_tables
 
 
@@ -70,7 +70,7 @@ def test_the_study_keeps_its_short_names() -> None:
 def test_a_row_enters_with_its_mean_over_trainings() -> None:
     cells, items = trained([[2.0, 4.0], [4.0, 8.0], [6.0, 3.0]])
     (setting,) = group_cells(cells)
-    assert paired_rows(items_of(setting, items)) == pytest.approx({"r0": 4.0, "r1": 5.0})
+    assert rows_of(items_of(setting, items), PERPLEXITY) == pytest.approx({"r0": 4.0, "r1": 5.0})
     assert setting.over().std == pytest.approx(statistics.stdev([3.0, 6.0, 4.5]))
     assert (setting.over().n, setting.repeated, setting.train_seeds) == (3, "trainings", (0, 1, 2))
 
@@ -263,7 +263,7 @@ def test_the_page_names_seeds_of_both_kinds(monkeypatch: pytest.MonkeyPatch) -> 
     assert by_name["Few-shot, k=4, same"]["repeats"] == "3 seeds"
     cell = next(c for c in core["cells"] if c["cell"] == "qlora/default/k=2/draw=item/seed=1/train_seed=2")
     assert cell["repeat"] == "training seed 2, seed 1"
-    series = core["charts"]["byK"]["series"]
+    series = core["metrics"][0]["charts"]["byK"]["series"]
     assert [s["place"] for s in series if s["role"] == "seeds"] == [0, 3]  # those of bm25 were not drawn by a seed
 
 

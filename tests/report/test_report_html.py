@@ -16,7 +16,7 @@ from made_up_run import instruction_of, make_run, save_run, save_texts
 from triptych.errors import DataError
 from triptych.records.texts import write_rows
 from triptych.report import build_report
-from triptych.report.html.payload import FIRST, LOG_STEP, NLL_STEP, pack, pack_logs, pack_nll
+from triptych.report.html.packing import FIRST, LOG_STEP, NLL_STEP, pack, pack_logs, pack_nll
 
 
 def unpacked(path: Path) -> dict[str, bytes]:

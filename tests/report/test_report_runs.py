@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from made_up_run import aggregate, make_run, save_run, save_texts
+from made_up_run import OPTIONS, aggregate, make_classified, make_run, save_run, save_texts
 
 from triptych.cli.main import app
 from triptych.errors import ConfigError, DataError, ForeignFileError
@@ -79,6 +79,26 @@ def test_the_same_texts_from_another_file_are_the_same_rows(tmp_path: Path) -> N
 def test_an_unknown_tokenizer_is_not_taken_for_the_same(tmp_path: Path) -> None:
     compared = compare_runs(read_runs([save(tmp_path, "a"), save(tmp_path, "b", tokenizer="")]))
     assert "doesn't say which tokenizer" in compared.refused[0]
+
+
+def test_accuracies_of_the_same_rows_and_options_are_compared(tmp_path: Path) -> None:
+    record, items = make_classified(60)
+    worse = {"zero_shot": 0.1, "few_shot": 0.2, "qlora": 0.3}
+    other, its = make_classified(60, skill=worse)
+    few, fewer = make_classified(60, options=OPTIONS[:3])
+    for name, (one, rows) in {"a": (record, items), "b": (other, its), "c": (few, fewer)}.items():
+        cells = tuple(c.model_copy(update={"options_sha256": name.replace("b", "a") * 64}) for c in one.cells)
+        save_run(tmp_path / name, one.model_copy(update={"name": name, "cells": cells}), rows)
+    compared = compare_runs(read_runs([tmp_path / name for name in "abc"]))
+    table = compared.tables["accuracy"]
+    assert table.title == "Accuracy: differences to the first run"
+    assert "above zero, this run is better" in table.note
+    assert [row[0] for row in table.rows] == ["b"] * 3
+    tuned = next(row for row in table.rows if row[1] == "QLoRA")
+    ours, theirs = (sum(i.metrics["accuracy"] for i in rows["qlora/default"]) / 60 for rows in (its, items))
+    assert tuned[2].value == pytest.approx(ours - theirs)  # type: ignore[union-attr]
+    assert tuned[4] == "worse"
+    assert any("c against a: accuracies are not compared, other options." in line for line in compared.refused)
 
 
 def test_bad_folders_are_told(tmp_path: Path) -> None:

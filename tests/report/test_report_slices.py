@@ -8,7 +8,8 @@ from made_up_run import make_cell, make_run, rows_from_ppl, save_run, save_texts
 
 from triptych.data import Row
 from triptych.report import Study, build_report, slices
-from triptych.report.slices import by_length, difficulty, hard_table, hurt_table, slice_tables
+from triptych.report.hard_rows import difficulty, hard_table, hurt_table
+from triptych.report.slices import by_length, slice_tables
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from triptych.records.schema import RunRecord
+from triptych.records.schema import FewShotSummary, ItemScore, RunRecord
 
 
 def frame(lines: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> Any:
@@ -21,7 +21,7 @@ def frame(lines: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> An
 
 
 def cells_frame(record: RunRecord) -> Any:
-    """A line per cell: strategy, prompt, k, seed, … and its four averages."""
+    """A line per cell: strategy, prompt, k, seed, …, its metrics with their intervals, and its four averages."""
     return frame(map(_flat, record.cells), ("cell", "strategy", "prompt", "k", "seed", "ppl_mean"))
 
 
@@ -33,14 +33,24 @@ def curve_frame(record: RunRecord) -> Any:
 
 
 def comparisons_frame(record: RunRecord) -> Any:
-    """A line per paired difference `a - b`: below zero, a is better."""
-    return frame(map(_flat, record.comparisons), ("a", "b", "difference", "ci_low", "ci_high", "p_holm"))
+    """A line per paired difference `a - b` by each `metric`: of `ppl` below zero, of others above zero a is better."""
+    return frame(map(_flat, record.comparisons), ("a", "b", "metric", "difference", "ci_low", "ci_high", "p_holm"))
 
 
 def few_shot_frame(record: RunRecord) -> Any:
-    """A line per few-shot setting: mean and standard deviation over its seeds."""
+    """A line per few-shot setting: mean and standard deviation over its seeds, of every metric too."""
+    from triptych.report import Study
+    from triptych.report.tables.cells import over_seeds
+
+    study = Study(record)
+    names = dict.fromkeys(name for cell in record.cells for name in cell.aggregate.metrics)
+
+    def measured(one: FewShotSummary) -> dict[str, Any]:
+        found = {name: over_seeds(one, study, name) for name in names}
+        return {name: over.model_dump() for name, over in found.items() if over is not None}
+
     return frame(
-        (_with_spreads(one.model_dump(mode="json")) for one in record.few_shot),
+        (_with_spreads({**one.model_dump(mode="json"), **measured(one)}) for one in record.few_shot),
         ("prompt", "k", "ppl_mean", "ppl_mean_std"),
     )
 
@@ -54,16 +64,31 @@ def items_frame(path: Path, strategies: Mapping[str, Mapping[str, Any]]) -> Any:
     from triptych.records.store import read_items
 
     return frame(
-        {"cell": cell, **strategies.get(cell, {}), **asdict(item), "ppl": item.ppl}
+        {"cell": cell, **strategies.get(cell, {}), **with_metrics(_item(item)), "ppl": item.ppl}
         for cell, items in read_items(path).items()
         for item in items
     )
 
 
+def _item(item: ItemScore) -> dict[str, Any]:
+    """Its fields; those of options only where options were scored."""
+    line = asdict(item)
+    for name in ("chosen", "option_nll", "correct") if item.chosen is None else ():
+        del line[name]
+    return line
+
+
+def with_metrics(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's line with each metric as a column of its own."""
+    return {**{name: value for name, value in line.items() if name != "metrics"}, **line.get("metrics", {})}
+
+
 def _flat(record: BaseModel) -> dict[str, Any]:
-    """Averages at the top, where they are looked for."""
+    """Averages and metrics at the top, where they are looked for; a metric's interval beside it (`NAME_ci_low`)."""
     line = record.model_dump(mode="json")
     averages = line.pop("aggregate", {})
+    for name, value in averages.pop("metrics", {}).items():
+        averages |= {name: value["value"], f"{name}_ci_low": value["ci_low"], f"{name}_ci_high": value["ci_high"]}
     versions = {f"version_{name}": version for name, version in (line.pop("versions", None) or {}).items()}
     return {**line, **averages, **versions}
 

@@ -50,12 +50,12 @@ class Run:
 
     @cached_property
     def cells(self) -> Any:
-        """DataFrame: a line per cell, with its settings and four averages."""
+        """DataFrame: a line per cell, with its settings, its metrics with their intervals, and four averages."""
         return frames.cells_frame(self.record)
 
     @cached_property
     def items(self) -> Any:
-        """DataFrame: a line per cell and test row, with NLL in nats, scored tokens, characters and perplexity."""
+        """DataFrame: a line per cell and test row: NLL in nats, scored tokens, characters, perplexity, metrics."""
         beside = {cell.cell: {name: getattr(cell, name) for name in _BESIDE} for cell in self.record.cells}
         return frames.items_frame(self.path / "items.parquet", beside)
 
@@ -66,7 +66,7 @@ class Run:
 
     @cached_property
     def comparisons(self) -> Any:
-        """DataFrame: paired differences with their intervals and Holm-corrected p."""
+        """DataFrame: paired differences by each metric, with their intervals and Holm-corrected p."""
         return frames.comparisons_frame(self.record)
 
     @cached_property
@@ -80,6 +80,20 @@ class Run:
         from triptych.report import Study, answer
 
         return answer(Study(self.record))
+
+    def wrong(self, cell: str) -> Any:
+        """DataFrame: the rows that a cell gets wrong, with instruction, reference and answer.
+
+        Args:
+            cell: its name, as in `cells`.
+
+        Raises:
+            ConfigError: there is no such cell, or the run has no metric of right and wrong.
+        """
+        from triptych.report.wrong import wrong_rows
+
+        table = wrong_rows(self.path, cell)
+        return frames.frame((dict(zip(table.columns, row, strict=True)) for row in table.rows), table.columns)
 
     @property
     def adapter(self) -> Path | None:
@@ -127,14 +141,16 @@ class Scores:
     lines: list[dict[str, Any]]
     """A line per row: id, nll_nats, n_tokens, n_chars, ppl, n_demos, …"""
     aggregate: Aggregate
-    """The four averages."""
+    """The four averages, and other metrics."""
     provenance: dict[str, Any]
     """Versions, hashes, prompt and machine."""
 
     @cached_property
     def items(self) -> Any:
-        """DataFrame: a line per row, with NLL in nats, scored tokens, characters and perplexity."""
-        return frames.frame(self.lines, ("id", "nll_nats", "n_tokens", "n_chars", "ppl", "n_demos"))
+        """DataFrame: a line per row, with NLL in nats, scored tokens, characters, perplexity and metrics."""
+        return frames.frame(
+            map(frames.with_metrics, self.lines), ("id", "nll_nats", "n_tokens", "n_chars", "ppl", "n_demos")
+        )
 
     def __repr__(self) -> str:
         """One line."""
@@ -143,7 +159,8 @@ class Scores:
         return (
             f"<Scores of {a.n_rows} rows, {a.n_tokens} tokens: "
             f"ppl_mean {a.ppl_mean:.4f}, ppl_corpus {a.ppl_corpus:.4f}, "
-            f"ppl_geometric {a.ppl_geometric:.4f}, bits_per_char {bits}>"
+            f"ppl_geometric {a.ppl_geometric:.4f}, bits_per_char {bits}"
+            f"{''.join(f', {name} {value.value:.4f}' for name, value in a.metrics.items())}>"
         )
 
     def _repr_html_(self) -> str:
@@ -151,7 +168,8 @@ class Scores:
 
         a = self.aggregate
         names = ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char", "n_rows", "n_tokens")
-        return _html_table(Table("Scores", names, (tuple(getattr(a, name) for name in names),)))
+        values = (*(value.value for value in a.metrics.values()), *(getattr(a, name) for name in names))
+        return _html_table(Table("Scores", (*a.metrics, *names), (values,)))
 
 
 @dataclass(frozen=True, eq=False)

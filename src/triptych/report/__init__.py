@@ -11,8 +11,9 @@ from triptych.report.study import Study
 from triptych.report.tables.cells import cells_table, few_shot_table
 from triptych.report.tables.overview import settings_table, study_table
 from triptych.report.tables.table import Table, to_csv, to_latex, to_markdown
-from triptych.report.text.answer import answer, dominated, row_warnings
+from triptych.report.text.answer import answer
 from triptych.report.text.terminal import print_table, print_tables
+from triptych.report.text.warnings import dominated, row_warnings
 
 __all__ = [
     "Study",

@@ -16,8 +16,10 @@ from triptych.records.manifest import remove
 from triptych.records.process_lock import work_in
 from triptych.records.run_files import REPORT
 from triptych.records.store import read_items, read_run, write_text
+from triptych.report.calibration import class_tables
 from triptych.report.contamination import contamination_table, suspects
 from triptych.report.figures.draw import draw_figures
+from triptych.report.hard_rows import difficulty, hard_table, hurt_table
 from triptych.report.html.page import render_html
 from triptych.report.html.payload import payload
 from triptych.report.power import settle_table, uncertainty_table
@@ -36,9 +38,6 @@ from triptych.report.slices import (
     Slices,
     by_length,
     column_slices,
-    difficulty,
-    hard_table,
-    hurt_table,
     slice_tables,
     slices,
 )
@@ -47,9 +46,9 @@ from triptych.report.tables.generations import written_tables
 from triptych.report.tables.overview import curve_table, study_tables
 from triptych.report.tables.table import Table, to_csv, to_latex
 from triptych.report.tables.trainings import training_tables, trainings_of
-from triptych.report.text.answer import row_warnings
 from triptych.report.text.markdown import Contents, render_markdown
 from triptych.report.text.summaries import texts_answer
+from triptych.report.text.warnings import row_warnings
 from triptych.report.versions import mixed_versions
 
 SELECTED_ON_TEST = "The QLoRA checkpoint was selected on the test rows, so its perplexity is too good: see section 1."
@@ -120,6 +119,8 @@ def _contents(
     side_by_side = samples(study, written, row_texts.rows.get("test", {}))
     about_texts = Texts(texts_answer(study), side_by_side, samples_note(side_by_side, record), written.note)
     tables = study_tables(study) | training_tables(record) | written_tables(study)
+    # their lines and columns are outputs of the data
+    classes, whole = class_tables(study) if texts else ({}, {})
     evidence = {"uncertainty": uncertainty_table(study)} if study.cells else {}
     evidence |= {"rows_to_settle": settle_table(study)} if study.comparisons else {}
     parts, of_parts, of_slices = _slices(study, row_texts, texts=texts)
@@ -128,8 +129,12 @@ def _contents(
     if any(training.selected_by == "test" for training in trainings_of(record)):
         warnings[SELECTED_ON_TEST] = None
     warnings |= dict.fromkeys([*row_warnings(study), *of_slices, *notes])
-    shown = Contents(tables, figures, list(warnings), list(evidence.values()), list(of_parts.values()), about_texts)
-    return shown, parts, {**tables, **evidence, **of_parts}
+    further = (list(evidence.values()), list(of_parts.values()), about_texts, list(classes.values()))
+    return (
+        Contents(tables, figures, list(warnings), *further),
+        parts,
+        {**tables, **evidence, **of_parts, **classes, **whole},
+    )
 
 
 def _page(

@@ -5,29 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from triptych.metrics import Metric, metric_of
 from triptych.records import CellRecord, Comparison, ItemScore
 from triptych.records.schema import GenerationRecord
 from triptych.report.groups import STRATEGIES, Setting, best_of_each, group_cells, items_of
-from triptych.report.statistics import compare, compare_rows, corrected
+from triptych.report.measures import PERPLEXITY, average_of, rows_of
+from triptych.report.statistics import compare_rows, corrected
 
 MOST_PAIRED = 6
 """Up to here the texts of every two cells are compared: 15 comparisons. More cells are compared with the first."""
 
 
-def comparisons(cells: Sequence[CellRecord], items: Mapping[str, Sequence[ItemScore]]) -> tuple[Comparison, ...]:
-    """The run's comparisons, Holm-corrected together; a strategy that was not run is not compared.
+def comparisons(
+    cells: Sequence[CellRecord], items: Mapping[str, Sequence[ItemScore]], metrics: Sequence[str] = ("perplexity",)
+) -> tuple[Comparison, ...]:
+    """The run's comparisons by each metric, those of the first one first; each metric's are Holm-corrected together.
+
+    A strategy that was not run is not compared, nor is a setting that lacks the metric. Rows that lack it on either
+    side are left out. By each metric:
 
     - every QLoRA setting against the best few-shot setting and the best zero-shot prompt, and those two;
     - every other QLoRA setting against the plainest (`plain_qlora`): what demonstrations or another prompt add;
     - every other zero-shot prompt against the one named `default` (or the first, where none has that name);
     - demonstrations chosen in another way than at random against random ones, at the same prompt and k.
     """
-    pairs = _pairs(group_cells(cells))
-    return corrected([compare(a.label, items_of(a, items), b.label, items_of(b, items)) for a, b in pairs])
+    every = group_cells(cells)
+    return tuple(made for name in metrics for made in _by_metric(every, items, metric_of(name)))
 
 
-def _pairs(every: Sequence[Setting]) -> list[tuple[Setting, Setting]]:
-    best = best_of_each(every)
+def _by_metric(
+    every: Sequence[Setting], items: Mapping[str, Sequence[ItemScore]], metric: Metric
+) -> tuple[Comparison, ...]:
+    measured = [setting for setting in every if setting.has(average_of(metric))]
+    made = []
+    for a, b in _pairs(measured, metric):
+        ours, theirs = rows_of(items_of(a, items), metric), rows_of(items_of(b, items), metric)
+        if metric.name != PERPLEXITY.name:
+            shared = ours.keys() & theirs.keys()
+            ours, theirs = ({row: of[row] for row in of if row in shared} for of in (ours, theirs))
+            if not shared:
+                continue
+        made.append(compare_rows(a.label, ours, b.label, theirs, metric=metric.key))
+    return corrected(made)
+
+
+def _pairs(every: Sequence[Setting], metric: Metric) -> list[tuple[Setting, Setting]]:
+    best = best_of_each(every, metric)
     base = [best[strategy] for strategy in ("few_shot", "zero_shot") if strategy in best]
     tuned = [setting for setting in every if setting.strategy == "qlora"]
     # the study's three questions are read first

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from triptych.metrics import Metric
 from triptych.records import Averaged, CellRecord, ItemScore
 from triptych.records.schema import Strategy
+from triptych.report.measures import PERPLEXITY, average_of, measured
 from triptych.report.seeds import averaged, selection
 
 STRATEGIES: tuple[Strategy, ...] = ("zero_shot", "few_shot", "qlora")
@@ -74,19 +76,23 @@ class Setting:
             return "trainings"
         return "seeds" if len(self.cells) > 1 else ""
 
+    def has(self, average: str) -> bool:
+        """Whether each of its cells has this average (`measures.measured`)."""
+        return all(measured(cell.aggregate, average) is not None for cell in self.cells)
+
     def mean(self, average: str = "ppl_mean") -> float:
-        """One of the four averages, meaned over seeds."""
-        return float(np.mean([getattr(cell.aggregate, average) for cell in self.cells]))
+        """One of the four averages, or a metric, meaned over seeds."""
+        return float(np.mean([_value(cell, average) for cell in self.cells]))
 
     def over(self, average: str = "ppl_mean") -> Averaged:
         """Mean and spread over what `repeated` names; a training with several draws enters with their mean."""
         if self.repeated == "trainings":
             return self.over_trainings(average)
-        return averaged([getattr(cell.aggregate, average) for cell in self.cells])
+        return averaged([_value(cell, average) for cell in self.cells])
 
     def bits_per_char(self) -> Averaged | None:
         """`over("bits_per_char")`; None where the outputs have no character."""
-        return None if any(cell.aggregate.bits_per_char is None for cell in self.cells) else self.over("bits_per_char")
+        return self.over("bits_per_char") if self.has("bits_per_char") else None
 
     def over_trainings(self, average: str = "ppl_mean") -> Averaged:
         """Mean and standard deviation (n-1) over training seeds."""
@@ -105,7 +111,14 @@ class Setting:
 
     def _by_training(self, average: str) -> list[list[float]]:
         seeds = self.train_seeds or (None,)
-        return [[getattr(c.aggregate, average) for c in self.cells if c.train_seed == seed] for seed in seeds]
+        return [[_value(cell, average) for cell in self.cells if cell.train_seed == seed] for seed in seeds]
+
+
+def _value(cell: CellRecord, average: str) -> float:
+    value = measured(cell.aggregate, average)
+    if value is None:
+        raise ValueError(f"cell {cell.cell!r} has no {average}")
+    return value
 
 
 def group_cells(cells: Sequence[CellRecord]) -> tuple[Setting, ...]:
@@ -146,11 +159,17 @@ def _label(cell: CellRecord) -> str:
     return "/".join(parts)
 
 
-def best_of_each(every: Sequence[Setting]) -> dict[Strategy, Setting]:
-    """The setting with the lowest ppl_mean of each strategy that was run, cheapest strategy first."""
-    ordered = sorted(every, key=lambda setting: (setting.mean(), setting.label), reverse=True)
-    lowest = {setting.strategy: setting for setting in ordered}
-    return {strategy: lowest[strategy] for strategy in STRATEGIES if strategy in lowest}
+def best_of_each(every: Sequence[Setting], metric: Metric = PERPLEXITY) -> dict[Strategy, Setting]:
+    """The setting with the best mean of each strategy that was run, cheapest strategy first.
+
+    Of settings that are equal by the metric, the one with the lowest ppl_mean. Settings without the metric are left
+    out.
+    """
+    average, sign = average_of(metric), -1 if metric.higher_is_better else 1
+    known = [setting for setting in every if setting.has(average)]
+    ordered = sorted(known, key=lambda s: (sign * s.mean(average), s.mean(), s.label), reverse=True)
+    best = {setting.strategy: setting for setting in ordered}
+    return {strategy: best[strategy] for strategy in STRATEGIES if strategy in best}
 
 
 def display_names(of: Sequence[Setting]) -> dict[str, str]:

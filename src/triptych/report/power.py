@@ -108,14 +108,16 @@ def uncertainty_table(study: Study) -> Table:
     trained = any(len(setting.train_seeds) > 1 for setting in study.settings)
     rows: list[tuple[Value, ...]] = []
     for setting in study.settings:
-        over, again = setting.over_draws(), setting.over_trainings()
+        if setting.label not in study.rows:
+            continue
+        over, again = setting.over_draws(study.average), setting.over_trainings(study.average)
         by_row = list(study.rows[setting.label].values())
         error = float(np.std(by_row, ddof=1)) / math.sqrt(len(by_row)) if len(by_row) > 1 else None
         training = ([again.n, again.std] if setting.train_seeds else [None, None]) if trained else []
         by_seed = (study.name(setting.label), over.mean, over.n, over.std)
-        rows.append((*by_seed, error, study.intervals[setting.label], *training))
+        rows.append((*by_seed, error, study.intervals.get(setting.label), *training))
     more = ("training seeds", "SD over training seeds") if trained else ()
-    columns = ("setting", "ppl_mean", "seeds", "SD over seeds", "SE over rows", "95 % interval over rows", *more)
+    columns = ("setting", study.average, "seeds", "SD over seeds", "SE over rows", "95 % interval over rows", *more)
     return Table(f"{'Three' if trained else 'Two'} kinds of uncertainty", columns, tuple(rows), _note(study))
 
 

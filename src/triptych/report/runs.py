@@ -1,27 +1,31 @@
 """Several runs beside each other: only what is comparable is compared, and what isn't says why.
 
 A difference of perplexities needs the same rows, the same protocol and the same tokenizer: perplexity is per token, and
-another tokenizer makes other tokens. Bits per character need only the same rows and the same protocol. Runs on other
-rows stand side by side, with no difference drawn between them.
+another tokenizer makes other tokens. Bits per character and metrics of answers need only the same rows and the same
+protocol, accuracy the same options too. Runs on other rows stand side by side, with no difference drawn between them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from triptych.errors import ConfigError
+from triptych.metrics import Metric
 from triptych.records import ItemScore
 from triptych.records.process_lock import work_in
 from triptych.records.run_files import COMPARISON
 from triptych.records.store import read_items, read_run, write_text
 from triptych.records.texts import read_rows_shown
 from triptych.report.build import write_tables
-from triptych.report.groups import STRATEGY_NAMES, Setting, items_of
+from triptych.report.groups import STRATEGY_NAMES, Setting, capital, items_of
+from triptych.report.measures import PERPLEXITY, rows_of
 from triptych.report.numbers import Interval, Probability
 from triptych.report.statistics import compare_rows, corrected, interval, verdict
 from triptych.report.study import Study
@@ -40,6 +44,10 @@ class Run:
     def rows(self) -> dict[str, ItemScore]:
         """Its test rows by id, as the first cell scored them."""
         return {item.id: item for item in next(iter(self.study.items.values()), ())}
+
+
+Measure = Callable[[Setting, Run], dict[str, float]]
+"""A setting's value on each row of a run."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +132,20 @@ def compare_runs(runs: Sequence[Run]) -> RunsCompared:
             by_token.append(run)
             by_character.append(run)
     tables = {"runs": _overview(runs), "levels": _levels(runs)}
-    for name, title, measure, chosen in (
-        ("perplexity", "Perplexity", _ppl, by_token),
-        ("bits_per_char", "Bits per character", _bits, by_character),
-    ):
-        if (table := _differences(f"{title}: differences to the first run", chosen, measure)).rows:
+    measures: list[tuple[str, str, Measure, list[Run], Metric]] = [
+        ("perplexity", "Perplexity", _ppl, by_token, PERPLEXITY),
+        ("bits_per_char", "Bits per character", _bits, by_character, PERPLEXITY),
+    ]
+    for metric in (metric for metric in first.study.metrics if metric != PERPLEXITY):
+        with_it = [run for run in by_character if metric in run.study.metrics]
+        for run in with_it[1:] if metric.needs == "options" else ():
+            if _options(run) != _options(first):
+                refused.append(f"{run.name} against {first.name}: accuracies are not compared, other options.")
+                with_it.remove(run)
+        name, title = re.sub(r"\W+", "_", metric.name), capital(metric.label)
+        measures.append((name, title, partial(_answers, metric), with_it, metric))
+    for name, title, measure, chosen, metric in measures:
+        if (table := _differences(f"{title}: differences to the first run", chosen, measure, metric)).rows:
             tables[name] = table
     return RunsCompared(tuple(refused), tables)
 
@@ -152,7 +169,7 @@ def _overview(runs: Sequence[Run]) -> Table:
 def _levels(runs: Sequence[Run]) -> Table:
     rows: list[tuple[Value, ...]] = []
     for run in runs:
-        for strategy, setting in run.study.best.items():
+        for strategy, setting in run.study.by(PERPLEXITY).best.items():
             bits = list(_bits(setting, run).values())
             level = (float(np.mean(bits)), Interval(*interval(bits))) if bits else (None, None)
             rows.append((run.name, STRATEGY_NAMES[strategy], setting.label, *level))
@@ -176,6 +193,14 @@ def _ppl(setting: Setting, run: Run) -> dict[str, float]:
     return _over_seeds(items_of(setting, run.study.items), lambda item: item.ppl)
 
 
+def _options(run: Run) -> set[str | None]:
+    return {cell.options_sha256 for cell in run.study.cells}
+
+
+def _answers(metric: Metric, setting: Setting, run: Run) -> dict[str, float]:
+    return rows_of(items_of(setting, run.study.items), metric)
+
+
 def _over_seeds(rows: Sequence[ItemScore], value: Callable[[ItemScore], float]) -> dict[str, float]:
     by_row: dict[str, list[float]] = {}
     for item in rows:
@@ -183,21 +208,29 @@ def _over_seeds(rows: Sequence[ItemScore], value: Callable[[ItemScore], float]) 
     return {row: float(np.mean(values)) for row, values in by_row.items()}
 
 
-def _differences(title: str, runs: Sequence[Run], measure: Callable[[Setting, Run], dict[str, float]]) -> Table:
+def _differences(title: str, runs: Sequence[Run], measure: Measure, metric: Metric) -> Table:
     first, made = runs[0], []
+    best_of_first = first.study.by(metric).best
     for run in runs[1:]:
-        for strategy, setting in run.study.best.items():
-            if strategy in first.study.best:
-                ours, theirs = measure(setting, run), measure(first.study.best[strategy], first)
+        for strategy, setting in run.study.by(metric).best.items():
+            if strategy in best_of_first:
+                ours, theirs = measure(setting, run), measure(best_of_first[strategy], first)
+                shared = ours.keys() & theirs.keys() if metric != PERPLEXITY else ours.keys()
+                ours, theirs = _kept(ours, shared), _kept(theirs, shared) if metric != PERPLEXITY else theirs
                 if ours and theirs:
-                    made.append((strategy, compare_rows(run.name, ours, first.name, theirs, metric="ppl")))
+                    made.append((strategy, compare_rows(run.name, ours, first.name, theirs, metric=metric.key)))
     rows = tuple(
         (c.a, STRATEGY_NAMES[strategy], estimate(c), Probability(c.p_holm), verdict(c, "better", "worse"))
         for (strategy, _), c in zip(made, corrected([c for _, c in made]), strict=True)
     )
     columns = ("run", "strategy", f"difference to {first.name}", "p (Holm)", "verdict")
-    note = "Best setting against best, paired by row; below zero, this run is better. 95 % BCa intervals over rows."
+    side = "above" if metric.higher_is_better else "below"
+    note = f"Best setting against best, paired by row; {side} zero, this run is better. 95 % BCa intervals over rows."
     return Table(title, columns, rows, note)
+
+
+def _kept(values: Mapping[str, float], rows: Collection[str]) -> dict[str, float]:
+    return {row: value for row, value in values.items() if row in rows}
 
 
 def write_comparison(compared: RunsCompared, folder: Path) -> Path:

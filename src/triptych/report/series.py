@@ -6,18 +6,17 @@ A series says what is drawn, under which name and in which order; the drawing co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from triptych.records import CurvePoint, FewShotSummary
+from triptych.records import Averaged, FewShotSummary
 from triptych.records.schema import Strategy
 from triptych.report.groups import Setting, select_and_order
+from triptych.report.measures import PERPLEXITY, measured
 from triptych.report.numbers import Interval, difference, number, p_text, spread
 from triptych.report.statistics import is_significant
 from triptych.report.study import Study
+from triptych.report.tables.cells import over_seeds
 from triptych.report.tables.table import estimate
-
-PPL = "mean perplexity of the test rows"
-SELECTED = {"last": "last step", "dev": "best on dev", "test": "best on test"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,8 @@ class Series:
     """Among the series that differ by line, marker and colour."""
     texts: tuple[str, ...] = ()
     """Of each point, shown beside it or on hovering."""
+    shares: tuple[float, ...] = ()
+    """Of the rows that each point stands for, where points are of parts of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Chart:
     series: tuple[Series, ...]
     ticks: tuple[tuple[float, str], ...] = ()
     """Places on the axis of counts or names, and their labels."""
+    log_allowed: bool = True
+    """Whether its values are ratios, as perplexities are; a share may be 0."""
 
     @property
     def levels(self) -> list[float]:
@@ -60,97 +63,40 @@ class Chart:
     def log(self) -> bool:
         """Whether the values span so much that the y axis should be logarithmic."""
         positive = [value for value in self.levels if value > 0]
-        return bool(positive) and max(positive) > 10 * min(positive)
+        return self.log_allowed and bool(positive) and max(positive) > 10 * min(positive)
 
 
-def curve_chart(study: Study) -> Chart | None:
-    """Perplexity against optimizer steps, with the levels training has to beat."""
-    record = study.record
-    if not record.curve:
-        return None
-    by_split = {split: [p for p in record.curve if p.split == split] for split in ("test", "dev")}
-    first = (record.tune and record.further_curves and record.tune.name) or "QLoRA"
-    series = [
-        *_band(by_split["test"]),
-        *(
-            _line("further", name, chosen, place)
-            for place, (name, points) in enumerate(record.further_curves.items())
-            if (chosen := [p for p in points if p.split == "test"])
-        ),
-        *(_line(split, f"{first}, {split} rows", points) for split, points in by_split.items() if points),
-        *(_level(study, setting, "best ") for strategy, setting in study.best.items() if strategy != "qlora"),
-        *_used(study),
-    ]
-    return Chart("optimizer steps", "mean perplexity of the rows", tuple(series))
-
-
-def _line(role: str, name: str, points: Sequence[CurvePoint], place: int = 0) -> Series:
-    levels = tuple(p.aggregate.ppl_mean for p in points)
-    texts = tuple(
-        f"step {p.step:,}, epoch {number(p.epoch)}\nperplexity {number(p.aggregate.ppl_mean)}" for p in points
-    )
-    return Series(role, name, tuple(p.step for p in points), levels, strategy="qlora", place=place, texts=texts)
-
-
-def _bounds(p: CurvePoint) -> Interval | None:
-    return None if p.ci_low is None or p.ci_high is None else Interval(p.ci_low, p.ci_high)
-
-
-def _band(points: Sequence[CurvePoint]) -> list[Series]:
-    """The interval of each point's mean; runs of older versions have none."""
-    bounds = {p.step: interval for p in points if (interval := _bounds(p))}
-    if len(bounds) < 2:
-        return []
-    line = _line("band", "95 % interval over the test rows", [p for p in points if p.step in bounds])
-    return [replace(line, bounds=tuple(bounds.values()), texts=())]
-
-
-def _level(study: Study, setting: Setting, before: str = "") -> Series:
+def level_of(study: Study, setting: Setting, before: str = "") -> Series:
     """A setting's mean as a line across, with its interval where it is known."""
-    name, level, bounds = study.name(setting.label), setting.mean(), study.intervals.get(setting.label)
+    name, level, bounds = study.name(setting.label), study.mean(setting), study.intervals.get(setting.label)
     name = f"{before}{name[0].lower()}{name[1:]}" if before else name
     return Series("level", f"{name}: {number(level)}", (), (level,), (bounds,) if bounds else (), setting.strategy)
 
 
-def _used(study: Study) -> list[Series]:
-    """The evaluation of the checkpoint that was kept."""
-    tune = study.record.tune
-    point = next((p for p in study.record.curve if tune and p.step == tune.selected_step and p.split == "test"), None)
-    if tune is None or point is None:
-        return []
-    # runs of older versions kept no interval of the point; where one cell was scored, it is the cell's
-    tuned = [cell for setting in study.of("qlora") for cell in setting.cells]
-    bounds = _bounds(point) or (study.intervals.get(tuned[0].cell) if len(tuned) == 1 else None)
-    name = f"used ({SELECTED[tune.selected_by]}): {number(point.aggregate.ppl_mean)}"
-    return [Series("used", name, (point.step,), (point.aggregate.ppl_mean,), (bounds,) if bounds else ())]
-
-
-def loss_chart(study: Study) -> Chart | None:
-    """Training loss against optimizer steps."""
-    losses = {p.step: p.train_loss for p in study.record.curve if p.train_loss is not None}
-    if len(losses) < 2:
-        return None
-    texts = tuple(f"step {step:,}\n{loss:.3f} nats per token" for step, loss in losses.items())
-    line = Series("loss", "", tuple(losses), tuple(losses.values()), texts=texts)
-    return Chart("optimizer steps", "nats per scored token", (line,))
-
-
 def by_k_chart(study: Study) -> Chart | None:
-    """Perplexity against the number of demonstrations: every seed a point, mean and n-1 std over seeds."""
-    if not study.record.few_shot:
-        return None
-    lines: dict[tuple[str | None, ...], list[FewShotSummary]] = {}
+    """The deciding metric against the number of demonstrations: every seed a point, mean and n-1 std over seeds."""
+    lines: dict[tuple[str | None, ...], dict[int, tuple[FewShotSummary, Averaged]]] = {}
     for s in study.record.few_shot:
-        lines.setdefault((s.prompt, s.select, s.order, s.draw), []).append(s)
-    levels = {cell.cell: cell.aggregate.ppl_mean for cell in study.cells}
+        if over := over_seeds(s, study, study.average):
+            lines.setdefault((s.prompt, s.select, s.order, s.draw), {})[s.k] = (s, over)
+    if not lines:
+        return None
+    known = {cell.cell: measured(cell.aggregate, study.average) for cell in study.cells}
+    levels = {cell: level for cell, level in known.items() if level is not None}
     series: list[Series] = []
-    for place, summaries in enumerate(lines.values()):
+    for place, by_k in enumerate(lines.values()):
+        summaries = [summary for summary, _ in by_k.values()]
         name = _line_name(summaries[0], study.record.few_shot)
-        series += [*_seeds(summaries, levels, place), _over_k(name, summaries, place)]
+        series += [*_seeds(summaries, levels, place), _over_k(name, list(by_k.values()), place)]
     series += _zero_shot(study)
-    series += [_level(study, study.best["qlora"])] if "qlora" in study.best else []
-    ks = sorted({summary.k for summary in study.record.few_shot} | {0})
-    return Chart("demonstrations in the prompt (k)", PPL, tuple(series), tuple((k, str(k)) for k in ks))
+    series += [level_of(study, study.best["qlora"])] if "qlora" in study.best else []
+    ks = sorted({k for by_k in lines.values() for k in by_k} | {0})
+    ticks = tuple((k, str(k)) for k in ks)
+    return Chart("demonstrations in the prompt (k)", _of_rows(study), tuple(series), ticks, study.metric == PERPLEXITY)
+
+
+def _of_rows(study: Study) -> str:
+    return f"{study.metric.label} of the test rows"
 
 
 def _line_name(line: FewShotSummary, every: Sequence[FewShotSummary]) -> str:
@@ -173,25 +119,27 @@ def _seeds(summaries: Sequence[FewShotSummary], levels: dict[str, float], place:
     return [Series("seeds", "", ks, ppl, strategy="few_shot", place=place, texts=texts)]
 
 
-def _over_k(name: str, summaries: Sequence[FewShotSummary], place: int) -> Series:
-    means, stds = [s.ppl_mean.mean for s in summaries], [s.ppl_mean.std or 0.0 for s in summaries]
-    most = max(len(summary.seeds) for summary in summaries)
+def _over_k(name: str, points: Sequence[tuple[FewShotSummary, Averaged]], place: int) -> Series:
+    means, stds = [over.mean for _, over in points], [over.std or 0.0 for _, over in points]
+    most = max(len(summary.seeds) for summary, _ in points)
     label = f"{name} (mean ± std n-1, {most} seeds)" if most > 1 else f"{name} (one seed)" if most else name
     bounds = tuple(Interval(mean - std, mean + std) for mean, std in zip(means, stds, strict=True))
     bounds = bounds if any(stds) else ()
-    texts = tuple(f"k = {s.k}: {spread(s.ppl_mean)}" for s in summaries)
-    return Series("few_shot", label, tuple(s.k for s in summaries), tuple(means), bounds, "few_shot", place, texts)
+    texts = tuple(f"k = {s.k}: {spread(over)}" for s, over in points)
+    return Series("few_shot", label, tuple(s.k for s, _ in points), tuple(means), bounds, "few_shot", place, texts)
 
 
 def _zero_shot(study: Study) -> list[Series]:
-    settings = study.of("zero_shot")
+    settings = [setting for setting in study.of("zero_shot") if setting.has(study.average)]
     if not settings:
         return []
-    best, levels = study.best["zero_shot"], tuple(setting.mean() for setting in settings)
-    name = f"zero-shot prompts (lowest: {best.prompt})" if len(settings) > 1 else f"zero-shot, {best.prompt}"
-    texts = tuple(f"{study.name(s.label)}: {number(s.mean())}" for s in settings)
+    best, levels = study.best["zero_shot"], tuple(map(study.mean, settings))
+    name = (
+        f"zero-shot prompts ({study.superlative}: {best.prompt})" if len(settings) > 1 else f"zero-shot, {best.prompt}"
+    )
+    texts = tuple(f"{study.name(s.label)}: {number(study.mean(s))}" for s in settings)
     points = Series("zero_shot", name, (0,) * len(settings), levels, strategy="zero_shot", texts=texts)
-    return [points, Series("level", "", (), (best.mean(),), strategy="zero_shot")]
+    return [points, Series("level", "", (), (study.mean(best),), strategy="zero_shot")]
 
 
 def best_chart(study: Study) -> Chart | None:
@@ -201,12 +149,13 @@ def best_chart(study: Study) -> Chart | None:
         return None
     series, ticks = [], []
     for place, setting in enumerate(best):
-        bounds, mean = study.intervals[setting.label], setting.mean()
+        bounds, mean = study.intervals[setting.label], study.mean(setting)
         text = difference(mean, *bounds)
         series.append(Series("best", "", (mean,), (place,), (bounds,), setting.strategy, texts=(text,)))
         repeated = f"\n(mean of {setting.over().n} {setting.repeated})" if setting.repeated else ""
         ticks.append((place, study.name(setting.label) + repeated))
-    return Chart(f"{PPL}, 95 % interval over rows", "", tuple(series), tuple(ticks))
+    x = f"{_of_rows(study)}, 95 % interval over rows"
+    return Chart(x, "", tuple(series), tuple(ticks), study.metric == PERPLEXITY)
 
 
 def differences_chart(study: Study) -> Chart | None:
@@ -228,8 +177,4 @@ def differences_chart(study: Study) -> Chart | None:
         if (chosen := [(place, c) for place, c in made if is_significant(c) == significant])
     )
     ticks = tuple((place, f"{study.name(c.a)}\n−  {study.name(c.b)}") for place, c in made)
-    return Chart("difference of mean perplexity", "", series, ticks)
-
-
-CHARTS = {"curve": curve_chart, "loss": loss_chart, "byK": by_k_chart, "forest": differences_chart}
-"""Those that the page draws, by its names for them."""
+    return Chart(f"difference of {study.metric.label}", "", series, ticks)

@@ -17,10 +17,9 @@ from difflib import get_close_matches
 import numpy as np
 
 from triptych.data import Row
-from triptych.records.schema import Strategy
-from triptych.report.groups import STRATEGY_NAMES
+from triptych.report.groups import capital
 from triptych.report.study import Study
-from triptych.report.tables.table import Table, Value
+from triptych.report.tables.table import Table
 
 Slices = dict[str, dict[str, str]]
 
@@ -39,10 +38,6 @@ MOST_AUTOMATIC = 12
 MOST_PARTS = 40
 REST = "(other values)"
 FEW_VALUES = 4
-HARDEST = 0.1
-"""Hard: among this share of rows with the highest perplexity."""
-MOST_SHOWN = 15
-WORST = 3
 
 
 def slices(rows: Sequence[Row]) -> Slices:
@@ -151,8 +146,9 @@ def by_length(characters: Mapping[str, int]) -> dict[str, str]:
 
 
 def slice_tables(study: Study, cut: Slices) -> dict[str, Table]:
-    """Slice name -> mean perplexity by part. Few parts: a column each; many: a line each, for the best settings."""
-    every, best, by_row = study.settings, study.best.values(), study.rows
+    """Slice name -> the deciding metric by part. Few parts: a column each; many: a line each, for the best settings."""
+    best, by_row = study.best.values(), study.rows
+    every, what = [s for s in study.settings if s.label in by_row], capital(study.metric.label)
     tables = {}
     for name, values in cut.items():
         parts = {value: [row for row in values if values[row] == value] for value in dict.fromkeys(values.values())}
@@ -160,74 +156,15 @@ def slice_tables(study: Study, cut: Slices) -> dict[str, Table]:
         title = f"By {name}"
         if len(parts) <= FEW_VALUES:
             lines = [(study.name(s.label), *(_mean(by_row[s.label], rows) for rows in parts.values())) for s in every]
-            tables[name] = Table(title, ("setting", *heads.values()), tuple(lines), "Mean perplexity of those rows.")
+            tables[name] = Table(title, ("setting", *heads.values()), tuple(lines), f"{what} of those rows.")
             continue
         ordered = sorted(parts.items(), key=lambda part: -len(part[1]))
         columns = (name, "rows", *(study.name(s.label) for s in best))
         rest = [(value, len(rows), *(_mean(by_row[s.label], rows) for s in best)) for value, rows in ordered]
-        tables[name] = Table(title, columns, tuple(rest), "Mean perplexity of the best setting of each strategy.")
+        tables[name] = Table(title, columns, tuple(rest), f"{what} of the best setting of each strategy.")
     return tables
 
 
-def _mean(ppl: Mapping[str, float], rows: Sequence[str]) -> float | None:
-    values = [ppl[row] for row in rows if row in ppl]
+def _mean(of_rows: Mapping[str, float], rows: Sequence[str]) -> float | None:
+    values = [of_rows[row] for row in rows if row in of_rows]
     return float(np.mean(values)) if values else None
-
-
-def _hard(best: Mapping[Strategy, Mapping[str, float]]) -> list[str]:
-    """Rows among the hardest of every strategy, the hardest first (by the geometric mean over strategies)."""
-    if len(best) < 2:
-        return []
-    ranked = [[row for row, _ in sorted(ppl.items(), key=lambda pair: -pair[1])] for ppl in best.values()]
-    shared = set.intersection(*(set(rows[: max(1, round(HARDEST * len(rows)))]) for rows in ranked))
-    return sorted(shared, key=lambda row: -float(np.mean([np.log(ppl[row]) for ppl in best.values()])))
-
-
-def difficulty(study: Study) -> Slices:
-    """Slices to filter rows by: hard for every strategy, and helped or hurt against the best zero-shot prompt."""
-    best = study.best_rows
-    parts: Slices = {}
-    if hard := _hard(best):
-        parts["hard for every strategy"] = dict.fromkeys(hard, "yes")
-    base = best.get("zero_shot")
-    for strategy, ppl in best.items():
-        if base is not None and strategy != "zero_shot":
-            parts[f"{STRATEGY_NAMES[strategy]} against zero-shot"] = {
-                row: "helps" if ppl[row] < base[row] else "hurts" if ppl[row] > base[row] else "same"
-                for row in ppl
-                if row in base
-            }
-    return parts
-
-
-def hard_table(study: Study, excerpts: Mapping[str, str]) -> Table | None:
-    """Rows that every strategy finds hard; `excerpts`: row id -> the beginning of its text, where it may be shown."""
-    best = study.best_rows
-    hard = _hard(best)
-    if not hard:
-        return None
-    rows: list[tuple[Value, ...]] = [
-        (row, *([excerpts.get(row, "")] if excerpts else []), *(ppl[row] for ppl in best.values()))
-        for row in hard[:MOST_SHOWN]
-    ]
-    columns = ("row", *(["output"] if excerpts else []), *(STRATEGY_NAMES[strategy] for strategy in best))
-    note = f"Among the {HARDEST * 100:g} % of rows with the highest perplexity under the best setting of every strategy"
-    more = f"; the {MOST_SHOWN} hardest of {len(hard)}." if len(hard) > MOST_SHOWN else "."
-    return Table("Rows hard for every strategy", columns, tuple(rows), note + more)
-
-
-def hurt_table(study: Study) -> Table | None:
-    """How often, and where most, a strategy makes a row worse than the best zero-shot prompt does."""
-    base = study.best_rows.get("zero_shot")
-    others = {strategy: ppl for strategy, ppl in study.best_rows.items() if strategy != "zero_shot"}
-    if base is None or not others:
-        return None
-    rows: list[tuple[Value, ...]] = []
-    for strategy, ppl in others.items():
-        worse = sorted((row for row in ppl if ppl[row] > base[row]), key=lambda row: base[row] / ppl[row])
-        ratio = float(np.median([ppl[row] / base[row] for row in worse])) if worse else None
-        share = f"{100 * len(worse) / len(ppl):.0f} %"
-        rows.append((STRATEGY_NAMES[strategy], len(worse), share, ratio, ", ".join(worse[:WORST])))
-    columns = ("strategy", "rows hurt", "share", "median factor", "hurt most")
-    note = "Rows whose perplexity is higher than under the best zero-shot prompt, and by what factor in the median."
-    return Table("Rows that a strategy hurts", columns, tuple(rows), note)

@@ -1,8 +1,8 @@
-"""What the rows' perplexities can and can't tell: bootstrap intervals and paired tests.
+"""What the rows' values can and can't tell: bootstrap intervals and paired tests.
 
     interval     BCa bootstrap of the mean over rows (Efron 1987; Efron & Tibshirani 1993, chapter 14)
     compare      paired by row: d_i = ppl_a,i - ppl_b,i, its mean, an interval, a sign-flip permutation test of the mean
-    compare_rows the same of any value a row has, such as chrF++
+    compare_rows the same of any value a row has, such as chrF++; of values that are 0 or 1, McNemar's exact test
     holm         Holm 1979: step-down, holds the chance of any false finding among m tests
 
 The rows are what is resampled: an interval says how far another draw of test rows could move the mean. It holds the
@@ -11,15 +11,14 @@ seeds of the demonstrations fixed; their spread is the `std` of `seeds.summarise
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from triptych.records import Comparison, ItemScore
+from triptych.report.measures import PERPLEXITY, metric_of_key, rows_of
+from triptych.report.proportions import mcnemar
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -111,7 +110,8 @@ def compare(
     a_label: str, a_items: Sequence[ItemScore], b_label: str, b_items: Sequence[ItemScore], *, draws: int = DRAWS
 ) -> Comparison:
     """`compare_rows` of the rows' perplexities. Pass several seeds concatenated: a row has the mean over them."""
-    return compare_rows(a_label, paired_rows(a_items), b_label, paired_rows(b_items), metric="ppl", draws=draws)
+    a, b = rows_of(a_items, PERPLEXITY), rows_of(b_items, PERPLEXITY)
+    return compare_rows(a_label, a, b_label, b, metric=PERPLEXITY.key, draws=draws)
 
 
 def compare_rows(
@@ -120,13 +120,14 @@ def compare_rows(
     b_label: str,
     b: Mapping[str, float],
     *,
-    metric: Literal["ppl", "chrf"],
+    metric: str,
     draws: int = DRAWS,
 ) -> Comparison:
     """The paired difference a - b of values by row id: mean, interval, p-value, on how many rows a is better.
 
-    `metric` says which way is better: of `ppl` the lower, of `chrf` the higher. `p_holm` is the plain p-value;
-    correct several comparisons together (`corrected`).
+    `metric` (a `Metric.key`) says which way is better, and which test is made: where every row of both is 0 or 1 by a
+    metric of such values, McNemar's exact one, else sign-flip. `p_holm` is the plain p-value; correct several
+    comparisons together (`corrected`).
 
     Raises:
         ValueError: the two don't hold the same rows.
@@ -138,8 +139,13 @@ def compare_rows(
     differences = np.array([a[row] - b[row] for row in sorted(a)])
     differences[np.abs(differences) < TIE] = 0.0
     low, high = interval(differences, draws=draws)
-    p_value, test = sign_flip(differences, draws)
-    gains = differences if metric == "chrf" else -differences
+    kind = metric_of_key(metric)
+    gains = differences if kind.higher_is_better else -differences
+    if kind.zero_or_one and {*a.values(), *b.values()} <= {0.0, 1.0}:
+        p_value = mcnemar(int((differences > 0).sum()), int((differences < 0).sum()))
+        test = "McNemar's exact test, two-sided"
+    else:
+        p_value, test = sign_flip(differences, draws)
     return Comparison(
         a=a_label,
         b=b_label,
@@ -163,16 +169,6 @@ def effect_size(differences: FloatArray) -> float | None:
     """Cohen's d_z: how large the mean difference is against the scatter of the rows' differences."""
     spread = float(np.std(differences, ddof=1)) if differences.size > 1 else 0.0
     return float(differences.mean()) / spread if spread > 0 else None
-
-
-def paired_rows(items: Sequence[ItemScore]) -> dict[str, float]:
-    """Row id -> mean perplexity over the seeds in which the row was scored."""
-    rows: defaultdict[str, list[float]] = defaultdict(list)
-    for item in items:
-        rows[item.id].append(item.ppl)
-    if len({len(values) for values in rows.values()}) > 1:
-        raise ValueError("some rows were scored more often than others: seeds with different rows, or repeated ids")
-    return {row: math.fsum(values) / len(values) for row, values in rows.items()}
 
 
 def sign_flip(differences: FloatArray, draws: int) -> tuple[float, str]:
@@ -216,7 +212,7 @@ def is_significant(c: Comparison) -> bool:
 
 def a_is_better(c: Comparison) -> bool:
     """Whether the mean speaks for `a`, significantly or not."""
-    return c.difference > 0 if c.metric == "chrf" else c.difference < 0
+    return c.difference > 0 if metric_of_key(c.metric).higher_is_better else c.difference < 0
 
 
 def verdict(c: Comparison, better: str, worse: str) -> str:

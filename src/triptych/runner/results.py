@@ -67,7 +67,7 @@ def run_record(
         few_shot=summarise_few_shot(records),
         curve=next(iter(curves.values()), ()),
         further_curves=further,
-        comparisons=comparisons(records, {name: cell.items for name, cell in finished.items()}),
+        comparisons=comparisons(records, {name: cell.items for name, cell in finished.items()}, config.metrics),
         tune=tuned.get(trainings[0]) if trainings else None,
         trainings=tuple(tuned[spec] for spec in trainings if spec in tuned),
         search=search,

@@ -93,6 +93,10 @@ const chart = (() => {
     ],
     seeds: (s) => [points(s, { mode: "markers", marker: { size: 6, color: faint(wayColour(s), 0.45) } })],
     zero_shot: (s) => [points(s, { mode: "markers", marker: { size: 9, symbol: "diamond", color: css("zero_shot") } })],
+    equal: (s) => [points(s, { mode: "lines", line: { color: css("muted"), dash: "dash", width: 1.3 } })],
+    reliability: (s) => [
+      points(s, { line: { color: faint(css(s.strategy), 0.6), width: 1.2 }, marker: { opacity: 0.85, size: s.shares.map((share) => 5 + 28 * Math.sqrt(share)), color: css(s.strategy) } }),
+    ],
     significant: (s) => [difference(s, css("ink"), css("ink"))],
     open: (s) => [difference(s, css("muted"), css("card"))],
   };
@@ -130,9 +134,15 @@ const chart = (() => {
     return [traces(chart), layout({ xaxis: axis(chart.x, false), yaxis: { ...y, title: undefined }, shapes: [zero], height })];
   }
 
-  const drawn = { curve, loss, byK, forest };
+  function calibration(chart) {
+    const range = [-0.06, 1.06];
+    const x = axis(chart.x, false, { range, constrain: "domain" });
+    return [traces(chart), layout({ xaxis: x, yaxis: axis(chart.y, false, { range }), height: narrow() ? 420 : 460 })];
+  }
+
+  const drawn = { curve, loss, byK, forest, calibration };
   const makers = Object.fromEntries(
-    Object.entries(drawn).map(([name, make]) => [name, (core) => (core.charts[name] ? make(core.charts[name]) : null)]),
+    Object.entries(drawn).map(([name, make]) => [name, ({ charts }) => (charts[name] ? make(charts[name]) : null)]),
   );
 
   // Plotly reads a little HTML in texts; names and ids are not HTML.

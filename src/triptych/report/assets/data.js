@@ -38,10 +38,19 @@ const data = (() => {
       return { count, ppl: (cell, row) => Math.exp(codes[cell * count + row] * core.steps.log) };
     });
 
-  // Perplexities of the rows for one choice: a setting (mean over its seeds) or a single cell.
-  async function series(key) {
-    return once(`series ${key}`, async () => {
-      const [core, known] = [await json("core"), await scores()];
+  // What every row has in every cell of a metric other than perplexity, by its place among the core's metrics.
+  const measured = (place) =>
+    once(`values ${place}`, async () => {
+      const [rows, buffer] = [await json("rows"), await unpack(`values-${place}`)];
+      const [count, view] = [rows.ids.length, new DataView(buffer)];
+      return { count, ppl: (cell, row) => view.getFloat32(4 * (cell * count + row), true) };
+    });
+
+  // Values of the rows for one choice: a setting (mean over its seeds) or a single cell. Of perplexity, or of another
+  // metric by its place; NaN where a row has none.
+  async function series(key, metric = -1) {
+    return once(`series ${metric} ${key}`, async () => {
+      const [core, known] = [await json("core"), metric < 0 ? await scores() : await measured(metric)];
       const [kind, place] = key.split(":");
       const cells = kind === "setting" ? core.settings[place].cells : [Number(place)];
       const values = new Float64Array(known.count);

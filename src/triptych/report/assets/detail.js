@@ -10,6 +10,7 @@ const detail = (() => {
     }
     const chunk = core.has.texts ? await data.json(`chunk-${Math.floor(row / core.steps.chunk)}`) : null;
     const place = row % core.steps.chunk;
+    if (core.has.answers) parts.push(...(await options(core, row, place, chosen)));
     if (core.has.written) parts.push(...(await written(core, row, place)));
     if (chunk?.pieces) parts.push(tokens(core, chunk, place, chosen));
     parts.push(await levels(core, row));
@@ -30,6 +31,27 @@ const detail = (() => {
     const setting = core.settings.find((s) => s.cells.includes(cell));
     const repeat = core.cells[cell].repeat;
     return [setting.name + (setting.cells.length > 1 && repeat ? `, ${repeat}` : ""), setting.strategy];
+  }
+
+  // The likeliest options of a row in the best cell of each strategy and the two that are compared, with their
+  // probabilities given that one of the options is the answer.
+  async function options(core, row, place, chosen) {
+    const answers = await data.json("answers");
+    if (!answers.known) return [];
+    const chunk = await data.json(`options-${Math.floor(row / core.steps.chunk)}`);
+    const cells = [...new Set([...Object.values(core.best).map((b) => core.settings[b].cells[0]), ...chosen.flatMap((key) => cellsOf(core, key))])];
+    const lines = cells.filter((cell) => chunk[cell][place].length).map((cell) => {
+      const [name, strategy] = nameOf(core, cell);
+      const marks = chunk[cell][place].map(([option, share]) => {
+        const kinds = [option === answers.correct[row] ? "correct" : "", option === answers.chosen[cell][row] ? "chosen" : ""];
+        const mark = element("span", { className: `option ${kinds.join(" ")}`.trim() }, answers.options[option], " ", element("b", { textContent: percent(share) }));
+        mark.style.setProperty("--share", `${Math.round(100 * share)}%`);
+        return mark;
+      });
+      return element("div", { className: "line", data: { cell: core.cells[cell].cell } }, element("span", { className: `name ${strategy}`, textContent: name }), element("span", { className: `options ${strategy}` }, ...marks));
+    });
+    const note = answers.correct[row] < 0 ? "The reference is none of the options." : `The reference is ${answers.options[answers.correct[row]]}, framed here. The first is the answer.`;
+    return lines.length ? [section("The likeliest options", element("div", { className: "texts" }, ...lines), element("p", { className: "muted", textContent: note }))] : [];
   }
 
   // What the model wrote in each cell that was asked to.

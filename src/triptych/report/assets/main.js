@@ -51,6 +51,7 @@ async function begin() {
   addEventListener("beforeprint", forPrint);
   addEventListener("afterprint", afterPrint);
   if (typeof DecompressionStream === "undefined") throw new Error("this browser can't unpack them (DecompressionStream)");
+  await metrics.start();
   await explorer.start();
   await view.restore();
   for (const id of ["scatter-a", "scatter-b"]) {

@@ -84,6 +84,7 @@ const plots = (() => {
     const made = makers[box.dataset.plot](core);
     box.closest("figure").hidden = !made;
     if (!made) return;
+    caption(box, core.charts[box.dataset.plot]);
     const first = !drawn.has(box);
     if (first) box.replaceChildren();
     const look = { height: 380, ...made[1] };
@@ -100,6 +101,13 @@ const plots = (() => {
     }
   }
 
+  function caption(box, drawnChart) {
+    if (!drawnChart) return;
+    const figure = box.closest("figure");
+    figure.querySelector("h3").textContent = drawnChart.title;
+    figure.querySelector("figcaption").textContent = drawnChart.caption;
+  }
+
   let kept = null;
 
   // The same facts with names made safe for Plotly's texts; the explorer keeps the names as they are.
@@ -114,7 +122,9 @@ const plots = (() => {
   // At once, for print: in the colours of now, and as wide as the paper. The library is there if anything is drawn.
   function forPaper() {
     for (const box of drawn) {
-      const [traces, look] = makers[box.dataset.plot](kept);
+      const made = kept && makers[box.dataset.plot](kept);
+      if (!made) continue;
+      const [traces, look] = made;
       window.Plotly.react(box, { data: traces, layout: { height: 380, ...look, width: 660 }, config: CONFIG });
     }
   }
@@ -122,6 +132,12 @@ const plots = (() => {
   async function fromPaper() {
     await redraw();
     for (const box of drawn) window.Plotly.Plots.resize(box);
+  }
+
+  // After another metric was chosen; figures that it doesn't have are hidden.
+  function remeasure() {
+    kept = null;
+    return redraw();
   }
 
   const redraw = () => Promise.all([...drawn].map(draw));
@@ -144,5 +160,5 @@ const plots = (() => {
 
   const drawAll = () => Promise.all([...document.querySelectorAll("[data-plot]:not([data-drawn])")].map(draw));
 
-  return { draw, drawAll, forPaper, fromPaper, redraw, watch };
+  return { draw, drawAll, forPaper, fromPaper, redraw, remeasure, watch };
 })();

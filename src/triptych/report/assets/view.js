@@ -43,7 +43,7 @@ const view = (() => {
     const at = document.activeElement;
     const sections = [...document.querySelectorAll("details[data-view]")].map((one) => [one.dataset.view, one.open]);
     const focus = at?.id ? { id: at.id, ends: at.id === "rows-search" ? [at.selectionStart, at.selectionEnd] : null } : null;
-    store({ ...more, sections, focus, theme: root.dataset.theme, anchor: anchor(), explorer: explorer.chosen() });
+    store({ ...more, sections, focus, theme: root.dataset.theme, metric: root.dataset.metric, anchor: anchor(), explorer: explorer.chosen() });
     return (history.scrollRestoration = "manual");
   }
 
@@ -54,6 +54,7 @@ const view = (() => {
     if (found.theme && found.theme !== root.dataset.theme) setTheme(found.theme);
     const sections = new Map(found.sections);
     for (const one of document.querySelectorAll("details[data-view]")) one.open = sections.get(one.dataset.view) ?? one.open;
+    if (found.metric) await metrics.choose(found.metric);
     await explorer.restore(found.explorer);
     const focused = found.focus && document.getElementById(found.focus.id);
     focused?.focus({ preventScroll: true });

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from triptych.report.calibration import calibration_chart
+from triptych.report.curves import curve_chart, loss_chart
 from triptych.report.figures.style import COLOURS, GREY, INK, MARKERS, legend_below, new_figure, perplexity_scale
-from triptych.report.series import Chart, Series, best_chart, by_k_chart, curve_chart, differences_chart, loss_chart
+from triptych.report.groups import capital
+from triptych.report.series import Chart, Series, best_chart, by_k_chart, differences_chart
 from triptych.report.study import Study
 
 if TYPE_CHECKING:
@@ -24,14 +27,14 @@ LONG = 60
 
 
 def learning_curve(study: Study) -> Figure | None:
-    """Perplexity against optimizer steps, with the levels training has to beat; train loss beside it."""
+    """The deciding metric against optimizer steps, with the levels training has to beat; train loss beside it."""
     chart, loss = curve_chart(study), loss_chart(study)
     if chart is None:
         return None
     figure = new_figure(8.4 if loss else 5.2, 3.6)
     left, *rest = figure.subplots(1, 2, width_ratios=(3, 2)) if loss else [figure.subplots()]
     _draw(left, chart)
-    left.set(title="Perplexity during QLoRA training")
+    left.set(title=f"{_titled(chart.y.removesuffix(' of the rows'))} during QLoRA training")
     if loss:
         _draw(rest[0], loss)
         rest[0].set(title="Training loss")
@@ -41,7 +44,7 @@ def learning_curve(study: Study) -> Figure | None:
 
 
 def ppl_by_k(study: Study) -> Figure | None:
-    """Perplexity against the number of demonstrations: every seed a point, mean and n-1 std over seeds."""
+    """The deciding metric against the number of demonstrations: every seed a point, mean and n-1 std over seeds."""
     chart = by_k_chart(study)
     if chart is None:
         return None
@@ -50,16 +53,21 @@ def ppl_by_k(study: Study) -> Figure | None:
     ks, texts = zip(*chart.ticks, strict=True)
     axes.set_xticks(ks, texts)
     axes.set_xlim(-0.06 * ks[-1], 1.06 * ks[-1])
-    axes.set(title="Perplexity by number of demonstrations")
+    axes.set(title=f"{_titled(study.metric.label)} by number of demonstrations")
     legend_below(figure, axes, columns=1)
     return figure
+
+
+def _titled(label: str) -> str:
+    """A metric's name at a title's beginning."""
+    return capital(label.removeprefix("mean "))
 
 
 def _draw(axes: Axes, chart: Chart) -> None:
     most = max((x for x, _ in chart.ticks), default=0)
     for series in chart.series:
         _series(axes, series, most)
-    if any(series.role != "loss" for series in chart.series):
+    if chart.log_allowed and any(series.role != "loss" for series in chart.series):
         perplexity_scale(axes, chart.levels)
     axes.set(xlabel=chart.x, ylabel=chart.y)
 
@@ -105,7 +113,8 @@ def comparison(study: Study) -> Figure | None:
     for s in chart.series:
         assert s.strategy is not None
         _points(axes, s, COLOURS[s.strategy], COLOURS[s.strategy], MARKERS[s.strategy], 6.5)
-    perplexity_scale(axes, [bound for s in chart.series for bounds in s.bounds for bound in bounds], axis="x")
+    if chart.log_allowed:
+        perplexity_scale(axes, [bound for s in chart.series for bounds in s.bounds for bound in bounds], axis="x")
     _named(axes, chart, [text for _, text in chart.ticks])
     axes.set_ylim(-0.5, len(chart.ticks) - 0.4)
     axes.set(xlabel=chart.x, title="The best of each strategy")
@@ -132,9 +141,31 @@ def differences(study: Study) -> Figure | None:
     axes.locator_params(axis="x", nbins=6)
     _named(axes, chart, lines)
     axes.set_ylim(-0.6, len(lines) - 0.4)
-    xlabel = f"{chart.x}, paired by row, with its interval  (left of 0: the first is better)"
+    side = "right" if study.metric.higher_is_better else "left"
+    xlabel = f"{chart.x}, paired by row, with its interval  ({side} of 0: the first is better)"
     xlabel += "\np after Holm correction; open and grey: can't be told from zero"
     axes.set(xlabel=xlabel, title="Paired differences")
+    return figure
+
+
+def calibration(study: Study) -> Figure | None:
+    """Share of right answers against their probability, for the best cell of each strategy; with the diagonal."""
+    chart = calibration_chart(study)
+    if chart is None:
+        return None
+    axes = (figure := new_figure(5.2, 5.4)).subplots()
+    for s in chart.series:
+        if s.strategy is None:
+            axes.plot(s.x, s.y, color=GREY, linestyle=DASHED, linewidth=1.2, label=s.name, zorder=1)
+        else:
+            # a point's area goes with its rows: lines between points of few rows say little
+            look: dict[str, Any] = {"color": COLOURS[s.strategy], "marker": MARKERS[s.strategy]}
+            axes.plot([], [], label=s.name, linewidth=1.2, markersize=5.5, **look)
+            axes.plot(s.x, s.y, color=COLOURS[s.strategy], linewidth=0.9, alpha=0.6)
+            axes.scatter(s.x, s.y, s=[12 + 240 * share for share in s.shares], alpha=0.85, zorder=2, **look)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=chart.x, ylabel=chart.y)
+    axes.set(title="Calibration (larger points: more rows)")
+    legend_below(figure, axes, columns=1)
     return figure
 
 

@@ -22,10 +22,10 @@ LINES = {"qlora": "-", "few_shot": "--", "zero_shot": ":"}
 
 def scatter(study: Study) -> Figure | None:
     """Each row's perplexity under the two best strategies; the better one is drawn upwards, so low is good."""
-    ranked = sorted(study.best.values(), key=Setting.mean)
-    if len(ranked) < 2 or not study.rows:
+    ranked = study.ranked
+    if len(ranked) < 2 or not study.ppl_rows:
         return None
-    (up, across), rows = ranked[:2], study.rows
+    (up, across), rows = ranked[:2], study.ppl_rows
     pairs = [(rows[across.label][row], ppl) for row, ppl in rows[up.label].items() if row in rows[across.label]]
     if not pairs:
         return None
@@ -59,7 +59,7 @@ def _rows(count: int) -> str:
 
 def distribution(study: Study) -> Figure | None:
     """The share of the rows at or below each perplexity, for the best of each strategy, with median and mean."""
-    rows = study.rows
+    rows = study.ppl_rows
     settings = [s for s in study.best.values() if len(rows.get(s.label, ())) > 1]
     if not settings:
         return None

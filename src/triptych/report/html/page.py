@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from triptych.report.groups import STRATEGY_NAMES, capital
-from triptych.report.html.payload import pack
+from triptych.report.html.charts import CHARTS, captions
+from triptych.report.html.packing import pack
+from triptych.report.html.payload import shown_metrics
 from triptych.report.numbers import spread
-from triptych.report.series import CHARTS
 from triptych.report.study import Study
+from triptych.report.tables.cells import baselines_note
 from triptych.report.tables.overview import flat
 from triptych.report.tables.table import Table, numeric_columns, write_value
 from triptych.report.text.markdown import Contents, draw_facts, facts, template
 from triptych.version import __version__
 
 ASSETS = Path(__file__).parent.parent / "assets"
-SCRIPTS = ("data.js", "chart.js", "plots.js", "detail.js", "explorer.js", "view.js", "main.js")
+SCRIPTS = ("data.js", "metrics.js", "chart.js", "plots.js", "detail.js", "explorer.js", "view.js", "main.js")
 REFRESH = "refresh.js"
 """Of the report of a run that goes on."""
 AVERAGES = Table(
@@ -64,19 +66,34 @@ def render_html(study: Study, contents: Contents, parts: Mapping[str, str], kept
         averages=AVERAGES,
         numeric=numeric_columns,
         prompt_texts=_prompt_texts,
+        switch=[_shown_by(study.by(metric)) for metric in shown_metrics(study)],
         panels=_panels(study),
+        wrong=any(metric.zero_or_one for metric in study.metrics),
         n_rows=study.n_rows,
         shown=_shown(drawn) if study.record.few_shot else "",
-        repeated=_repeated(study),
-        charts=[name for name, make in CHARTS.items() if make(study)],
+        charts={name: captions(study)[name] for name, make in CHARTS.items() if make(study)},
     )
+
+
+def _shown_by(study: Study) -> dict[str, Any]:
+    """What the page shows of one metric: its panels, and what they are."""
+    better = "higher" if study.metric.higher_is_better else "lower"
+    what = f"{capital(study.metric.label)} of {study.n_rows} test rows, {better} is better; "
+    what += "the best setting of each strategy."
+    return {
+        "name": study.metric.name,
+        "label": capital(study.metric.label),
+        "panels": _panels(study),
+        "what": " ".join([what, *(baselines_note(study) if study.metric.needs == "options" else [])]),
+        "repeated": _repeated(study),
+    }
 
 
 def _panels(study: Study) -> list[dict[str, str]]:
     """The best of each strategy, cheapest first: three panels, as the name says."""
     panels = []
     for strategy, setting in study.best.items():
-        over = setting.over()
+        over = setting.over(study.average)
         level, _, std = spread(over).partition(" ± ")
         what = [f"prompt {setting.prompt}", *setting.demo_words]
         what += [f"mean of {over.n} {setting.repeated}"] if setting.repeated else []

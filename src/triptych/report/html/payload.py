@@ -2,46 +2,44 @@
 
 core       cells, settings, the series of charts, prompts: read at once
 rows       ids, lengths, slices and the scores of every row in every cell: read by the explorer
+values-N   what every row in every cell has of a further metric, in the order of the core's
+answers    options, and which was chosen for each row in each cell
 texts      instructions and outputs, of test rows and of demonstrations
 chunk-N    tokens and demonstrations of `CHUNK` rows: read when one of them is opened
+options-N  probabilities of their likeliest options
 written-N  what the models wrote for them, where anything was
 
-Each piece is gzip in base64 in a script tag, unpacked by the browser when it needs it. Base64 has no `<`, so no row's
-text can close the tag.
+Each piece is packed (`packing`) and unpacked by the browser when it needs it.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from triptych.metrics import Metric
 from triptych.records import ItemScore, RunRecord
 from triptych.records.texts import TokenTexts
 from triptych.report.groups import Setting, repeat_of
-from triptych.report.numbers import number
+from triptych.report.html.answers import answers, values
+from triptych.report.html.charts import CHARTS, captions
+from triptych.report.html.packing import (
+    CHUNK,
+    LOG_STEP,
+    NLL_STEP,
+    in_chunks,
+    pack_json,
+    pack_logs,
+    pack_nll,
+    pack_values,
+)
+from triptych.report.measures import PERPLEXITY, row_words
 from triptych.report.row_texts import RowTexts
-from triptych.report.series import CHARTS, Chart
+from triptych.report.series import Chart
 from triptych.report.study import Items, Study
-
-CHUNK = 250
-"""Rows whose tokens are unpacked together."""
-LOG_STEP = 5e-4
-"""Steps of ln(ppl): perplexities keep three significant places and a half."""
-NLL_STEP = 0.1
-"""Steps of a token's NLL in nats: what is shown has one decimal."""
-NLL_LEVELS = 251
-FIRST = 0x23
-"""Code point of NLL 0: `#`. One character a token, and none of them needs escaping but the backslash."""
 
 
 def payload(
@@ -59,14 +57,21 @@ def payload(
     with_tokens = bool(ids) and all(row in texts.tokens.pieces for row in ids)
     cells = [cell.cell for cell in record.cells]
     with_written = any(g.cell in written and g.cell in cells for g in record.generations)
-    texts_written = _in_chunks("written", ids, partial(_written, record, written)) if with_written else {}
+    options = answers(study, ids) if with_texts and ids else {}
+    texts_written = in_chunks("written", ids, partial(_written, record, written)) if with_written else {}
     core = {
         **_core(study),
-        "has": {"texts": with_texts, "tokens": with_tokens, "written": bool(texts_written)},
+        "has": {"texts": with_texts, "tokens": with_tokens, "written": bool(texts_written), "answers": bool(options)},
         "steps": {"log": LOG_STEP, "nll": NLL_STEP, "chunk": CHUNK},
     }
     parts = {"core": pack_json(core), "rows": pack_json(_rows(record, items, ids, slices))}
     parts["scores"] = pack_logs([_logs(items[cell], ids) for cell in cells] if ids else [])
+    parts |= {
+        f"values-{place}": pack_values([values(items[cell], ids, metric.name) for cell in cells])
+        for place, metric in enumerate(shown_metrics(study))
+        if metric != PERPLEXITY
+    }
+    parts |= options
     if with_texts:
         demos = texts.rows.get("demo", {})
         parts["texts"] = pack_json({"test": [test[row] for row in ids], "demo": list(demos.values())})
@@ -76,13 +81,8 @@ def payload(
             tokens = _tokens_chunk(cells, rows, texts.tokens) if with_tokens else {}
             return {"demos": [cell and [cell[row] for row in rows] for cell in shown], **tokens}
 
-        parts |= _in_chunks("chunk", ids, chunk)
+        parts |= in_chunks("chunk", ids, chunk)
     return parts | texts_written
-
-
-def _in_chunks(name: str, ids: Sequence[str], content: Callable[[Sequence[str]], Any]) -> dict[str, str]:
-    starts = range(0, len(ids), CHUNK)
-    return {f"{name}-{n}": pack_json(content(ids[start : start + CHUNK])) for n, start in enumerate(starts)}
 
 
 def _written(record: RunRecord, written: Mapping[str, Mapping[str, str]], rows: Sequence[str]) -> list[Any]:
@@ -106,20 +106,41 @@ def _ids(record: RunRecord, items: Items) -> list[str]:
 
 def _core(study: Study) -> dict[str, Any]:
     labels, cells = [setting.label for setting in study.settings], [cell.cell for cell in study.cells]
+    metrics = shown_metrics(study)
     return {
         "name": study.record.name,
+        "metrics": [_metric(study.by(metric), labels) for metric in metrics],
         "cells": [
             {"cell": c.cell, "prompt": c.prompt, "k": c.k, "repeat": ", ".join(repeat_of(c))} for c in study.cells
         ],
         "settings": [_setting(s, study, cells) for s in study.settings],
-        "best": {strategy: labels.index(setting.label) for strategy, setting in study.best.items()},
-        "charts": {name: _chart(chart) for name, make in CHARTS.items() if (chart := make(study))},
         "prompts": study.record.prompts,
     }
 
 
-def _chart(chart: Chart) -> dict[str, Any]:
-    axes = {"x": chart.x, "y": chart.y, "log": chart.log, "ticks": chart.ticks}
+def shown_metrics(study: Study) -> list[Metric]:
+    """Those that a reader can switch between: the run's, the deciding one first, and perplexity."""
+    return list(dict.fromkeys((study.metric, *study.metrics, PERPLEXITY)))
+
+
+def _metric(study: Study, labels: Sequence[str]) -> dict[str, Any]:
+    """A metric, the best of each strategy by it, the best of all first, and its charts."""
+    metric = study.metric
+    facts = {"name": metric.name, "label": metric.label, "word": row_words(metric), "higher": metric.higher_is_better}
+    return {
+        **facts,
+        **{"share": metric.zero_or_one, "top": metric.top, "options": metric.needs == "options"},
+        "best": {strategy: labels.index(setting.label) for strategy, setting in study.best.items()},
+        "ranked": [labels.index(setting.label) for setting in study.ranked],
+        "charts": {
+            name: _chart(chart, *captions(study)[name]) for name, make in CHARTS.items() if (chart := make(study))
+        },
+    }
+
+
+def _chart(chart: Chart, title: str, caption: str) -> dict[str, Any]:
+    axes: dict[str, Any] = {"title": title, "caption": caption}
+    axes |= {"x": chart.x, "y": chart.y, "log": chart.log, "ticks": chart.ticks}
     return {**axes, "series": [asdict(series) for series in chart.series]}
 
 
@@ -128,10 +149,7 @@ def _setting(setting: Setting, study: Study, cells: Sequence[str]) -> dict[str, 
         "name": study.name(setting.label),
         "strategy": setting.strategy,
         "cells": [cells.index(cell.cell) for cell in setting.cells],
-        "ppl": setting.mean(),
-        "shown": number(setting.mean()),
         "repeats": f"{setting.over().n} {setting.repeated}" if setting.repeated else "",
-        "interval": study.intervals.get(setting.label),
     }
 
 
@@ -172,37 +190,3 @@ def _tokens_chunk(cells: Sequence[str], ids: Sequence[str], tokens: TokenTexts) 
         "sizes": [[size for _, size in tokens.pieces[row]] for row in ids],
         "nll": [pack_nll([rows.get(row, ()) for row in ids]) if rows else None for rows in by_cell],
     }
-
-
-def pack(content: bytes) -> str:
-    """Bytes as base64 of gzip; the same bytes always give the same text."""
-    return base64.b64encode(gzip.compress(content, compresslevel=9, mtime=0)).decode("ascii")
-
-
-def pack_json(value: Any) -> str:
-    """JSON, packed."""
-    return pack(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
-
-
-def pack_logs(columns: Iterable[Sequence[float]]) -> str:
-    """Columns of ln(ppl), one after the other, as 16-bit integers in steps of `LOG_STEP`.
-
-    Each column is stored as its difference to the one before: rows that are hard are hard everywhere, so the
-    differences are small and compress well. High and low bytes are stored apart for the same reason.
-    """
-    exact = np.array([list(column) for column in columns], dtype=np.float64)
-    if exact.size == 0:
-        return pack(b"")
-    codes = np.clip(np.rint(exact / LOG_STEP), 0, 65535).astype(np.int64)
-    steps = np.diff(codes, axis=0, prepend=0) & 0xFFFF
-    return pack((steps >> 8).astype(np.uint8).tobytes() + (steps & 0xFF).astype(np.uint8).tobytes())
-
-
-def pack_nll(rows: Sequence[npt.ArrayLike]) -> list[str]:
-    """The NLLs of rows' tokens as a string a row, one character a token, in steps of `NLL_STEP`."""
-    if not len(rows):
-        return []
-    exact = np.concatenate([np.asarray(row, dtype=np.float64) for row in rows])
-    codes = np.clip(np.floor(exact / NLL_STEP + 0.5), 0, NLL_LEVELS - 1).astype("<u4") + FIRST
-    text, ends = codes.astype("<u4").tobytes().decode("utf-32-le"), np.cumsum([np.size(row) for row in rows]).tolist()
-    return [text[begin:end] for begin, end in pairwise([0, *ends])]

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triptych.records import Averaged, Comparison, CurvePoint, RunRecord, TuneSummary
+from triptych.metrics import Metric
+from triptych.records import Comparison, CurvePoint, RunRecord, TuneSummary
 from triptych.report.groups import REPORTED, STRATEGY_NAMES, Setting
+from triptych.report.measures import (
+    NORMALISED,
+    PERPLEXITY,
+    average_of,
+    meaning,
+    measured,
+    metric_of_key,
+    row_words,
+)
 from triptych.report.numbers import NONE, Probability
 from triptych.report.statistics import verdict
 from triptych.report.study import Study
-from triptych.report.tables.cells import cells_table, few_shot_table, std_note, zero_shot_table
+from triptych.report.tables.cells import (
+    INTERVAL,
+    baselines_note,
+    cells_table,
+    few_shot_table,
+    normalised_table,
+    std_note,
+    zero_shot_table,
+)
 from triptych.report.tables.table import AVERAGES, Table, Value, estimate, write_value
 from triptych.report.tables.trainings import what_training_did
 
@@ -21,9 +40,14 @@ def study_tables(study: Study) -> dict[str, Table]:
     parts = {
         **{"zero_shot": zero_shot_table(study), "few_shot": few_shot_table(study)},
         **{"comparisons": comparisons_table(study.comparisons, study.names), "curve": curve_table(record.curve)},
+        "accuracy_by_normalisation": normalised_table(study),
     }
     tables = {"study": study_table(study), "cells": cells_table(study)}
     tables |= {name: table for name, table in parts.items() if table.rows}
+    for metric in study.metrics:
+        if metric != study.metric and (made := study.by(metric).comparisons):
+            name = re.sub(r"\W+", "_", metric.name)
+            tables[f"comparisons_{name}"] = comparisons_table(made, study.names, of=metric)
     if record.further_curves:
         tables["further_curves"] = further_curves_table(record.further_curves)
     if record.tune:
@@ -33,15 +57,35 @@ def study_tables(study: Study) -> dict[str, Table]:
 
 def study_table(study: Study) -> Table:
     """What the study's report shows: QLoRA, each zero-shot prompt, each k over seeds, and the best of each."""
+    columns = study_columns(study)
     rows: list[tuple[Value, ...]] = [
-        (STRATEGY_NAMES[strategy], _what(s, study.record), *means(s), s.over().n)
+        (STRATEGY_NAMES[strategy], _what(s, study.record), *levels(s, columns, study), s.over().n)
         for strategy in REPORTED
         for s in sorted(study.of(strategy), key=_order)
     ]
     if len(study.best) > 1:
-        rows.append(_best_row(study))
-    note = f"ppl_mean: mean perplexity per token over {study.n_rows} rows, lower is better. {std_note(study.settings)}"
-    return Table("The study", ("strategy", "setting", "ppl_mean", "bits_per_char", "seeds"), tuple(rows), note.strip())
+        rows.append(_best_row(study, columns))
+    note = f"{levels_note(study)} {std_note(study.settings)}"
+    return Table("The study", ("strategy", "setting", *columns, "seeds"), tuple(rows), note.strip())
+
+
+def study_columns(study: Study) -> tuple[str, ...]:
+    """The deciding metric first, then the run's others; perplexity and bits per character stand beside them always."""
+    interval = () if study.metric == PERPLEXITY else (INTERVAL,)
+    others = (average_of(metric) for metric in study.metrics)
+    return tuple(dict.fromkeys((study.average, *interval, *others, "ppl_mean", "bits_per_char")))
+
+
+def levels_note(study: Study) -> str:
+    """What each number of these columns is, over how many rows; and what no model at all gets right."""
+    first, *others = dict.fromkeys((study.metric, *study.metrics, PERPLEXITY))
+    words, _, better = meaning(first).rpartition(", ")
+    sentences = [f"{average_of(first)}: {words} over {study.n_rows} rows, {better}."]
+    if first != PERPLEXITY:
+        sentences = [f"{study.n_rows} rows. {average_of(first)}: {meaning(first)}."]
+    sentences += [f"{average_of(metric)}: {meaning(metric)}." for metric in others]
+    sentences += [f"{INTERVAL}: of {study.average}, over rows."] if first != PERPLEXITY else []
+    return " ".join([*sentences, *baselines_note(study)])
 
 
 def _order(setting: Setting) -> tuple[object, ...]:
@@ -59,21 +103,32 @@ def _what(setting: Setting, record: RunRecord) -> str:
     return ", ".join(parts)
 
 
-def means(setting: Setting) -> tuple[Averaged | float | None, ...]:
-    """ppl_mean and bits per character, with their spread where the setting was repeated."""
-    return tuple(
-        over if over is None or over.n > 1 else over.mean for over in (setting.over(), setting.bits_per_char())
-    )
+def levels(setting: Setting, columns: Sequence[str], study: Study) -> tuple[Value, ...]:
+    """A setting's averages, with their spread where it was repeated; None for those it doesn't have."""
+    values: list[Value] = []
+    for column in columns:
+        if column == INTERVAL:
+            values.append(study.intervals.get(setting.label))
+        elif setting.has(column):
+            over = setting.over(column)
+            values.append(over if over.n > 1 else over.mean)
+        else:
+            values.append(None)
+    return tuple(values)
 
 
-def _best_row(study: Study) -> tuple[Value, ...]:
+def _best_row(study: Study, columns: Sequence[str]) -> tuple[Value, ...]:
     best = list(study.best.values())
-    columns = [" / ".join(write_value(v) or NONE for v in values) for values in zip(*map(means, best), strict=True)]
-    return ("best of each", " / ".join(study.name(s.label) for s in best), *columns, None)
+    every = zip(*(levels(setting, columns, study) for setting in best), strict=True)
+    joined = [" / ".join(write_value(value) or NONE for value in values) for values in every]
+    return ("best of each", " / ".join(study.name(s.label) for s in best), *joined, None)
 
 
-def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str]) -> Table:
-    """The paired differences with their tests; `short`: label -> name for people."""
+def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str], of: Metric | None = None) -> Table:
+    """The paired differences with their tests; `short`: label -> name for people.
+
+    The title names their metric, but for perplexity, which it names where `of` is given.
+    """
     rows = tuple(
         (
             *(short.get(c.a, c.a), short.get(c.b, c.b), estimate(c), c.effect_size),
@@ -83,15 +138,16 @@ def comparisons_table(comparisons: Sequence[Comparison], short: Mapping[str, str
         for c in comparisons
     )
     columns = ("a", "b", "a - b", "effect size", "p", "p (Holm)", "rows a better", "tied", "rows b better", "verdict")
-    chrf = any(c.metric == "chrf" for c in comparisons)
-    title = "Paired differences of row chrF++" if chrf else "Paired differences"
-    return Table(title, columns, rows, _comparison_note(comparisons, chrf=chrf))
+    metric = of or (metric_of_key(comparisons[0].metric) if comparisons else PERPLEXITY)
+    title = f"Paired differences of {row_words(metric)}" if of or metric != PERPLEXITY else "Paired differences"
+    return Table(title, columns, rows, _comparison_note(comparisons, metric))
 
 
-def _comparison_note(comparisons: Sequence[Comparison], *, chrf: bool) -> str:
-    methods = "; ".join(dict.fromkeys(c.method for c in comparisons))
+def _comparison_note(comparisons: Sequence[Comparison], metric: Metric) -> str:
+    # where several seeds enter, the test is another one: what all have in common is said once
+    methods = "; ".join(dict.fromkeys(part for c in comparisons for part in c.method.split("; ")))
     share = "".join(sorted({f"{c.confidence * 100:g} %" for c in comparisons}))
-    of, side = ("chrF++", "above") if chrf else ("perplexity", "below")
+    of, side = row_words(metric).removeprefix("row "), "above" if metric.higher_is_better else "below"
     what = f"Mean of the rows' {of} differences with its {share} interval; {side} zero, a is better."
     return f"{what} Effect size: mean / SD of the rows' differences. Method: {methods}."
 
@@ -99,11 +155,13 @@ def _comparison_note(comparisons: Sequence[Comparison], *, chrf: bool) -> str:
 def curve_table(curve: Sequence[CurvePoint]) -> Table:
     """The evaluations during training; the interval's two columns are there where any point has one."""
     bounds = ("ci_low", "ci_high") if any(p.ci_low is not None for p in curve) else ()
+    metrics = tuple(dict.fromkeys(name for p in curve for name in p.aggregate.metrics if name not in NORMALISED))
     columns = (
         "split",
         "step",
         "epoch",
         "rows_seen",
+        *metrics,
         AVERAGES[0],
         *bounds,
         *AVERAGES[1:],
@@ -111,7 +169,9 @@ def curve_table(curve: Sequence[CurvePoint]) -> Table:
         "lr",
         "seconds",
     )
-    rows = tuple(tuple(getattr(p.aggregate if name in AVERAGES else p, name) for name in columns) for p in curve)
+    rows = tuple(
+        tuple(measured(p.aggregate, n) if n in (*AVERAGES, *metrics) else getattr(p, n) for n in columns) for p in curve
+    )
     note = "Train loss: nats per scored training token since the point before. Seconds: training without evaluation."
     note += " ci_low, ci_high: 95 % interval of ppl_mean over the rows." if bounds else ""
     return Table("Learning curve", columns, rows, note)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from triptych.records import Aggregate, Averaged, Comparison
+from triptych.records import Averaged, Comparison
 from triptych.report.numbers import Estimate, Interval, Probability, difference, number, p_text, spread, together
 
 AVERAGES = ("ppl_mean", "ppl_corpus", "ppl_geometric", "bits_per_char")
@@ -33,11 +33,6 @@ class Table:
 def estimate(c: Comparison) -> Estimate:
     """A comparison's difference with its interval."""
     return Estimate(c.difference, c.ci_low, c.ci_high)
-
-
-def averages(aggregate: Aggregate) -> tuple[float | None, ...]:
-    """The four averages, in the order of `AVERAGES`; `bits_per_char` may be none."""
-    return tuple(getattr(aggregate, average) for average in AVERAGES)
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Literal
 
-import numpy as np
-
-from triptych.records import Comparison, ItemScore
+from triptych.records import Comparison
 from triptych.records.schema import Strategy
 from triptych.report.groups import STRATEGIES, STRATEGY_NAMES, Setting, capital
-from triptych.report.numbers import difference, number, p_text, together
+from triptych.report.measures import PERPLEXITY, metric_of_key
+from triptych.report.numbers import difference, number, p_text
 from triptych.report.power import would_settle
-from triptych.report.statistics import is_significant
+from triptych.report.statistics import a_is_better, is_significant
 from triptych.report.study import Study
+from triptych.report.text.disagreement import disagreements, no_better_than_guessing
 from triptych.report.text.summaries import adapters_summary, demos_summary, prompts_summary, searched, size
 
 Kind = Literal["main", "prompts", "demos", "adapters"]
 
-HEAVY_SHARE = 0.05
 MOST_SENTENCES = 4
 """More comparisons of one kind than this are summed up."""
 FEW_ROWS = 50
 """Below this the answer says that they are few."""
-FEWEST_ROWS = 20
-"""Below this, 5 % of the rows is less than one row, and one row always carries much."""
 
 
 def answer(study: Study) -> list[str]:
-    """Plain sentences, the headline first; every one true for either sign and for what wasn't run."""
+    """Plain sentences, the headline first; every one true for either sign and for what wasn't run.
+
+    Where two metrics order the strategies differently, that is the first of all.
+    """
     best, by_label = study.best, study.by_label
     if not best:
         return ["Nothing was scored, so there is no answer yet."]
@@ -41,7 +40,8 @@ def answer(study: Study) -> list[str]:
     for c in made:
         kinds[_kind(by_label[c.a], by_label[c.b], best)].append(c)
     count = len(study.comparisons)
-    sentences = [_headline(study, made, described)]
+    sentences = [*disagreements(study), _headline(study, made, described)]
+    sentences += no_better_than_guessing(study, _recommended(study, made))
     few = len(kinds["adapters"]) < MOST_SENTENCES
     full = [c for c in made if c in kinds["main"] or (few and c in kinds["adapters"])]
     sentences += [_sentence(c, capital(described[c.a]), described[c.b], count) for c in full]
@@ -52,7 +52,7 @@ def answer(study: Study) -> list[str]:
         sentences += prompts_summary(kinds["prompts"], by_label)
     sentences += demos_summary(kinds["demos"], by_label)
     sentences += adapters_summary([] if few else kinds["adapters"], study)
-    return sentences + _other_averages(best) + searched(study) + _selection(study) + _few_rows(best)
+    return sentences + _other_averages(study) + searched(study) + _selection(study) + _few_rows(best)
 
 
 def _few_rows(best: Mapping[Strategy, Setting]) -> list[str]:
@@ -92,29 +92,36 @@ def _description(setting: Setting, study: Study) -> str:
 def _headline(study: Study, made: Sequence[Comparison], described: Mapping[str, str]) -> str:
     """Name the cheapest strategy that no other beats beyond chance; of a run that goes on, so far."""
     best, so_far = study.best, study.so_far
-    lowest = min(best.values(), key=Setting.mean)
-    name, rows = STRATEGY_NAMES[lowest.strategy], f"{lowest.first.aggregate.n_rows:,} rows"
-    level = f"{number(lowest.mean())} on {rows}"
-    missing = [STRATEGY_NAMES[strategy] for strategy in STRATEGIES if strategy not in best]
-    not_run = f"Not run: {' and '.join(missing)}." if missing else ""
+    top, metric, superlative = study.ranked[0], study.metric.label, study.superlative
+    name, rows = STRATEGY_NAMES[top.strategy], _rows(study, top)
+    level = f"{number(study.mean(top))} on {rows}"
+    not_run = _not_run(study)
     yet = so_far.missing(best.keys()) if so_far else not_run
     if len(best) == 1:
         if so_far:
-            only = f"So far, only {name} was scored (mean perplexity {level}): there is nothing to compare it with yet."
+            only = f"So far, only {name} was scored ({metric} {level}): there is nothing to compare it with yet."
             return f"{only} {yet}".rstrip()
-        return f"Only {name} was run (mean perplexity {level}), so there is nothing to compare it with."
+        return f"Only {name} was run ({metric} {level}), so there is nothing to compare it with."
     beats = _verdicts(best, made)
     if beats is None:
         if so_far:
-            return f"So far, {name} has the lowest mean perplexity, {level}, untested. {yet}".rstrip()
-        return f"{capital(name)} has the lowest mean perplexity, {level}, untested."
-    use = next(s for s in best.values() if not any((other.label, s.label) in beats for other in best.values()))
+            return f"So far, {name} has the {superlative} {metric}, {level}, untested. {yet}".rstrip()
+        return f"{capital(name)} has the {superlative} {metric}, {level}, untested."
+    use = _recommended(study, made)
     worse = [s for s in best.values() if (use.label, s.label) in beats]
-    open_ = [s for s in best.values() if s not in (use, lowest) and s not in worse]
-    text, when = _lead(use, lowest, rows, described, so_far=so_far is not None), " so far" if so_far else ""
-    text += f" Worse beyond chance{when}: {_listed(worse, described)}." if worse else ""
-    text += f" Not different from it beyond chance{when}: {_listed(open_, described)}." if open_ else ""
+    open_ = [s for s in best.values() if s not in (use, top) and s not in worse]
+    text, when = _lead(study, use, top, rows, described), " so far" if so_far else ""
+    text += f" Worse beyond chance{when}: {_listed(study, worse, described)}." if worse else ""
+    text += f" Not different from it beyond chance{when}: {_listed(study, open_, described)}." if open_ else ""
     return f"{text} {yet}".rstrip()
+
+
+def _recommended(study: Study, made: Sequence[Comparison]) -> Setting:
+    """The cheapest that no other beats beyond chance; the best one, where nothing was compared."""
+    best, beats = study.best.values(), _verdicts(study.best, made)
+    if beats is None:
+        return study.ranked[0]
+    return next(s for s in best if not any((other.label, s.label) in beats for other in best))
 
 
 def _verdicts(best: Mapping[Strategy, Setting], made: Sequence[Comparison]) -> set[tuple[str, str]] | None:
@@ -124,39 +131,63 @@ def _verdicts(best: Mapping[Strategy, Setting], made: Sequence[Comparison]) -> s
     if any(pair not in by_pair for pair in pairs):
         return None
     significant = [by_pair[pair] for pair in pairs if is_significant(by_pair[pair])]
-    return {(c.a, c.b) if c.difference < 0 else (c.b, c.a) for c in significant}
+    return {(c.a, c.b) if a_is_better(c) else (c.b, c.a) for c in significant}
 
 
-def _lead(use: Setting, lowest: Setting, rows: str, described: Mapping[str, str], *, so_far: bool) -> str:
+def _rows(study: Study, setting: Setting) -> str:
+    """`250 rows`; of a share of one cell `160 rows (146 right)`."""
+    aggregate = setting.first.aggregate
+    value = aggregate.metrics.get(study.average)
+    if value is None:
+        return f"{aggregate.n_rows:,} rows"
+    right = f" ({round(value.value * value.n):,} right)" if study.metric.zero_or_one and len(setting.cells) == 1 else ""
+    return f"{value.n:,} rows{right}"
+
+
+def _not_run(study: Study) -> str:
+    """`Not run: few-shot.`, and strategies that were run and lack the metric."""
+    run = {setting.strategy for setting in study.settings}
+    without = [STRATEGY_NAMES[strategy] for strategy in STRATEGIES if strategy in run and strategy not in study.best]
+    missing = [STRATEGY_NAMES[strategy] for strategy in STRATEGIES if strategy not in run]
+    parts = [f"Not run: {' and '.join(missing)}."] if missing else []
+    parts += [f"Without {study.metric.label}: {' and '.join(without)}."] if without else []
+    return " ".join(parts)
+
+
+def _lead(study: Study, use: Setting, top: Setting, rows: str, described: Mapping[str, str]) -> str:
     # what a sentence has in brackets after the name says which setting of the strategy it is
     inside = described[use.label].partition(" (")[2].rstrip(")")
-    name, level = STRATEGY_NAMES[use.strategy] + (f" ({inside})" if inside else ""), number(use.mean())
-    if use is lowest:
-        if so_far:  # no advice yet
-            return f"So far, {name} has the lowest mean perplexity, {level} on {rows}."
-        return f"Use {name}: its mean perplexity, {level} on {rows}, is the lowest."
-    enough = f"{name} is enough on this evidence: it costs less, and its mean perplexity, {level},"
-    enough = f"So far, {enough}" if so_far else capital(enough)
-    other = f"{STRATEGY_NAMES[lowest.strategy]}'s {number(lowest.mean())}"
-    return f"{enough} can't be told from the lowest, {other}, on {rows}."
+    name, level = STRATEGY_NAMES[use.strategy] + (f" ({inside})" if inside else ""), number(study.mean(use))
+    metric, superlative = study.metric.label, study.superlative
+    if use is top:
+        if study.so_far:  # no advice yet
+            return f"So far, {name} has the {superlative} {metric}, {level} on {rows}."
+        return f"Use {name}: its {metric}, {level} on {rows}, is the {superlative}."
+    enough = f"{name} is enough on this evidence: it costs less, and its {metric}, {level},"
+    enough = f"So far, {enough}" if study.so_far else capital(enough)
+    other = f"{STRATEGY_NAMES[top.strategy]}'s {number(study.mean(top))}"
+    return f"{enough} can't be told from the {superlative}, {other}, on {rows}."
 
 
-def _listed(of: Sequence[Setting], described: Mapping[str, str]) -> str:
-    return " and ".join(f"{described[s.label]} with {number(s.mean())}" for s in reversed(of))
+def _listed(study: Study, of: Sequence[Setting], described: Mapping[str, str]) -> str:
+    return " and ".join(f"{described[s.label]} with {number(study.mean(s))}" for s in reversed(of))
 
 
 def _sentence(c: Comparison, a: str, b: str, count: int) -> str:
     p = f"{p_text(c.p_holm)} after Holm correction"
     if is_significant(c):
-        verb, way, rows = ("lowers", "better", c.wins) if c.difference < 0 else ("raises", "worse", c.losses)
-        return f"{a} {verb} mean perplexity by {size(c)} against {b}: {p}, {way} on {rows:,} of {c.n_rows:,} rows."
+        verb = "lowers" if c.difference < 0 else "raises"
+        way, rows = ("better", c.wins) if a_is_better(c) else ("worse", c.losses)
+        metric = metric_of_key(c.metric).label
+        return f"{a} {verb} {metric} by {size(c)} against {b}: {p}, {way} on {rows:,} of {c.n_rows:,} rows."
     text = f"{difference(c.difference, c.ci_low, c.ci_high)}, can't be told from zero on {c.n_rows:,} rows"
     return f"{a}: the difference to {b}, {text} ({p}). {would_settle(c, count)}"
 
 
-def _other_averages(best: Mapping[Strategy, Setting]) -> list[str]:
+def _other_averages(study: Study) -> list[str]:
     """Whether the order of the strategies hangs on the mean of rows, the average that few rows can rule."""
-    if len(best) < 2:
+    best = study.best
+    if len(best) < 2 or study.metric != PERPLEXITY:
         return []
 
     def order(average: str) -> list[str]:
@@ -182,33 +213,3 @@ def _selection(study: Study) -> list[str]:
     what = capital(" and ".join(filter(None, [", ".join(several[:-1]), several[-1]])))
     was, it = ("were", "them") if len(several) > 1 else ("was", "it")
     return [f"{what} {was} chosen on the test rows themselves, which favours {it} slightly (selection)."]
-
-
-def dominated(items: Sequence[ItemScore]) -> str | None:
-    """Say so when few rows rule ppl_mean: the 5 % of rows with the highest perplexity carry over half of its sum."""
-    if len(items) < FEWEST_ROWS:
-        return None
-    heavy = math.ceil(len(items) * HEAVY_SHARE)
-    ppl = np.sort([item.ppl for item in items])
-    share = float(ppl[-heavy:].sum() / ppl.sum())
-    if share <= 0.5:
-        return None
-    corpus = math.exp(sum(item.nll_nats for item in items) / sum(item.n_tokens for item in items))
-    mean, by_corpus, geometric = together(float(ppl.mean()), corpus, float(np.exp(np.log(ppl).mean())))
-    return (
-        f"ppl_mean is ruled by few rows: {heavy} of {len(items):,} carry {share:.0%} of its sum. "
-        f"ppl_mean is {mean}; ppl_corpus, {by_corpus}, and ppl_geometric, {geometric}, say more about the other rows."
-    )
-
-
-def row_warnings(study: Study) -> list[str]:
-    """What a reader must know about the rows of the best setting of each strategy: `dominated`, dropped demos."""
-    cells = [setting.first.cell for setting in study.best.values()]
-    warnings = [f"{cell}: {text}" for cell in cells if (text := dominated(study.items[cell]))]
-    if short := [cell for cell in study.cells if cell.rows_with_demos_dropped]:
-        rows = max(cell.rows_with_demos_dropped for cell in short)
-        warnings.append(
-            f"In {len(short)} of {len(study.cells)} cells demonstrations did not all fit the context and some were "
-            f"left out (on up to {rows:,} rows): such a cell is not quite its k. Section 5 counts them."
-        )
-    return warnings

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.records import CellRecord, RunRecord
-from triptych.report.groups import REPORTED, Setting
+from triptych.report.curves import curve_chart
+from triptych.report.groups import REPORTED, Setting, capital
 from triptych.report.numbers import number, spread
 from triptych.report.row_texts import Texts
 from triptych.report.seeds import selection
@@ -17,6 +18,7 @@ from triptych.report.study import Study
 from triptych.report.tables.overview import flat, provenance_table
 from triptych.report.tables.table import Table, escape, to_markdown
 from triptych.report.text.answer import answer
+from triptych.report.text.disagreement import disagreements
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -43,6 +45,8 @@ class Contents:
     slices: Sequence[Table] = ()
     written: Texts = field(default_factory=Texts)
     """What is said of texts, and rows side by side."""
+    classes: Sequence[Table] = ()
+    """Of answers among options: macro-F1, calibration, confusion."""
 
 
 def render_markdown(study: Study, contents: Contents) -> str:
@@ -65,13 +69,21 @@ def template(name: str, filters: Mapping[str, Callable[..., str]], *, autoescape
 
 def facts(study: Study, contents: Contents) -> dict[str, Any]:
     """What both templates say."""
-    record = study.completed
+    record, curve = study.completed, curve_chart(study)
     command = record.provenance.get("command", "")
     return {
         "record": record,
         "tune": record.tune,
         "selected": SELECTED[record.tune.selected_by] if record.tune else "",
-        "answer": answer(study),
+        "banner": disagreements(study),
+        # the banner is shown above it
+        "answer": [sentence for sentence in answer(study) if sentence not in disagreements(study)],
+        "metric": study.metric,
+        "metric_title": capital(study.metric.label.removeprefix("mean ")),
+        "curve_title": capital(curve.y.removesuffix(" of the rows").removeprefix("mean ")) if curve else "",
+        "curve_band": curve is not None and any(series.role == "band" for series in curve.series),
+        "further_comparisons": [table for name, table in contents.tables.items() if name.startswith("comparisons_")],
+        "class_tables": contents.classes,
         "so_far": study.so_far,
         "intervals_shown": bool(study.comparisons),
         "warnings": contents.warnings,
@@ -90,7 +102,6 @@ def _context(study: Study, contents: Contents) -> dict[str, Any]:
         "sections": {**by_strategy, "qlora": by_strategy["qlora"] or record.tune},
         "figures": contents.figures,
         "more": [*contents.evidence, *contents.slices],
-        "curve_band": sum(p.split == "test" and p.ci_low is not None for p in record.curve) > 1,
         "prompts": lambda kind: _prompts(record, by_strategy[kind], kind),
         **draw_facts([cell for cell in record.cells if cell.strategy == "few_shot"]),
     }

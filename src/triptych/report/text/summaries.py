@@ -45,11 +45,11 @@ def adapters_summary(made: Sequence[Comparison], study: Study) -> list[str]:
         # the plainest is `a` in each, and the sentence is about what was added to it
         parts = _sorted_out([_swapped(c) for c in among], short)
         plainest = among[0].a
-        sentences.append(f"Against {short[plainest]} ({number(by_label[plainest].mean())}): {parts}.")
+        sentences.append(f"Against {short[plainest]} ({number(study.mean(by_label[plainest]))}): {parts}.")
     rest = [c for c in made if c not in among]
     for label in dict.fromkeys(c.b for c in rest):
         against = [c for c in rest if c.b == label]
-        lower = sum(is_significant(c) and c.difference < 0 for c in against)
+        lower = sum(is_significant(c) and a_is_better(c) for c in against)
         what = f"{short[label][0].lower()}{short[label][1:]}"
         sentences.append(f"Of the {len(against)} other QLoRA settings {lower} are better {SURE} than {what}.")
     return sentences
@@ -72,10 +72,10 @@ def _sorted_out(made: Sequence[Comparison], called: Mapping[str, str]) -> str:
 def searched(study: Study) -> list[str]:
     """What a search chose on dev rows, which no number of the test set had a part in."""
     return [
-        f"{study.name(setting.label)}, {number(setting.mean())}, was chosen on dev rows among "
+        f"{study.name(setting.label)}, {number(study.mean(setting))}, was chosen on dev rows among "
         f"{setting.first.searched:,} settings and scored once on the test rows, so no selection favours it."
         for setting in study.settings
-        if setting.first.searched
+        if setting.first.searched and setting.has(study.average)
     ]
 
 

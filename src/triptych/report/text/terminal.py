@@ -9,19 +9,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from triptych.records import Comparison, RunRecord
-from triptych.report.groups import REPORTED, repeat_of
+from triptych.report.groups import REPORTED, capital, repeat_of
+from triptych.report.measures import measured
 from triptych.report.numbers import Probability
 from triptych.report.statistics import is_significant
 from triptych.report.study import Study
+from triptych.report.tables.cells import INTERVAL, baselines_note, score_columns
 from triptych.report.tables.generations import generations_table
-from triptych.report.tables.overview import means
-from triptych.report.tables.table import Table, averages, estimate, numeric_columns, write_value
+from triptych.report.tables.overview import levels, study_columns
+from triptych.report.tables.table import AVERAGES, Table, estimate, numeric_columns, write_value
 from triptych.report.text.summaries import plain_name
 from triptych.report.versions import mixed_versions
 from triptych.terminal import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+MOST_METRICS = 3
+"""Columns beside perplexity and bits per character; report.html has all."""
+SHORT = {"ppl_mean": "mean", "ppl_corpus": "corpus", "ppl_geometric": "geom.", "bits_per_char": "bits/char"}
 
 
 def print_tables(record: RunRecord, console: Console) -> None:
@@ -31,7 +37,7 @@ def print_tables(record: RunRecord, console: Console) -> None:
     study = Study(record)
     short = {label: plain_name(name) for label, name in study.names.items()}
     cells = {cell: plain_name(name) for cell, name in study.cell_names.items()}
-    differences = _differences("Paired differences of mean perplexity", record.comparisons, short)
+    differences = _differences(f"Paired differences of {study.metric.label}", study.comparisons, short)
     for table in (_study(study, short), differences, *_written(record, cells), _cells(study, short)):
         if table.rows:
             print_table(table, console)
@@ -62,15 +68,24 @@ def print_table(table: Table, console: Console) -> None:
 def _study(study: Study, short: dict[str, str]) -> Table:
     best = [setting.label for setting in study.best.values()]
     ordered = [setting for strategy in REPORTED for setting in study.of(strategy)]
+    columns = tuple(column for column in study_columns(study) if column != INTERVAL)
+    columns = (*columns[:MOST_METRICS], *(name for name in AVERAGES if name in columns[MOST_METRICS:]))
     rows = tuple(
-        (short[s.label], *means(s), s.over().n, "best of its kind" if s.label in best and len(best) > 1 else "")
+        (
+            *(short[s.label], *levels(s, columns, study), s.over().n),
+            "best of its kind" if s.label in best and len(best) > 1 else "",
+        )
         for s in ordered
     )
-    note = f"Mean perplexity of {study.n_rows} rows, lower is better."
+    better = "higher" if study.metric.higher_is_better else "lower"
+    note = " ".join(
+        [f"{capital(study.metric.label)} of {study.n_rows} rows, {better} is better.", *baselines_note(study)]
+    )
     if any(len(s.cells) > 1 for s in ordered):
         trained = any(s.repeated == "trainings" for s in ordered)
         note += f" ±: standard deviation over seeds{' (QLoRA: of the training)' * trained}."
-    return Table("The study", ("setting", "ppl_mean", "bits/char", "seeds", ""), rows, note)
+    names = tuple("bits/char" if column == "bits_per_char" else column for column in columns)
+    return Table("The study", ("setting", *names, "seeds", ""), rows, note)
 
 
 def _differences(title: str, comparisons: Sequence[Comparison], short: dict[str, str]) -> Table:
@@ -100,7 +115,19 @@ def _written(record: RunRecord, short: dict[str, str]) -> list[Table]:
 
 def _cells(study: Study, short: dict[str, str]) -> Table:
     names = {c.cell: " ".join([short[s.label], *repeat_of(c)]) for s in study.settings for c in s.cells}
-    rows = tuple((names[cell.cell], *averages(cell.aggregate), cell.seconds) for cell in study.cells)
-    columns = ("cell", "mean", "corpus", "geom.", "bits/char", "sec")
+    metrics = tuple(name for name in score_columns(study) if name not in (*AVERAGES, INTERVAL))[:MOST_METRICS]
+    beside = ("ppl_mean", "bits_per_char") if metrics else AVERAGES
+    rows = tuple(
+        (
+            names[cell.cell],
+            *(measured(cell.aggregate, name) for name in (*metrics, *beside)),
+            cell.seconds,
+        )
+        for cell in study.cells
+    )
+    columns = ("cell", *metrics, *(SHORT[name] for name in beside), "sec")
     note = "Perplexity by three averages; bits per character; seconds of scoring."
+    if metrics:
+        columns = tuple("ppl_mean" if name == "mean" else name for name in columns)
+        note = "Mean perplexity; bits per character; seconds of scoring."
     return Table("Every cell", columns, rows, note)
