@@ -79,7 +79,7 @@ def conversation(row: Row, prompt: str, k: int) -> list[dict[str, str]]:
         turns = [turn for demo in demos for turn in (("user", demo.instruction), ("assistant", demo.target()))]
         turns.append(("user", row.instruction))
     else:
-        brief = "\n\nReply with the answer alone: no greeting, no explanation." if prompt == "chat-brief-en" else ""
+        brief = "\n\nGive only the answer." if prompt == "chat-brief-en" else ""
         shown = "".join(f"{demo.instruction}\n{demo.target()}\n\n" for demo in demos)
         turns = [("user", shown + row.instruction + brief)]
     return [{"role": role, "content": text} for role, text in turns]
