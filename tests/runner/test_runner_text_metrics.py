@@ -1,4 +1,4 @@
-"""A run that measures texts: they are written by themselves, measured row by row, and a failing metric loses nothing."""
+"""A run that measures texts: written by themselves, measured row by row; a metric that fails loses nothing."""
 
 from __future__ import annotations
 

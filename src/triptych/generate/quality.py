@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from triptych.metrics.language import is_chinese
+from triptych.data.language import in_chinese_characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +58,4 @@ def measure_quality(hypotheses: Sequence[str], references: Sequence[str]) -> Qua
 
 def tokenize_for(references: Sequence[str]) -> Literal["zh", "13a"]:
     """`zh` where more than half of the references' letters are Chinese characters, else sacrebleu's default `13a`."""
-    return "zh" if is_chinese(references) else "13a"
+    return "zh" if in_chinese_characters("".join(references)) else "13a"

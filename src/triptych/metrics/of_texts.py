@@ -22,7 +22,7 @@ from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any
 
-from triptych.metrics.language import is_chinese
+from triptych.data.language import in_chinese_characters
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NUMBER = re.compile(r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+\u2212]?\.\d+")
@@ -37,7 +37,7 @@ def exact_match(text: str, reference: str) -> float:
 
 def f1(text: str, reference: str) -> float:
     """SQuAD's F1; two texts without any word are alike."""
-    cut = _characters if is_chinese([reference]) else _words
+    cut = _characters if in_chinese_characters(reference) else _words
     found, expected = cut(text), cut(reference)
     if not found or not expected:
         return float(found == expected)
@@ -61,7 +61,7 @@ def _characters(text: str) -> list[str]:
 
 def rouge_l(text: str, reference: str) -> float:
     """The F-measure of the longest common subsequence."""
-    return float(_rouge(is_chinese([reference])).score(reference, text)["rougeL"].fmeasure)
+    return float(_rouge(in_chinese_characters(reference)).score(reference, text)["rougeL"].fmeasure)
 
 
 @cache
@@ -85,7 +85,7 @@ def chrf(text: str, reference: str) -> float:
 
 def bleu(text: str, reference: str) -> float:
     """BLEU of one text, of the n-gram orders that it is long enough for."""
-    return float(_sacrebleu("bleu", is_chinese([reference])).sentence_score(text, [reference]).score)
+    return float(_sacrebleu("bleu", in_chinese_characters(reference)).sentence_score(text, [reference]).score)
 
 
 @cache
