@@ -42,7 +42,7 @@ def test_languages(language: str, text: str) -> None:
     assert language_of([text]) == language
 
 
-@given(st.permutations([*TEXTS["zh"], TEXTS["en"][0]]))
+@given(st.permutations([*TEXTS["zh"], "Great product, love it."]))
 def test_most_of_the_letters_decide_in_any_order(texts: list[str]) -> None:
     assert language_of(texts) == "zh"
 
