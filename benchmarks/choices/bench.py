@@ -30,14 +30,12 @@ from triptych.metrics.options import options_of
 from triptych.models import LoadedModel, load_model
 from triptych.prompts import draw_demos, render_options, template_from_mapping
 
+ASKED = "Which intent does this message to a bank have? Answer with the name of the intent alone."
 TEMPLATE = template_from_mapping(
     {
-        "zero_shot": "A message to a bank:\n{instruction}\nIts intent:\n",
-        "few_shot": {
-            "head": "",
-            "demo": "A message to a bank:\n{instruction}\nIts intent:\n{output}\n\n",
-            "tail": "A message to a bank:\n{instruction}\nIts intent:\n",
-        },
+        "style": "chat",
+        "zero_shot": ASKED + "\n\n{instruction}",
+        "few_shot": {"head": ASKED + "\n\n", "demo": "{instruction}\n{output}\n\n", "tail": "{instruction}"},
     },
     name="intents",
     where="bench",
@@ -97,14 +95,14 @@ def measure(
     scored = score_options(scorer, asked)
     seconds = time.perf_counter() - began
     chosen = [choices_by(one.options, row.n_chars) for one, row in zip(scored, asked, strict=True)]
-    task = [
-        {
-            "context": TEMPLATE.prompt(row.instruction, demos[row.id]),
-            "options": list(options),
-            "gold": options.index(row.target()),
-        }
-        for row in test[:peer_rows]
-    ]
+    tokenizer = loaded.profile.tokenizer
+    task = []
+    for row, one in zip(test[:peer_rows], asked, strict=False):
+        prompt = list(one.row.ids[: one.row.n_prompt])
+        context = tokenizer.decode(prompt, clean_up_tokenization_spaces=False)
+        if tokenizer.encode(context, add_special_tokens=False) != prompt:
+            raise SystemExit(f"the prompt of row {row.id} is other tokens when it is read back")
+        task.append({"context": context, "options": list(options), "gold": options.index(row.target())})
     theirs = peer(task, folder, given)
     differ = []
     for place, (ours, acc, acc_norm) in enumerate(zip(chosen, theirs["acc"], theirs["acc_norm"], strict=False)):

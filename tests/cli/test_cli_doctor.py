@@ -14,7 +14,8 @@ from triptych.doctor.device import Finding
 def test_this_machine(triptych: Any) -> None:
     done = triptych("doctor")
     assert done.code == (1 if "✗" in done.out else 0)
-    for part in ("python", "torch", "GPU", "memory, cpu", "4-bit, cpu", "speed, cpu", "fonts", "demo model", "disk"):
+    named = ("python", "torch", "GPU", "memory, cpu", "4-bit, cpu", "speed, cpu", "fonts", "model demo-chat", "disk")
+    for part in named:
         assert part in done.out
     assert done.out.count("✓ 4-bit, cpu") == 1
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from triptych.config.bundled import BUNDLED
+
 ROOT = Path(__file__).parents[2]
 PARSED_ONLY = ("results", "decisions")
 """Folders of docs/ whose commands were run once, to make the numbers there."""
@@ -134,6 +136,8 @@ def _options(command: Any) -> set[str]:
 
 def _check_pip(step: Step, words: list[str]) -> None:
     assert words[:1] == ["install"], step.where()
+    if shlex.join(["pip", *words]) in [model.install for model in BUNDLED.values()]:
+        return
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for word in words[1:]:
         found = re.fullmatch(r"triptych(?:\[([\w,]+)\])?", word)

@@ -22,6 +22,8 @@ from docs_pages import ROOT, Block, Step, blocks, check_step, inline_commands, i
 from triptych.config.read import read_config
 
 STANDS_FOR = ("demo", "Qwen/Qwen3-0.6B")
+CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+CHAT += "{% if add_generation_prompt %}assistant: {% endif %}"
 N_TRAIN, N_TEST = 14, 4
 SMALL = """
 name: mine
@@ -65,8 +67,11 @@ def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
     import triptych.plan.time
 
     find, model = triptych.models.source._find, fake_folder("llama")
+    chat = Path(shutil.copytree(model, sample.parent / "chat-model"))
+    (chat / "chat_template.jinja").write_text(CHAT, encoding="utf-8")
+    found = {**dict.fromkeys(STANDS_FOR, model), "demo-chat": chat}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(triptych.models.source, "_find", lambda name: model if name in STANDS_FOR else find(name))
+        patch.setattr(triptych.models.source, "_find", lambda name: found[name] if name in found else find(name))
         for module in (triptych.models.load, triptych.plan.memory):
             patch.setattr(module, "choose_threads", lambda *_: (1, "a tiny model"))
         for module in (triptych.doctor.device, triptych.plan.time):

@@ -1,4 +1,4 @@
-"""Findings about versions, disk, cache, fonts and the demo model."""
+"""Findings about versions, disk, cache, fonts and bundled models."""
 
 from __future__ import annotations
 

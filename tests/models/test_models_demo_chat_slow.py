@@ -61,7 +61,10 @@ def theirs() -> tuple[Any, Any]:
     file = bundled_gguf("demo-chat")
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    return tokenizer, model.to(torch.bfloat16).to(torch.float32).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # not the whole model: its rotation frequencies stay exact
+            parameter.copy_(parameter.to(torch.bfloat16))
+    return tokenizer, model.eval()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def conversation(row: Row, prompt: str, k: int) -> list[dict[str, str]]:
         turns = [turn for demo in demos for turn in (("user", demo.instruction), ("assistant", demo.target()))]
         turns.append(("user", row.instruction))
     else:
-        brief = "\n\nReply with the answer alone: no greeting, no explanation." if prompt == "chat-brief-en" else ""
+        brief = "\n\nGive only the answer." if prompt == "chat-brief-en" else ""
         shown = "".join(f"{demo.instruction}\n{demo.target()}\n\n" for demo in demos)
         turns = [("user", shown + row.instruction + brief)]
     return [{"role": role, "content": text} for role, text in turns]

@@ -8,6 +8,7 @@ import typer
 
 from triptych.api import calls
 from triptych.cli import options
+from triptych.errors import TriptychError
 from triptych.terminal import new_console
 
 
@@ -32,3 +33,8 @@ def run(
     for sentence in done.answer:
         console.print(sentence)
     console.print(f"\nreport: {done.path / 'report.html'}", soft_wrap=True)
+    failed = {name: why for written in done.record.generations for name, why in written.metric_errors.items()}
+    if failed:
+        raise TriptychError(
+            "; ".join(failed.values()) + ".\n  All else is in the report; the same command tries them again"
+        )

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from triptych.config.choices import MANY, MAX_TOKENS
 from triptych.config.data import DataConfig
 from triptych.config.generate import GenerateConfig
-from triptych.config.metrics import Metrics
+from triptych.config.metrics import Metrics, needs_texts
 from triptych.config.model import ModelConfig
 from triptych.config.section import Section, refused
 from triptych.config.strategies import FewShotConfig, PromptName, QloraConfig, StrategiesConfig, ZeroShotConfig
@@ -57,6 +57,16 @@ class ExperimentConfig(Section):
     within: str | None = None
     """How long the run may take, such as 10m: test rows, training rows and points of the curve are as many as fit."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _write_what_metrics_need(cls, value: Any) -> Any:
+        """Metrics of texts have texts written in all cells, unless `generate` says in which."""
+        if not isinstance(value, dict) or not needs_texts(_names(value.get("metrics"))):
+            return value
+        if "generate" in value and value["generate"] is None:
+            raise refused("generate", None, "no `generate: null` beside metrics of texts, which have to be written")
+        return {"generate": {"cells": "all"}, **value}
+
     @field_validator("within", mode="before")
     @classmethod
     def _check_time(cls, value: Any) -> Any:
@@ -74,3 +84,9 @@ class ExperimentConfig(Section):
             if self.strategies.search:
                 raise refused("data.dev_rows", 0, "a few hundred dev rows, for `strategies.search` to choose on")
         return self
+
+
+def _names(metrics: Any) -> list[str]:
+    """The metrics that a file names, before anything is checked."""
+    listed = metrics if isinstance(metrics, list | tuple) else [metrics]
+    return [name for name in listed if isinstance(name, str)]

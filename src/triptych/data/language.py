@@ -30,11 +30,15 @@ def language_of(texts: Iterable[str]) -> Language:
     Korean have Chinese characters too. English: otherwise, one word in twelve is such as English is full of.
     """
     whole = "\n".join(texts)
-    letters = [character for character in whole if character.isalpha()]
-    chinese = sum(unicodedata.name(character, "").startswith("CJK ") for character in letters)
-    if 2 * chinese > len(letters):
+    if in_chinese_characters(whole):
         others = len(_KANA_OR_HANGUL.findall(whole))
-        return "other" if others > _JAPANESE_OR_KOREAN_SHARE * len(letters) else "zh"
+        return "other" if others > _JAPANESE_OR_KOREAN_SHARE * sum(map(str.isalpha, whole)) else "zh"
     words = _WORDS.findall(whole.lower())
     english = sum(word in _ENGLISH for word in words)
     return "en" if words and english >= _ENGLISH_SHARE * len(words) else "other"
+
+
+def in_chinese_characters(text: str) -> bool:
+    """Whether more than half of a text's letters are Chinese characters, so that it is cut by character."""
+    letters = [character for character in text if character.isalpha()]
+    return 2 * sum(unicodedata.name(letter, "").startswith("CJK ") for letter in letters) > len(letters)

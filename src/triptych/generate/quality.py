@@ -6,10 +6,11 @@ precision of 1- to 4-grams with a brevity penalty, 0 to 100; Chinese is cut into
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from triptych.data.language import in_chinese_characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,4 @@ def measure_quality(hypotheses: Sequence[str], references: Sequence[str]) -> Qua
 
 def tokenize_for(references: Sequence[str]) -> Literal["zh", "13a"]:
     """`zh` where more than half of the references' letters are Chinese characters, else sacrebleu's default `13a`."""
-    letters = [character for text in references for character in text if character.isalpha()]
-    chinese = sum(unicodedata.name(character, "").startswith("CJK ") for character in letters)
-    return "zh" if chinese * 2 > len(letters) else "13a"
+    return "zh" if in_chinese_characters("".join(references)) else "13a"

@@ -20,6 +20,7 @@ from triptych.grid.demonstrations import Demonstrations
 from triptych.grid.inputs import check_pool, demo_pool, read_data, templates_of
 from triptych.grid.renderer import NO_LIMIT, ContextLimit, RenderedCell, Renderer
 from triptych.metrics.options import Options, options_of
+from triptych.metrics.texts import check_references
 from triptych.models import TokenizerProfile
 from triptych.models.header import ModelHeader, read_header
 from triptych.models.shape import context_of
@@ -51,6 +52,8 @@ class ExperimentRows(Renderer):
         self.config, self.data, self.limit = config, data, limit
         self.training_limit = min(limit.tokens, config.tune.max_tokens)
         """The longest row to train on."""
+        if config.generate is not None:
+            check_references(config.metrics, data.test[: config.generate.rows])
         self.options: Options | None = None
         """Of the metric `accuracy`; None where it is not asked for."""
         if "accuracy" in config.metrics:

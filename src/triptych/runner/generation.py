@@ -27,6 +27,7 @@ from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
 from triptych.grid.cells import CellSpec, unknown_cell
 from triptych.likelihood.cache import versions
+from triptych.metrics.texts import score_texts
 from triptych.models import LoadedModel, adapter_enabled, adapter_is_on
 from triptych.progress import Reporter
 from triptych.prompts import RenderedPrompt, Template
@@ -51,20 +52,27 @@ def check_names(config: GenerateConfig, cells: Sequence[CellSpec]) -> None:
             raise unknown_cell(name, names, where="generate.cells", what=what)
 
 
-def to_write(config: GenerateConfig, cells: Sequence[CellSpec], finished: Mapping[str, FinishedCell]) -> list[CellSpec]:
-    """The cells to write texts of: `best` is the best prompt, the best demonstrations, and each training as trained."""
+def to_write(
+    config: GenerateConfig, cells: Sequence[CellSpec], finished: Mapping[str, FinishedCell], first: str
+) -> list[CellSpec]:
+    """The cells to write texts of: `best` is the best prompt, the best demonstrations, and each training as trained.
+
+    `first`: the metric by which they are the best, if it is not of texts.
+    """
     if config.cells == "all":
         return list(cells)
     if config.cells != "best":
         return [cell for cell in cells if cell.name in config.cells]
 
-    def ppl(cell: CellSpec) -> float:
-        return finished[cell.name].record.aggregate.ppl_mean
+    def badness(cell: CellSpec) -> tuple[float, float]:
+        average = finished[cell.name].record.aggregate
+        decides = average.metrics.get(first)
+        return (0.0 if decides is None else -decides.value, average.ppl_mean)
 
     best: list[CellSpec] = []
     for strategy in ("zero_shot", "few_shot"):
         scored = [cell for cell in cells if cell.strategy == strategy and cell.name in finished]
-        best += [min(scored, key=ppl)] if scored else []
+        best += [min(scored, key=badness)] if scored else []
     trained: dict[str, CellSpec] = {}
     for cell in cells:
         if cell.training:
@@ -95,8 +103,9 @@ def write_cell(run: RunContext, cell: CellSpec, adapter_sha256: str | None) -> G
         "generation": settings.record(),
     }
     if out.exists() and record_of(out).exists():
-        finished_rows(out, facts, fix=_anew(out, record_of(out)))  # refuses texts of other settings
-        return GenerationRecord.model_validate(read_json(record_of(out))["summary"])
+        rows_written = finished_rows(out, facts, fix=_anew(out, record_of(out)))
+        summary = GenerationRecord.model_validate(read_json(record_of(out))["summary"])
+        return _measured(run, summary, rows, [row.text for row in rows_written])
     loaded, _ = run.session.load()
     adapter = run.attach(cell.training)
     prompts = run.rows.prompts(cell, rows, reserve=settings.max_new_tokens)
@@ -110,9 +119,22 @@ def write_cell(run: RunContext, cell: CellSpec, adapter_sha256: str | None) -> G
     used = joined_versions([part.runtime_choices.get("versions", {}), versions()])
     check = check_texts(written, rows, template, special, chat_model=loaded.profile.has_chat_template)
     summary = _summary(cell, rows, written, settings, check, seconds=seconds, used=used)
+    summary = _measured(run, summary, rows, [row.text for row in written])
     write_predictions(out, written, {"facts": facts, "summary": summary.model_dump(mode="json")})
     remove(path)
     return summary
+
+
+def _measured(
+    run: RunContext, summary: GenerationRecord, rows: Sequence[Row], texts: Sequence[str]
+) -> GenerationRecord:
+    """A cell's record with those metrics of its texts that it does not have yet."""
+    missing = [name for name in run.config.metrics if name not in summary.row_metrics]
+    scores = score_texts(missing, rows, texts)
+    for error in scores.errors.values():
+        run.reporter.warn(f"{summary.cell}: {error}")
+    values = {**summary.row_metrics, **scores.values}
+    return summary.model_copy(update={"row_metrics": values, "metric_errors": scores.errors})
 
 
 def decode(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, interval, summarise_few_shot, text_comparisons
 from triptych.report.versions import mixed_versions
+from triptych.runner.averages import averages
 from triptych.runner.folder import FinishedCell
 from triptych.runner.session import RunContext
 from triptych.training.curve import point_key, read_curve
@@ -34,13 +36,33 @@ def write_results(
 
     The cells are in the report's order; of the trainings, the run's first one is first.
     """
-    path, finished = run.folder.path, {cell.name: run.finished[cell.name] for cell in cells}
+    path, finished = run.folder.path, _with_texts({cell.name: run.finished[cell.name] for cell in cells}, generations)
     memory = run.session.note_memory()
     record = run_record(run, finished, list(trainings), trainings, search=search, texts=generations, memory=memory)
     write_items(path / "items.parquet", {name: cell.items for name, cell in finished.items()})
     _write_texts(path, finished, run.rows.data, run.rows.profile)
     write_json(path / "results.json", record)
     return build_report(path)
+
+
+def _with_texts(
+    finished: Mapping[str, FinishedCell], generations: Sequence[GenerationRecord]
+) -> dict[str, FinishedCell]:
+    """The cells with what their texts are worth, row by row and on average."""
+    cells = dict(finished)
+    for one in generations:
+        if one.row_metrics and one.cell in cells:
+            cell = cells[one.cell]
+            items = [
+                replace(
+                    item,
+                    metrics={**item.metrics, **{m: v[item.id] for m, v in one.row_metrics.items() if item.id in v}},
+                )
+                for item in cell.items
+            ]
+            record = cell.record.model_copy(update={"aggregate": averages(items)})
+            cells[one.cell] = cell._replace(items=items, record=record)
+    return cells
 
 
 def run_record(

@@ -223,7 +223,7 @@ class _Run:
         cells = [cell for cell in self.cells if cell.training == training]
         if any(cell.name not in self.finished for cell in cells):
             return []
-        chosen = to_write(asked, cells, self.finished)
+        chosen = to_write(asked, cells, self.finished, self.config.metrics[0])
         return [Write(cell, self.finished[cell.name].record.adapter_sha256) for cell in chosen]
 
     def write_results(self) -> RunRecord:
