@@ -19,7 +19,9 @@ from made_up_run import (
     make_run,
     rows_from_ppl,
     save_run,
+    save_texts,
     study_of,
+    write_texts,
 )
 from rich.console import Console
 from typer.testing import CliRunner
@@ -99,6 +101,20 @@ def test_a_metric_that_no_cell_has_decides_nothing_and_is_said() -> None:
     assert study.metric == PERPLEXITY
     assert answer(study)[0] == answer(Study(record, items))[0]
     assert row_warnings(study)[0] == "No cell has a value of exact_match: the answer is by mean perplexity."
+
+
+def test_a_metric_that_failed_is_said_with_its_cell_and_reason(tmp_path: Path) -> None:
+    record, items = make_run(30)
+    rows = save_texts(save_run(tmp_path, record, items), items)
+    record = write_texts(tmp_path, record, rows, cells=("qlora/default",))
+    failed = record.generations[0].model_copy(
+        update={"metric_errors": {"mine:polite": "row 'row-003': it is no number"}}
+    )
+    study = Study(record.model_copy(update={"generations": (failed,), "metrics": ("mine:polite",)}), items)
+    assert row_warnings(study)[:2] == [
+        "No cell has a value of mine:polite: the answer is by mean perplexity.",
+        "qlora/default has no mine:polite: row 'row-003': it is no number",
+    ]
 
 
 def test_a_strategy_that_lacks_the_metric_is_not_called_not_run() -> None:

@@ -34,15 +34,20 @@ def dominated(items: Sequence[ItemScore]) -> str | None:
     )
 
 
+def _without_values(study: Study) -> list[str]:
+    """Metrics that could not be computed, and whether the first one is among them, so that another one decides."""
+    first, yet = study.record.metrics[0], " yet" if study.so_far else ""
+    warnings = []
+    if study.cells and first not in {metric.name for metric in study.metrics}:
+        warnings.append(f"No cell has a value of {first}{yet}: the answer is by {study.metric.label}.")
+    errors = [(g.cell, name, why) for g in study.record.generations for name, why in g.metric_errors.items()]
+    return warnings + [f"{cell} has no {name}: {why}" for cell, name, why in errors]
+
+
 def row_warnings(study: Study) -> list[str]:
     """What a reader must know about the rows of the best setting of each strategy: `dominated`, dropped demos."""
     cells = [setting.first.cell for setting in study.best.values()] if PERPLEXITY in study.metrics else []
-    warnings = [
-        f"No cell has a value of {name} {'yet' if study.so_far else ''}".rstrip()
-        + f": the answer is by {study.metric.label}."
-        for name in study.record.metrics[:1]
-        if study.cells and name not in {metric.name for metric in study.metrics}
-    ]
+    warnings = _without_values(study)
     warnings += [f"{cell}: {text}" for cell in cells if (text := dominated(study.items[cell]))]
     if short := [cell for cell in study.cells if cell.rows_with_demos_dropped]:
         rows = max(cell.rows_with_demos_dropped for cell in short)
