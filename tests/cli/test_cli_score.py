@@ -376,3 +376,14 @@ def test_options_that_can_not_be_used_are_named(score: Any, options: list[str], 
     done, scores = score(*options)
     assert (done.code, scores) == (2, None)
     assert expected in done.err
+
+
+def test_metrics_of_texts_write_them(score: Any, project: Any) -> None:
+    done, scores = score("--metric", "f1", "--metric", "exact_match", "--limit", 2, "--max-tokens", 600)
+    assert done.code == 0
+    for row, item in zip(rows_of(project.test), scores["items"], strict=False):
+        assert isinstance(item["output"], str)
+        assert item["metrics"]["exact_match"] == float(item["output"].split() == row["output"].split())
+    values = [item["metrics"]["f1"] for item in scores["items"]]
+    assert scores["aggregate"]["metrics"]["f1"]["value"] == pytest.approx(sum(values) / 2)
+    assert scores["provenance"]["generation"]["temperature"] == 0

@@ -12,7 +12,7 @@ import yaml
 
 from tiny_experiment import merged, settings
 from triptych.config.read import read_config
-from triptych.errors import DataError
+from triptych.errors import ConfigError, DataError
 from triptych.records.store import read_items, read_run
 from triptych.runner.run import run_experiment
 
@@ -103,3 +103,19 @@ def test_what_can_not_be_options_is_refused_before_any_work(classify: Callable[.
     with pytest.raises(DataError, match="no_such"):
         run_experiment(read_config(classify(data={"choices": "no_such"})), tmp_path / "run", on="local:1")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_goes_by_the_first_metric(classify: Callable[..., Path], tmp_path: Path) -> None:
+    searched = {"search": {"prompts": ["default", "emotional"], "k": [0, 1], "seeds": [0], "start_rows": 2}}
+    over = {"data": {"dev_rows": 4}, "strategies": {"zero_shot": None, "few_shot": None, "qlora": None, **searched}}
+    record = run_experiment(read_config(classify(**over)), tmp_path / "run", on="local:1")
+    assert record.search is not None
+    last = [one for one in record.search.candidates if one.rounds == record.search.candidates[0].rounds]
+    best = max(last, key=lambda one: (one.accuracy or 0, -one.ppl_mean))
+    assert record.search.winner == best.cell
+    stored = json.loads((tmp_path / "run" / "search.json").read_text(encoding="utf-8"))
+    assert {cell: len(values) for cell, values in stored["accuracy"].items()} == {
+        cell: len(values) for cell, values in stored["ppl"].items()
+    }
+    with pytest.raises(ConfigError, match="search"):
+        read_config(classify(metrics=["f1"], **over))

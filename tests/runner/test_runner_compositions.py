@@ -151,15 +151,15 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(
 ) -> None:
     path = project(strategies=SEARCH, data={"dev_rows": 6})
     whole = run(path, tmp_path / "whole")
-    real, calls = search._perplexities, []
+    real, calls = search._scored, []
 
-    def failing(*args: Any) -> list[float]:
+    def failing(*args: Any) -> list[Any]:
         calls.append(args[1].name)
         if len(calls) == 8:
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(search, "_perplexities", failing)
+    monkeypatch.setattr(search, "_scored", failing)
     with pytest.raises(KeyboardInterrupt):
         run(path, tmp_path / "cut")
     kept = json.loads((tmp_path / "cut" / "search.json").read_text())["ppl"]

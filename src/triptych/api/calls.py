@@ -16,6 +16,7 @@ from triptych.api.given import cell_settings, config_of, generation_settings, me
 from triptych.api.objects import Predictions, Run, Scores
 from triptych.config.choices import MAX_TOKENS, Draw, Dtype, Hold, Order, Quantize, Select
 from triptych.console import ConsoleReporter
+from triptych.errors import TriptychError
 from triptych.progress import Reporter
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def score(
         data: rows to score: a file, a list of mappings, or a DataFrame.
         prompt: a named prompt.
         template: a template of your own instead: a file, or text with {instruction}.
-        metric: what to measure beside perplexity: `accuracy` (by option likelihood); several may be given.
+        metric: what to measure beside perplexity: `accuracy` (by option likelihood); `exact_match`, `f1`, `rouge_l`,
+            `chrf`, `bleu`, `number`, `json` or MODULE:FUNCTION (of texts, which are written then); several may be given.
         choices: options of `accuracy`: `a,b,c`, a file with a line each or a JSON list, a column of the data, or
             `auto` for the distinct outputs of the pool; with options, accuracy is measured without `metric`.
         shots: demonstrations in each prompt (k).
@@ -160,6 +162,8 @@ def score(
     scores = score_request(request, reporter or ConsoleReporter(), cache=cache)
     if out is not None:
         write_json(Path(out), scores.record())
+    if scores.failed:
+        raise TriptychError("; ".join(scores.failed.values()) + (f".\n  All else is in {out}" if out else ""))
     return Scores(scores.items, scores.aggregate, scores.provenance)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from triptych.config.metrics import is_own_metric, needs_texts
 from triptych.data import Row
 from triptych.errors import DataError
 from triptych.metrics.of_texts import OF_TEXTS
 from triptych.metrics.own import OwnMetricError, own_metric
+from triptych.records import ItemScore
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class TextScores:
     """Metric -> row id -> value. A metric that failed on a row has none."""
     errors: dict[str, str] = field(default_factory=dict)
     """Metric -> why it failed, with the row named."""
+
+    def added_to(self, items: Sequence[ItemScore]) -> list[ItemScore]:
+        """Rows' records with these values."""
+        return with_values(items, self.values)
+
+
+def with_values(items: Sequence[ItemScore], values: Mapping[str, Mapping[str, float]]) -> list[ItemScore]:
+    """Rows' records with values of metrics, metric -> row id -> value."""
+    found = [{name: by_row[item.id] for name, by_row in values.items() if item.id in by_row} for item in items]
+    return [replace(item, metrics={**item.metrics, **own}) for item, own in zip(items, found, strict=True)]
 
 
 def score_texts(metrics: Iterable[str], rows: Sequence[Row], texts: Sequence[str]) -> TextScores:

@@ -284,6 +284,8 @@ class Candidate(_Record):
     """Dev rows it was scored on."""
     ppl_mean: float
     """On those rows."""
+    accuracy: float | None = None
+    """On those rows; None where the search went by perplexity."""
 
 
 class SearchRecord(_Record):

@@ -48,6 +48,7 @@ class RunFacts:
         self, rows: ExperimentRows, model: Mapping[str, str], compute: Callable[[], Mapping[str, Any]]
     ) -> None:
         self.config, self.data, self.templates = rows.config, rows.data, rows.templates
+        self.options = rows.options
         self.options_sha256 = rows.options.sha256(rows.data.test) if rows.options else None
         """Of the test rows' options; None where none are scored."""
         self._identity, self._compute = model, compute
@@ -101,6 +102,8 @@ class RunFacts:
             "demonstrations": self._demonstrations(shown, by_vectors, None, None, None),
             "candidates": sorted(cell.name for cell in tried),
         }
+        if self.options is not None and self.config.metrics[0] == "accuracy":
+            facts["options_sha256"] = self.options.sha256(self.data.dev)
         return MadeFrom(facts)
 
     def _base(self, template: Template) -> dict[str, Any]:

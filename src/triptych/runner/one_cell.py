@@ -21,6 +21,7 @@ from triptych.grid.demonstrations import Demonstrations, Shots
 from triptych.grid.rendered import RenderedExperiment, RenderedRows, rows_that_fit
 from triptych.grid.renderer import ContextLimit, RenderedCell, Renderer
 from triptych.metrics.options import Options, options_of
+from triptych.metrics.texts import check_references
 from triptych.models import Adapter, LoadedModel, adapter_enabled, load_adapter, load_model
 from triptych.models.adapter_checks import check_adapter_config, check_adapter_files
 from triptych.models.embed import embed_texts
@@ -99,6 +100,8 @@ class OneCell:
         self.cell = request.shots.cell(self.template.name)
         self.rows = read_rows(request.data, need_output=need_output, reporter=reporter)[: request.limit]
         self.pool = request.shots.read_pool(self.rows, request.data, reporter)
+        if need_output:
+            check_references(request.metrics, self.rows)
         self.options = self._options() if "accuracy" in request.metrics else None
 
     def load(self, spec: ModelConfig | None = None, identity: Mapping[str, Any] | None = None) -> LoadedModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset, Row
 from triptych.grid.cells import CellSpec, TrainingSpec
+from triptych.metrics.texts import with_values
 from triptych.models import TokenizerProfile
 from triptych.records import CurvePoint, RunRecord, TuneSummary
 from triptych.records.schema import GenerationRecord, SearchRecord
@@ -53,13 +53,7 @@ def _with_texts(
     for one in generations:
         if one.row_metrics and one.cell in cells:
             cell = cells[one.cell]
-            items = [
-                replace(
-                    item,
-                    metrics={**item.metrics, **{m: v[item.id] for m, v in one.row_metrics.items() if item.id in v}},
-                )
-                for item in cell.items
-            ]
+            items = with_values(cell.items, one.row_metrics)
             record = cell.record.model_copy(update={"aggregate": averages(items)})
             cells[one.cell] = cell._replace(items=items, record=record)
     return cells

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from triptych.checks.rows import begin
+from triptych.config.metrics import needs_texts
 from triptych.data import empty_outputs
 from triptych.errors import TriptychError
+from triptych.generate.engine import generate_rows
+from triptych.generate.plan import choose_limits
+from triptych.generate.settings import GenerationSettings
+from triptych.generate.stops import patterns_of
 from triptych.grid.cells import CellSpec, needs_vectors
 from triptych.grid.rendered import rendered_cell
 from triptych.likelihood.cache import score_cache, versions
 from triptych.likelihood.measured import measure
 from triptych.likelihood.score import Scorer
+from triptych.metrics.texts import TextScores, score_texts
 from triptych.models import Adapter, adapter_enabled, adapter_is_on
 from triptych.progress import Reporter
 from triptych.records import SCHEMA_VERSION, Aggregate, CellRecord, Versions
@@ -76,9 +82,11 @@ class CellScores:
     """What `scores.json` holds."""
 
     items: list[dict[str, Any]]
-    """A row each: NLL in nats, counts, perplexity, what was shown."""
+    """A row each: NLL in nats, counts, perplexity, metrics, what was shown, and what was written, if anything was."""
     aggregate: Aggregate
     provenance: dict[str, Any]
+    failed: dict[str, str] = field(default_factory=dict)
+    """Metric that could not be computed -> why, with the row named."""
 
     def record(self) -> dict[str, Any]:
         """The file's content."""
@@ -107,6 +115,8 @@ def score_request(request: CellRequest, reporter: Reporter, *, cache: bool) -> C
     with reporter.task("scoring", len(rendered.rows)) as advance:
         items, nlls = measure(scorer, rendered.rows, rendered.options, advance)
     cell.warn_of_dropped(sum(item.n_demos_dropped for item in items))
+    texts, worth, settings = _texts(cell, reporter) if needs_texts(request.metrics) else ([], TextScores(), None)
+    items = worth.added_to(items)
     made_from, shots = cell.made_from(), request.shots
     facts = {
         **made_from,
@@ -117,8 +127,22 @@ def score_request(request: CellRequest, reporter: Reporter, *, cache: bool) -> C
         "draw": None,
         **shots.record(),
         "max_tokens": cell.limit.tokens,
+        "metrics": list(request.metrics),
+        "generation": settings.record() if settings else None,
         "rows_cached": sum(nll.cached for nll in nlls),
         "data": {role: source_record(one) for role, one in (("data", request.data), ("pool", shots.pool)) if one},
     }
     lines = [{"metrics": {}, **item.record(), "ppl": item.ppl} for item in items]
-    return CellScores(lines, averages(items), facts)
+    for line, text in zip(lines, texts, strict=False):
+        line["output"] = text
+    return CellScores(lines, averages(items), facts, worth.errors)
+
+
+def _texts(cell: OneCell, reporter: Reporter) -> tuple[list[str], TextScores, GenerationSettings]:
+    """What the model writes for each row, as a run writes by default, and what that is worth."""
+    request = cell.request
+    settings = GenerationSettings(stop_patterns=patterns_of(cell.template, shots=request.shots.k))
+    prompts = cell.prompts(settings.max_new_tokens)
+    written = generate_rows(cell.loaded, prompts, settings, reporter, limits=choose_limits(cell.loaded, None))
+    texts = [row.text for row in written]
+    return texts, score_texts(request.metrics, cell.rows, texts), settings

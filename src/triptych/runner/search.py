@@ -4,15 +4,16 @@
     round 2   the better half         on twice as many (those of round 1 included)
     ...       until one is left, or all dev rows are used
 
-Test rows take no part: the winner is scored on them once, after. Every round compares the same rows, by `ppl_mean`;
-equal candidates keep the order they were written in. What was scored is stored in `search.json`, from which an
-interrupted search resumes.
+Test rows take no part: the winner is scored on them once, after. Every round compares the same rows, by the run's first
+metric: `ppl_mean`, or accuracy and, where that is equal, `ppl_mean`. Equal candidates keep the order they were written
+in. What was scored is stored in `search.json`, from which an interrupted search resumes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,8 +22,9 @@ from triptych.config.strategies import SearchConfig
 from triptych.data import Row
 from triptych.grid.cells import CellSpec, candidates
 from triptych.likelihood.cache import versions
-from triptych.likelihood.score import to_items
+from triptych.likelihood.measured import measure
 from triptych.progress import Advance
+from triptych.records import ItemScore
 from triptych.records.identity import MadeFrom, joined_versions, require_same
 from triptych.records.schema import Candidate, SearchRecord, Versions
 from triptych.records.store import read_json, write_json
@@ -45,6 +47,8 @@ def search_on_dev(run: RunContext, config: SearchConfig) -> tuple[SearchRecord, 
     plan = rounds(len(cells), len(dev), config.start_rows)
     before = _read(path, run.facts.search(config))
     ppl: dict[str, list[float]] = before.get("ppl", {})
+    by_accuracy = run.config.metrics[0] == "accuracy"
+    right: dict[str, list[float]] = before.get("accuracy", {})
     spent: float = before.get("seconds", 0.0)
     used: dict[str, str] = before.get("versions", {})
     alive, reached = list(cells), dict.fromkeys((cell.name for cell in cells), 0)
@@ -53,22 +57,27 @@ def search_on_dev(run: RunContext, config: SearchConfig) -> tuple[SearchRecord, 
         title = f"search, round {number} of {len(plan)}: {len(alive)} settings on {n_rows} dev rows"
         with run.reporter.task(title, n_rows * len(alive)) as advance:
             for cell in alive:
-                have = ppl.setdefault(cell.name, [])
+                have, correct = ppl.setdefault(cell.name, []), right.setdefault(cell.name, [])
                 began = time.perf_counter()
                 advance(min(len(have), n_rows))
                 if missing := dev[len(have) : n_rows]:
-                    have += _perplexities(run, cell, missing, advance)
+                    items = _scored(run, cell, missing, advance)
+                    have += [item.ppl for item in items]
+                    correct += [item.metrics["accuracy"] for item in items if by_accuracy]
                     spent += time.perf_counter() - began
                     used = joined_versions([used, versions()])
                     made = run.facts.search(config).record()  # now that the model is loaded, with its dtype
-                    write_json(path, {"ppl": ppl, "seconds": spent, "versions": used, **made})
+                    scores = {"ppl": ppl, **({"accuracy": right} if by_accuracy else {})}
+                    write_json(path, {**scores, "seconds": spent, "versions": used, **made})
                 reached[cell.name] = number
-        alive.sort(key=lambda cell: fmean(ppl[cell.name][:n_rows]))
+        alive.sort(key=partial(_badness, n_rows=n_rows, ppl=ppl, right=right if by_accuracy else None))
     places = {cell.name: place for place, cell in enumerate(alive)}
     tried = []
     for cell in cells:
         last, n_rows = reached[cell.name], plan[reached[cell.name] - 1][1]
-        tried.append(Candidate(cell=cell.name, rounds=last, n_rows=n_rows, ppl_mean=fmean(ppl[cell.name][:n_rows])))
+        value = fmean(right[cell.name][:n_rows]) if by_accuracy else None
+        mean = fmean(ppl[cell.name][:n_rows])
+        tried.append(Candidate(cell=cell.name, rounds=last, n_rows=n_rows, ppl_mean=mean, accuracy=value))
     tried.sort(key=lambda one: (-one.rounds, places.get(one.cell, len(cells)), one.ppl_mean))
     record = SearchRecord(
         winner=alive[0].name,
@@ -92,7 +101,15 @@ def _read(path: Path, made_from: MadeFrom) -> dict[str, Any]:
     return stored
 
 
-def _perplexities(run: RunContext, cell: CellSpec, rows: Sequence[Row], advance: Advance) -> list[float]:
+def _badness(
+    cell: CellSpec, *, n_rows: int, ppl: Mapping[str, Sequence[float]], right: Mapping[str, Sequence[float]] | None
+) -> tuple[float, float]:
+    """By what candidates are ordered, the best first."""
+    wrong = 0.0 if right is None else -fmean(right[cell.name][:n_rows])
+    return wrong, fmean(ppl[cell.name][:n_rows])
+
+
+def _scored(run: RunContext, cell: CellSpec, rows: Sequence[Row], advance: Advance) -> list[ItemScore]:
     _, scorer = run.session.load()
-    rendered = run.rows.cell(cell, rows).rows
-    return [item.ppl for item in to_items(rendered, scorer.score(rendered, advance))]
+    rendered = run.rows.cell(cell, rows)
+    return measure(scorer, rendered.rows, rendered.options, advance)[0]
