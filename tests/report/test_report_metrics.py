@@ -110,10 +110,11 @@ def test_a_metric_that_failed_is_said_with_its_cell_and_reason(tmp_path: Path) -
     failed = record.generations[0].model_copy(
         update={"metric_errors": {"mine:polite": "row 'row-003': it is no number"}}
     )
-    study = Study(record.model_copy(update={"generations": (failed,), "metrics": ("mine:polite",)}), items)
+    again = failed.model_copy(update={"cell": "zero_shot/default"})
+    study = Study(record.model_copy(update={"generations": (failed, again), "metrics": ("mine:polite",)}), items)
     assert row_warnings(study)[:2] == [
         "No cell has a value of mine:polite: the answer is by mean perplexity.",
-        "qlora/default has no mine:polite: row 'row-003': it is no number",
+        "qlora/default has no mine:polite (nor has 1 other cell): row 'row-003': it is no number",
     ]
 
 

@@ -40,8 +40,15 @@ def _without_values(study: Study) -> list[str]:
     warnings = []
     if study.cells and first not in {metric.name for metric in study.metrics}:
         warnings.append(f"No cell has a value of {first}{yet}: the answer is by {study.metric.label}.")
-    errors = [(g.cell, name, why) for g in study.record.generations for name, why in g.metric_errors.items()]
-    return warnings + [f"{cell} has no {name}: {why}" for cell, name, why in errors]
+    failed: dict[str, list[tuple[str, str]]] = {}
+    for written in study.record.generations:
+        for name, why in written.metric_errors.items():
+            failed.setdefault(name, []).append((written.cell, why))
+    for name, cells in failed.items():
+        (cell, why), more = cells[0], len(cells) - 1
+        others = f" (nor {'has' if more == 1 else 'have'} {more} other cell{'s' * (more > 1)})" if more else ""
+        warnings.append(f"{cell} has no {name}{others}: {why}")
+    return warnings
 
 
 def row_warnings(study: Study) -> list[str]:
