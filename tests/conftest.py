@@ -29,8 +29,19 @@ settings.register_profile("triptych", deadline=None, max_examples=20)
 settings.load_profile("triptych")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files whose tests take long come first, so that no worker is left with one of them at the end."""
+@pytest.hookimpl(tryfirst=True)  # before -m takes tests out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that are listed as slow are; and files whose tests take long come first, so that no worker is left with one
+    of them at the end.
+    """
+    lines = (Path(__file__).parent / "slow_tests.txt").read_text(encoding="utf-8").splitlines()
+    listed = {line for line in lines if line and not line.startswith("#")}
+    found = [item for item in items if item.nodeid in listed]
+    for item in found:
+        item.add_marker(pytest.mark.slow)
+    unknown = listed - {item.nodeid for item in found}
+    if unknown and config.args == config.getini("testpaths"):
+        raise pytest.UsageError(f"tests/slow_tests.txt names tests that are not there: {', '.join(sorted(unknown))}")
     items.sort(key=lambda item: item.path.parent.name not in ("training", "cli", "e2e", "docs"))
 
 

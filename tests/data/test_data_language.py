@@ -17,7 +17,8 @@ TEXTS = {
     "zh": [
         "請把這一句翻譯成文言文：春眠不覺曉",
         "这个酒店很好，我们都喜欢。",
-        "Translate into classical Chinese: 春眠不覺曉，處處聞啼鳥。夜來風雨聲，花落知多少。天亮了，鳥兒叫。昨夜風雨不停，院中花落滿地，一早起來看，不知道還剩多少。",
+        "Translate into classical Chinese: "
+        "春眠不覺曉，處處聞啼鳥。夜來風雨聲，花落知多少。天亮了，鳥兒叫。昨夜風雨不停，院中花落滿地，一早起來看，不知道還剩多少。",
     ],
     "other": [
         "Wie kann ich meine Karte finden? Die Karte war so gut an dem Tag, als ich sie in Berlin hatte.",

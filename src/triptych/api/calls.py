@@ -112,7 +112,8 @@ def score(
         prompt: a named prompt.
         template: a template of your own instead: a file, or text with {instruction}.
         metric: what to measure beside perplexity: `accuracy` (by option likelihood); `exact_match`, `f1`, `rouge_l`,
-            `chrf`, `bleu`, `number`, `json` or MODULE:FUNCTION (of texts, which are written then); several may be given.
+            `chrf`, `bleu`, `number`, `json` or MODULE:FUNCTION (of texts, which are written then); give as many as
+            you like.
         choices: options of `accuracy`: `a,b,c`, a file with a line each or a JSON list, a column of the data, or
             `auto` for the distinct outputs of the pool; with options, accuracy is measured without `metric`.
         shots: demonstrations in each prompt (k).
