@@ -73,6 +73,17 @@ def test_rouge_of_chinese_is_by_character() -> None:
     assert rouge_l("春眠覺曉", "春眠不覺曉") == pytest.approx(2 * 1 * 0.8 / 1.8)
 
 
+@given(st.text(st.characters(max_codepoint=127), max_size=30), st.text(st.characters(max_codepoint=127), max_size=30))
+def test_rouge_of_ascii_is_rouge_scores_own(text: str, reference: str) -> None:
+    assert rouge_l(text, reference) == RougeScorer(["rougeL"]).score(reference, text)["rougeL"].fmeasure
+
+
+def test_rouge_of_other_scripts_counts_their_words() -> None:
+    assert RougeScorer(["rougeL"]).score("кот спит", "кот спит")["rougeL"].fmeasure == 0
+    assert rouge_l("кот спит", "кот спит") == 1
+    assert rouge_l("кот", "кот спит") == pytest.approx(2 * 1 * 0.5 / 1.5)
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -85,7 +96,14 @@ def test_rouge_of_chinese_is_by_character() -> None:
         (".5", "0.5"),
         ("2024, 10", "10"),
         ("none", None),
-        ("x²", "2"),
+        ("an area of 10 m²", "10"),
+        ("x²", None),
+        ("pages 3-4", "4"),
+        ("a loss of -$5", "-5"),
+        ("about 6.0e3 of them", "6000"),
+        ("12,3456", "3456"),
+        ("共１，２００元", "1200"),
+        ("٣", "3"),
     ],
 )
 def test_the_last_number(text: str, value: str | None) -> None:
@@ -101,6 +119,16 @@ def test_number_and_json_by_hand() -> None:
     assert json_fields('{"a": true}', '{"a": 1}') == 0
     assert json_fields("[1, 2]", "[1, 2]") == 1
     assert json_fields("[1]", '{"a": 1}') == 0
+    assert json_fields('{"a": {"b": [1, {"c": 2}]}}', '{"a": {"b": [1.0, {"c": 2.0}]}}') == 1
+    assert json_fields('{"a": [1]}', '{"a": [true]}') == 0
+    assert json_fields('{"a": "```x```"}', '{"a": "```x```"}') == 1  # no fence around it
+    assert json_fields('```JSON\n{"a": 1}', '{"a": 1}') == 1  # cut before the fence ended
+
+
+def test_json_without_end_is_no_json() -> None:
+    assert json_fields("[" * 100_000, '{"a": 1}') == 0
+    with pytest.raises(ValueError, match="no JSON"):
+        json_fields("{}", "[" * 100_000)
 
 
 def rows(*outputs: str) -> list[Row]:
@@ -130,6 +158,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def raises(text, reference):\n    return 1 / (len(text) - 3)\n"
         "def nan(text, reference):\n    return float('nan')\n"
         "def text(text, reference):\n    return text\n"
+        "def huge(text, reference):\n    return 10 ** 400\n"
+        "def of_row(text, reference, row):\n    return row['topic'] == reference and row['id'] == 'r0'\n"
+        "def option(text, reference, lenient=True):\n    return lenient is True\n"
+        "def one(text):\n    return 1\n"
+        "import numpy\n"
+        "def of_numpy(text, reference):\n    return numpy.float32(0.5)\n"
+        "def bool_of_numpy(text, reference):\n    return numpy.bool_(True)\n"
         "value = 3\n",
         encoding="utf-8",
     )
@@ -147,7 +182,26 @@ def test_a_function_of_the_users_counts_or_is_named_with_the_row(own: str) -> No
     assert "gave nan" in scores.errors[f"{own}:nan"] and "gave 'dog'" in scores.errors[f"{own}:text"]
 
 
-@pytest.mark.parametrize(("name", "found"), [("missing", "no attribute"), ("value", "is of type int")])
+def test_what_a_function_of_the_users_may_take_and_give(own: str) -> None:
+    given = [Row("r0", "?", "cat", (("topic", "cat"),)), Row("r1", "?", "dog", (("topic", "cat"),))]
+    names = [f"{own}:{name}" for name in ("of_row", "option", "of_numpy", "bool_of_numpy", "huge")]
+    scores = score_texts(names, given, ["a", "b"])
+    values = [scores.values[name] for name in names[:4]]
+    assert values == [{"r0": one, "r1": two} for one, two in ((1, 0), (1, 1), (0.5, 0.5), (1, 1))]
+    assert set(scores.errors) == {f"{own}:huge"}
+
+
+def test_a_module_that_exits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exits_at_once.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="SystemExit"):
+        check_references(["exits_at_once:f"], rows("a"))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("missing", "no attribute"), ("value", "is of type int"), ("one", r"takes other arguments[\s\S]*one\(text\)")],
+)
 def test_a_function_that_is_not_there_is_refused(own: str, name: str, found: str) -> None:
     with pytest.raises(ConfigError, match=found):
         check_references([f"{own}:{name}"], rows("a"))

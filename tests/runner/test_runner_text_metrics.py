@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,3 +63,49 @@ def test_a_reference_without_a_number_is_found_before_any_work(project: Callable
     with pytest.raises(DataError, match="holds no number"):
         run_experiment(read_config(project(metrics=["number"], **FEW)), tmp_path / "run", on="local:1")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_reference_that_is_no_json_is_found_before_any_work(project: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row 'test-0'"):
+        run_experiment(read_config(project(metrics=["json"], **FEW)), tmp_path / "run", on="local:1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_metric_that_no_search_can_go_by_is_refused(project: Callable[..., Path]) -> None:
+    search = {"strategies": {"search": {"k": [0]}}, "data": {"dev_rows": 4}}
+    with pytest.raises(ConfigError, match="writes no texts"):
+        read_config(project(metrics=["f1", "perplexity"], **search))
+
+
+def test_an_unknown_metric_is_guessed(project: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="did you mean `exact_match`"):
+        read_config(project(metrics=["exact-mach"], **FEW))
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_metric_of_texts_can_be_added_changed_and_left_out_later(
+    project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module lies beside the YAML, and the command runs elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    out = tmp_path / "run"
+
+    def values(metrics: list[str]) -> list[dict[str, float]]:
+        config = read_config(project(metrics=metrics, **FEW))
+        record = run_experiment(config, out, on="local:1")
+        return [{name: one.value for name, one in cell.aggregate.metrics.items()} for cell in record.cells]
+
+    assert values(["perplexity"]) == [{}, {}]
+    scored = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    module = tmp_path / "changing_metric.py"
+    module.write_text("def f(text, reference):\n    return 0.5\n", encoding="utf-8")
+    assert values(["perplexity", "changing_metric:f"]) == [{"changing_metric:f": 0.5}] * 2
+    written = {path: path.stat().st_mtime_ns for path in (out / "predictions").iterdir()}
+    assert len(written) == 4
+    module.write_text("def f(text, reference):\n    return 0.25 + 0\n", encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "changing_metric")
+    assert values(["perplexity", "changing_metric:f"]) == [{"changing_metric:f": 0.25}] * 2
+    assert [set(one) for one in values(["f1", "perplexity"])] == [{"f1"}, {"f1"}]
+    assert {path: path.stat().st_mtime_ns for path in [*scored, *written]} == {**scored, **written}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from triptych.config.bundled import BUNDLED
 from triptych.config.config_errors import all_mistakes, short
 from triptych.config.experiment import ExperimentConfig
+from triptych.config.metrics import is_own_metric
 from triptych.config.sources import SAMPLE, split_sample
 from triptych.config.yaml_file import load_yaml, read_text
 from triptych.errors import ConfigError
@@ -48,7 +50,11 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> ExperimentConfig:
     for assignment in sets:
         origins[_apply(value, assignment)] = f"--set {assignment}"
     _expand_home(value)
-    return validated(value, str(path), node, origins)
+    config = validated(value, str(path), node, origins)
+    beside = str(path.parent.resolve())
+    if any(map(is_own_metric, config.metrics)) and beside not in sys.path:
+        sys.path.append(beside)  # last: no file there takes the place of a library's
+    return config
 
 
 def validated(

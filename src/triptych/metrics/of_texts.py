@@ -3,7 +3,8 @@
 exact_match   1 if both are the same, spaces at the ends and runs of spaces aside
 f1            SQuAD's (Rajpurkar et al. 2016): overlap of words, without case, punctuation and articles;
               of characters where the reference is Chinese
-rouge_l       ROUGE-L's F (Lin 2004), package rouge-score, without stemming; by character for Chinese
+rouge_l       ROUGE-L's F (Lin 2004), package rouge-score, without stemming; by character for Chinese, and letters of
+              all scripts count
 chrf          chrF++ of the row (Popovic 2017), sacrebleu, 0 to 100
 bleu          sentence BLEU, sacrebleu's effective order, 0 to 100
 number        1 if the last number of both is the same
@@ -22,11 +23,21 @@ from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any
 
+import regex
+
 from triptych.data.language import in_chinese_characters
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NUMBER = re.compile(r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+\u2212]?\.\d+")
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_TOKEN = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+_NUMBER = re.compile(
+    r"""(?P<sign>(?<!\w)[-+\u2212])?            # the dash of `3-4` is no sign
+        [$€£¥]?
+        (?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)
+        (?P<power>[eE][-+]?\d{1,3}(?!\w))?""",
+    re.VERBOSE,
+)
+_FULL_WIDTH = re.compile(r"[－＋]?[０-９][０-９，．]*")
+_FENCE = re.compile(r"```(?:json)?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _PUNCTUATION = frozenset(string.punctuation)
 
 
@@ -68,14 +79,20 @@ def rouge_l(text: str, reference: str) -> float:
 def _rouge(chinese: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"], tokenizer=_ByCharacter()) if chinese else RougeScorer(["rougeL"])
+    return RougeScorer(["rougeL"], tokenizer=_Tokenizer(_characters if chinese else _tokens))
 
 
-class _ByCharacter:
-    """What rouge-score cuts a Chinese text with: its own tokenizer drops all but a-z and digits."""
+class _Tokenizer:
+    """What rouge-score cuts texts with: its own tokenizer takes all letters but a-z for spaces, so that every Russian
+    text would be worth 0. On texts of ASCII alone both are the same.
+    """
 
-    def tokenize(self, text: str) -> list[str]:
-        return _characters(text)
+    def __init__(self, cut: Callable[[str], list[str]]) -> None:
+        self.tokenize = cut
+
+
+def _tokens(text: str) -> list[str]:
+    return [str(token) for token in _TOKEN.findall(text.lower())]
 
 
 def chrf(text: str, reference: str) -> float:
@@ -99,11 +116,15 @@ def _sacrebleu(name: str, chinese: bool) -> Any:
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number of a text: `1,234.50`, `-3`, `#### 42`, full-width digits; None without any."""
-    found = _NUMBER.findall(unicodedata.normalize("NFKC", text))
+    """The last number of a text: `1,234.50`, `-3`, `-$5`, `6e3`, `#### 42`, full-width digits; None without any."""
+    plain = _FULL_WIDTH.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    found = list(_NUMBER.finditer(plain))
+    if not found:
+        return None
+    sign, digits, power = found[-1].group("sign", "digits", "power")
     try:
-        return Decimal(found[-1].replace(",", "").replace("\u2212", "-")) if found else None
-    except InvalidOperation:  # no decimal digits: other scripts' are read, superscripts are not
+        return Decimal(("-" if sign in ("-", "\u2212") else "") + digits.replace(",", "") + (power or ""))
+    except InvalidOperation:  # no decimal number after all
         return None
 
 
@@ -122,13 +143,17 @@ def json_fields(text: str, reference: str) -> float:
     """
     try:
         expected = json.loads(reference)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the reference is no JSON ({error})") from error
-    fenced = _FENCE.search(text)
-    try:
-        found = json.loads(fenced[1] if fenced else text)
-    except ValueError:
-        return 0.0
+    for part in (text, *_FENCE.findall(text)):
+        try:
+            return _share(json.loads(part), expected)
+        except (ValueError, RecursionError):  # a model that repeats itself writes `[[[[` to the end
+            continue
+    return 0.0
+
+
+def _share(found: Any, expected: Any) -> float:
     if not isinstance(expected, dict) or not expected:
         return float(_same(found, expected))
     if not isinstance(found, dict):
@@ -137,10 +162,12 @@ def json_fields(text: str, reference: str) -> float:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equal as JSON: true is no 1."""
-    return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True) or (
-        isinstance(a, int | float) and isinstance(b, int | float) and type(a) is not bool is not type(b) and a == b
-    )
+    """Equal as JSON: 1 is 1.0, true is no 1, and the order of keys is nothing."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
 OF_TEXTS: dict[str, Callable[[str, str], float]] = {

@@ -44,9 +44,9 @@ def score_texts(metrics: Iterable[str], rows: Sequence[Row], texts: Sequence[str
         values: dict[str, float] = {}
         try:
             for row, text in zip(rows, texts, strict=True):
-                values[row.id] = _value(function, text, row)
+                values[row.id] = function(text, row)
         except OwnMetricError as error:
-            scores.errors[name] = str(error)
+            scores.errors[name] = f"row {row.id!r}: {error}"
         else:
             scores.values[name] = values
     return scores
@@ -60,26 +60,25 @@ def check_references(metrics: Iterable[str], rows: Sequence[Row]) -> None:
         DataError: a row's output can't be a reference of a metric.
     """
     for name, function in _functions(metrics).items():
-        if name in ("number", "json"):
-            for row in rows:
-                try:
-                    function(row.target(), row.target())
-                except ValueError as error:
-                    raise DataError(
-                        f"an output can't be compared by the metric `{name}`: {error}",
-                        where=f"row {row.id!r}",
-                        found=repr(row.target()[:60]),
-                        fix=f"correct the row, or leave `{name}` out of metrics",
-                    ) from error
+        if name not in ("number", "json"):  # all others take any reference
+            continue
+        for row in rows:
+            try:
+                function("", row)
+            except ValueError as error:
+                raise DataError(
+                    f"an output can't be compared by the metric `{name}`: {error}",
+                    where=f"row {row.id!r}",
+                    found=repr(row.target()[:60]),
+                    fix=f"correct the row, or leave `{name}` out of metrics",
+                ) from error
 
 
-def _functions(metrics: Iterable[str]) -> dict[str, Callable[[str, str], float]]:
+def _functions(metrics: Iterable[str]) -> dict[str, Callable[[str, Row], float]]:
+    """The metrics of texts, each of a text and its row."""
     of_texts = [name for name in metrics if needs_texts([name])]
-    return {name: own_metric(name) if is_own_metric(name) else OF_TEXTS[name] for name in of_texts}
+    return {name: own_metric(name) if is_own_metric(name) else _of_row(OF_TEXTS[name]) for name in of_texts}
 
 
-def _value(function: Callable[[str, str], float], text: str, row: Row) -> float:
-    try:
-        return function(text, row.target())
-    except OwnMetricError as error:
-        raise OwnMetricError(f"row {row.id!r}: {error}") from error
+def _of_row(function: Callable[[str, str], float]) -> Callable[[str, Row], float]:
+    return lambda text, row: function(text, row.target())

@@ -128,13 +128,13 @@ def write_cell(run: RunContext, cell: CellSpec, adapter_sha256: str | None) -> G
 def _measured(
     run: RunContext, summary: GenerationRecord, rows: Sequence[Row], texts: Sequence[str]
 ) -> GenerationRecord:
-    """A cell's record with those metrics of its texts that it does not have yet."""
-    missing = [name for name in run.config.metrics if name not in summary.row_metrics]
-    scores = score_texts(missing, rows, texts)
+    """A cell's record with the metrics of its texts that are asked for now, all computed now: that takes no time beside
+    the writing, and a function of the user's may have been changed since.
+    """
+    scores = score_texts(run.config.metrics, rows, texts)
     for error in scores.errors.values():
         run.reporter.warn(f"{summary.cell}: {error}")
-    values = {**summary.row_metrics, **scores.values}
-    return summary.model_copy(update={"row_metrics": values, "metric_errors": scores.errors})
+    return summary.model_copy(update={"row_metrics": scores.values, "metric_errors": scores.errors})
 
 
 def decode(

@@ -14,7 +14,7 @@ from triptych.checks.adapters import adapter_facts
 from triptych.checks.rows import begin
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset
-from triptych.errors import ModelError
+from triptych.errors import DataError, ModelError
 from triptych.grid.cells import CellSpec, trainings
 from triptych.grid.rendered import render_experiment
 from triptych.grid.rows import ExperimentRows
@@ -25,7 +25,7 @@ from triptych.records.identity import check_lock
 from triptych.records.manifest import Manifest, remove
 from triptych.records.outputs import check_not_read
 from triptych.records.set_aside import check_no_links
-from triptych.records.store import copy_of, sweep
+from triptych.records.store import copy_of, read_json, sweep
 from triptych.runner.folder import RunFolder
 from triptych.runner.generation import check_names
 from triptych.runner.made_from import RunFacts, model_of_lock
@@ -76,6 +76,8 @@ def prepare(
         "data": {role: of_file["sha256"] for role, of_file in data.files.items()},
         "prompts": {name: template.sha256 for name, template in templates.items()},
     }
+    if not fresh and config.generate is not None and _wrote_nothing(folder.lock):
+        facts_of_lock["config"]["generate"] = None  # texts can be added: each file of them says what made it
     writes, is_new = enter is not None, not is_there(folder.path, Path.is_dir)
     if enter is not None and not is_new:
         _open(config, cells, folder, data, enter(), fresh=fresh)
@@ -104,6 +106,15 @@ def prepare(
         check_lock(folder.lock, lock)
         session.locked()
     return RunContext(config, folder, reporter, rows, session, facts, finished)
+
+
+def _wrote_nothing(lock: Path) -> bool:
+    """Whether a folder was begun without texts."""
+    try:
+        config = read_json(lock)["config"]
+        return "generate" in config and config["generate"] is None
+    except (DataError, OSError, LookupError, TypeError):  # none there, or torn: an error where it is compared
+        return False
 
 
 def _open(
