@@ -260,3 +260,20 @@ def test_divergence_is_1_and_says_what_is_kept(tune: Any, tmp_path: Path) -> Non
     assert "--fresh" in done.err
     assert not (tmp_path / "tune" / "adapter").exists()
     assert list((tmp_path / "tune" / "tune" / "checkpoints").iterdir())
+
+
+def test_a_metric_that_fails_ends_a_run_with_its_report_and_exit_code_1(
+    triptych: Triptych, project: Any, tmp_path: Path
+) -> None:
+    (project.config.parent / "failing_metric.py").write_text(
+        "def f(text, reference):\n    raise ValueError('never')\n", encoding="utf-8"
+    )
+    sets = ("metrics=[exact_match,perplexity,failing_metric:f]", "strategies={zero_shot: {}}", "generate.rows=2")
+    given = [part for one in sets for part in ("--set", one)]
+    done = triptych("run", project.config, *given, "--out", tmp_path / "run")
+    assert done.code == 1
+    assert "failing_metric:f raised ValueError: never" in done.err and "row '" in done.err
+    assert said_report(done) == tmp_path / "run"
+    for cell in read_run(tmp_path / "run").cells:
+        assert set(cell.aggregate.metrics) == {"exact_match"}
+        assert cell.aggregate.metrics["exact_match"].n == 2

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from triptych.config.experiment import ExperimentConfig
+from triptych.config.generate import GenerateConfig
 from triptych.config.read import read_config
 from triptych.errors import ConfigError, DataError
+from triptych.generate.resume_file import PartFile
+from triptych.generate.settings import Generated
 from triptych.records.store import read_items
 from triptych.runner.run import run_experiment
 
@@ -57,6 +61,11 @@ def test_no_texts_and_a_metric_of_texts_do_not_go_together(project: Callable[...
         read_config(project(metrics=["f1"], generate=None, **FEW))
     own = read_config(project(metrics=["f1"], generate={"cells": "best", "max_new_tokens": 4}, **FEW))
     assert own.generate is not None and own.generate.cells == "best"
+    short = read_config(project(metrics=["f1"], generate={"max_new_tokens": 4}, **FEW))
+    assert short.generate is not None and (short.generate.cells, short.generate.max_new_tokens) == ("all", 4)
+    given = ExperimentConfig(metrics=("f1",), generate=GenerateConfig(rows=3))
+    assert given.generate is not None and (given.generate.cells, given.generate.rows) == ("all", 3)
+    assert ExperimentConfig(generate=GenerateConfig(rows=3)).generate == GenerateConfig(rows=3, cells="best")
 
 
 def test_a_reference_without_a_number_is_found_before_any_work(project: Callable[..., Path], tmp_path: Path) -> None:
@@ -109,3 +118,30 @@ def test_a_metric_of_texts_can_be_added_changed_and_left_out_later(
     assert values(["perplexity", "changing_metric:f"]) == [{"changing_metric:f": 0.25}] * 2
     assert [set(one) for one in values(["f1", "perplexity"])] == [{"f1"}, {"f1"}]
     assert {path: path.stat().st_mtime_ns for path in [*scored, *written]} == {**scored, **written}
+
+
+@pytest.mark.usefixtures("no_report")
+def test_rows_that_were_written_before_a_kill_are_kept(
+    project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {"strategies": {**FEW["strategies"], "few_shot": None}, "generate": {"max_new_tokens": 6}}
+    config = read_config(project(metrics=["chrf", "perplexity"], **whole))
+    undisturbed = run_experiment(config, tmp_path / "undisturbed", on="local:1")
+    add, added = PartFile.add, []
+
+    def killed(part: PartFile, row: Generated) -> None:
+        if len(added) == 2:
+            raise KeyboardInterrupt
+        add(part, row)
+        added.append(row.row_id)
+
+    monkeypatch.setattr(PartFile, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(config, tmp_path / "run", on="local:1")
+    first = list(added)
+    added.clear()
+    monkeypatch.setattr(PartFile, "add", lambda part, row: (add(part, row), added.append(row.row_id))[0])
+    record = run_experiment(config, tmp_path / "run", on="local:1")
+    assert len(first) == 2 and len(added) == 4 and not {*first} & {*added}
+    assert [one.row_metrics for one in record.generations] == [one.row_metrics for one in undisturbed.generations]
+    assert record.cells[0].aggregate.metrics["chrf"] == undisturbed.cells[0].aggregate.metrics["chrf"]

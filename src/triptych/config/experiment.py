@@ -60,12 +60,15 @@ class ExperimentConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _write_what_metrics_need(cls, value: Any) -> Any:
-        """Metrics of texts have texts written in all cells, unless `generate` says in which."""
+        """Metrics of texts have texts written in all cells, unless `generate.cells` says in which."""
         if not isinstance(value, dict) or not needs_texts(_names(value.get("metrics"))):
             return value
         if "generate" in value and value["generate"] is None:
             raise refused("generate", None, "no `generate: null` beside metrics of texts, which have to be written")
-        return {"generate": {"cells": "all"}, **value}
+        written = value.get("generate", {})
+        if isinstance(written, GenerateConfig) and "cells" not in written.model_fields_set:
+            written = written.model_copy(update={"cells": "all"})
+        return {**value, "generate": {"cells": "all", **written} if isinstance(written, dict) else written}
 
     @field_validator("within", mode="before")
     @classmethod

@@ -56,7 +56,8 @@ class GenerateConfig(DecodingConfig):
     """Texts written in some cells, and their chrF++ and BLEU. Greedy by default."""
 
     cells: Literal["best", "all"] | tuple[str, ...] = "best"
-    """`best`: the best prompt, the best demonstrations and each training; or names of cells."""
+    """`best`: the best prompt, the best demonstrations and each training; `all`, which is the default with metrics of
+    texts; or names of cells."""
     rows: int | None = Field(None, ge=1, le=MANY)
     """This many test rows, the first; null for all."""
     stop_texts: bool = True
