@@ -144,6 +144,8 @@ def parse_parquet(file: IO[bytes], source: str, *, wanted: Collection[str] = (*R
 def _is_plain(kind: Any) -> bool:
     from pyarrow import types
 
+    if types.is_list(kind) or types.is_large_list(kind):  # of texts: a row's own options
+        return bool(types.is_string(kind.value_type) or types.is_large_string(kind.value_type))
     return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
 
 
