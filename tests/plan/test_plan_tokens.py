@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych.config.tune import TuneConfig
-from triptych.likelihood import passes
+from triptych.likelihood import branches, passes
+from triptych.likelihood.options import score_options
 from triptych.likelihood.score import Scorer
 from triptych.models import LoraSettings
 from triptych.plan.tokens import Work, scoring_work, training_work
-from triptych.prompts import Rendered
+from triptych.prompts import Rendered, RenderedOptions
 from triptych.training.step import accumulate_gradient, rows_of_step
 
 
@@ -43,6 +44,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
         return forward(model, pack)
 
     monkeypatch.setattr(passes, "forward", counting)
+    monkeypatch.setattr(branches, "forward", counting)
     yield counted
 
 
@@ -61,6 +63,19 @@ def test_scoring_computes_what_was_planned(
     if n > 2:
         assert work.forward < work.plain / 2  # prefixes were shared, or this test says nothing
         assert work.kept > 500  # the group's prefix beside the common one
+
+
+@pytest.mark.parametrize("budget", [256, 4096])
+def test_options_compute_what_was_planned(load_fake: Callable[..., Any], seen: dict[str, int], budget: int) -> None:
+    scorer = Scorer(load_fake("llama"), budget_tokens=budget, packed=True)
+    answers = ((1, 2, 3, 257), (1, 2, 257), (9, 257))  # four nodes: 1, 1 2, 1 2 3, 9
+    rows = some_rows(9)
+    asked = [RenderedOptions(one, ("a", "b", "c"), answers, None) for one in rows]
+    own = [len({r[:n] for r in (*answers, one.reference) for n in range(1, len(r))}) for one in asked]
+    score_options(scorer, asked)
+    work = scoring_work(rows, asked)
+    assert work.forward == seen["forward"]
+    assert work.scored == sum(nodes + 1 for nodes in own)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
