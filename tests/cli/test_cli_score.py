@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from reference import reference_nll
+from triptych.api import calls
+from triptych.progress import Silent
 from triptych.prompts import find_template
 
 Triptych = Callable[..., Any]
@@ -387,3 +389,27 @@ def test_metrics_of_texts_write_them(score: Any, project: Any) -> None:
     values = [item["metrics"]["f1"] for item in scores["items"]]
     assert scores["aggregate"]["metrics"]["f1"]["value"] == pytest.approx(sum(values) / 2)
     assert scores["provenance"]["generation"]["temperature"] == 0
+
+
+def test_a_metric_of_the_users_that_fails_is_named_and_the_scores_are_there(
+    score: Any, project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gives_text.py").write_text("def f(text, reference):\n    return 'good'\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    asked = {"metric": ["gives_text:f", "exact_match"], "limit": 2, "max_tokens": 600}
+    done, scores = score(*("--metric", "gives_text:f", "--metric", "exact_match", "--limit", 2, "--max-tokens", 600))
+    assert done.code == 1
+    assert "row 'test-0': gives_text:f gave 'good'" in done.err
+    assert set(scores["aggregate"]["metrics"]) == {"exact_match"}
+    held = {"quantize": "none", "dtype": "float32", "threads": 1}
+    called = calls.score(project.model, project.test, reporter=Silent(), **held, **asked)  # no file to read
+    assert set(called.failed) == {"gives_text:f"}
+    assert called.aggregate.metrics["exact_match"].n == len(called.items) == 2
+
+
+def test_no_room_for_texts_is_said_before_anything_is_scored(score: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triptych.runner.scoring.measure", lambda *_: pytest.fail("scored already"))
+    done, scores = score("--metric", "f1", "--template", "{instruction}", "--max-tokens", 100)
+    assert (done.code, scores) == (2, None)
+    assert "256 new tokens" in done.err and "raise --max-tokens" in done.err
+    assert "--max-new-tokens" not in done.err  # `score` has no such option

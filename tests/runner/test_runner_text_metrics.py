@@ -5,16 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.generate import GenerateConfig
 from triptych.config.read import read_config
-from triptych.errors import ConfigError, DataError
+from triptych.errors import ConfigError, DataError, RunChangedError
 from triptych.generate.resume_file import PartFile
 from triptych.generate.settings import Generated
+from triptych.records import RunRecord
 from triptych.records.store import read_items
+from triptych.report import Study
+from triptych.runner import live
 from triptych.runner.run import run_experiment
 
 FEW = {"strategies": {"zero_shot": {"prompts": ["default"]}, "few_shot": {"k": [1], "seeds": [0]}, "qlora": None}}
@@ -145,3 +149,74 @@ def test_rows_that_were_written_before_a_kill_are_kept(
     assert len(first) == 2 and len(added) == 4 and not {*first} & {*added}
     assert [one.row_metrics for one in record.generations] == [one.row_metrics for one in undisturbed.generations]
     assert record.cells[0].aggregate.metrics["chrf"] == undisturbed.cells[0].aggregate.metrics["chrf"]
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"metrics": ["f1", "perplexity"]}, {"metrics": ["perplexity"]}),  # no texts any more
+        (
+            {"metrics": ["perplexity"], "generate": {}},
+            {"metrics": ["f1"], "generate": {}},
+        ),  # in all cells, not the best
+        ({"metrics": ["f1"], "generate": {"cells": "best"}}, {"metrics": ["f1"], "generate": {"cells": "all"}}),
+    ],
+)
+def test_a_run_goes_on_when_texts_are_left_out_or_written_in_other_cells(
+    first: dict[str, Any], then: dict[str, Any], project: Callable[..., Path], tmp_path: Path
+) -> None:
+    prompts = {"strategies": {"zero_shot": {"prompts": ["default", "emotional"]}, "few_shot": None, "qlora": None}}
+
+    def run(asked: dict[str, Any]) -> RunRecord:
+        written = {**asked.get("generate", {}), "max_new_tokens": 3} if "generate" in asked else None
+        over = {**asked, **({} if written is None else {"generate": written}), **prompts}
+        return run_experiment(read_config(project(**over)), tmp_path / "run", on="local:1")
+
+    run(first)
+    texts = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "predictions").iterdir()}
+    record = run(then)
+    expected = {"f1"} if "f1" in then["metrics"] else set()
+    assert [set(cell.aggregate.metrics) for cell in record.cells] == [expected, expected]
+    assert {path: path.stat().st_mtime_ns for path in texts} == texts  # what was written is not written again
+
+
+@pytest.mark.usefixtures("no_report")
+def test_texts_of_other_settings_are_still_refused(project: Callable[..., Path], tmp_path: Path) -> None:
+    run_experiment(read_config(project(metrics=["f1"], generate={"max_new_tokens": 3}, **FEW)), tmp_path / "run")
+    with pytest.raises(RunChangedError, match=r"generate\.max_new_tokens: 3 -> 4"):
+        run_experiment(read_config(project(metrics=["f1"], generate={"max_new_tokens": 4}, **FEW)), tmp_path / "run")
+
+
+BARE = {"prompts": {"bare": "{instruction}"}, "strategies": {"zero_shot": {"prompts": ["bare"]}}}
+
+
+@pytest.mark.parametrize("asked", [{}, {"generate": {"cells": ["zero_shot/bare"]}}])
+def test_prompts_without_room_for_new_tokens_are_found_before_any_work(
+    asked: dict[str, Any], project: Callable[..., Path], tmp_path: Path
+) -> None:
+    alone = {"strategies": {**BARE["strategies"], "few_shot": None, "qlora": None}, "prompts": BARE["prompts"]}
+    config = read_config(project(metrics=["f1"], max_tokens=100, **alone, **asked))
+    with pytest.raises(DataError) as raised:
+        run_experiment(config, tmp_path / "run", on="local:1")
+    said = str(raised.value)
+    assert "256 new tokens, and 6 rows: test-0" in said and "lower generate.max_new_tokens" in said
+    assert not (tmp_path / "run" / "cells").exists()
+    enough = read_config(project(metrics=["f1"], max_tokens=100, generate={"max_new_tokens": 3}, **alone))
+    assert run_experiment(enough, tmp_path / "run", on="local:1").cells[0].aggregate.metrics["f1"].n == 6
+
+
+def test_the_report_of_a_run_that_goes_on_has_the_metrics_of_texts(
+    project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("EVERY", 0.0), ("SHARE", 1e9), ("LOOK", 0.0)):
+        monkeypatch.setattr(live, name, value)
+    seen: list[Study] = []
+    monkeypatch.setattr(live, "build_so_far", lambda _, study, texts: seen.append(study))
+    config = read_config(project(metrics=["f1", "perplexity"], generate={"max_new_tokens": 3}, **FEW))
+    run_experiment(config, tmp_path / "run", on="local:1")
+    between = [study.record for study in seen if len(study.record.generations) == 1]
+    assert between
+    for record in between:
+        names = {cell.cell: set(cell.aggregate.metrics) for cell in record.cells}
+        assert names == {**{name: set() for name in names}, record.generations[0].cell: {"f1"}}

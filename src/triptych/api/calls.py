@@ -16,7 +16,6 @@ from triptych.api.given import cell_settings, config_of, generation_settings, me
 from triptych.api.objects import Predictions, Run, Scores
 from triptych.config.choices import MAX_TOKENS, Draw, Dtype, Hold, Order, Quantize, Select
 from triptych.console import ConsoleReporter
-from triptych.errors import TriptychError
 from triptych.progress import Reporter
 
 if TYPE_CHECKING:
@@ -163,9 +162,7 @@ def score(
     scores = score_request(request, reporter or ConsoleReporter(), cache=cache)
     if out is not None:
         write_json(Path(out), scores.record())
-    if scores.failed:
-        raise TriptychError("; ".join(scores.failed.values()) + (f".\n  All else is in {out}" if out else ""))
-    return Scores(scores.items, scores.aggregate, scores.provenance)
+    return Scores(scores.items, scores.aggregate, scores.provenance, scores.failed)
 
 
 @names_parameters

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,8 @@ class Scores:
     """The four averages, and other metrics."""
     provenance: dict[str, Any]
     """Versions, hashes, prompt and machine."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Metric of yours that could not be computed -> why, with the row named; all else is there."""
 
     @cached_property
     def items(self) -> Any:

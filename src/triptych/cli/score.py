@@ -6,6 +6,7 @@ from typing import Any
 
 from triptych.api import calls
 from triptych.cli.options import options_of
+from triptych.errors import TriptychError
 from triptych.terminal import new_console
 
 
@@ -15,7 +16,8 @@ def score(**given: Any) -> None:
     from triptych.console import ConsoleReporter
 
     console = new_console()
-    aggregate = calls.score(**given, reporter=ConsoleReporter(console)).aggregate
+    scores = calls.score(**given, reporter=ConsoleReporter(console))
+    aggregate = scores.aggregate
     bits = "none" if aggregate.bits_per_char is None else f"{aggregate.bits_per_char:.4f}"
     console.print(
         f"ppl_mean {aggregate.ppl_mean:.4f}   ppl_corpus {aggregate.ppl_corpus:.4f}   "
@@ -27,3 +29,5 @@ def score(**given: Any) -> None:
         low, high = (f"{bound:.4f}" for bound in (metric.ci_low, metric.ci_high) if bound is not None)
         console.print(f"{name} {metric.value:.4f} [{low}, {high}]   ({metric.n} rows)", soft_wrap=True)
     console.print(f"scores: {given['out']}", soft_wrap=True)
+    if scores.failed:
+        raise TriptychError("; ".join(scores.failed.values()) + f".\n  All else is in {given['out']}")

@@ -11,12 +11,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from triptych.config.generate import DecodingConfig, GenerateConfig
 from triptych.data import Row
-from triptych.errors import TriptychError
+from triptych.errors import DataError, TriptychError
 from triptych.generate.check import Check, check_predictions
 from triptych.generate.engine import generate_rows
 from triptych.generate.plan import Limits, choose_limits
@@ -25,7 +27,9 @@ from triptych.generate.record import finished_rows, prompt_texts, record_of, spe
 from triptych.generate.resume_file import PartFile, part_of
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import patterns_of
-from triptych.grid.cells import CellSpec, unknown_cell
+from triptych.grid.cells import CellSpec, candidates, grid, unknown_cell
+from triptych.grid.rendered import MOST_ROWS, rows_that_fit, spread
+from triptych.grid.rows import ExperimentRows
 from triptych.likelihood.cache import versions
 from triptych.metrics.texts import score_texts
 from triptych.models import LoadedModel, adapter_enabled, adapter_is_on
@@ -37,6 +41,8 @@ from triptych.records.schema import GenerationRecord, Versions
 from triptych.records.store import read_json
 from triptych.runner.folder import FinishedCell
 from triptych.runner.session import RunContext
+
+_NAMED = 5
 
 
 def check_names(config: GenerateConfig, cells: Sequence[CellSpec]) -> None:
@@ -50,6 +56,33 @@ def check_names(config: GenerateConfig, cells: Sequence[CellSpec]) -> None:
         if name not in names:
             what = "texts are asked for from a cell that the experiment doesn't have"
             raise unknown_cell(name, names, where="generate.cells", what=what)
+
+
+def check_room(rows: ExperimentRows) -> None:
+    """Check before any work that every prompt that may be written from leaves room for the new tokens.
+
+    Raises:
+        DataError: some don't, even without demonstrations.
+    """
+    config, limit = rows.config.generate, rows.limit
+    if config is None:
+        return
+    search, named = rows.config.strategies.search, None if isinstance(config.cells, str) else config.cells
+    cells = [cell for cell in grid(rows.config) if named is None or cell.name in named]
+    tried = candidates(search) if search and named is None else []
+    test, new = spread(rows.data.test[: config.rows], MOST_ROWS), config.max_new_tokens
+    for prompt in dict.fromkeys(cell.prompt for cell in (*cells, *tried)):
+        bare = partial(rows.prompt, CellSpec("zero_shot", prompt), reserve=new)
+        _, _, too_long = rows_that_fit(test, bare, limit.tokens, reserve=new)
+        if too_long:
+            more = f" and {len(too_long) - _NAMED} more" if len(too_long) > _NAMED else ""
+            raise DataError(
+                "the new tokens leave no room for a prompt, even without demonstrations",
+                where=f"generate.max_new_tokens, prompt `{prompt}`",
+                found=f"{new} new tokens, and {len(too_long)} rows: {', '.join(too_long[:_NAMED])}{more}",
+                expected=f"at most {limit.tokens} tokens, prompt and new tokens together",
+                fix=replace(limit, kept_by="generate.max_new_tokens").how_to_fit(),
+            )
 
 
 def to_write(

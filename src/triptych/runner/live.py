@@ -31,7 +31,7 @@ from triptych.report.row_texts import RowTexts
 from triptych.report.so_far import REFRESH_SECONDS, SoFar
 from triptych.report.text.markdown import duration
 from triptych.runner.folder import FinishedCell
-from triptych.runner.results import demos_shown, run_record, token_pieces
+from triptych.runner.results import demos_shown, run_record, token_pieces, with_texts
 from triptych.runner.run_log import RunLog
 from triptych.runner.session import RunContext
 from triptych.runner.time_left import Estimate, TimeLeft
@@ -178,7 +178,9 @@ class LiveReport:
         run, context = self.run, self.run.context
         # a copy: cells that are finished meanwhile belong to the next one
         finished = {cell.name: context.finished[cell.name] for cell in run.cells if cell.name in context.finished}
-        record = run_record(context, finished, run.trainings, dict(run.tuned), texts=tuple(run.written.values()))
+        texts = tuple(run.written.values())
+        finished = with_texts(finished, texts)
+        record = run_record(context, finished, run.trainings, dict(run.tuned), texts=texts)
         items = {name: cell.items for name, cell in finished.items()}
         build_so_far(context.folder.path, Study(record, items, self._so_far(estimate)), self._texts(finished))
         self._reports += 1

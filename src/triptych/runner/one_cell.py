@@ -144,20 +144,25 @@ class OneCell:
             self.reporter.warn(warning)
         return options
 
-    def prompts(self, new_tokens: int) -> list[RenderedPrompt]:
+    def prompts(self, new_tokens: int, *, kept_by: str | None = "--max-new-tokens") -> list[RenderedPrompt]:
         """The rows without outputs, with room for `new_tokens` more, checked. Outputs that the rows have are not read.
+
+        `kept_by`: the option that says how many new tokens; None where the command has none.
 
         Raises:
             InputError: the new tokens leave no room, a row can't be rendered, or a check fails.
         """
-        limit = replace(self.limit, kept_by="--max-new-tokens")
+        limit = replace(self.limit, kept_by=kept_by)
         if new_tokens >= limit.tokens:
+            ways = [f"lower {kept_by}" if kept_by else "leave out the metrics that need texts"]
             raise ConfigError(
                 "the new tokens leave no room for a prompt",
-                where="--max-new-tokens",
-                found=str(new_tokens),
+                where=kept_by or "--metric",
+                found=str(new_tokens)
+                if kept_by
+                else f"metrics of texts, for which {new_tokens} new tokens are written",
                 expected=f"less than {limit.tokens}, the longest prompt with its output",
-                fix="lower --max-new-tokens" + ("" if limit.tokens == limit.context else ", or raise --max-tokens"),
+                fix=", or ".join([*ways, *([] if limit.tokens == limit.context else ["raise --max-tokens"])]),
             )
         renderer = self._renderer()
         one = partial(renderer.prompt, self.cell, reserve=new_tokens)

@@ -27,7 +27,7 @@ from triptych.records.outputs import check_not_read
 from triptych.records.set_aside import check_no_links
 from triptych.records.store import copy_of, read_json, sweep
 from triptych.runner.folder import RunFolder
-from triptych.runner.generation import check_names
+from triptych.runner.generation import check_names, check_room
 from triptych.runner.made_from import RunFacts, model_of_lock
 from triptych.runner.results import deciding
 from triptych.runner.resume import check_lock_version, take_up
@@ -76,8 +76,8 @@ def prepare(
         "data": {role: of_file["sha256"] for role, of_file in data.files.items()},
         "prompts": {name: template.sha256 for name, template in templates.items()},
     }
-    if not fresh and config.generate is not None and _wrote_nothing(folder.lock):
-        facts_of_lock["config"]["generate"] = None  # texts can be added: each file of them says what made it
+    if not fresh:
+        facts_of_lock["config"]["generate"] = _written_as_locked(facts_of_lock["config"]["generate"], folder.lock)
     writes, is_new = enter is not None, not is_there(folder.path, Path.is_dir)
     if enter is not None and not is_new:
         _open(config, cells, folder, data, enter(), fresh=fresh)
@@ -108,13 +108,21 @@ def prepare(
     return RunContext(config, folder, reporter, rows, session, facts, finished)
 
 
-def _wrote_nothing(lock: Path) -> bool:
-    """Whether a folder was begun without texts."""
+def _written_as_locked(asked: dict[str, Any] | None, lock: Path) -> dict[str, Any] | None:
+    """The section `generate` to compare with the lock: the lock's own where only the cells to write are others.
+
+    Texts can be added, left out and written in other cells: they decide no other number, and each file of them says
+    what made it.
+    """
     try:
-        config = read_json(lock)["config"]
-        return "generate" in config and config["generate"] is None
+        locked = read_json(lock)["config"]["generate"]
     except (DataError, OSError, LookupError, TypeError):  # none there, or torn: an error where it is compared
-        return False
+        return asked
+    if locked is None:
+        return None
+    if not isinstance(locked, dict):
+        return asked
+    return locked if asked is None else {**asked, "cells": locked.get("cells")}
 
 
 def _open(
@@ -145,6 +153,7 @@ def _open(
 def _check_rows(rows: ExperimentRows, folder: RunFolder | None, reporter: Reporter) -> None:
     adapters = adapter_facts(rows.config, folder.adapter_of if folder else None)
     begin(render_experiment(rows, reporter), reporter, adapters=adapters)
+    check_room(rows)
 
 
 def _check_tokenizer(rows: ExperimentRows, identity: Mapping[str, str]) -> None:

@@ -36,7 +36,7 @@ def write_results(
 
     The cells are in the report's order; of the trainings, the run's first one is first.
     """
-    path, finished = run.folder.path, _with_texts({cell.name: run.finished[cell.name] for cell in cells}, generations)
+    path, finished = run.folder.path, with_texts({cell.name: run.finished[cell.name] for cell in cells}, generations)
     memory = run.session.note_memory()
     record = run_record(run, finished, list(trainings), trainings, search=search, texts=generations, memory=memory)
     write_items(path / "items.parquet", {name: cell.items for name, cell in finished.items()})
@@ -45,7 +45,7 @@ def write_results(
     return build_report(path)
 
 
-def _with_texts(
+def with_texts(
     finished: Mapping[str, FinishedCell], generations: Sequence[GenerationRecord]
 ) -> dict[str, FinishedCell]:
     """The cells with what their texts are worth, row by row and on average."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from triptych.likelihood.score import Scorer
 from triptych.metrics.texts import TextScores, score_texts
 from triptych.models import Adapter, adapter_enabled, adapter_is_on
 from triptych.progress import Reporter
+from triptych.prompts import RenderedPrompt
 from triptych.records import SCHEMA_VERSION, Aggregate, CellRecord, Versions
 from triptych.runner.averages import averages
 from triptych.runner.folder import FinishedCell
@@ -111,11 +113,15 @@ def score_request(request: CellRequest, reporter: Reporter, *, cache: bool) -> C
         reporter.warn(empty)
     loaded = cell.load()
     rendered = cell.rendered()
+    settings = _settings(cell) if needs_texts(request.metrics) else None
+    prompts = (
+        cell.prompts(settings.max_new_tokens, kept_by=None) if settings else []
+    )  # checked before anything is scored
     scorer = Scorer(loaded, cache=score_cache(loaded) if cache else None)
     with reporter.task("scoring", len(rendered.rows)) as advance:
         items, nlls = measure(scorer, rendered.rows, rendered.options, advance)
     cell.warn_of_dropped(sum(item.n_demos_dropped for item in items))
-    texts, worth, settings = _texts(cell, reporter) if needs_texts(request.metrics) else ([], TextScores(), None)
+    texts, worth = _texts(cell, prompts, settings, reporter) if settings else ([], TextScores())
     items = worth.added_to(items)
     made_from, shots = cell.made_from(), request.shots
     facts = {
@@ -138,11 +144,18 @@ def score_request(request: CellRequest, reporter: Reporter, *, cache: bool) -> C
     return CellScores(lines, averages(items), facts, worth.errors)
 
 
-def _texts(cell: OneCell, reporter: Reporter) -> tuple[list[str], TextScores, GenerationSettings]:
-    """What the model writes for each row, as a run writes by default, and what that is worth."""
-    request = cell.request
-    settings = GenerationSettings(stop_patterns=patterns_of(cell.template, shots=request.shots.k))
-    prompts = cell.prompts(settings.max_new_tokens)
+def _settings(cell: OneCell) -> GenerationSettings:
+    """How texts are written: as a run writes by default."""
+    return GenerationSettings(stop_patterns=patterns_of(cell.template, shots=cell.request.shots.k))
+
+
+def _texts(
+    cell: OneCell, prompts: Sequence[RenderedPrompt], settings: GenerationSettings, reporter: Reporter
+) -> tuple[list[str], TextScores]:
+    """What the model writes for each row, and what that is worth."""
     written = generate_rows(cell.loaded, prompts, settings, reporter, limits=choose_limits(cell.loaded, None))
     texts = [row.text for row in written]
-    return texts, score_texts(request.metrics, cell.rows, texts), settings
+    worth = score_texts(cell.request.metrics, cell.rows, texts)
+    for error in worth.errors.values():
+        reporter.warn(error)
+    return texts, worth
