@@ -19,6 +19,7 @@ from triptych.data import Row
 from triptych.errors import ModelError, ScoringError
 from triptych.likelihood import passes
 from triptych.likelihood import score as score_module
+from triptych.likelihood.checks import check_nll
 from triptych.likelihood.plan import plan_branches
 from triptych.likelihood.score import RowNLL, Scorer, to_items
 from triptych.models import LoadedModel, LoraSettings, adapter_enabled, attach_adapter
@@ -421,7 +422,7 @@ def test_only_the_row_that_meets_a_nan_is_named(load_fake: Any) -> None:
 def test_the_first_bad_token_is_the_one_named() -> None:
     row = Rendered("r", (1, 2, 30, 31, 32), 2, 3)
     with pytest.raises(ScoringError, match=r"scored token 2 of 3 \(id 31\) has NLL inf"):
-        score_module.checked(row, torch.tensor([1.0, float("inf"), float("nan")]))
+        check_nll(row, np.array([1.0, np.inf, np.nan], dtype=np.float32))
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -24,11 +24,11 @@ from triptych.generate.hf_generate import hf_generate
 from triptych.generate.plan import Limits, can_decode_together, choose_limits, decode_batches, plan_groups
 from triptych.generate.settings import Generated, GenerationSettings
 from triptych.generate.stops import DecodeState
+from triptych.likelihood.checks import check_vocabulary
 from triptych.likelihood.context import PrefixKV
 from triptych.likelihood.head import head_of
 from triptych.likelihood.passes import in_halves, prefix_kv
 from triptych.likelihood.plan import Branch, batches
-from triptych.likelihood.score import check_vocabulary
 from triptych.models import LoadedModel
 from triptych.progress import Reporter
 from triptych.prompts import RenderedPrompt

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def is_packable(loaded: LoadedModel, n_tokens: int) -> bool:
-    """Whether a row of so many tokens may be computed beside others: not where rotary frequencies depend on them."""
+    """Whether a row may share a pass: not one that is so long that its rotary frequencies depend on its length."""
     return loaded.rope_limit is None or n_tokens <= loaded.rope_limit
 
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.errors import ModelError, ScoringError
-from triptych.likelihood.cache import ScoreCache
+from triptych.errors import ScoringError
+from triptych.likelihood.cache import ScoreCache, Scored
+from triptych.likelihood.checks import Floats, check_nll, check_rows
 from triptych.likelihood.context import PrefixKV
 from triptych.likelihood.head import Head, head_of
 from triptych.likelihood.passes import in_halves, is_packable, pass_nll, prefix_kv, reference_nll
@@ -27,7 +28,7 @@ from triptych.likelihood.plan import Branch, batches, default_budget, plan_branc
 from triptych.likelihood.probe import can_be_packed
 from triptych.models import LoadedModel, active_adapter_sha256
 from triptych.models.device import trim_malloc
-from triptych.prompts import Rendered, RenderedPrompt
+from triptych.prompts import Rendered
 from triptych.records import ItemScore
 
 Progress = Callable[[int], None]
@@ -35,14 +36,12 @@ Progress = Callable[[int], None]
 Done = Callable[[Sequence[int], Sequence[Tensor]], None]
 """Called with rows and what was computed of each."""
 
-_MOST_NATS = 700.0  # exp() of more per token is beyond double precision
-
 
 @dataclass(frozen=True, slots=True)
 class RowNLL:
     """NLL of each scored token of a row, in nats."""
 
-    tokens: np.ndarray[Any, np.dtype[np.float32]]
+    tokens: Floats
     cached: bool = False
     """Whether it was in the cache."""
 
@@ -101,7 +100,6 @@ class Scorer:
         """The output head with what adapters add to it now."""
         return head_of(self.loaded.model)
 
-    @torch.inference_mode()
     def score(self, rows: Sequence[Rendered], progress: Progress | None = None) -> list[RowNLL]:
         """NLL of each row, in the order given.
 
@@ -110,27 +108,52 @@ class Scorer:
             ModelError: a row is longer than the model's positions, or holds a token the model doesn't know.
         """
         check_rows(self.loaded, rows)
+
+        def check(index: int, nll: Floats) -> None:
+            check_nll(rows[index], nll)
+
+        arrays, cached = self.numbers(rows, lambda part: _Rows(self, [rows[i] for i in part]), check, progress)
+        return [RowNLL(nll, index in cached) for index, nll in enumerate(arrays)]
+
+    @torch.inference_mode()
+    def numbers(
+        self,
+        contents: Sequence[Scored],
+        work: Callable[[Sequence[int]], Work],
+        check: Callable[[int, Floats], None],
+        progress: Progress | None,
+    ) -> tuple[list[Floats], set[int]]:
+        """The numbers of each content, from the cache or computed; and which were in the cache.
+
+        Args:
+            contents: what the cache knows them by.
+            work: how the contents at some places are computed.
+            check: raises ScoringError for numbers that can't be used; such ones of the cache are computed again.
+            progress: told of contents that are done.
+        """
         adapter = active_adapter_sha256(self.loaded.model) if self.cache else None
-        cached = self.cache.get(rows, adapter) if self.cache else [None] * len(rows)
-        results = [None if nll is None else _from_cache(row, nll) for row, nll in zip(rows, cached, strict=True)]
-        missing = [index for index, result in enumerate(results) if result is None]
-        if progress is not None and len(missing) < len(rows):
-            progress(len(rows) - len(missing))
+        found = self.cache.get(contents, adapter) if self.cache else [None] * len(contents)
+        cached = {i: nll for i, nll in enumerate(found) if nll is not None and _is_usable(check, i, nll)}
+        missing = [index for index in range(len(contents)) if index not in cached]
+        if progress is not None and cached:
+            progress(len(cached))
+        computed: dict[int, Floats] = {}
 
-        def done(indices: Sequence[int], nlls: Sequence[Tensor]) -> None:
-            for index, nll in zip(indices, nlls, strict=True):
-                results[missing[index]] = checked(rows[missing[index]], nll)
+        def done(places: Sequence[int], numbers: Sequence[Tensor]) -> None:
+            for place, tensor in zip(places, numbers, strict=True):
+                computed[missing[place]] = tensor.numpy().astype(np.float32)
+                check(missing[place], computed[missing[place]])
             if progress is not None:
-                progress(len(indices))
+                progress(len(places))
 
-        self.compute(_Rows(self, [rows[index] for index in missing]), done)
+        self.compute(work(missing), done)
         if missing and self.loaded.device.type == "cpu":
             trim_malloc()
-        nlls = [result for result in results if result is not None]
         if self.cache and missing:
             # only when all are there: a cell that was cut short is computed whole, and comes out bit by bit the same
-            self.cache.put([rows[i] for i in missing], adapter, [nlls[i].tokens for i in missing])
-        return nlls
+            self.cache.put([contents[i] for i in missing], adapter, [computed[i] for i in missing])
+        known = cached | computed
+        return [known[index] for index in range(len(contents))], set(cached)
 
     def compute(self, work: Work, done: Done) -> None:
         """Compute each row as `work` says: in passes over shared prefixes, or alone where it can't be packed."""
@@ -178,70 +201,12 @@ class _Rows:
         return torch.split(nll, [row.n_scored for row in rows])
 
 
-def check_rows(loaded: LoadedModel, rows: Sequence[Rendered]) -> None:
-    """Refuse rows that the model can't compute, before any of them is.
-
-    Raises:
-        ModelError: a row is longer than the model's positions, or holds a token the model doesn't know.
-    """
-    limit = loaded.max_tokens
-    for row in rows:
-        if limit is not None and len(row.ids) > limit:
-            raise ModelError(
-                "a row is longer than the model's context",
-                where=f"row {row.row_id!r}",
-                found=f"{len(row.ids)} tokens",
-                expected=f"at most {limit}",
-                fix="render with max_tokens no larger than the model's context",
-            )
-    check_vocabulary(loaded, rows)
-
-
-def check_vocabulary(loaded: LoadedModel, rows: Sequence[Rendered | RenderedPrompt]) -> None:
-    """Refuse rows or prompts with a token that the model has no embedding or no logit for.
-
-    Raises:
-        ModelError: one holds such a token.
-    """
-    vocabulary = min(e.weight.shape[0] for e in (loaded.model.get_input_embeddings(), head_of(loaded.model)))
-    for row in rows:
-        if max(row.ids) >= vocabulary:
-            raise ModelError(
-                "a token is not in the model's vocabulary: this tokenizer belongs to another model",
-                where=f"row {row.row_id!r}",
-                found=f"token id {max(row.ids)}",
-                expected=f"less than {vocabulary}",
-                fix="use the tokenizer that the model was trained with",
-            )
-
-
-def checked(row: Rendered, nll: Tensor) -> RowNLL:
-    """A row's NLL, [n_scored], if it can be used.
-
-    Raises:
-        ScoringError: a number is not finite, or too large for a perplexity.
-    """
-    if not bool(torch.isfinite(nll).all()):
-        bad = int((~torch.isfinite(nll)).nonzero()[0])
-        raise ScoringError(
-            f"the model gives no finite likelihood for row {row.row_id!r}: scored token {bad + 1} of {row.n_scored} "
-            f"(id {row.ids[row.n_prompt + bad]}) has NLL {nll[bad].item()}.\n"
-            "  to fix it: check the weights are whole; with float16, try bfloat16 or float32"
-        )
-    if (mean := nll.mean().item()) > _MOST_NATS:
-        raise ScoringError(
-            f"row {row.row_id!r} costs {mean:.0f} nats a token: its perplexity is too large for a float.\n"
-            "  to fix it: if an adapter is enabled, it has diverged: train with a lower lr"
-        )
-    return RowNLL(nll.numpy().astype(np.float32))
-
-
-def _from_cache(row: Rendered, tokens: np.ndarray[Any, np.dtype[np.float32]]) -> RowNLL | None:
-    """A row's numbers from the cache, checked as computed ones are; None where they fail: they are computed again."""
+def _is_usable(check: Callable[[int, Floats], None], index: int, nll: Floats) -> bool:
     try:
-        return replace(checked(row, torch.from_numpy(tokens)), cached=True)
+        check(index, nll)
     except ScoringError:
-        return None
+        return False
+    return True
 
 
 def to_items(rows: Sequence[Rendered], nlls: Sequence[RowNLL]) -> list[ItemScore]:

@@ -80,7 +80,7 @@ def _output(row: Rendered) -> _End:
 
 
 def _branches(row: RenderedOptions) -> _End:
-    trie = trie_of(row.options if row.reference in row.options else (*row.options, row.reference))
+    trie = trie_of(row.answers)
     n = len(trie.tokens)
     return _End(n, n * row.row.n_prompt + sum(trie.depths) + n, n + 1)
 

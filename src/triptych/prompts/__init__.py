@@ -2,17 +2,15 @@
 
 from triptych.prompts.demonstrations import draw_demos
 from triptych.prompts.named import catalogue, find_template, show_on_sample, template_from_text
+from triptych.prompts.options import Answers, RenderedOptions, render_options
 from triptych.prompts.ranking import Vectors
 from triptych.prompts.render import (
-    Answers,
     Chats,
     Drop,
     Rendered,
-    RenderedOptions,
     RenderedPrompt,
     Tokenizes,
     render,
-    render_options,
     render_prompt,
 )
 from triptych.prompts.selection import Chosen, Selector

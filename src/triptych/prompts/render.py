@@ -27,7 +27,8 @@ from triptych.prompts.template import Template
 Drop = Literal["last", "first"]
 """From which end demonstrations are dropped that don't fit."""
 
-_Ids = tuple[list[int], list[int]]  # prompt, answer
+Ids = tuple[list[int], list[int]]
+"""Token ids of a prompt, and of the answer behind it."""
 
 
 class Tokenizes(Protocol):
@@ -96,34 +97,6 @@ class RenderedPrompt:
     """Any of these ends the answer and is no part of its text."""
 
 
-Answers = dict[str, tuple[int, ...]]
-"""Text -> token ids of it as an answer in one style, EOS or the end of the turn included."""
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedOptions:
-    """One row's prompt with each of its options behind it, and with its reference."""
-
-    row: Rendered
-    """The reference behind the prompt."""
-    texts: tuple[str, ...]
-    """The options."""
-    options: tuple[tuple[int, ...], ...]
-    """Token ids of each, rendered as an output is."""
-    correct: int | None
-    """Which of them the reference is; None for none."""
-
-    @property
-    def n_chars(self) -> tuple[int, ...]:
-        """Characters of each option."""
-        return tuple(map(len, self.texts))
-
-    @property
-    def reference(self) -> tuple[int, ...]:
-        """Token ids of the reference output."""
-        return self.row.ids[self.row.n_prompt :]
-
-
 def render(
     row: Row,
     template: Template,
@@ -143,67 +116,13 @@ def render(
         ModelError: nothing stands before the first scored token, so nothing can predict it; or the template's style
             needs a chat template and the model has none that can be used.
     """
-    shown, prompt, answer = _fit(row, template, demos, _with(row, template, tokenizer), max_tokens, "to score", drop)
-    return _rendered(row, template, tokenizer, demos, shown, prompt, answer)
+    shown, prompt, answer = fit(
+        row, template, demos, with_answer(row, template, tokenizer), max_tokens, "to score", drop
+    )
+    return rendered_row(row, template, tokenizer, demos, shown, prompt, answer)
 
 
-def render_options(
-    row: Row,
-    options: Sequence[str],
-    template: Template,
-    tokenizer: Tokenizes,
-    *,
-    answers: Answers,
-    demos: Sequence[Row] = (),
-    max_tokens: int = MAX_TOKENS,
-    drop: Drop = "last",
-) -> RenderedOptions:
-    """Render a row with each of its options in place of its output; room is kept for the longest of them.
-
-    The same answer is the same tokens after every prompt, so that `answers` are made once for a style. A chat template
-    could write it otherwise after other turns: that it doesn't is checked on each row with one option, and where it
-    does, the row's options are rendered one by one.
-
-    Raises:
-        DataError: the row is too long even without demonstrations, or two options are the same tokens.
-        ModelError: as in `render`.
-    """
-    for option in options:
-        if option not in answers:
-            answers[option] = tuple(_with(row, template, tokenizer, option)([])[1])
-    made = [answers[option] for option in options]
-    longest, with_reference = max(map(len, made)), _with(row, template, tokenizer)
-
-    def ids_with(shown: Sequence[Row]) -> _Ids:
-        prompt, reference = with_reference(shown)
-        return prompt, reference + [0] * (longest - len(reference))  # only the length counts
-
-    shown, prompt, _ = _fit(row, template, demos, ids_with, max_tokens, "to score", drop)
-    reference = with_reference(shown)[1]
-    if template.style != "plain":
-        proof = row.target() if row.target() in options else options[0]
-        ids = reference if proof == row.target() else _with(row, template, tokenizer, proof)(shown)[1]
-        if tuple(ids) != answers[proof]:
-            made = [tuple(_with(row, template, tokenizer, option)(shown)[1]) for option in options]
-    _check_unlike(options, made, row)
-    rendered = _rendered(row, template, tokenizer, demos, shown, prompt, reference)
-    correct = options.index(row.target()) if row.target() in options else None
-    return RenderedOptions(rendered, tuple(options), tuple(made), correct)
-
-
-def _check_unlike(options: Sequence[str], made: Sequence[tuple[int, ...]], row: Row) -> None:
-    first: dict[tuple[int, ...], str] = {}
-    for option, ids in zip(options, made, strict=True):
-        if (other := first.setdefault(ids, option)) != option:
-            raise DataError(
-                "two options are the same tokens, so the model can't choose between them",
-                where=f"row {row.id!r}",
-                found=f"{other!r} and {option!r}",
-                fix="leave one of them out, or correct the outputs so that they are written alike",
-            )
-
-
-def _with(row: Row, template: Template, tokenizer: Tokenizes, answer: str | None = None) -> Callable[..., _Ids]:
+def with_answer(row: Row, template: Template, tokenizer: Tokenizes, answer: str | None = None) -> Callable[..., Ids]:
     """From the demonstrations that are shown to the ids of prompt and answer; the answer is the row's output, or is
     given.
     """
@@ -214,7 +133,7 @@ def _with(row: Row, template: Template, tokenizer: Tokenizes, answer: str | None
     return lambda shown: _chats(template, tokenizer).chat(template.turns(row.instruction, shown), text)
 
 
-def _rendered(
+def rendered_row(
     row: Row,
     template: Template,
     tokenizer: Tokenizes,
@@ -223,6 +142,7 @@ def _rendered(
     prompt: Sequence[int],
     answer: Sequence[int],
 ) -> Rendered:
+    """The record of a row whose prompt shows these of its demonstrations."""
     n_chars = len(row.target())
     if template.style != "plain":
         n_chars = _chats(template, tokenizer).chat_answer_chars(template.turns(row.instruction, shown), row.target())
@@ -256,13 +176,13 @@ def render_prompt(
     """
     answer, plain = [0] * reserve, template.style == "plain"  # only the answer's length counts
 
-    def ids_with(shown: Sequence[Row]) -> _Ids:
+    def ids_with(shown: Sequence[Row]) -> Ids:
         if plain:
             return _plain_prompt(row, template, tokenizer, shown), answer
         return _chats(template, tokenizer).chat_prompt(template.turns(row.instruction, shown)), answer
 
     stop_ids = (tokenizer.eos_id,) if plain else _chats(template, tokenizer).chat_stop_ids()
-    shown, prompt, _ = _fit(row, template, demos, ids_with, max_tokens, "kept for the answer", drop)
+    shown, prompt, _ = fit(row, template, demos, ids_with, max_tokens, "kept for the answer", drop)
     return RenderedPrompt(
         row_id=row.id,
         ids=tuple(prompt),
@@ -288,11 +208,11 @@ def _chats(template: Template, tokenizer: Tokenizes) -> Chats:
     return tokenizer
 
 
-def _fit(
+def fit(
     row: Row,
     template: Template,
     demos: Sequence[Row],
-    ids_with: Callable[[Sequence[Row]], _Ids],
+    ids_with: Callable[[Sequence[Row]], Ids],
     max_tokens: int,
     what_follows: str,
     drop: Drop,

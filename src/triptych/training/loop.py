@@ -24,7 +24,8 @@ import torch
 from triptych.config.tune import TuneConfig
 from triptych.errors import Interrupted
 from triptych.likelihood.cache import versions
-from triptych.likelihood.score import Scorer, check_rows
+from triptych.likelihood.checks import check_rows
+from triptych.likelihood.score import Scorer
 from triptych.models import LoadedModel, LoraSettings, attach_adapter
 from triptych.models.adapters import set_dropout
 from triptych.models.device import trim_malloc
