@@ -413,3 +413,30 @@ def test_no_room_for_texts_is_said_before_anything_is_scored(score: Any, monkeyp
     assert (done.code, scores) == (2, None)
     assert "256 new tokens" in done.err and "raise --max-tokens" in done.err
     assert "--max-new-tokens" not in done.err  # `score` has no such option
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("o.json", b"{", "is no JSON"),
+        ("o.json", b'{"a": 1}', "holds no list"),
+        ("o.txt", b"\xff\xfe", "UTF-8"),
+    ],
+)
+def test_a_file_of_options_that_can_not_be_read_is_named(
+    score: Any, project: Any, name: str, content: bytes, expected: str
+) -> None:
+    (project.folder / name).write_bytes(content)
+    done, scores = score("--choices", project.folder / name)
+    assert (done.code, scores) == (2, None)
+    assert expected in done.err and name in done.err
+
+
+def test_a_file_of_options_is_not_written_over(triptych: Triptych, project: Any) -> None:
+    file = project.folder / "options.json"
+    file.write_text(json.dumps(sorted({row["output"] for row in rows_of(project.test)})), encoding="utf-8")
+    before = file.read_bytes()
+    given = [*project.given(), "--data", project.test, "--choices", file]
+    done = triptych("score", *given, "--out", file, "--force")
+    assert done.code == 2 and "--choices" in done.err
+    assert file.read_bytes() == before

@@ -114,37 +114,41 @@ def cell_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measured(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `score` measures, as a `CellRequest` takes it: options that are given ask for `accuracy` by themselves."""
+    """What `score` measures, as a `CellRequest` takes it: options that are given ask for `accuracy` by themselves.
+
+    Options are a list, `a,b,c`, a file (a JSON list, or a line each), `auto`, or the name of a column.
+    """
     from triptych.config.metrics import Measured
     from triptych.config.read import from_options
-
-    metrics, choices = tuple(given["metric"] or ()), given["choices"]
-    found = from_options(
-        Measured,
-        metric=metrics or (("accuracy",) if choices is not None else ("perplexity",)),
-        choices="auto" if choices is None else _choices(choices),
-    )
-    return {"metrics": found.metric, "choices": found.choices}
-
-
-def _choices(given: Any) -> str | list[str]:
-    """Options from a list, `a,b,c`, a file (JSON list, or a line each), `auto`, or the name of a column."""
     from triptych.records.disk import is_there
 
-    if not isinstance(given, str | Path):
-        return list(given)
-    text, file = str(given), Path(given)
-    if not is_there(file, Path.is_file):
-        return [part.strip() for part in text.split(",")] if "," in text else text
-    content = file.read_text(encoding="utf-8")
+    metrics, choices = tuple(given["metric"] or ()), given["choices"]
+    if choices is not None and not metrics:
+        metrics = ("accuracy",)
+    file = Path(choices) if isinstance(choices, str | Path) and is_there(choices, Path.is_file) else None
+    if file is not None:
+        choices = _listed_in(file)
+    elif isinstance(choices, str):
+        choices = [part.strip() for part in choices.split(",")] if "," in choices else choices
+    elif choices is not None:
+        choices = [str(choices)] if isinstance(choices, Path) else list(choices)
+    settings = {"metric": metrics, "choices": choices}
+    found = from_options(Measured, **{name: value for name, value in settings.items() if value})
+    return {"metrics": found.metric, "choices": found.choices, "choices_file": file}
+
+
+def _listed_in(file: Path) -> list[str]:
+    from triptych.config.yaml_file import read_text
+
+    content = read_text(file, kind="options")
     if file.suffix != ".json":
         return [line for line in content.splitlines() if line]
     try:
         value = json.loads(content)
     except ValueError as error:
-        raise DataError("a file of options is no JSON", where=text, found=str(error)) from error
+        raise DataError("a file of options is no JSON", where=str(file), found=str(error)) from error
     if not isinstance(value, list):
-        raise DataError("a file of options holds no list", where=text, expected='["a", "b"]')
+        raise DataError("a file of options holds no list", where=str(file), expected='["a", "b"]')
     return value
 
 

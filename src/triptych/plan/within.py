@@ -83,6 +83,8 @@ def fit_within(
     if not fresh and (begun := _of_lock(config, out)):
         return begun
     config = with_prompts(config, reporter)
+    if config.generate is not None:
+        reporter.warn(f"the run may take longer than {within}: how long writing texts takes is not estimated")
     seconds = seconds_of(within)
     header = read_header(config.model)
     shape = shape_of(header.config)

@@ -126,7 +126,7 @@ def write_cell(run: RunContext, cell: CellSpec, adapter_sha256: str | None) -> G
     assert config is not None
     rows = run.rows.data.test[: config.rows]
     template, out = run.rows.templates[cell.prompt], run.folder.predictions_of(cell.name)
-    settings = _settings(config, template, cell.k)
+    settings = settings_of(config, template, cell.k)
     facts = {
         "cell": cell.name,
         "identity": run.facts.cell(cell).sha256,
@@ -236,7 +236,8 @@ def _anew(*paths: Path) -> str:
     return f"delete {named}: the same command then writes these texts again, and keeps all else"
 
 
-def _settings(config: GenerateConfig, template: Template, k: int) -> GenerationSettings:
+def settings_of(config: GenerateConfig, template: Template, k: int) -> GenerationSettings:
+    """How to write behind a template with k demonstrations, with the stop patterns that it brings."""
     chosen = config.model_dump(include=set(DecodingConfig.model_fields))
     return GenerationSettings(**chosen, stop_patterns=patterns_of(template, shots=k) if config.stop_texts else ())
 

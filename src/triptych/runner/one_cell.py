@@ -50,6 +50,8 @@ class CellRequest:
     metrics: tuple[str, ...] = ("perplexity",)
     choices: tuple[str, ...] | str = "auto"
     """The options of `accuracy`: `auto` for the distinct outputs of the pool, a list, or a column of the data."""
+    choices_file: Path | None = None
+    """Where the list was read from, if it was."""
 
     def check(self) -> None:
         """Find what can be wrong before anything is read.
@@ -67,6 +69,7 @@ class CellRequest:
         return {
             "--data": split_sample(self.data)[0] if isinstance(self.data, str) else None,
             "--pool": split_sample(self.shots.pool)[0] if isinstance(self.shots.pool, str) else None,
+            "--choices": self.choices_file,
             "--model": self.model.name,
             "--adapter": self.adapter,
             "--template": self.template,

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from triptych.checks.rows import begin
+from triptych.config.generate import GenerateConfig
 from triptych.config.metrics import needs_texts
 from triptych.data import empty_outputs
 from triptych.errors import TriptychError
 from triptych.generate.engine import generate_rows
 from triptych.generate.plan import choose_limits
 from triptych.generate.settings import GenerationSettings
-from triptych.generate.stops import patterns_of
 from triptych.grid.cells import CellSpec, needs_vectors
 from triptych.grid.rendered import rendered_cell
 from triptych.likelihood.cache import score_cache, versions
@@ -27,6 +27,7 @@ from triptych.prompts import RenderedPrompt
 from triptych.records import SCHEMA_VERSION, Aggregate, CellRecord, Versions
 from triptych.runner.averages import averages
 from triptych.runner.folder import FinishedCell
+from triptych.runner.generation import settings_of
 from triptych.runner.one_cell import CellRequest, OneCell, source_record
 from triptych.runner.session import RunContext
 
@@ -113,10 +114,10 @@ def score_request(request: CellRequest, reporter: Reporter, *, cache: bool) -> C
         reporter.warn(empty)
     loaded = cell.load()
     rendered = cell.rendered()
-    settings = _settings(cell) if needs_texts(request.metrics) else None
-    prompts = (
-        cell.prompts(settings.max_new_tokens, kept_by=None) if settings else []
-    )  # checked before anything is scored
+    writes = needs_texts(request.metrics)
+    settings = settings_of(GenerateConfig(), cell.template, request.shots.k) if writes else None  # a run's defaults
+    # before anything is scored: a prompt may leave no room
+    prompts = cell.prompts(settings.max_new_tokens, kept_by=None) if settings else []
     scorer = Scorer(loaded, cache=score_cache(loaded) if cache else None)
     with reporter.task("scoring", len(rendered.rows)) as advance:
         items, nlls = measure(scorer, rendered.rows, rendered.options, advance)
@@ -142,11 +143,6 @@ def score_request(request: CellRequest, reporter: Reporter, *, cache: bool) -> C
     for line, text in zip(lines, texts, strict=False):
         line["output"] = text
     return CellScores(lines, averages(items), facts, worth.errors)
-
-
-def _settings(cell: OneCell) -> GenerationSettings:
-    """How texts are written: as a run writes by default."""
-    return GenerationSettings(stop_patterns=patterns_of(cell.template, shots=cell.request.shots.k))
 
 
 def _texts(

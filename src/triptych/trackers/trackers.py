@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
+from statistics import fmean
 
 from triptych.errors import ConfigError, DataError
 from triptych.progress import Reporter
@@ -107,6 +108,8 @@ class Trackers:
         for one in record.generations:
             name = f"written/{one.cell}"
             scores = {f"{name}/chrf": one.chrf, f"{name}/bleu": one.bleu}
+            means = {metric: fmean(rows.values()) for metric, rows in one.row_metrics.items() if rows}
+            scores |= {f"{name}/rows/{metric.replace(':', '.')}": mean for metric, mean in means.items()}
             self._send(name, {0: methodcaller("numbers", scores, None, "")})
         content = hashlib.sha256(record.model_dump_json(exclude={"provenance"}).encode()).hexdigest()[:16]
         self._send(f"end {content}", {0: self._tables_and_files})
@@ -177,4 +180,5 @@ class _Sender:
 
 def _averages(prefix: str, aggregate: Aggregate) -> dict[str, float]:
     found = {f"{prefix}/{name}": getattr(aggregate, name) for name in _SHOWN}
+    found |= {f"{prefix}/{name}": metric.value for name, metric in aggregate.metrics.items()}
     return {name: value for name, value in found.items() if value is not None}
