@@ -14,8 +14,6 @@ from triptych.metrics import Metric, metric_of
 from triptych.records import Aggregate, ItemScore
 
 PERPLEXITY = metric_of("perplexity")
-NORMALISED = ("accuracy_token", "accuracy_char", "accuracy_no_eos", "accuracy_no_eos_char")
-"""Accuracies by other scores of an option, kept beside `accuracy`."""
 _WORDS = {
     "perplexity": "mean perplexity per token",
     "accuracy": "share of the rows whose reference is the option with the lowest NLL",

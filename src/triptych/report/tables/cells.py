@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from triptych.metrics.choose import VARIANTS
 from triptych.records import Averaged, CellRecord, FewShotSummary
 from triptych.report.groups import STRATEGY_NAMES, Setting
-from triptych.report.measures import NORMALISED, average_of, measured
+from triptych.report.measures import average_of, measured
 from triptych.report.numbers import number
 from triptych.report.seeds import averaged, selection
 from triptych.report.study import Study
@@ -114,7 +115,7 @@ def _scores(cell: CellRecord, study: Study) -> tuple[Value, ...]:
 
 def normalised_table(study: Study) -> Table:
     """Accuracy by other scores of an option; without rows where none were kept."""
-    names = [name for name in NORMALISED if any(name in cell.aggregate.metrics for cell in study.cells)]
+    names = [name for name in VARIANTS if any(name in cell.aggregate.metrics for cell in study.cells)]
     rows = tuple(
         (study.cell_names[cell.cell], *(measured(cell.aggregate, name) for name in ("accuracy", *names)))
         for cell in study.cells

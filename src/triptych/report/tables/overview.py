@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych.metrics import Metric
+from triptych.metrics.choose import VARIANTS
 from triptych.records import Comparison, CurvePoint, RunRecord, TuneSummary
 from triptych.report.groups import REPORTED, STRATEGY_NAMES, Setting
 from triptych.report.measures import (
-    NORMALISED,
     PERPLEXITY,
     average_of,
     meaning,
@@ -155,7 +155,7 @@ def _comparison_note(comparisons: Sequence[Comparison], metric: Metric) -> str:
 def curve_table(curve: Sequence[CurvePoint]) -> Table:
     """The evaluations during training; the interval's two columns are there where any point has one."""
     bounds = ("ci_low", "ci_high") if any(p.ci_low is not None for p in curve) else ()
-    metrics = tuple(dict.fromkeys(name for p in curve for name in p.aggregate.metrics if name not in NORMALISED))
+    metrics = tuple(dict.fromkeys(name for p in curve for name in p.aggregate.metrics if name not in VARIANTS))
     columns = (
         "split",
         "step",
