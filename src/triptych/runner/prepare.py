@@ -27,11 +27,11 @@ from triptych.records.outputs import check_not_read
 from triptych.records.set_aside import check_no_links
 from triptych.records.store import copy_of, read_json, sweep
 from triptych.runner.folder import RunFolder
-from triptych.runner.generation import check_names, check_room
 from triptych.runner.made_from import RunFacts, model_of_lock
 from triptych.runner.results import deciding
 from triptych.runner.resume import check_lock_version, take_up
 from triptych.runner.session import RunContext, Session
+from triptych.runner.written_cells import check_names, check_room
 
 
 def prepare(

@@ -27,7 +27,6 @@ from triptych.report import write_curve
 from triptych.report.tables.overview import flat
 from triptych.runner.executors.choose import choose_executor, prepare_workers
 from triptych.runner.folder import FinishedCell, RunFolder
-from triptych.runner.generation import to_write
 from triptych.runner.live import LiveReport
 from triptych.runner.prepare import prepare
 from triptych.runner.results import write_results
@@ -35,6 +34,7 @@ from triptych.runner.resume import check_adapter_of_cell, finished_adapter, fini
 from triptych.runner.run_log import RunLog
 from triptych.runner.session import RunContext
 from triptych.runner.tasks import Embed, Outcome, Score, Search, Task, Train, Write
+from triptych.runner.written_cells import to_write
 from triptych.trackers.trackers import Trackers, check_trackers
 from triptych.training import World, process_group
 
