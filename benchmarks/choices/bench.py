@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from tabulate import tabulate
 
@@ -31,15 +32,16 @@ from triptych.models import LoadedModel, load_model
 from triptych.prompts import draw_demos, render_options, template_from_mapping
 
 ASKED = "Which intent does this message to a bank have? Answer with the name of the intent alone."
-TEMPLATE = template_from_mapping(
-    {
-        "style": "chat",
-        "zero_shot": ASKED + "\n\n{instruction}",
-        "few_shot": {"head": ASKED + "\n\n", "demo": "{instruction}\n{output}\n\n", "tail": "{instruction}"},
-    },
-    name="intents",
-    where="bench",
-)
+FEW = {"head": ASKED + "\n\n", "demo": "{instruction}\n{output}\n\n", "tail": "{instruction}"}
+TEMPLATES = {
+    "chat": template_from_mapping(
+        {"style": "chat", "zero_shot": ASKED + "\n\n{instruction}", "few_shot": FEW}, name="chat", where="bench"
+    ),
+    "multiturn": template_from_mapping(
+        {"style": "multiturn", "system": ASKED, "zero_shot": "{instruction}"}, name="multiturn", where="bench"
+    ),
+}
+"""Demonstrations in the user's one turn, and as turns (what chat models get where nobody names a prompt)."""
 COLUMNS = {"instruction": "text", "output": "category"}
 TIE = 1e-3
 """Nats between the best two options, below which either may be chosen."""
@@ -51,8 +53,10 @@ def main() -> None:
     parser.add_argument("--model", default="demo-chat")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rows", type=int, default=50, help="test rows")
-    parser.add_argument("--k", default="0,10", help="demonstrations, drawn for each row, separated by commas")
-    parser.add_argument("--peer-rows", default="50,50", help="rows that lm-eval gets for each k; its time is scaled")
+    parser.add_argument("--k", default="0,10,10", help="demonstrations of each line of the table")
+    parser.add_argument("--draws", default="seed,seed,item", help="whether they are the same for all rows")
+    parser.add_argument("--styles", default="chat,multiturn,multiturn", help="how the prompt is written")
+    parser.add_argument("--peer-rows", default="50,50,50", help="rows that lm-eval gets; its time is scaled")
     parser.add_argument("--bench-python", default=".bench-venv/bin/python", help="interpreter that has lm-eval")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -66,10 +70,34 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         loaded.model.save_pretrained(folder)
         loaded.profile.tokenizer.save_pretrained(folder)
-        for k, peer_rows in zip(map(int, given.k.split(",")), map(int, given.peer_rows.split(",")), strict=True):
-            table.append(measure(loaded, test, train, options, k, peer_rows, Path(folder), given))
-    headers = ["k", "tokens of a prompt", "ours s", "lm-eval s", "rows", "batch", "lm-eval / ours", "acc", "acc_norm"]
+        asked = (given.k, given.draws, given.styles, given.peer_rows)
+        for k, draw, style, peer_rows in zip(*(one.split(",") for one in asked), strict=True):
+            setting = Setting(int(k), cast(Literal["seed", "item"], draw), style, int(peer_rows))
+            table.append(measure(loaded, test, train, options, setting, Path(folder), given))
+    headers = [
+        "k",
+        "draw",
+        "style",
+        "tokens of a prompt",
+        "ours s",
+        "lm-eval s",
+        "rows",
+        "batch",
+        "lm-eval / ours",
+        "acc",
+        "acc_norm",
+    ]
     print(tabulate(table, headers, tablefmt="github", stralign="right"))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A line of the table."""
+
+    k: int
+    draw: Literal["seed", "item"]
+    style: str
+    peer_rows: int
 
 
 def measure(
@@ -77,16 +105,23 @@ def measure(
     test: list[Row],
     train: list[Row],
     options: tuple[str, ...],
-    k: int,
-    peer_rows: int,
+    setting: Setting,
     folder: Path,
     given: argparse.Namespace,
 ) -> list[Any]:
     """One line of the table: agreement first."""
-    demos = {row.id: draw_demos(train, k, seed=0, draw="item", row_id=row.id) for row in test}
+    demos = {row.id: draw_demos(train, setting.k, seed=0, draw=setting.draw, row_id=row.id) for row in test}
     answers: dict[str, tuple[int, ...]] = {}
     asked = [
-        render_options(row, options, TEMPLATE, loaded.profile, answers=answers, demos=demos[row.id], max_tokens=8000)
+        render_options(
+            row,
+            options,
+            TEMPLATES[setting.style],
+            loaded.profile,
+            answers=answers,
+            demos=demos[row.id],
+            max_tokens=8000,
+        )
         for row in test
     ]
     scorer = Scorer(loaded)
@@ -97,7 +132,7 @@ def measure(
     chosen = [choices_by(one.options, row.n_chars) for one, row in zip(scored, asked, strict=True)]
     tokenizer = loaded.profile.tokenizer
     task = []
-    for row, one in zip(test[:peer_rows], asked, strict=False):
+    for row, one in zip(test[: setting.peer_rows], asked, strict=False):
         prompt = list(one.row.ids[: one.row.n_prompt])
         context = tokenizer.decode(prompt, clean_up_tokenization_spaces=False)
         if tokenizer.encode(context, add_special_tokens=False) != prompt:
@@ -111,15 +146,16 @@ def measure(
         if not same and not near_tie(scored[place].options, asked[place].n_chars):
             differ.append(test[place].id)
     if differ:
-        raise SystemExit(f"k={k}: other predictions than lm-eval's on rows {', '.join(differ)}")
+        raise SystemExit(f"k={setting.k}: other predictions than lm-eval's on rows {', '.join(differ)}")
     correct = [options.index(row.target()) for row in test]
     shares = [
         sum(one[name] == right for one, right in zip(chosen, correct, strict=True)) / len(test)
         for name in ("accuracy_no_eos", "accuracy_no_eos_char")
     ]
-    ratio = theirs["seconds"] / peer_rows / (seconds / len(test))
+    ratio = theirs["seconds"] / setting.peer_rows / (seconds / len(test))
     prompt = sum(row.row.n_prompt for row in asked) / len(asked)
-    line = [k, f"{prompt:.0f}", f"{seconds:.1f}", f"{theirs['seconds']:.1f}", f"{len(test)}, {peer_rows}"]
+    line = [setting.k, setting.draw, setting.style, f"{prompt:.0f}", f"{seconds:.1f}", f"{theirs['seconds']:.1f}"]
+    line += [f"{len(test)}, {setting.peer_rows}"]
     line += [theirs["batch"], f"{ratio:.1f}x", *(f"{share:.2f}" for share in shares)]
     print(*line, flush=True)
     return line

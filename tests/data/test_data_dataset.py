@@ -138,7 +138,7 @@ def test_an_absolute_path_leaves_the_folder_aside(folder: Path) -> None:
 
 
 def test_the_word_sample_is_the_bundled_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr("triptych.data.dataset.sample_folder", lambda: folder)
+    monkeypatch.setattr("triptych.data.dataset.sample_folder", lambda _: folder)
     data = load("sample", train=None, test=None)
     assert data.files["train"]["path"] == str(Path("sample/train.json"))
     assert (len(data.train), len(data.test)) == (20, 6)

@@ -39,13 +39,17 @@ def init(
 
     Prompts suit the model (its chat template) and the language of the rows, metrics the outputs.
     """
+    from triptych.config.sources import SAMPLES
     from triptych.config.starter import starter_settings, write_starter
     from triptych.grid.suited import starter_choices
 
     if not any((model, train, test, strategies)) and sys.stdin.isatty():
         model = typer.prompt("Model (hub id, folder, .gguf file, `demo` or `demo-chat`)", default="demo")
-        train = typer.prompt("Training rows (file, hub id, `sample`, or nothing)", default="sample") or None
-        if train != "sample":
+        train = (
+            typer.prompt(f"Training rows (file, hub id, {' or '.join(SAMPLES)}, or nothing)", default=SAMPLES[0])
+            or None
+        )
+        if train not in SAMPLES:
             test = typer.prompt("Test rows (file or hub id)")
     chosen = [name.strip() for name in strategies.split(",")] if strategies is not None else None
     suited = starter_choices(model, train, test)

@@ -70,13 +70,13 @@ def check(
 
 
 def _place(source: str) -> str | Path:
-    """The bundled sample's files may be named `sample/train.json`."""
-    from triptych.config.sources import SAMPLE
+    """The bundled samples' files may be named `sample/train.json`."""
+    from triptych.config.sources import SAMPLES
     from triptych.data import sample_folder
     from triptych.records.disk import is_there
 
     folder, slash, name = source.partition("/")
-    return sample_folder() / name if folder == SAMPLE and slash and not is_there(source) else source
+    return sample_folder(folder) / name if folder in SAMPLES and slash and not is_there(source) else source
 
 
 def _mapping(columns: Sequence[str]) -> dict[str, str] | None:

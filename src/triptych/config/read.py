@@ -14,7 +14,7 @@ from triptych.config.bundled import BUNDLED
 from triptych.config.config_errors import all_mistakes, short
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.metrics import is_own_metric
-from triptych.config.sources import SAMPLE, split_sample
+from triptych.config.sources import SAMPLES, split_sample
 from triptych.config.yaml_file import load_yaml, read_text
 from triptych.errors import ConfigError
 from triptych.records.disk import at_home, is_there
@@ -98,7 +98,7 @@ def _resolve_paths(value: dict[str, Any], folder: Path, *, elsewhere: bool) -> N
     """Make paths of the file relative to where the command runs; `elsewhere`: a `--set` gives the data's folder."""
     _expand_home(value)
     data, model = value.get("data"), value.get("model")
-    if isinstance(data, dict) and isinstance(data.get("dir"), str) and data["dir"] != SAMPLE:
+    if isinstance(data, dict) and isinstance(data.get("dir"), str) and data["dir"] not in SAMPLES:
         data["dir"] = str(folder / data["dir"])
     elif isinstance(data, dict) and data.get("dir") is None and not elsewhere:
         for role in ("train", "test"):

@@ -1,4 +1,4 @@
-"""How a source of rows is written in the settings: a path, `path#500` for a sample of it, a hub id, or `sample`."""
+"""How a source of rows is written in the settings: a path, `path#500` for a sample of it, a hub id, a bundled sample."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from triptych.records.disk import is_there
 
-SAMPLE = "sample"
-"""The name that stands for the bundled sample wherever a data folder is asked for."""
+SAMPLES = ("sample", "sample-intents")
+"""Names that stand for bundled data wherever a data folder is asked for: modern and literary Chinese, the first one
+where no data is named; English messages with their intents."""
 _ASKED = re.compile(r"(?P<path>.+)#(?P<n>\d+)", re.DOTALL)
 
 

@@ -17,7 +17,7 @@ from triptych.config.bundled import BUNDLED
 from triptych.config.config_errors import section_of
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import read_config, validated
-from triptych.config.sources import SAMPLE, split_sample
+from triptych.config.sources import SAMPLES, split_sample
 from triptych.errors import ConfigError
 from triptych.records.disk import is_there
 from triptych.records.outputs import check_output
@@ -47,7 +47,7 @@ def starter_settings(
     prompts: Mapping[str, Mapping[str, Any]] | None = None,
     metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The settings that are not left at their defaults; `train="sample"` is the bundled data.
+    """The settings that are not left at their defaults; `train` may name bundled data.
 
     `prompts`: strategy -> its key for prompts -> their names, where they aren't the study's.
 
@@ -56,9 +56,9 @@ def starter_settings(
     """
     settings: dict[str, Any] = {"model": {"name": model or "demo"}}
     data: dict[str, Any] = {}
-    if train == SAMPLE or (train is None and test is None):
-        train, test = None, None if test == SAMPLE else test
-        data |= {"dir": SAMPLE, "train": "train.json", "test": "test.json"}
+    if train in SAMPLES or (train is None and test is None):
+        data |= {"dir": train or SAMPLES[0], "train": "train.json", "test": "test.json"}
+        train, test = None, None if test == train else test
     data |= {role: source for role, source in (("train", train), ("test", test)) if source}
     settings["data"] = data
     if metrics:

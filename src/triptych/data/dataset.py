@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.config.sources import SAMPLE, split_sample
+from triptych.config.sources import SAMPLES, split_sample
 from triptych.data.checks import Overlap, empty_outputs, find_overlap
 from triptych.data.derive import Rules, unmatched
 from triptych.data.derive import derive as derive_columns
@@ -82,9 +82,9 @@ def load_dataset(
     """Read train and test, hold out dev, and look for test rows in train.
 
     A source is a path, path#N for a sample of N rows, a hub id, or None. `folder` is put before relative paths, so a
-    hub data set is named without one; "sample" is the bundled sample, its files train.json and test.json unless others
-    are named. `test_rows` takes the first rows of the test file, `test_sample` a nested sample of those. `dev_rows` are
-    held out of the whole train file and `train_rows` are a nested sample of the rest, so that dev stays the same when
+    hub data set is named without one; "sample" and "sample-intents" are bundled, their files train.json and test.json unless
+    others are named. `test_rows` takes the first rows of the test file, `test_sample` a nested sample of those.
+    `dev_rows` are held out of the whole train file and `train_rows` are a nested sample of the rest, so that dev stays the same when
     `train_rows` changes. `seed` decides all three, and `path#N`. Overlap is looked for among the rows that are used;
     `strict` makes it an error. `columns`: our name (instruction, output, id, input, messages) -> the file's column. How
     each file was read is reported to `reporter`.
@@ -93,7 +93,7 @@ def load_dataset(
         DataError: a file or a row is unusable, more rows are asked for than there are, a rule of `columns` or `derive`
             fits nothing, or `strict` and rows overlap.
     """
-    if folder is not None and str(folder) == SAMPLE:
+    if folder is not None and str(folder) in SAMPLES:
         train, test = train or "train.json", test or "test.json"
     if train is None and test is None:
         raise DataError(
@@ -101,7 +101,7 @@ def load_dataset(
             where=str(folder) if folder is not None else None,
             found="neither train nor test",
             expected="at least one of them",
-            fix=f"name the train or the test file, or use the bundled data: folder {SAMPLE!r}",
+            fix=f"name the train or the test file, or use bundled data: folder {SAMPLES[0]!r} or {SAMPLES[1]!r}",
         )
     train_file, test_file = (_load(source, folder, columns, seed) for source in (train, test))
     reporter = reporter or Silent()
@@ -158,7 +158,8 @@ def _load(source: str | Path | None, folder: str | Path | None, columns: Mapping
     if source is None:
         return _File("(no file named)", "", [])
     given = at_home(source) if folder is None else Path(at_home(folder)) / at_home(source)
-    place = sample_folder() / source if folder is not None and str(folder) == SAMPLE else given
+    bundled = folder is not None and str(folder) in SAMPLES
+    place = sample_folder(str(folder)) / source if bundled else given
     read = read_source(place, columns=columns, seed=seed)
     file, _ = split_sample(place)
     sha256 = sha256_of_file(file) if is_there(file, Path.is_file) else _sha256_of_rows(read.rows)

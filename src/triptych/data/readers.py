@@ -68,9 +68,9 @@ class GivenRows:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def sample_folder() -> Path:
-    """The folder of the bundled sample: original (modern, classical) pairs in train.json and test.json."""
-    return Path(str(files("triptych.data") / "sample"))
+def sample_folder(name: str = "sample") -> Path:
+    """The folder of a bundled sample (`config.sources.SAMPLES`): train.json and test.json, written for Triptych."""
+    return Path(str(files("triptych.data") / name))
 
 
 def read_rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from triptych.config.experiment import ExperimentConfig
-from triptych.config.sources import SAMPLE, split_sample
+from triptych.config.sources import SAMPLES, split_sample
 from triptych.data import Dataset, Row, load_dataset
 from triptych.errors import ConfigError
 from triptych.grid.cells import grid, trainings
@@ -42,7 +42,7 @@ def read_data(config: ExperimentConfig, reporter: Reporter | None = None) -> Dat
     """
     given, strategies = config.data, config.strategies
     needed = strategies.few_shot or strategies.qlora or strategies.search or given.dev_rows
-    there = given.dir == SAMPLE or is_there(split_sample(Path(given.dir or ".") / given.train)[0])
+    there = given.dir in SAMPLES or is_there(split_sample(Path(given.dir or ".") / given.train)[0])
     train = given.train if needed or there else None
     return load_dataset(
         train=train,

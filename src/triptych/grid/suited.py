@@ -13,7 +13,7 @@ from pathlib import Path
 from triptych.config.bundled import BUNDLED
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.model import ModelConfig
-from triptych.config.sources import SAMPLE, split_sample
+from triptych.config.sources import SAMPLES, split_sample
 from triptych.data import Row, load_dataset, outputs_of, read_rows, sample_folder
 from triptych.data.language import Language, language_of
 from triptych.errors import InputError
@@ -75,7 +75,7 @@ class StarterChoices:
 
 
 def starter_choices(model: str | None, train: str | None, test: str | None) -> StarterChoices:
-    """Look at the model and at rows that are files here (or `sample`): data sets of the hub are not read for this."""
+    """Look at the model and at rows that are files here (or bundled): data sets of the hub are not read for this."""
     notes: list[str] = []
     warnings: list[str] = []
     try:
@@ -83,9 +83,9 @@ def starter_choices(model: str | None, train: str | None, test: str | None) -> S
     except InputError as error:
         chat = False
         warnings.append(f"the model can't be looked at ({error.what}): the prompts are for one without chat template")
-    if train == SAMPLE or (train is None and test is None):
-        folder = sample_folder()
-        train, test = str(folder / "train.json"), str(folder / "test.json") if test in (None, SAMPLE) else test
+    if train in SAMPLES or (train is None and test is None):
+        folder = sample_folder(train or SAMPLES[0])
+        train, test = str(folder / "train.json"), str(folder / "test.json") if test in (None, train) else test
     trained, asked = _rows_of(train, warnings), _rows_of(test, warnings)
     rows = asked or trained
     language = _language(rows)

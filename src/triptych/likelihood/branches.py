@@ -6,7 +6,8 @@
     node          sees   past, prefix, its row's prompt, its own ancestors; no other answer
 
 A row's positions go on from its prompt's by depth, so that each answer is where it would be behind its prompt alone.
-Rows are attended one by one: they differ in where the prompt ends, and an answer's mask is its trie's.
+Rows are attended one by one: they differ in where the prompt ends, and an answer's mask is its trie's. So are parts of
+a trie that share no node.
 
 Shape legend: N nodes   L keys   H query heads   K key/value heads   G = H / K   D head size
 """
@@ -35,7 +36,7 @@ class BranchPack(Pack):
 
     causal: ClassVar[bool] = False
     tries: Sequence[Trie] = ()
-    _tree_masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
+    _tree_masks: dict[tuple[int, int, int, int | None], Tensor] = field(default_factory=dict)
 
     def positions(self) -> Tensor:
         """[T] position of each token in its own sequence."""
@@ -52,22 +53,27 @@ class BranchPack(Pack):
         for row, (length, trie) in enumerate(zip(self.lengths, self.tries, strict=True)):
             query, key, value = (t[start : start + length].transpose(0, 1)[None] for t in rows)
             n = length - len(trie.tokens)
-            parts.append(attend_causally(self, query[:, :, :n], key[:, :, :n], value[:, :, :n], prefix, how))
-            if trie.tokens:
-                keys, values = (torch.cat(pair, 2)[0] for pair in zip(prefix, (key, value), strict=True))
-                parts.append(_attend(query[0, :, n:], keys, values, self._mask(row, n, how.window), how))
+            own = [tensor[:, :, :n] for tensor in (query, key, value)]
+            parts.append(attend_causally(self, own[0], own[1], own[2], prefix, how))
+            seen = ((prefix[0], own[1]), (prefix[1], own[2]))
+            for part in trie.parts:
+                nodes = slice(n + part.start, n + part.stop)
+                keys, values = (
+                    torch.cat([*before, t[:, :, nodes]], 2)[0] for before, t in zip(seen, (key, value), strict=True)
+                )
+                parts.append(_attend(query[0, :, nodes], keys, values, self._mask(row, part, n, how.window), how))
             start += length
         return torch.cat(parts)
 
-    def _mask(self, row: int, n_prompt: int, window: int | None) -> Tensor:
-        """[N, L] float32 added to a trie's scores: 0 where a node may look, -inf where not."""
+    def _mask(self, row: int, part: slice, n_prompt: int, window: int | None) -> Tensor:
+        """[N, L] float32 added to the scores of a part of a trie: 0 where a node may look, -inf where not."""
         trie, n_before = self.tries[row], self.n_past + self.n_prefix + n_prompt
-        key = (id(trie), n_before, window)
+        key = (id(trie), part.start, n_before, window)
         if key not in self._tree_masks:
-            n_nodes = len(trie.tokens)
-            allowed = torch.cat([torch.ones(n_nodes, n_before, dtype=torch.bool), trie.ancestors], 1)
+            ancestors = trie.ancestors[part, part]
+            allowed = torch.cat([torch.ones(len(ancestors), n_before, dtype=torch.bool), ancestors], 1)
             if window is not None:
-                nodes = n_before + torch.tensor(trie.depths)
+                nodes = n_before + torch.tensor(trie.depths[part])
                 allowed &= nodes[:, None] - torch.cat([torch.arange(n_before), nodes]) < window
             mask = torch.zeros(allowed.shape).masked_fill_(~allowed, float("-inf"))
             self._tree_masks[key] = mask.to(self.ids.device)

@@ -14,10 +14,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+PART = 48
+"""Nodes that are attended at a time: fewer make small products, more compute pairs that don't see each other."""
+
 
 @dataclass(frozen=True)
 class Trie:
-    """The nodes and edges of some answers, parents before children. Node -1 is the prompt's last token."""
+    """The nodes and edges of some answers, depth first. Node -1 is the prompt's last token."""
 
     tokens: tuple[int, ...]
     """[N] of the nodes."""
@@ -39,6 +42,16 @@ class Trie:
         return tuple(depths)
 
     @cached_property
+    def parts(self) -> tuple[slice, ...]:
+        """The nodes in parts of `PART` or more, none of which has an ancestor in another part."""
+        roots = [node for node, parent in enumerate(self.parents) if parent < 0]
+        starts: list[int] = []
+        for node in roots:
+            if not starts or node - starts[-1] >= PART:
+                starts.append(node)
+        return tuple(map(slice, starts, [*starts[1:], len(self.tokens)]))
+
+    @cached_property
     def ancestors(self) -> Tensor:
         """[N, N] bool: which nodes a node may look at, itself included."""
         seen = torch.eye(len(self.tokens), dtype=torch.bool)
@@ -49,15 +62,15 @@ class Trie:
 
 
 def trie_of(answers: Sequence[Sequence[int]]) -> Trie:
-    """Arrange answers, each one token or more, into a trie."""
+    """Arrange answers, each one token or more, into a trie; it is the same for any order of them."""
     nodes: dict[tuple[int, int], int] = {}
     edges: dict[tuple[int, int], None] = {}
-    for answer in answers:
+    for distinct in sorted({tuple(answer) for answer in answers}):
         node = -1
-        for token in answer[:-1]:
+        for token in distinct[:-1]:
             edges[node, token] = None
             node = nodes.setdefault((node, token), len(nodes))
-        edges[node, answer[-1]] = None
+        edges[node, distinct[-1]] = None
     ordered = sorted(edges, key=lambda edge: edge[0])
     place = {edge: index for index, edge in enumerate(ordered)}
     paths = []

@@ -15,7 +15,7 @@ from typing import Any
 from triptych.config.bundled import BUNDLED
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.read import validated
-from triptych.config.sources import SAMPLE
+from triptych.config.sources import SAMPLES
 from triptych.data.hub import looks_like_hub_id
 from triptych.errors import DataError, ModelError
 from triptych.models import identify
@@ -104,7 +104,7 @@ def identified(config: ExperimentConfig, run: RecordedRun) -> dict[str, str]:
 
 
 def _data_section(run: RecordedRun, section: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    if section.get("dir") == SAMPLE and folder is None:
+    if section.get("dir") in SAMPLES and folder is None:
         return dict(section)
     located = {**section, "dir": None}
     for role in ("train", "test"):

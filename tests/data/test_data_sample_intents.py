@@ -6,14 +6,12 @@ import json
 import re
 from collections import Counter
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
-import triptych.data
-from triptych.data import Dataset, Row, find_overlap, load_dataset
+from triptych.data import Dataset, Row, find_overlap, load_dataset, sample_folder
 
-FOLDER = Path(triptych.data.__file__).parent / "intents"
+FOLDER = sample_folder("sample-intents")
 INTENTS = {
     "track parcel",
     "missing parcel",
@@ -35,9 +33,7 @@ NEAR = 0.2
 
 @pytest.fixture(scope="module")
 def intents() -> Dataset:
-    return load_dataset(
-        train="train.json", test="test.json", folder=str(FOLDER), train_rows=None, test_rows=None, strict=True
-    )
+    return load_dataset(train=None, test=None, folder="sample-intents", train_rows=None, test_rows=None, strict=True)
 
 
 def test_each_intent_has_as_many_rows(intents: Dataset) -> None:
