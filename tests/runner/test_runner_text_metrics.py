@@ -18,7 +18,8 @@ from triptych.generate.settings import Generated
 from triptych.records import RunRecord
 from triptych.records.store import read_items
 from triptych.report import Study
-from triptych.runner import live
+from triptych.report.tables.trainings import search_table
+from triptych.runner import live, search
 from triptych.runner.run import run_experiment
 
 FEW = {"strategies": {"zero_shot": {"prompts": ["default"]}, "few_shot": {"k": [1], "seeds": [0]}, "qlora": None}}
@@ -84,10 +85,66 @@ def test_a_reference_that_is_no_json_is_found_before_any_work(project: Callable[
     assert not (tmp_path / "run").exists()
 
 
-def test_a_metric_that_no_search_can_go_by_is_refused(project: Callable[..., Path]) -> None:
-    search = {"strategies": {"search": {"k": [0]}}, "data": {"dev_rows": 4}}
-    with pytest.raises(ConfigError, match="writes no texts"):
-        read_config(project(metrics=["f1", "perplexity"], **search))
+SEARCH: dict[str, Any] = {
+    "strategies": {
+        "zero_shot": None,
+        "few_shot": None,
+        "qlora": None,
+        "search": {"prompts": ["default", "emotional"], "k": [0, 1], "seeds": [0], "start_rows": 2},
+    },
+    "data": {"dev_rows": 4},
+}
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_search_goes_by_a_metric_of_texts_and_resumes(
+    project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the longer text is the better one: what decides are the texts that each candidate writes for the dev rows
+    (tmp_path / "length.py").write_text("def f(text, reference):\n    return float(len(text))\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = read_config(project(metrics=["length:f", "perplexity"], generate={"max_new_tokens": 6}, **SEARCH))
+    calls, write = 0, search.generate_rows
+
+    def fails_at_the_third(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(search, "generate_rows", fails_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(config, tmp_path / "run", on="local:1")
+    record = run_experiment(config, tmp_path / "run", on="local:1").search
+    assert calls == 3 + 2 + 2  # two candidates of four are left of the first round; the second round has two
+    whole = run_experiment(config, tmp_path / "whole", on="local:1").search
+    assert record is not None and whole is not None
+    assert record.metric == "length:f"
+    assert [(one.cell, one.value) for one in record.candidates] == [(one.cell, one.value) for one in whole.candidates]
+    last = [one for one in record.candidates if one.rounds == 2]
+    assert record.winner == max(last, key=lambda one: (one.value or 0, -one.ppl_mean)).cell
+    assert search_table(record).columns[3] == "length:f (dev)"
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_search_whose_metric_fails_goes_on_by_perplexity(
+    project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no_good.py").write_text("def f(text, reference):\n    return float('nan')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = read_config(project(metrics=["no_good:f", "perplexity"], generate={"max_new_tokens": 2}, **SEARCH))
+    record = run_experiment(config, tmp_path / "run", on="local:1")
+    assert record.search is not None and record.search.metric == "perplexity"
+    last = [one for one in record.search.candidates if one.rounds == 2]
+    assert record.search.winner == min(last, key=lambda one: one.ppl_mean).cell
+    assert {one.value for one in record.search.candidates} == {None}
+    assert "row" in (tmp_path / "run" / "run.log").read_text(encoding="utf-8")
+
+
+def test_a_search_by_numbers_looks_at_the_dev_rows_first(project: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no number"):
+        run_experiment(read_config(project(metrics=["number"], **SEARCH)), tmp_path / "run", on="local:1")
 
 
 def test_an_unknown_metric_is_guessed(project: Callable[..., Path]) -> None:

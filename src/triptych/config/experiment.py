@@ -86,9 +86,6 @@ class ExperimentConfig(Section):
                 )
             if self.strategies.search:
                 raise refused("data.dev_rows", 0, "a few hundred dev rows, for `strategies.search` to choose on")
-        if self.strategies.search and needs_texts(self.metrics[:1]):
-            expected = "perplexity or accuracy first, by which `strategies.search` can choose: it writes no texts"
-            raise refused("metrics.0", self.metrics[0], expected)
         return self
 
 

@@ -1,4 +1,4 @@
-"""How a source of rows is written in the settings: a path, `path#500` for a sample of it, a hub id, a bundled sample."""
+"""How a source of rows is written in the settings: a path, `path#500` for a sample of it, a hub id, bundled data."""
 
 from __future__ import annotations
 

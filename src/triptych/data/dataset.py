@@ -82,12 +82,12 @@ def load_dataset(
     """Read train and test, hold out dev, and look for test rows in train.
 
     A source is a path, path#N for a sample of N rows, a hub id, or None. `folder` is put before relative paths, so a
-    hub data set is named without one; "sample" and "sample-intents" are bundled, their files train.json and test.json unless
-    others are named. `test_rows` takes the first rows of the test file, `test_sample` a nested sample of those.
-    `dev_rows` are held out of the whole train file and `train_rows` are a nested sample of the rest, so that dev stays the same when
-    `train_rows` changes. `seed` decides all three, and `path#N`. Overlap is looked for among the rows that are used;
-    `strict` makes it an error. `columns`: our name (instruction, output, id, input, messages) -> the file's column. How
-    each file was read is reported to `reporter`.
+    hub data set is named without one; "sample" and "sample-intents" are bundled, their files train.json and test.json
+    unless others are named. `test_rows` takes the first rows of the test file, `test_sample` a nested sample of those.
+    `dev_rows` are held out of the whole train file and `train_rows` are a nested sample of the rest, so that dev stays
+    the same when `train_rows` changes. `seed` decides all three, and `path#N`. Overlap is looked for among the rows
+    that are used; `strict` makes it an error. `columns`: our name (instruction, output, id, input, messages) -> the
+    file's column. How each file was read is reported to `reporter`.
 
     Raises:
         DataError: a file or a row is unusable, more rows are asked for than there are, a rule of `columns` or `derive`

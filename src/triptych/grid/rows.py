@@ -54,6 +54,8 @@ class ExperimentRows(Renderer):
         """The longest row to train on."""
         if config.generate is not None:
             check_references(config.metrics, data.test[: config.generate.rows])
+            if config.strategies.search:
+                check_references(config.metrics[:1], data.dev)
         self.options: Options | None = None
         """Of the metric `accuracy`; None where it is not asked for."""
         if "accuracy" in config.metrics:

@@ -284,14 +284,16 @@ class Candidate(_Record):
     """Dev rows it was scored on."""
     ppl_mean: float
     """On those rows."""
-    accuracy: float | None = None
-    """On those rows; None where the search went by perplexity."""
+    value: float | None = None
+    """Of the metric that decided, on those rows; None where that is perplexity."""
 
 
 class SearchRecord(_Record):
     """What a search over prompts and demonstrations did on the dev rows."""
 
     winner: str
+    metric: str = "perplexity"
+    """By which it was chosen."""
     candidates: tuple[Candidate, ...]
     """All that were tried, the best first."""
     rows_scored: int

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config.choices import Select
+from triptych.config.generate import DecodingConfig
+from triptych.config.metrics import needs_texts
 from triptych.config.strategies import SearchConfig
 from triptych.grid.cells import CellSpec, TrainingSpec, candidates
 from triptych.grid.inputs import demo_pool
@@ -102,8 +104,13 @@ class RunFacts:
             "demonstrations": self._demonstrations(shown, by_vectors, None, None, None),
             "candidates": sorted(cell.name for cell in tried),
         }
-        if self.options is not None and self.config.metrics[0] == "accuracy":
+        metric, generate = self.config.metrics[0], self.config.generate
+        if metric != "perplexity":
+            facts["metric"] = metric
+        if self.options is not None and metric == "accuracy":
             facts["options_sha256"] = self.options.sha256(self.data.dev)
+        if generate is not None and needs_texts([metric]):
+            facts["generation"] = generate.model_dump(include=set(DecodingConfig.model_fields))
         return MadeFrom(facts)
 
     def _base(self, template: Template) -> dict[str, Any]:

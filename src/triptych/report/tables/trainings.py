@@ -64,9 +64,18 @@ def trainings_table(record: RunRecord) -> Table:
 
 def search_table(search: SearchRecord) -> Table:
     """What a search tried on the dev rows, the best first."""
+    shown = search.candidates[:MOST_CANDIDATES]
+    other = () if search.metric == "perplexity" else (f"{search.metric} (dev)",)
     rows = tuple(
-        (c.cell, c.rounds, c.n_rows, c.ppl_mean, "winner" if c.cell == search.winner else "")
-        for c in search.candidates[:MOST_CANDIDATES]
+        (
+            c.cell,
+            c.rounds,
+            c.n_rows,
+            *([c.value] if other else ()),
+            c.ppl_mean,
+            "winner" if c.cell == search.winner else "",
+        )
+        for c in shown
     )
     tried = len(search.candidates)
     note = (
@@ -74,4 +83,5 @@ def search_table(search: SearchRecord) -> Table:
         " the winner was chosen on these rows, and only it was scored on the test rows."
     )
     note += f" The first {MOST_CANDIDATES} are shown." if tried > MOST_CANDIDATES else ""
-    return Table("Search on the dev rows", ("setting", "rounds", "dev rows", "ppl_mean (dev)", ""), rows, note)
+    columns = ("setting", "rounds", "dev rows", *other, "ppl_mean (dev)", "")
+    return Table("Search on the dev rows", columns, rows, note)
