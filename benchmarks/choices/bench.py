@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,12 +25,12 @@ from tabulate import tabulate
 
 from triptych.config.model import ModelConfig
 from triptych.data import Row, outputs_of, read_rows
-from triptych.likelihood.options import score_options
+from triptych.likelihood.options import OptionsNLL, score_options
 from triptych.likelihood.score import Scorer
 from triptych.metrics.choose import choices_by
 from triptych.metrics.options import options_of
 from triptych.models import LoadedModel, load_model
-from triptych.prompts import draw_demos, render_options, template_from_mapping
+from triptych.prompts import RenderedOptions, draw_demos, render_options, template_from_mapping
 
 ASKED = "Which intent does this message to a bank have? Answer with the name of the intent alone."
 FEW = {"head": ASKED + "\n\n", "demo": "{instruction}\n{output}\n\n", "tail": "{instruction}"}
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--draws", default="seed,seed,item", help="whether they are the same for all rows")
     parser.add_argument("--styles", default="chat,multiturn,multiturn", help="how the prompt is written")
     parser.add_argument("--peer-rows", default="50,50,50", help="rows that lm-eval gets; its time is scaled")
+    parser.add_argument("--sizes", default="1,8,32", help="batch sizes that lm-eval tries on one row")
     parser.add_argument("--bench-python", default=".bench-venv/bin/python", help="interpreter that has lm-eval")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -126,10 +128,8 @@ def measure(
     ]
     scorer = Scorer(loaded)
     score_options(scorer, asked[:2])  # the first pass of a process is slower
-    began = time.perf_counter()
-    scored = score_options(scorer, asked)
-    seconds = time.perf_counter() - began
-    chosen = [choices_by(one.options, row.n_chars) for one, row in zip(scored, asked, strict=True)]
+    half = len(asked) // 2  # the others after lm-eval: the machine may become slower or faster meanwhile
+    scored, before = timed(scorer, asked[:half])
     tokenizer = loaded.profile.tokenizer
     task = []
     for row, one in zip(test[: setting.peer_rows], asked, strict=False):
@@ -139,6 +139,9 @@ def measure(
             raise SystemExit(f"the prompt of row {row.id} is other tokens when it is read back")
         task.append({"context": context, "options": list(options), "gold": options.index(row.target())})
     theirs = peer(task, folder, given)
+    others, after = timed(scorer, asked[half:])
+    scored, seconds = [*scored, *others], before + after
+    chosen = [choices_by(one.options, row.n_chars) for one, row in zip(scored, asked, strict=True)]
     differ = []
     for place, (ours, acc, acc_norm) in enumerate(zip(chosen, theirs["acc"], theirs["acc_norm"], strict=False)):
         gold = task[place]["gold"]
@@ -154,11 +157,18 @@ def measure(
     ]
     ratio = theirs["seconds"] / setting.peer_rows / (seconds / len(test))
     prompt = sum(row.row.n_prompt for row in asked) / len(asked)
-    line = [setting.k, setting.draw, setting.style, f"{prompt:.0f}", f"{seconds:.1f}", f"{theirs['seconds']:.1f}"]
-    line += [f"{len(test)}, {setting.peer_rows}"]
+    line = [setting.k, setting.draw, setting.style, f"{prompt:.0f}", f"{before:.1f} + {after:.1f}"]
+    line += [f"{theirs['seconds']:.1f}", f"{len(test)}, {setting.peer_rows}"]
     line += [theirs["batch"], f"{ratio:.1f}x", *(f"{share:.2f}" for share in shares)]
     print(*line, flush=True)
     return line
+
+
+def timed(scorer: Scorer, asked: Sequence[RenderedOptions]) -> tuple[list[OptionsNLL], float]:
+    """All rows' options, and the seconds that they took."""
+    began = time.perf_counter()
+    scored = score_options(scorer, asked)
+    return scored, time.perf_counter() - began
 
 
 def near_tie(options: Any, n_chars: tuple[int, ...]) -> bool:
@@ -171,7 +181,7 @@ def near_tie(options: Any, n_chars: tuple[int, ...]) -> bool:
 def peer(task: list[dict[str, Any]], folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """What lm-eval gives for these rows, in an environment of its own."""
     (folder / "task.jsonl").write_text("\n".join(map(json.dumps, task)), encoding="utf-8")
-    command = [given.bench_python, str(Path(__file__).parent / "worker.py"), str(folder), given.dtype]
+    command = [given.bench_python, str(Path(__file__).parent / "worker.py"), str(folder), given.dtype, given.sizes]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer

@@ -1,6 +1,6 @@
 """lm-eval's side of `bench-choices`: a multiple-choice task of its own, through its own API, on one thread.
 
-Run as `python worker.py FOLDER DTYPE`; the folder holds the model and task.jsonl. Needs nothing of Triptych.
+Run as `python worker.py FOLDER DTYPE SIZES`; the folder holds the model and task.jsonl. Needs nothing of Triptych.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-SIZES = (1, 8, 32)
 MOST_TOKENS = 8192
 """Of a batch: float32 logits of 49,152 words take 200 kB a token."""
 
 
 def main() -> None:
-    folder, dtype = Path(sys.argv[1]), sys.argv[2]
+    folder, dtype, tried = Path(sys.argv[1]), sys.argv[2], [int(size) for size in sys.argv[3].split(",")]
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     import torch
 
@@ -53,7 +52,7 @@ def main() -> None:
         return time.perf_counter() - began, found["samples"]["intents"]
 
     longest = max(len(json.loads(line)["context"]) for line in lines) // 3
-    sizes = [size for size in SIZES if size * longest <= MOST_TOKENS] or [1]
+    sizes = [size for size in tried if size * longest <= MOST_TOKENS] or [min(tried)]
     best = min(sizes, key=lambda size: run(few, size)[0]) if len(sizes) > 1 else sizes[0]
     seconds, samples = run(folder / "task.jsonl", best)
     samples.sort(key=lambda sample: sample["doc_id"])

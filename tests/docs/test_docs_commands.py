@@ -25,6 +25,7 @@ STANDS_FOR = ("demo", "Qwen/Qwen3-0.6B")
 CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 CHAT += "{% if add_generation_prompt %}assistant: {% endif %}"
 N_TRAIN, N_TEST = 14, 4
+LABELS = ("refund", "return", "cancel", "track", "login")
 SMALL = """
 name: mine
 model: {name: demo, threads: 1}
@@ -44,9 +45,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Few short rows, in every format that a page names."""
     folder = tmp_path_factory.mktemp("sample")
     for name, n in (("train", N_TRAIN), ("test", N_TEST)):
-        rows = [
-            {"id": f"{name}-{i}", "instruction": f"翻譯 {name} {i}", "output": "春眠不覺曉"[i % 5 :]} for i in range(n)
-        ]
+        rows = [{"id": f"{name}-{i}", "instruction": f"message {name} {i}", "output": LABELS[i % 5]} for i in range(n)]
         (folder / f"{name}.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
@@ -76,10 +75,7 @@ def stand_ins(sample: Path, fake_folder: Callable[..., Path]) -> Iterator[None]:
             patch.setattr(module, "choose_threads", lambda *_: (1, "a tiny model"))
         for module in (triptych.doctor.device, triptych.plan.time):
             patch.setattr(module, "matmul_rate", lambda *_, **__: 5e10)
-        found_sample = triptych.data.dataset.sample_folder
-        patch.setattr(
-            triptych.data.dataset, "sample_folder", lambda name: sample if name == "sample" else found_sample(name)
-        )
+        patch.setattr(triptych.data.dataset, "sample_folder", lambda _: sample)
         yield
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+import triptych
 from triptych.checks.preview import preview
 from triptych.config.experiment import ExperimentConfig
+from triptych.config.model import ModelConfig
+from triptych.data import read_rows
 from triptych.grid.cells import grid, trainings
-from triptych.grid.suited import starter_choices, with_prompts
+from triptych.grid.suited import starter_choices, suited_prompt, with_prompts
 from triptych.plan.plan import plan_experiment
 from triptych.progress import Silent
 from triptych.runner.run import run_experiment
@@ -194,3 +197,25 @@ def test_what_is_not_there_is_said(write: Callable[..., Path], tmp_path: Path) -
     assert ["the model can't be looked at" in found.warnings[0], "broken.json" in found.warnings[1]] == [True, True]
     assert found.prompts["zero_shot"] == {"prompts": ["bare", "neutral-arrow"]}
     assert "rows that are not looked at" in found.notes[0]
+
+
+@pytest.mark.parametrize(("k", "expected"), [(0, "chat"), (2, "multiturn")])
+@pytest.mark.parametrize("language", ROWS)
+def test_one_cell_without_a_named_prompt_is_in_the_models_chat_template(
+    k: int, expected: str, language: str, chat_model: Path, fake_folder: Callable[..., Path], write: Callable[..., Path]
+) -> None:
+    rows = read_rows(write(language) / "test.json")
+    assert suited_prompt(ModelConfig(name=str(chat_model)), rows, k, Silent()) == expected
+    assert suited_prompt(ModelConfig(name=str(fake_folder("llama"))), rows, k, Silent()) == "default"
+
+
+def test_score_takes_the_prompt_that_an_adapter_was_trained_with(
+    chat_model: Path, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = write("en")
+    given = {"quantize": "none", "dtype": "float32", "device": "cpu", "threads": 1, "reporter": Silent()}
+    files = str(data / "train.json"), str(data / "test.json")
+    triptych.tune(chat_model, *files, out=tmp_path / "tuned", prompt="bare", r=2, epochs=1, **given)
+    scored = triptych.score(chat_model, files[1], adapter=tmp_path / "tuned" / "adapter", cache=False, **given)
+    assert scored.provenance["prompt"]["name"] == "bare"
+    assert triptych.score(chat_model, files[1], cache=False, **given).provenance["prompt"]["name"] == "chat"

@@ -151,15 +151,15 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(
 ) -> None:
     path = project(strategies=SEARCH, data={"dev_rows": 6})
     whole = run(path, tmp_path / "whole")
-    real, calls = search._scored, []
+    real, calls = search._score, []
 
-    def failing(*args: Any) -> list[Any]:
+    def failing(*args: Any) -> None:
         calls.append(args[1].name)
         if len(calls) == 8:
             raise KeyboardInterrupt
-        return real(*args)
+        real(*args)
 
-    monkeypatch.setattr(search, "_scored", failing)
+    monkeypatch.setattr(search, "_score", failing)
     with pytest.raises(KeyboardInterrupt):
         run(path, tmp_path / "cut")
     kept = json.loads((tmp_path / "cut" / "search.json").read_text())["ppl"]

@@ -73,7 +73,7 @@ def score(
     model: str | Path,
     data: Any,
     *,
-    prompt: str = "default",
+    prompt: str | None = None,
     template: str | None = None,
     metric: Sequence[str] = (),
     choices: Any = None,
@@ -108,7 +108,7 @@ def score(
     Args:
         model: hub id, folder, `.gguf` file, `demo` or `demo-chat`.
         data: rows to score: a file, a list of mappings, or a DataFrame.
-        prompt: a named prompt.
+        prompt: a named prompt; if not given, one for the model's chat template, else `default`.
         template: a template of your own instead: a file, or text with {instruction}.
         metric: what to measure beside perplexity: `accuracy` (by option likelihood); `exact_match`, `f1`, `rouge_l`,
             `chrf`, `bleu`, `number`, `json` or MODULE:FUNCTION (of texts, which are written then); give as many as
@@ -172,7 +172,7 @@ def tune(
     test: str | Path,
     *,
     out: str | Path = "runs/tune",
-    prompt: str = "default",
+    prompt: str | None = None,
     revision: str | None = None,
     quantize: Quantize = "nf4",
     double_quant: bool = True,
@@ -194,7 +194,7 @@ def tune(
         data: training rows, a file.
         test: rows of the learning curve and of the final score, a file.
         out: the training's folder; the adapter is in `adapter/` in it.
-        prompt: a named prompt.
+        prompt: a named prompt; if not given, one for the model's chat template, else `default`.
         revision: commit or tag of a hub id.
         quantize: how the base is quantized.
         double_quant: quantize the constants of NF4 too.
@@ -222,7 +222,7 @@ def tune(
         "name": "tune",
         "model": model_settings(given),
         "data": {"train": str(data), "test": str(test), "train_rows": limit, "dev_rows": dev_rows},
-        "strategies": {"qlora": {"prompt": prompt}},
+        "strategies": {"qlora": {} if prompt is None else {"prompt": prompt}},
         "tune": settings,
     }
     return run(config_of(config, {}), out=out, fresh=fresh, on="local:1", reporter=reporter)
@@ -234,7 +234,7 @@ def predict(
     data: Any,
     *,
     out: str | Path | None = None,
-    prompt: str = "default",
+    prompt: str | None = None,
     template: str | None = None,
     shots: int = 0,
     seed: int = 0,
@@ -276,7 +276,7 @@ def predict(
         model: hub id, folder, `.gguf` file, `demo` or `demo-chat`.
         data: rows to predict: a file, a list of mappings, or a DataFrame; they may have no outputs.
         out: file to write the predictions to; the same call with the same file continues where it was stopped.
-        prompt: a named prompt.
+        prompt: a named prompt; if not given, one for the model's chat template, else `default`.
         template: a template of your own instead: a file, or text with {instruction}.
         shots: demonstrations in each prompt (k).
         seed: of the demonstrations' draw, and of drawn tokens.

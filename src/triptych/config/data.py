@@ -26,7 +26,7 @@ class DataConfig(Section):
     """Which rows."""
 
     dir: str | None = None
-    """Folder of the files, or `sample` for the bundled one."""
+    """Folder of the files; `sample` and `sample-intents` are bundled."""
     train: str = "train.json"
     test: str = "test.json"
     train_rows: int | None = Field(None, ge=1, le=MANY)

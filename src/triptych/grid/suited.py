@@ -1,6 +1,7 @@
 """What suits a model and its rows where nobody said what to use: prompts, and metrics in a configuration to begin with.
 
 a run, a plan, a preview    `with_prompts` names the prompts that the settings don't name
+score, predict              `suited_prompt` is the prompt of their one cell
 triptych config init        `starter_choices` writes prompts and metrics into the file, to be seen and changed
 """
 
@@ -58,6 +59,22 @@ def with_prompts(config: ExperimentConfig, reporter: Reporter | None = None) -> 
     said = "; ".join(f"{strategy}: {', '.join(_as_tuple(names[strategy]))}" for strategy in sections)
     (reporter or Silent()).info(f"prompts that the settings don't name, for {_why(chat, language)}: {said}")
     return config.model_copy(update={"strategies": config.strategies.model_copy(update=sections)})
+
+
+def suited_prompt(model: ModelConfig, rows: Sequence[Row], k: int, reporter: Reporter) -> str:
+    """The prompt of one cell with k demonstrations over rows, where none is named: the study's, or one for the chat
+    template that the model has. Where the model can't be looked at, what reads it next says why.
+    """
+    try:
+        if not _has_chat_template(model):
+            return "default"
+    except InputError:
+        return "default"
+    language = _language(rows)
+    names = suited_prompts(chat=True, language=language, study=False)
+    name = names.few_shot if k else names.zero_shot[0]
+    reporter.info(f"prompt `{name}`, as none is named, for {_why(True, language)}")
+    return name
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,14 @@ from triptych.errors import ConfigError
 from triptych.grid.demonstrations import Demonstrations, Shots
 from triptych.grid.rendered import RenderedExperiment, RenderedRows, rows_that_fit
 from triptych.grid.renderer import ContextLimit, RenderedCell, Renderer
+from triptych.grid.suited import suited_prompt
 from triptych.metrics.options import Options, options_of
 from triptych.metrics.texts import check_references
 from triptych.models import Adapter, LoadedModel, adapter_enabled, load_adapter, load_model
 from triptych.models.adapter_checks import check_adapter_config, check_adapter_files
 from triptych.models.embed import embed_texts
 from triptych.progress import Reporter
-from triptych.prompts import Rendered, RenderedPrompt, find_template, template_from_text
+from triptych.prompts import Rendered, RenderedPrompt, Template, catalogue, find_template, template_from_text
 from triptych.prompts.ranking import Vectors
 from triptych.records.disk import is_there, sha256_of_file
 from triptych.records.provenance import provenance
@@ -38,7 +39,8 @@ class CellRequest:
 
     model: ModelConfig
     data: str | GivenRows
-    prompt: str = "default"
+    prompt: str | None = None
+    """A named prompt; None: the one that the adapter was trained with, or one that suits the model."""
     template: str | None = None
     """A file or a text, instead of a named prompt."""
     shots: Shots = field(default_factory=Shots)
@@ -78,6 +80,13 @@ class CellRequest:
         }
 
 
+def named_template(request: CellRequest) -> Template | None:
+    """The template that a request names, if it names one."""
+    if request.template:
+        return template_from_text(request.template)
+    return None if request.prompt is None else find_template(request.prompt, where="--prompt")
+
+
 class OneCell:
     """The cell of a checked request: its rows are read at once, its model when `load` is called.
 
@@ -93,15 +102,14 @@ class OneCell:
 
     def __init__(self, request: CellRequest, reporter: Reporter, *, need_output: bool) -> None:
         self.request, self.reporter = request, reporter
-        if request.template:
-            self.template = template_from_text(request.template)
-        else:
-            self.template = find_template(request.prompt, where="--prompt")
+        trained: Mapping[str, Any] = {}
         if request.adapter is not None:  # now, not after the model was loaded
-            check_adapter_files(request.adapter)
+            trained = check_adapter_files(request.adapter)
             check_adapter_config(request.adapter)
-        self.cell = request.shots.cell(self.template.name)
+        named = named_template(request)
         self.rows = read_rows(request.data, need_output=need_output, reporter=reporter)[: request.limit]
+        self.template = named or self._suited_template(trained)
+        self.cell = request.shots.cell(self.template.name)
         self.pool = request.shots.read_pool(self.rows, request.data, reporter)
         if need_output:
             check_references(request.metrics, self.rows)
@@ -138,6 +146,13 @@ class OneCell:
             return RenderedCell(list(rendered), [])
         every = [renderer.options_of(self.cell, row, self.options.of(row), limit.tokens) for row in self.rows]
         return RenderedCell([one.row for one in every], [], every)
+
+    def _suited_template(self, trained: Mapping[str, Any]) -> Template:
+        """What is used where no prompt is named; `trained`: what an adapter was saved with."""
+        shipped = catalogue().get(trained.get("prompt", ""))
+        if shipped is not None and shipped.sha256 == trained.get("prompt_sha256"):
+            return shipped
+        return find_template(suited_prompt(self.request.model, self.rows, self.request.shots.k, self.reporter))
 
     def _options(self) -> Options:
         choices, pool = self.request.choices, self.request.shots.pool
