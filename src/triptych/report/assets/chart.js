@@ -67,7 +67,7 @@ const chart = (() => {
   ];
 
   const looks = {
-    band: (s) => [filled(s, s.x, s.bounds, 0.16, { name: words(s.name) })],
+    band: (s) => [filled(s, s.x, s.bounds, 0.16, { name: words(s.name), showlegend: Boolean(s.name) })],
     test: (s) => training(s, "solid", 2.5, { color: css("qlora") }),
     dev: (s) => training(s, "dot", 2.5, { color: css("card") }),
     // trainings after the first: paler, without a band each
