@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from triptych.config.budgets import Budgets
 from triptych.config.choices import MANY, MAX_TOKENS
 from triptych.config.data import DataConfig
 from triptych.config.generate import GenerateConfig
 from triptych.config.metrics import Metrics, needs_texts
 from triptych.config.model import ModelConfig
 from triptych.config.section import Section, refused
-from triptych.config.strategies import FewShotConfig, PromptName, QloraConfig, StrategiesConfig, ZeroShotConfig
+from triptych.config.strategies import FewShotConfig, PromptName, QloraConfig, Seeds, StrategiesConfig, ZeroShotConfig
 from triptych.config.tune import TuneConfig
 from triptych.config.within import seconds_of
 
@@ -50,6 +51,13 @@ class ExperimentConfig(Section):
     strategies: StrategiesConfig = StrategiesConfig(
         zero_shot=ZeroShotConfig(), few_shot=FewShotConfig(), qlora=QloraConfig()
     )
+    budgets: Budgets | None = None
+    """How many labelled rows there may be, such as [16, 64, 256, all]: demonstrations are chosen from, and trainings
+    see, random subsets of train of these sizes, a larger one of a seed holding the smaller. Null for all rows alone."""
+    budget_seeds: Seeds = (0, 1, 2)
+    """Of the subsets; the seeds of demonstrations and trainings go with them in pairs."""
+    cross_seeds: bool = False
+    """Every seed of demonstrations and trainings with every subset, not in pairs."""
     tune: TuneConfig = TuneConfig()
     generate: GenerateConfig | None = None
     """Write texts too; null scores only."""

@@ -54,6 +54,8 @@ class TuneConfig(Section):
     """Passes over the training rows; a fraction is allowed."""
     max_steps: int | None = Field(None, ge=1, le=MANY)
     """Stop after this many optimizer steps, if that is sooner."""
+    min_steps: int | None = Field(None, ge=1, le=MANY)
+    """Train for at least this many optimizer steps, with as many epochs as that takes: for few rows."""
     lr: float = Field(5e-4, gt=0, le=1)
     """Peak learning rate."""
     schedule: Schedule = "linear"
@@ -152,7 +154,7 @@ class TuneConfig(Section):
     def total_steps(self, n_rows: int) -> int:
         """Optimizer steps over `n_rows` training rows. The last step of an epoch may have fewer rows."""
         per_epoch = math.ceil(n_rows / self.rows_per_step)
-        steps = max(1, round(per_epoch * self.epochs))
+        steps = max(1, round(per_epoch * self.epochs), self.min_steps or 1)
         return min(steps, self.max_steps or steps)
 
     def eval_steps(self, total: int) -> list[int]:

@@ -6,20 +6,34 @@ few_shot/default/k=3/select=bm25/order=nearest-last
 qlora/default                                       scored as it was trained
 qlora/emotional/trained=default                     the same adapter under another prompt
 qlora/default/k=2/draw=item/seed=0/trained_k=2/train_seed=1
+few_shot/default/k=3/draw=item/seed=1/budget=64/budget_seed=1    demonstrations come from 64 labelled rows
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from triptych.config.choices import Draw, Order, Select
+from triptych.config.budgets import ALL
+from triptych.config.choices import MANY, Draw, Order, Select
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.strategies import ScoredUnder, SearchConfig, ShownConfig
 from triptych.errors import ConfigError
 from triptych.prompts.selection import BY_VECTORS, DRAWN, NEAREST, default_order
 from triptych.records.schema import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Some of the training rows: as many as there are labelled ones."""
+
+    budget: int
+    seed: int
+
+
+def _named(subset: Subset | None) -> list[str]:
+    return [f"budget={subset.budget}", f"budget_seed={subset.seed}"] if subset else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +46,8 @@ class TrainingSpec:
     seed: int = 0
     first: bool = True
     """Of the run: its adapter is the run's `adapter/`."""
+    subset: Subset | None = None
+    """The rows that it trains on; None for all of train."""
 
     @property
     def name(self) -> str:
@@ -39,7 +55,7 @@ class TrainingSpec:
         parts = [self.prompt]
         if self.k:
             parts += [f"k={self.k}", *([f"select={self.select}"] if self.select != "random" else [])]
-        return "/".join([*parts, f"train_seed={self.seed}"])
+        return "/".join([*parts, f"train_seed={self.seed}", *_named(self.subset)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,8 @@ class CellSpec:
     """None without demonstrations."""
     order: Order | None = None
     training: TrainingSpec | None = None
+    subset: Subset | None = None
+    """The rows from which demonstrations are chosen, and that its training saw; None for all of train."""
 
     @property
     def name(self) -> str:
@@ -70,12 +88,12 @@ class CellSpec:
             parts += [f"trained={trained.prompt}"] if trained.prompt != self.prompt else []
             parts += [f"trained_k={trained.k}"] if trained.k else []
             parts += [f"train_seed={trained.seed}"] if not trained.first else []
-        return "/".join(parts)
+        return "/".join([*parts, *_named(self.subset)])
 
 
 def cell_as_trained(training: TrainingSpec) -> CellSpec:
     """The cell that shows each row the demonstrations, and the prompt, that the training shows it."""
-    cell = CellSpec("qlora", training.prompt, training=training)
+    cell = CellSpec("qlora", training.prompt, training=training, subset=training.subset)
     if not training.k:
         return cell
     order = default_order(training.select)
@@ -88,17 +106,19 @@ def needs_vectors(spec: CellSpec | TrainingSpec) -> bool:
 
 
 def trainings(config: ExperimentConfig) -> list[TrainingSpec]:
-    """All trainings, the first of which is the run's own `adapter/`."""
+    """All trainings, the first of which, where it is of all rows, is the run's own `adapter/`."""
     qlora = config.strategies.qlora
     if qlora is None:
         return []
     seeds = qlora.seeds or (config.tune.seed,)
     specs = [
-        TrainingSpec(qlora.prompt, k, qlora.trained_select if k else "random", seed, first=False)
+        TrainingSpec(qlora.prompt, k, qlora.trained_select if k else "random", seed, first=False, subset=subset)
+        for budget in sorted(_budgets(config), key=lambda budget: -(budget or MANY + 1))  # the most rows first
         for k in qlora.trained_k
-        for seed in seeds
+        for subset, seed in _paired(config, budget, seeds)
     ]
-    return [replace(specs[0], first=True), *specs[1:]]
+    # the run's adapter is one of all rows, so that a budget that is added later doesn't take its place
+    return [replace(specs[0], first=specs[0].subset is None), *specs[1:]]
 
 
 def grid(config: ExperimentConfig) -> list[CellSpec]:
@@ -107,7 +127,9 @@ def grid(config: ExperimentConfig) -> list[CellSpec]:
     if zero := config.strategies.zero_shot:
         cells += [CellSpec("zero_shot", prompt) for prompt in zero.prompts]
     if few := config.strategies.few_shot:
-        cells += [cell for prompt in few.prompts for cell in _shown("few_shot", prompt, few)]
+        for budget in _budgets(config):
+            shown = [cell for prompt in few.prompts for cell in _shown("few_shot", prompt, few)]
+            cells += shown if budget is None else _in_subsets(config, budget, shown, few.seeds)
     for training in trainings(config):
         cells += _scored(config, training)
     return list(dict.fromkeys(cells))
@@ -129,6 +151,33 @@ def unknown_cell(name: str, names: Collection[str], *, where: str, what: str) ->
     return ConfigError(what, where=where, found=name, expected=", ".join(names), fix=fix)
 
 
+def _budgets(config: ExperimentConfig) -> list[int | None]:
+    """Numbers of labelled rows, in the order given; None for all of train."""
+    return [None if budget == ALL else budget for budget in config.budgets or (ALL,)]
+
+
+def _paired(config: ExperimentConfig, budget: int | None, seeds: Sequence[int]) -> list[tuple[Subset | None, int]]:
+    """The subsets of a budget, each with the seed of draws or trainings that goes with it."""
+    if budget is None:
+        return [(None, seed) for seed in seeds]
+    subsets = [Subset(budget, seed) for seed in config.budget_seeds]
+    if config.cross_seeds:
+        return [(subset, seed) for subset in subsets for seed in seeds]
+    n = max(len(subsets), len(seeds))  # the shorter list begins again
+    return [(subsets[i % len(subsets)], seeds[i % len(seeds)]) for i in range(n)]
+
+
+def _in_subsets(
+    config: ExperimentConfig, budget: int, cells: Sequence[CellSpec], seeds: Sequence[int]
+) -> Iterator[CellSpec]:
+    """Cells with their demonstrations from the subsets of a budget; what is not drawn has one cell a subset."""
+    pairs = _paired(config, budget, seeds)
+    for cell in cells:
+        for subset, seed in pairs:
+            if cell.seed in (None, seed):
+                yield replace(cell, subset=subset)
+
+
 def _shown(strategy: Strategy, prompt: str, config: ShownConfig) -> Iterator[CellSpec]:
     for select in config.select:
         if select in DRAWN:
@@ -148,4 +197,4 @@ def _scored(config: ExperimentConfig, training: TrainingSpec) -> Iterator[CellSp
         for prompt in under.prompts or (training.prompt,):
             for cell in _shown("qlora", prompt, under):
                 bare = cell if cell.k else CellSpec("qlora", prompt)
-                yield replace(bare, training=training)
+                yield replace(bare, training=training, subset=training.subset)

@@ -16,7 +16,7 @@ from triptych.config.choices import Draw, Order, Select
 from triptych.config.strategies import DemosConfig
 from triptych.data import GivenRows, Row, find_overlap, read_rows
 from triptych.errors import ConfigError
-from triptych.grid.cells import CellSpec
+from triptych.grid.cells import CellSpec, Subset
 from triptych.progress import Reporter
 from triptych.prompts.ranking import Vectors
 from triptych.prompts.selection import BY_VECTORS, DRAWN, Chosen, Selector, default_order
@@ -26,12 +26,21 @@ class Demonstrations:
     """Chooses demonstrations from a pool of training rows by an experiment's rules.
 
     `vectors` gives the embedding of every instruction, by instruction; called once, when a selection first needs it.
+    `labelled` gives the rows of a subset of the training rows, to which a cell may be confined.
     """
 
-    def __init__(self, pool: Sequence[Row], config: DemosConfig, *, vectors: Callable[[], Vectors] | None) -> None:
+    def __init__(
+        self,
+        pool: Sequence[Row],
+        config: DemosConfig,
+        *,
+        vectors: Callable[[], Vectors] | None,
+        labelled: Callable[[Subset], Sequence[Row]] | None = None,
+    ) -> None:
         self.pool, self.config = pool, config
         self._vectors = None if vectors is None else cache(vectors)
-        self._selectors: dict[tuple[Select, Draw, Order | None], Selector] = {}
+        self._labelled, self._ids = labelled, frozenset(row.id for row in pool)
+        self._selectors: dict[tuple[Select, Draw, Order | None, Subset | None], Selector] = {}
 
     def embed(self) -> None:
         """Compute the embeddings now, where something may choose by them."""
@@ -42,10 +51,10 @@ class Demonstrations:
         """What a cell shows of the pool for a row."""
         if not cell.k or not cell.select:
             return Chosen()
-        select, draw, order = key = (cell.select, cell.draw or "item", cell.order)
+        select, draw, order, subset = key = (cell.select, cell.draw or "item", cell.order, cell.subset)
         if key not in self._selectors:
             self._selectors[key] = Selector(
-                self.pool,
+                self.pool_of(subset),
                 select=select,
                 draw=draw,
                 order=order,
@@ -54,7 +63,17 @@ class Demonstrations:
                 max_similarity=self.config.max_similarity,
                 mmr_lambda=self.config.mmr_lambda,
             )
-        return self._selectors[key].choose(row, cell.k, seed=cell.seed or 0)
+        selector = self._selectors[key]
+        # fewer rows than k may be labelled: then all of them are shown
+        k = cell.k if subset is None else min(cell.k, selector.available(row))
+        return selector.choose(row, k, seed=cell.seed or 0)
+
+    def pool_of(self, subset: Subset | None) -> Sequence[Row]:
+        """The rows that may be shown where only some are labelled."""
+        if subset is None:
+            return self.pool
+        assert self._labelled is not None
+        return [row for row in self._labelled(subset) if row.id in self._ids]
 
 
 @dataclass(frozen=True, slots=True)

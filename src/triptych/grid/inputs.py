@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from triptych.config.budgets import ALL
 from triptych.config.experiment import ExperimentConfig
 from triptych.config.sources import SAMPLES, split_sample
 from triptych.data import Dataset, Row, load_dataset
@@ -63,6 +64,23 @@ def read_data(config: ExperimentConfig, reporter: Reporter | None = None) -> Dat
 def demo_pool(data: Dataset) -> list[Row]:
     """Training rows that may be shown: never one that occurs in the test set."""
     return [row for row in data.train if row.id not in data.overlapping_train_ids]
+
+
+def check_budgets(config: ExperimentConfig, data: Dataset) -> None:
+    """Check before any work that there are as many rows as the largest budget asks for.
+
+    Raises:
+        ConfigError: there are fewer.
+    """
+    numbers = [budget for budget in config.budgets or () if budget != ALL]
+    if numbers and max(numbers) > len(data.train):
+        raise ConfigError(
+            "a budget is larger than the training data",
+            where="budgets",
+            found=f"{max(numbers):,}, {len(data.train):,} training rows",
+            expected=f"at most {len(data.train):,}, or `all`",
+            fix="write `all` in its place, or give more training rows",
+        )
 
 
 def check_pool(config: ExperimentConfig, data: Dataset) -> None:

@@ -93,7 +93,7 @@ def render_experiment(rows: ExperimentRows, reporter: Reporter | None = None) ->
     tried = [cell for cell in candidates(search) if not needs_vectors(cell)] if search else []
     on_dev = [*map(cell_as_trained, trained), *tried] if data.dev else []
     n_rows = len(cells) * min(len(data.test), MOST_ROWS) + len(on_dev) * min(len(data.dev), MOST_ROWS)
-    n_rows += sum(min(len(data.train), _most_of(training)) for training in trained)
+    n_rows += sum(min(len(rows.labelled(training.subset)), _most_of(training)) for training in trained)
     with (reporter or Silent()).task("checking rows", n_rows) as advance:
         parts = [
             *(_cell(rows, cell, cell.name, data.test, advance) for cell in cells),
@@ -165,7 +165,7 @@ def _cell(rows: ExperimentRows, cell: CellSpec, name: str, asked: Sequence[Row],
 
 
 def _training(rows: ExperimentRows, training: TrainingSpec, advance: Advance) -> RenderedRows:
-    train, limit = rows.data.train, rows.training_limit
+    train, limit = rows.labelled(training.subset), rows.training_limit
 
     def whole(row: Row, _: int) -> Rendered:  # as in training: with all its demonstrations, or left out
         return rows.row(training, row, NO_LIMIT)
@@ -182,6 +182,6 @@ def _most_of(training: TrainingSpec) -> int:
 def _pairs(rows: ExperimentRows, training: TrainingSpec) -> Iterator[tuple[Rendered, Rendered]]:
     """Test and training rows, as the training renders them and as a cell does."""
     cell, limit = cell_as_trained(training), rows.training_limit
-    for row in [*spread(rows.data.test, MOST_PAIRS), *spread(rows.data.train, MOST_PAIRS)]:
+    for row in [*spread(rows.data.test, MOST_PAIRS), *spread(rows.labelled(training.subset), MOST_PAIRS)]:
         with suppress(DataError):  # too long for both
             yield rows.row(training, row, limit), rows.row(cell, row, limit)

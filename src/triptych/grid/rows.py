@@ -12,14 +12,16 @@ computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset, Row
+from triptych.grid.budgets import Subsets
 from triptych.grid.cells import CellSpec, TrainingSpec, cell_as_trained
 from triptych.grid.demonstrations import Demonstrations
-from triptych.grid.inputs import check_pool, demo_pool, read_data, templates_of
+from triptych.grid.inputs import check_budgets, check_pool, demo_pool, read_data, templates_of
 from triptych.grid.renderer import NO_LIMIT, ContextLimit, RenderedCell, Renderer
-from triptych.metrics.options import Options, options_of
+from triptych.metrics.options import Options, are_classes, options_of
 from triptych.metrics.texts import check_references
 from triptych.models import TokenizerProfile
 from triptych.models.header import ModelHeader, read_header
@@ -48,7 +50,12 @@ class ExperimentRows(Renderer):
         *,
         vectors: Callable[[], Vectors] | None = None,
     ) -> None:
-        super().__init__(Demonstrations(demo_pool(data), config.strategies.demos, vectors=vectors), templates, profile)
+        subsets = Subsets(data.train, by_output=are_classes(data.outputs))
+        self.labelled = cache(subsets.of)
+        """The training rows of a subset; None for all."""
+        pool, rules = demo_pool(data), config.strategies.demos
+        demonstrations = Demonstrations(pool, rules, vectors=vectors, labelled=self.labelled)
+        super().__init__(demonstrations, templates, profile)
         self.config, self.data, self.limit = config, data, limit
         self.training_limit = min(limit.tokens, config.tune.max_tokens)
         """The longest row to train on."""
@@ -77,6 +84,7 @@ class ExperimentRows(Renderer):
         """
         templates, data = templates_of(config), read_data(config, reporter)
         check_pool(config, data)
+        check_budgets(config, data)
         header = header or read_header(config.model)
         limit = ContextLimit.of("max_tokens", config.max_tokens, context_of(header.config))
         return cls(config, data, templates, header.profile, limit, vectors=vectors)
@@ -104,7 +112,7 @@ class ExperimentRows(Renderer):
         Raises:
             DataError: rows are too long, and `tune.long_rows` is `error`.
         """
-        whole = [self.row(training, row, NO_LIMIT) for row in self.data.train]
+        whole = [self.row(training, row, NO_LIMIT) for row in self.labelled(training.subset)]
         train, dropped = select_rows(whole, self.training_limit, self.config.tune.long_rows)
         cell = cell_as_trained(training)
         test, dev = self.cell(cell), self.cell(cell, self.data.dev)

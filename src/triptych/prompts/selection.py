@@ -125,6 +125,11 @@ class Selector:
                 fix="name a column of the data, or define it under `data.derive` with a rule that matches its rows",
             )
 
+    def available(self, row: Row) -> int:
+        """How many rows may be shown to a row."""
+        among, shut = self._among(self._draws_for(row) if self.select in DRAWN else None, self._excluded(row))
+        return len(among) - len(shut)
+
     def choose(self, row: Row, k: int, *, seed: int) -> Chosen:
         """Choose k demonstrations for a row.
 
@@ -135,10 +140,8 @@ class Selector:
         if k == 0:
             return Chosen()
         excluded = self._excluded(row)
-        drawn = self.select in DRAWN
-        draws = self._draws_for(row) if drawn else None
-        among = range(len(self._rows)) if draws is None else draws.positions
-        shut = excluded if draws is None else excluded & draws.numbers.keys()
+        draws = self._draws_for(row) if self.select in DRAWN else None
+        among, shut = self._among(draws, excluded)
         left = len(among) - len(shut)
         if left < k:
             raise self._too_few(row, k, left)
@@ -153,11 +156,17 @@ class Selector:
             positions.sort(key=lambda position: (-near[position], position))
             if self.order == "nearest-last":
                 positions.reverse()
-        elif self.order == "random" and not drawn:
+        elif self.order == "random" and draws is None:
             random.Random(f"triptych-order:{seed}:{row.id}").shuffle(positions)
         demos = tuple(self._rows[position] for position in positions)
         similarity = tuple(jaccard(row.instruction, demo.instruction) for demo in demos)
         return Chosen(demos, similarity, "first" if self.order == "nearest-last" else "last")
+
+    def _among(self, draws: _Draws | None, excluded: set[int]) -> tuple[Sequence[int], set[int]]:
+        """Positions that are chosen from, and those among them that may not be."""
+        if draws is None:
+            return range(len(self._rows)), excluded
+        return draws.positions, excluded & draws.numbers.keys()
 
     def _excluded(self, row: Row) -> set[int]:
         """Positions of the query itself, and of what is too like it."""

@@ -137,6 +137,10 @@ class CellRecord(_Record):
     """Mean over the rows of how close their demonstrations came to the query (Jaccard of character n-grams, 0 to 1)."""
     demo_similarity_max: float | None = None
     """The closest any demonstration came to its query."""
+    budget: int | None = None
+    """Labelled rows: what demonstrations were chosen from, and the training saw; None for the prompt alone."""
+    budget_seed: int | None = None
+    """Of the subset that they were; None where they were all of train."""
     training: str | None = None
     """Name of the training whose adapter was on; None means there was none."""
     trained_prompt: str | None = None
@@ -234,6 +238,40 @@ class Comparison(_Record):
     """Mean of the paired differences in units of their standard deviation (n-1); None where that is zero."""
     method: str
     """How interval and p-value were made, with draws and seed."""
+
+
+class CurveAt(_Record):
+    """A strategy at one number of labelled rows."""
+
+    budget: int
+    mean: float
+    """Over rows and seeds."""
+    ci_low: float
+    """95 % interval that holds the chance of the rows and of the subsets."""
+    ci_high: float
+    seeds: int
+
+
+class Crossing(_Record):
+    """Where two strategies are equally good: with fewer labelled rows a is the better one, with more b."""
+
+    a: str
+    b: str
+    budget: float | None
+    """Labelled rows; None where they don't cross, and `said` is the reason."""
+    ci_low: float | None
+    """Of the 95 % interval; None where that is open."""
+    ci_high: float | None
+    said: str | None = None
+
+
+class Crossover(_Record):
+    """By one metric: the strategies over numbers of labelled rows."""
+
+    metric: str
+    budgets: tuple[int, ...]
+    curves: dict[str, tuple[CurveAt, ...]]
+    crossings: tuple[Crossing, ...]
 
 
 class TuneSummary(_Record):
@@ -351,6 +389,8 @@ class RunRecord(_Record):
     further_curves: dict[str, tuple[CurvePoint, ...]] = {}
     """Of the other trainings, by name."""
     comparisons: tuple[Comparison, ...]
+    crossover: tuple[Crossover, ...] = ()
+    """By each metric, where the run has budgets of labelled rows."""
     tune: TuneSummary | None
     """The first training; None without any."""
     trainings: tuple[TuneSummary, ...] = ()

@@ -18,6 +18,7 @@ from triptych.records.run_files import REPORT
 from triptych.records.store import read_items, read_run, write_text
 from triptych.report.calibration import class_tables
 from triptych.report.contamination import contamination_table, suspects
+from triptych.report.crossover_shown import crossover_tables
 from triptych.report.figures.draw import draw_figures
 from triptych.report.hard_rows import difficulty, hard_table, hurt_table
 from triptych.report.html.page import render_html
@@ -102,7 +103,7 @@ def _build(run_dir: Path, *, texts: bool) -> RunRecord:
         write_curve(run_dir / "curve.csv", record.curve)
     write_text(run_dir / "report.md", render_markdown(study, shown))
     write_text(run_dir / "report.html", _page(study, shown, row_texts, parts, written, texts=texts))
-    return study.completed
+    return study.completed_whole
 
 
 def _contents(
@@ -118,7 +119,7 @@ def _contents(
     record = study.record
     side_by_side = samples(study, written, row_texts.rows.get("test", {}))
     about_texts = Texts(texts_answer(study), side_by_side, samples_note(side_by_side, record), written.note)
-    tables = study_tables(study) | training_tables(record) | written_tables(study)
+    tables = study_tables(study) | crossover_tables(study) | training_tables(record) | written_tables(study)
     # their lines and columns are outputs of the data
     classes, whole = class_tables(study) if texts else ({}, {})
     evidence = {"uncertainty": uncertainty_table(study)} if study.cells else {}

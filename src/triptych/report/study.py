@@ -14,6 +14,7 @@ import numpy as np
 from triptych.metrics import Metric, metric_of
 from triptych.records import CellRecord, Comparison, ItemScore, RunRecord
 from triptych.records.schema import Strategy
+from triptych.report.budgets import of_most_rows
 from triptych.report.comparison_pairs import text_comparisons
 from triptych.report.groups import Setting, best_of_each, display_names, group_cells, items_of, repeat_of
 from triptych.report.measures import PERPLEXITY, average_of, known_metrics, measured, rows_of
@@ -32,13 +33,19 @@ class Study:
     Without `items`, `rows` and `intervals` are empty.
     """
 
-    record: RunRecord
+    whole: RunRecord
+    """With the cells of every budget of labelled rows."""
     items: Items = field(default_factory=dict)
     """By cell."""
     so_far: SoFar | None = None
     """How far the run is; None where it is done."""
     decided_by: str | None = None
     """Name of the metric that decides; None for the first of the run's that has values."""
+
+    @cached_property
+    def record(self) -> RunRecord:
+        """The record with the cells of the most labelled rows alone: what is compared has as many."""
+        return of_most_rows(self.whole)
 
     def fact(self, *keys: str) -> Any:
         """A fact of the run's provenance, None where it didn't keep it."""
@@ -210,8 +217,16 @@ class Study:
     @cached_property
     def completed(self) -> RunRecord:
         """The record with what this version adds to it."""
-        added = {"comparisons": self._comparisons, "text_comparisons": self.text_comparisons}
-        return self.record.model_copy(update=added)
+        return self.record.model_copy(update=self._added)
+
+    @property
+    def completed_whole(self) -> RunRecord:
+        """The same, with the cells of every budget."""
+        return self.whole.model_copy(update=self._added)
+
+    @property
+    def _added(self) -> dict[str, Any]:
+        return {"comparisons": self._comparisons, "text_comparisons": self.text_comparisons}
 
     @property
     def n_rows(self) -> str:

@@ -11,7 +11,7 @@ training    of a QLoRA cell: the identity of its training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from triptych.config.choices import Select
 from triptych.config.generate import DecodingConfig
 from triptych.config.metrics import needs_texts
 from triptych.config.strategies import SearchConfig
-from triptych.grid.cells import CellSpec, TrainingSpec, candidates
-from triptych.grid.inputs import demo_pool
+from triptych.data import Row
+from triptych.grid.cells import CellSpec, Subset, TrainingSpec, candidates
 from triptych.grid.rows import ExperimentRows
 from triptych.likelihood.cache import ENGINE
 from triptych.models.cache import sha256_of_large_file
@@ -54,14 +54,15 @@ class RunFacts:
         self.options_sha256 = rows.options.sha256(rows.data.test) if rows.options else None
         """Of the test rows' options; None where none are scored."""
         self._identity, self._compute = model, compute
-        self._hashes: dict[str, str] = {}
+        self._labelled, self._demos = rows.labelled, rows.demonstrations
+        self._hashes: dict[tuple[str, Subset | None], str] = {}
 
     def cell(self, cell: CellSpec) -> MadeFrom:
         """What decides a cell's scores."""
         facts = {
             **self._base(self.templates[cell.prompt]),
             "rows_sha256": self._rows("test"),
-            "demonstrations": self._demonstrations(cell.k, cell.select, cell.seed, cell.draw, cell.order),
+            "demonstrations": self._demonstrations(cell.k, cell.select, cell.seed, cell.draw, cell.order, cell.subset),
             "training": self.training(cell.training).sha256 if cell.training else None,
         }
         return MadeFrom(facts)
@@ -71,8 +72,10 @@ class RunFacts:
         tune = self.config.tune.model_copy(update={"seed": training.seed})
         facts = {
             **self._base(self.templates[training.prompt]),
-            "rows_sha256": {name: self._rows(name) for name in ("train", "dev", "test")},
-            "demonstrations": self._demonstrations(training.k, training.select, training.seed, None, None),
+            "rows_sha256": {name: self._rows(name, training.subset) for name in ("train", "dev", "test")},
+            "demonstrations": self._demonstrations(
+                training.k, training.select, training.seed, None, None, training.subset
+            ),
             "tune": tune.model_dump(mode="json"),
         }
         return MadeFrom(facts)
@@ -129,21 +132,34 @@ class RunFacts:
         }
 
     def _demonstrations(
-        self, k: int, select: Select | None, seed: int | None, draw: str | None, order: str | None
+        self,
+        k: int,
+        select: Select | None,
+        seed: int | None,
+        draw: str | None,
+        order: str | None,
+        subset: Subset | None = None,
     ) -> dict[str, Any] | None:
         if not k:
             return None
         rules = self.config.strategies.demos
         how = {"k": k, "select": select, "seed": seed, "draw": draw, "order": order}
         vectors = {"embedding_sha256": _folder_sha256(rules.embedding)} if select in BY_VECTORS else {}
-        return {**how, **vectors, "rules": rules.model_dump(mode="json"), "pool_sha256": self._rows("pool")}
+        return {**how, **vectors, "rules": rules.model_dump(mode="json"), "pool_sha256": self._rows("pool", subset)}
 
-    def _rows(self, name: str) -> str:
-        """Hash of the train, dev or test rows, or of the pool of demonstrations; each is computed once."""
-        if name not in self._hashes:
-            rows = demo_pool(self.data) if name == "pool" else getattr(self.data, name)
-            self._hashes[name] = sha256_of([asdict(row) for row in rows])
-        return self._hashes[name]
+    def _rows(self, name: str, subset: Subset | None = None) -> str:
+        """Hash of the train, dev or test rows, or of the pool of demonstrations; of the first and the last, those of a
+        subset of the labelled rows. Each is computed once.
+        """
+        key = (name, subset if name in ("train", "pool") else None)
+        if key not in self._hashes:
+            self._hashes[key] = sha256_of([asdict(row) for row in self._rows_of(*key)])
+        return self._hashes[key]
+
+    def _rows_of(self, name: str, subset: Subset | None) -> Sequence[Row]:
+        if name == "pool":
+            return self._demos.pool_of(subset)
+        return self._labelled(subset) if name == "train" else getattr(self.data, name)
 
 
 def _folder_sha256(name: str) -> str | None:

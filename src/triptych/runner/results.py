@@ -17,6 +17,8 @@ from triptych.records.schema import GenerationRecord, SearchRecord
 from triptych.records.store import write_items, write_json
 from triptych.records.texts import write_rows, write_tokens
 from triptych.report import build_report, comparisons, interval, summarise_few_shot, text_comparisons
+from triptych.report.budgets import most_rows
+from triptych.report.crossover import crossovers
 from triptych.report.versions import mixed_versions
 from triptych.runner.averages import averages
 from triptych.runner.folder import FinishedCell
@@ -72,6 +74,7 @@ def run_record(
     """What `results.json` holds of these cells and trainings; of those that are not `tuned` yet, the curve so far."""
     config, data, options = run.config, run.rows.data, run.rows.options
     records = tuple(cell.record for cell in finished.values())
+    items = {name: cell.items for name, cell in finished.items()}
     curves = {spec: _with_intervals(run.folder.tune_of(spec) / "curve.json") for spec in trainings}
     further = {spec.name: points for spec, points in islice(curves.items(), 1, None) if points or spec in tuned}
     record = RunRecord(
@@ -80,10 +83,11 @@ def run_record(
         choices=options.same if options else (),
         majority=options.majority(data.test) if options else None,
         cells=records,
-        few_shot=summarise_few_shot(records),
+        few_shot=summarise_few_shot(most_rows(records)),
         curve=next(iter(curves.values()), ()),
         further_curves=further,
-        comparisons=comparisons(records, {name: cell.items for name, cell in finished.items()}, config.metrics),
+        comparisons=comparisons(most_rows(records), items, config.metrics),
+        crossover=crossovers(records, items, config.metrics),
         tune=tuned.get(trainings[0]) if trainings else None,
         trainings=tuple(tuned[spec] for spec in trainings if spec in tuned),
         search=search,
@@ -105,7 +109,7 @@ def run_record(
 
 def deciding(config: ExperimentConfig) -> dict[str, Any]:
     """The settings that decide numbers. Files, model and prompts are compared by content: paths don't count. Nor do
-    metrics: one that is added later is computed for the cells that lack it.
+    metrics and budgets: of one that is added later what is missing is computed.
     """
     settings = config.model_dump(mode="json")
     for section, keys in {
@@ -114,7 +118,7 @@ def deciding(config: ExperimentConfig) -> dict[str, Any]:
     }.items():
         for key in keys:
             del settings[section][key]
-    for key in ("name", "prompts", "cache", "report", "metrics"):
+    for key in ("name", "prompts", "cache", "report", "metrics", "budgets", "budget_seeds", "cross_seeds"):
         del settings[key]
     return settings
 

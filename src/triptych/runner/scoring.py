@@ -60,6 +60,8 @@ def score_cell(run: RunContext, cell: CellSpec, adapter: Adapter | None) -> Fini
         draw=cell.draw,
         select=cell.select,
         order=cell.order,
+        budget=len(run.rows.labelled(cell.subset)) if cell.k or cell.training else None,
+        budget_seed=cell.subset.seed if cell.subset else None,
         demo_similarity_mean=rendered.mean_similarity(),
         demo_similarity_max=rendered.closest(),
         training=trained.name if trained else None,

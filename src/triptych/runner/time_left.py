@@ -100,7 +100,7 @@ class TimeLeft:
     ) -> tuple[float, float]:
         """Seconds done and left of a training, the points of its curve included."""
         tune = self.config.tune
-        total = task.total if task else tune.total_steps(len(self.data.train))
+        total = task.total if task else tune.total_steps(spec.subset.budget if spec.subset else len(self.data.train))
         done = task.done if task else 0
         since, first = self._seen[task] if task else (0.0, 0)
         if done > first:  # the clock has counted the curve's points, too

@@ -67,7 +67,7 @@ const chart = (() => {
   ];
 
   const looks = {
-    band: (s) => [filled(s, s.x, s.bounds, 0.16, { name: words(s.name) })],
+    band: (s) => [filled(s, s.x, s.bounds, 0.16, { name: words(s.name), showlegend: Boolean(s.name) })],
     test: (s) => training(s, "solid", 2.5, { color: css("qlora") }),
     dev: (s) => training(s, "dot", 2.5, { color: css("card") }),
     // trainings after the first: paler, without a band each
@@ -125,6 +125,12 @@ const chart = (() => {
     return [traces(chart), layout({ xaxis: x, yaxis: axis(chart.y, chart.log) })];
   }
 
+  function crossover(chart) {
+    const [tickvals, ticktext] = [chart.ticks.map(([place]) => place), chart.ticks.map(([, text]) => text)];
+    const x = axis(chart.x, false, { tickvals, ticktext, range: [tickvals[0] - 0.25, tickvals.at(-1) + 0.25] });
+    return [traces(chart), layout({ xaxis: x, yaxis: axis(chart.y, chart.log), height: narrow() ? 440 : 430 })];
+  }
+
   function forest(chart) {
     const [tickvals, texts] = [chart.ticks.map(([place]) => place), chart.ticks.map(([, text]) => text)];
     const ticktext = texts.map((text) => (narrow() ? words(text) : plain(text.replace("\n", " "))));
@@ -140,7 +146,7 @@ const chart = (() => {
     return [traces(chart), layout({ xaxis: x, yaxis: axis(chart.y, false, { range }), height: narrow() ? 420 : 460 })];
   }
 
-  const drawn = { curve, loss, byK, forest, calibration };
+  const drawn = { curve, loss, byK, crossover, forest, calibration };
   const makers = Object.fromEntries(
     Object.entries(drawn).map(([name, make]) => [name, ({ charts }) => (charts[name] ? make(charts[name]) : null)]),
   );

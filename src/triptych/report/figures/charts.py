@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from triptych.report.calibration import calibration_chart
+from triptych.report.crossover_shown import crossover_chart
 from triptych.report.curves import curve_chart, loss_chart
 from triptych.report.figures.style import COLOURS, GREY, INK, MARKERS, legend_below, new_figure, perplexity_scale
 from triptych.report.groups import capital
@@ -55,6 +56,21 @@ def ppl_by_k(study: Study) -> Figure | None:
     axes.set_xlim(-0.06 * ks[-1], 1.06 * ks[-1])
     axes.set(title=f"{_titled(study.metric.label)} by number of demonstrations")
     legend_below(figure, axes, columns=1)
+    return figure
+
+
+def crossover(study: Study) -> Figure | None:
+    """The deciding metric against the number of labelled rows, a curve for each strategy."""
+    chart = crossover_chart(study)
+    if chart is None:
+        return None
+    axes = (figure := new_figure(6.4, 4.3)).subplots()
+    _draw(axes, chart)
+    places, texts = zip(*chart.ticks, strict=True)
+    axes.set_xticks(places, texts)
+    axes.set_xlim(places[0] - 0.2, places[-1] + 0.2)
+    axes.set(title=f"{_titled(study.metric.label)} by number of labelled rows")
+    legend_below(figure, axes, columns=2)
     return figure
 
 

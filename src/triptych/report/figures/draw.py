@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triptych.records.manifest import remove
-from triptych.report.figures.charts import calibration, comparison, differences, learning_curve, ppl_by_k
+from triptych.report.figures.charts import calibration, comparison, crossover, differences, learning_curve, ppl_by_k
 from triptych.report.figures.fonts import families
 from triptych.report.figures.rows import distribution, scatter
 from triptych.report.figures.style import save, style
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     **{"learning_curve": learning_curve, "ppl_by_k": ppl_by_k, "comparison": comparison, "differences": differences},
-    **{"scatter": scatter, "distribution": distribution, "calibration": calibration},
+    **{"scatter": scatter, "distribution": distribution, "calibration": calibration, "crossover": crossover},
 }
 """Each returns a figure, or None where there is nothing to show."""
 

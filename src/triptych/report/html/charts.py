@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from triptych.report.calibration import calibration_chart
+from triptych.report.crossover_shown import crossover_chart
 from triptych.report.curves import curve_chart, loss_chart
 from triptych.report.groups import capital
 from triptych.report.series import by_k_chart, differences_chart
@@ -10,7 +11,7 @@ from triptych.report.study import Study
 
 CHARTS = {
     **{"curve": curve_chart, "loss": loss_chart, "byK": by_k_chart, "forest": differences_chart},
-    "calibration": calibration_chart,
+    **{"crossover": crossover_chart, "calibration": calibration_chart},
 }
 
 
@@ -24,6 +25,10 @@ def captions(study: Study) -> dict[str, tuple[str, str]]:
             "Learning curve",
             f"{of_curve} of the test rows during QLoRA training. Bands hold 95 % intervals over rows; dashed: what the "
             "base model reaches without training.",
+        ),
+        "crossover": (
+            f"{_titled(study.metric.label)} by number of labelled rows",
+            "With 95 % intervals that hold the chance of the test rows and of which rows were labelled.",
         ),
         "loss": ("Training loss", "Since the point before, on the tokens that are trained."),
         "byK": (f"{_titled(study.metric.label)} by number of demonstrations", "A small point is one seed."),

@@ -8,6 +8,7 @@ from typing import Literal
 
 from triptych.records import Comparison
 from triptych.records.schema import Strategy
+from triptych.report.crossover_shown import crossover_answer
 from triptych.report.groups import STRATEGIES, STRATEGY_NAMES, Setting, capital
 from triptych.report.measures import PERPLEXITY, metric_of_key
 from triptych.report.numbers import difference, number, p_text
@@ -40,7 +41,7 @@ def answer(study: Study) -> list[str]:
     for c in made:
         kinds[_kind(by_label[c.a], by_label[c.b], best)].append(c)
     count = len(study.comparisons)
-    sentences = [*disagreements(study), _headline(study, made, described)]
+    sentences = [*disagreements(study), *crossover_answer(study), _headline(study, made, described)]
     sentences += no_better_than_guessing(study, _recommended(study, made))
     few = len(kinds["adapters"]) < MOST_SENTENCES
     full = [c for c in made if c in kinds["main"] or (few and c in kinds["adapters"])]
