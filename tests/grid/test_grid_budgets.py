@@ -94,6 +94,11 @@ def test_seeds_go_in_pairs_unless_they_are_crossed() -> None:
     assert seeds(budget_seeds=[7, 8], cross_seeds=True) == {(0, 7), (1, 7), (0, 8), (1, 8)}
 
 
+def test_a_time_limit_that_would_change_them_is_refused() -> None:
+    with pytest.raises(ValidationError, match="no `within` beside `budgets`"):
+        config(budgets=[16], within="10m")
+
+
 @pytest.mark.parametrize(
     ("budgets", "said"),
     [

@@ -86,6 +86,12 @@ class ExperimentConfig(Section):
         return None if value is None else str(value)
 
     @model_validator(mode="after")
+    def _check_within(self) -> ExperimentConfig:
+        if self.within and self.budgets:
+            raise refused("within", self.within, "no `within` beside `budgets`, which say how many training rows there are")
+        return self
+
+    @model_validator(mode="after")
     def _check_dev_rows(self) -> ExperimentConfig:
         if self.data.dev_rows == 0:
             if self.strategies.qlora and self.tune.select == "dev":
