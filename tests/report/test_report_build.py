@@ -17,6 +17,7 @@ from triptych.records import RunRecord
 from triptych.records.store import write_items
 from triptych.report import Study, answer, build_report, comparisons, summarise_few_shot, write_curve
 from triptych.report.numbers import number
+from triptych.report.text.markdown import prompt_texts
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +202,20 @@ def test_a_full_report_is_quick(tmp_path: Path, real_figures: None) -> None:
     print(f"report of 250 rows x {len(record.cells)} cells: {seconds:.2f} s")
     assert seconds < 20
     assert summarise_few_shot(record.cells) == record.few_shot
+
+
+def test_a_chat_prompt_is_shown_with_its_system_turn_and_no_part_that_it_does_not_use() -> None:
+    facts = {
+        **{"style": "multiturn", "preamble": "", "zero_shot": "Q: {instruction}", "system": "Be brief."},
+        "few_shot": {"head": "never used", "demo": "never used", "tail": "never used"},
+    }
+    assert prompt_texts(facts, "zero_shot") == {"system turn": "Be brief.", "user turn": "Q: {instruction}"}
+    shown = prompt_texts(facts, "few_shot")
+    assert list(shown.values()) == ["Be brief.", "Q: {instruction}", "{output}"]
+    plain = {
+        "preamble": "Hello. ",
+        "zero_shot": "{preamble}{instruction}",
+        "few_shot": {"head": "{preamble}", "demo": "d"},
+    }
+    assert prompt_texts(plain, "zero_shot") == {"text": "Hello. {instruction}"}
+    assert prompt_texts(plain, "few_shot") == {"head": "Hello. ", "demo": "d"}

@@ -88,7 +88,9 @@ class ExperimentConfig(Section):
     @model_validator(mode="after")
     def _check_within(self) -> ExperimentConfig:
         if self.within and self.budgets:
-            raise refused("within", self.within, "no `within` beside `budgets`, which say how many training rows there are")
+            raise refused(
+                "within", self.within, "no `within` beside `budgets`, which say how many training rows there are"
+            )
         return self
 
     @model_validator(mode="after")

@@ -22,9 +22,8 @@ from triptych.report.html.payload import shown_metrics
 from triptych.report.numbers import spread
 from triptych.report.study import Study
 from triptych.report.tables.cells import baselines_note
-from triptych.report.tables.overview import flat
 from triptych.report.tables.table import Table, numeric_columns, write_value
-from triptych.report.text.markdown import Contents, draw_facts, facts, template
+from triptych.report.text.markdown import Contents, draw_facts, facts, prompt_texts, template
 from triptych.version import __version__
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -117,12 +116,13 @@ def _repeated(study: Study) -> str:
 
 
 def _prompt_texts(prompt: Mapping[str, Any]) -> dict[str, str]:
-    """Part -> its text in full, the preamble in its place."""
-    preamble = str(prompt.get("preamble", ""))
-    texts = flat({key: prompt[key] for key in ("zero_shot", "few_shot") if key in prompt})
-    return {
-        key.replace("_", "-").replace(".", ", "): text.replace("{preamble}", preamble) for key, text in texts.items()
-    }
+    """Part -> its text in full, the preamble in its place; what both kinds have in common stands once."""
+    texts: dict[str, str] = {}
+    for kind in ("zero_shot", "few_shot"):
+        for part, text in prompt_texts(prompt, kind).items() if kind in prompt else ():
+            name = part if part == "system turn" else f"{kind.replace('_', '-')}, {part}".removesuffix(", text")
+            texts[name] = text
+    return texts
 
 
 @cache

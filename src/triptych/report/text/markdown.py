@@ -149,16 +149,30 @@ def _prompts(record: RunRecord, settings: Sequence[Setting], kind: str) -> str:
 
 def _prompt(name: str, facts: Mapping[str, Any], kind: str) -> str:
     """Texts in code fences, with the preamble in its place; then where the prompt comes from and its hash."""
-    texts = flat({kind: facts.get(kind, {})})
-    preamble = str(facts.get("preamble", ""))
-    origin = [f"{key} {facts[key]}" for key in ("language", "source") if facts.get(key)]
+    texts = prompt_texts(facts, kind)
+    origin = [f"style {facts['style']}"] if facts.get("style", "plain") != "plain" else []
+    origin += [f"{key} {facts[key]}" for key in ("language", "source") if facts.get(key)]
     # enough of the hash to distinguish prompts; results.json has all of it
     origin += [f"sha256 {facts['sha256'][:12]}…"] if facts.get("sha256") else []
     lines = [f"**Prompt {escape(name)}**" + (f" ({escape('; '.join(origin))})" if origin else "")]
-    for key, text in texts.items():
-        part = key.partition(".")[2]
-        lines.append(f"{part}:\n\n" * bool(part) + fence(text.replace("{preamble}", preamble)))
+    for part, text in texts.items():
+        lines.append(f"{part}:\n\n" * (len(texts) > 1) + fence(text))
     return "\n\n".join(lines)
+
+
+def prompt_texts(facts: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """Part -> its text, with the preamble in its place: what a prompt of one kind (`zero_shot` or `few_shot`) is made
+    of. In style `multiturn` a demonstration is a turn that asks as the row does, and one with its output.
+    """
+    preamble, style = str(facts.get("preamble", "")), facts.get("style", "plain")
+    parts = {"system turn": str(facts["system"])} if facts.get("system") else {}
+    if kind == "few_shot" and style == "multiturn":
+        turn = str(facts.get("zero_shot", ""))
+        parts |= {"user turn, of demonstrations too": turn, "assistant turn of a demonstration": "{output}"}
+    else:
+        own = flat({kind: facts.get(kind, {})})
+        parts |= {key.partition(".")[2] or ("user turn" if style != "plain" else "text"): own[key] for key in own}
+    return {part: text.replace("{preamble}", preamble) for part, text in parts.items()}
 
 
 def fence(text: str, language: str = "text") -> str:
