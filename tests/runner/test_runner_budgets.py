@@ -14,6 +14,7 @@ from triptych.grid.cells import Subset, grid, trainings
 from triptych.grid.rows import ExperimentRows
 from triptych.plan.plan import plan_experiment
 from triptych.records.store import read_items
+from triptych.runner.made_from import RunFacts
 from triptych.runner.run import run_experiment
 
 Project = Callable[..., Path]
@@ -92,6 +93,20 @@ def test_a_budget_larger_than_train_is_refused(project: Project, tmp_path: Path)
     with pytest.raises(ConfigError, match=r"a budget is larger[\s\S]*or `all`"):
         run_experiment(read_config(project(strategies=STRATEGIES, budgets=[2, 15])), tmp_path / "run", on="local:1")
     assert not (tmp_path / "run").exists()
+
+
+def test_subsets_decide_what_cells_and_trainings_are_made_from(project: Project) -> None:
+    rows = ExperimentRows.read(read_config(project(strategies=STRATEGIES, **BUDGETS)))
+    facts = RunFacts(rows, {"weights_sha256": "0"}, lambda: {})
+    cells = {facts.cell(cell).sha256 for cell in grid(rows.config)}
+    assert len(cells) == len(grid(rows.config))
+    first, *others = (facts.training(training) for training in trainings(rows.config))
+    assert first.sha256 not in {one.sha256 for one in others}
+    # as in runs from before there were budgets
+    assert "min_steps" not in first.facts["tune"]
+    whole = ExperimentRows.read(read_config(project(strategies=STRATEGIES)))
+    before = RunFacts(whole, {"weights_sha256": "0"}, lambda: {})
+    assert {before.cell(cell).sha256 for cell in grid(whole.config)} <= cells
 
 
 def test_training_steps_follow_the_rows(project: Project) -> None:

@@ -69,14 +69,16 @@ class RunFacts:
 
     def training(self, training: TrainingSpec) -> MadeFrom:
         """What decides a training and its learning curve."""
-        tune = self.config.tune.model_copy(update={"seed": training.seed})
+        tune = self.config.tune.model_copy(update={"seed": training.seed}).model_dump(mode="json")
+        if tune["min_steps"] is None:
+            del tune["min_steps"]  # so that trainings from before there was this key go on
         facts = {
             **self._base(self.templates[training.prompt]),
             "rows_sha256": {name: self._rows(name, training.subset) for name in ("train", "dev", "test")},
             "demonstrations": self._demonstrations(
                 training.k, training.select, training.seed, None, None, training.subset
             ),
-            "tune": tune.model_dump(mode="json"),
+            "tune": tune,
         }
         return MadeFrom(facts)
 
