@@ -109,7 +109,9 @@ def test_figures_and_page_draw_the_same_series(monkeypatch: pytest.MonkeyPatch) 
     study = Study(*make_run(30, dev=True))
     monkeypatch.setattr("triptych.report.html.payload.pack_json", json.dumps)
     carried = json.loads(payload(study, RowTexts(), slices={})["core"])["metrics"][0]["charts"]
-    assert list(carried) == [name for name in CHARTS if name != "calibration"]  # it has no options
+    assert list(carried) == [
+        name for name in CHARTS if name not in ("calibration", "crossover")
+    ]  # no options, no budgets
     for name, draw in (("curve", learning_curve), ("byK", ppl_by_k)):
         figure = draw(study)
         assert figure is not None
