@@ -142,6 +142,7 @@ def test_the_report_has_figure_files_and_tables(tmp_path: Path, real_figures: No
     assert text.index("With fewer than about") < text.index("## By labelled rows") < text.index("figures/crossover.png")
 
 
+@pytest.mark.slow
 def test_the_page_draws_it(tmp_path: Path, open_report: Callable[..., Any]) -> None:
     folder = save_run(tmp_path / "run", *run_of((0.5, 0.55, 0.6), (0.2, 0.5, 0.9)))
     build_report(folder)
