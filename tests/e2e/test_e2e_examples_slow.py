@@ -69,7 +69,7 @@ def test_banking77(bank: Path, tmp_path: Path) -> None:
 def test_banking77_tuned(bank: Path, tmp_path: Path) -> None:
     sets = [f"data.dir={bank}", "data.test_sample=4", "data.train_rows=8"]
     record = run_small("papers/banking77-tuned.yaml", tmp_path / "run", *sets)
-    assert record.training is not None and record.training.rows == 8
+    assert record.tune is not None and record.tune.rows == 8
 
 
 def test_gsm8k(tmp_path: Path) -> None:
