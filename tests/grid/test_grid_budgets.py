@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Row
-from triptych.grid.budgets import Subsets
+from triptych.grid.budgets import Subsets, cut_demonstrations
 from triptych.grid.cells import Subset, cell_as_trained, grid, trainings
 
 
@@ -92,6 +92,12 @@ def test_seeds_go_in_pairs_unless_they_are_crossed() -> None:
     assert seeds(budget_seeds=[7, 8, 9]) == {(0, 7), (1, 8), (0, 9)}
     assert seeds(budget_seeds=[7]) == {(0, 7), (1, 7)}
     assert seeds(budget_seeds=[7, 8], cross_seeds=True) == {(0, 7), (1, 7), (0, 8), (1, 8)}
+
+
+def test_a_budget_smaller_than_k_is_said() -> None:
+    assert cut_demonstrations(config()) == []
+    (said,) = cut_demonstrations(config(budgets=["all", 3, 2, 16]))
+    assert said.startswith("k = 4 asks for more") and "2, 3:" in said
 
 
 def test_a_time_limit_that_would_change_them_is_refused() -> None:

@@ -51,6 +51,13 @@ def test_of_several_crossings_the_last_is_given() -> None:
     assert found.budget == pytest.approx(np.sqrt(64 * 128), rel=0.01)
 
 
+def test_correlated_seeds_are_worth_fewer() -> None:
+    alike = np.array([[0.0] * 3, [2.0] * 3, [1.0] * 3])
+    assert estimate([Point(16, alike), Point(32, alike)]).seeds_df == pytest.approx(2)  # the same seeds' errors twice
+    turned = np.array([[1.0] * 3, [1.0] * 3, [1.0] * 3])
+    assert estimate([Point(16, alike), Point(32, turned)]).seeds_df == pytest.approx(4)
+
+
 def test_the_variance_of_a_mean_by_hand() -> None:
     # rows alike, seeds 0 and 2: variance between seeds 2, of their mean 1
     curve = estimate([Point(16, np.array([[0.0, 0.0], [2.0, 2.0]]))])

@@ -81,6 +81,22 @@ def test_the_sentence_says_with_how_many_rows_which() -> None:
     assert first.endswith("] show 4 retrieved demonstrations; with more, fine-tune.")
 
 
+def test_a_strategy_that_is_the_best_in_between_is_said() -> None:
+    record, items = run_of((0.1, 0.6, 0.65), (0.05, 0.2, 0.95), zero=0.35)
+    first = answer(Study(record, items))[0]
+    parts = first.split("; ")
+    assert parts[0].startswith("With fewer than about ") and parts[0].endswith("] use the prompt alone")
+    assert parts[1].startswith("up to about ") and parts[1].endswith("] show 4 retrieved demonstrations")
+    assert parts[2] == "with more, fine-tune."
+
+
+def test_no_interval_of_a_share_is_a_point() -> None:
+    record, _ = run_of((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    curves = record.crossover[0].curves
+    assert all(point.ci_low == 0 and point.ci_high > 0.01 for point in curves["few_shot/bm25/k=4"])
+    assert all(point.ci_low < 0.99 and point.ci_high == 1 for point in curves["qlora"])
+
+
 def test_of_crossing_downwards_the_names_are_exchanged() -> None:
     record, _ = run_of((0.2, 0.5, 0.9), (0.5, 0.55, 0.6))
     crossing = next(c for c in record.crossover[0].crossings if {c.a, c.b} == {"few_shot/bm25/k=4", "qlora"})

@@ -79,6 +79,7 @@ def test_a_run_records_budgets_and_one_that_is_added_computes_only_what_is_new(
     # what is compared has as many rows
     assert {name for c in record.comparisons for name in (c.a, c.b) if "budget=" in name} == set()
     assert all(len(summary.cells) == 2 for summary in record.few_shot)
+    assert not any("asks for more" in warning for warning in record.warnings)
 
 
 def test_the_plan_counts_every_budget(project: Project, tmp_path: Path) -> None:

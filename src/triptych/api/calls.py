@@ -108,7 +108,7 @@ def score(
     Args:
         model: hub id, folder, `.gguf` file, `demo` or `demo-chat`.
         data: rows to score: a file, a list of mappings, or a DataFrame.
-        prompt: a named prompt; if not given, one for the model's chat template, else `default`.
+        prompt: a named prompt; if not given, the adapter's own, one for the model's chat template, or `default`.
         template: a template of your own instead: a file, or text with {instruction}.
         metric: what to measure beside perplexity: `accuracy` (by option likelihood); `exact_match`, `f1`, `rouge_l`,
             `chrf`, `bleu`, `number`, `json` or MODULE:FUNCTION (of texts, which are written then); give as many as
@@ -194,7 +194,7 @@ def tune(
         data: training rows, a file.
         test: rows of the learning curve and of the final score, a file.
         out: the training's folder; the adapter is in `adapter/` in it.
-        prompt: a named prompt; if not given, one for the model's chat template, else `default`.
+        prompt: a named prompt; if not given, one for the model's chat template and the language of the rows.
         revision: commit or tag of a hub id.
         quantize: how the base is quantized.
         double_quant: quantize the constants of NF4 too.
@@ -276,7 +276,7 @@ def predict(
         model: hub id, folder, `.gguf` file, `demo` or `demo-chat`.
         data: rows to predict: a file, a list of mappings, or a DataFrame; they may have no outputs.
         out: file to write the predictions to; the same call with the same file continues where it was stopped.
-        prompt: a named prompt; if not given, one for the model's chat template, else `default`.
+        prompt: a named prompt; if not given, the adapter's own, one for the model's chat template, or `default`.
         template: a template of your own instead: a file, or text with {instruction}.
         shots: demonstrations in each prompt (k).
         seed: of the demonstrations' draw, and of drawn tokens.

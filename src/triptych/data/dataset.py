@@ -101,7 +101,7 @@ def load_dataset(
             where=str(folder) if folder is not None else None,
             found="neither train nor test",
             expected="at least one of them",
-            fix=f"name the train or the test file, or use bundled data: folder {SAMPLES[0]!r} or {SAMPLES[1]!r}",
+            fix=f"name the train or the test file, or use bundled data: folder {' or '.join(map(repr, SAMPLES))}",
         )
     train_file, test_file = (_load(source, folder, columns, seed) for source in (train, test))
     reporter = reporter or Silent()

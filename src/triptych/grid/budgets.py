@@ -1,4 +1,4 @@
-"""Nested random subsets of the training rows: what an experiment has where only so many rows are labelled.
+"""Nested random subsets of the training rows, each as large as a number of labelled rows (`budgets`).
 
     seed 0    ├── 16 ──┤
               ├──────── 64 ────────┤               a larger one of a seed holds the smaller
@@ -13,8 +13,22 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
+from triptych.config.budgets import ALL
+from triptych.config.experiment import ExperimentConfig
 from triptych.data import Row
 from triptych.grid.cells import Subset
+
+
+def cut_demonstrations(config: ExperimentConfig) -> list[str]:
+    """Warnings of numbers of demonstrations that some budget is too small for."""
+    budgets = sorted(budget for budget in config.budgets or () if budget != ALL)
+    few = config.strategies.few_shot
+    return [
+        f"k = {k} asks for more demonstrations than there are labelled rows with a budget of "
+        f"{', '.join(map(str, small))}: all labelled rows are shown there"
+        for k in (few.k if few else ())
+        if (small := [budget for budget in budgets if budget < k])
+    ]
 
 
 class Subsets:

@@ -7,9 +7,11 @@ Each curve has, at each budget b, values v of S_b subsets (seeds) on the same n 
                       rows, so their correlation is estimated too
 
 The difference of two curves is formed row by row and seed by seed, so that what both share cancels out. Between budgets
-it is linear in the logarithm of the rows. The crossing's 95 % interval is every number of rows at which the difference
-is within t standard errors of zero (Fieller's way: the test is turned round), with t of Satterthwaite's degrees of
-freedom: few seeds make t large, where percentiles of a bootstrap over three seeds would cover some 75 % only.
+it is linear in the logarithm of the rows. The crossing's 95 % interval is every number of rows around it at which the
+difference is within t standard errors of zero (Fieller's way: the test is turned round), with t of Satterthwaite's
+degrees of freedom: few seeds make t large, where percentiles of a bootstrap over three seeds would cover some 75 %
+only. Seeds' errors at neighbouring budgets are correlated, so pooling them gives fewer degrees of freedom than their
+number.
 
 Shape legend: B budgets   S seeds   N rows   X places
 """
@@ -54,7 +56,7 @@ class Estimate:
     by_seeds: Floats
     """[B, B]"""
     n_rows: int
-    seeds_df: int
+    seeds_df: float
     """Degrees of freedom of the variance between seeds; 0: there was one seed everywhere, and it is taken for zero."""
 
     @cached_property
@@ -78,18 +80,20 @@ def estimate(points: Sequence[Point]) -> Estimate:
         by_rows += np.atleast_2d(np.cov(of_rows)) / n_rows
         by_rows -= np.diag([_interaction(point.values) for point in points])
     residuals = [(means := point.values.mean(1)) - means.mean() for point in points]
-    df = sum(len(one) - 1 for one in residuals)
-    variance = float(sum((one**2).sum() for one in residuals)) / df if df else 0.0
+    free = np.array([len(one) - 1.0 for one in residuals])
+    variance = float(sum((one**2).sum() for one in residuals) / max(1.0, free.sum()))
     errors = np.array([0.0 if point.fixed else math.sqrt(variance / len(point.values)) for point in points])
     lag = _correlation(residuals)
-    distance = np.abs(np.subtract.outer(np.arange(len(points)), np.arange(len(points))))
+    correlation = lag ** np.abs(np.subtract.outer(np.arange(len(points)), np.arange(len(points))))
+    # the variance of a sum of correlated estimates of one variance says how many independent ones they are worth
+    worth = float(free.sum() ** 2 / (np.sqrt(np.outer(free, free)) * correlation**2).sum()) if free.any() else 0.0
     return Estimate(
         tuple(point.budget for point in points),
         of_rows.mean(1),
         by_rows,
-        np.outer(errors, errors) * lag**distance,
+        np.outer(errors, errors) * correlation,
         n_rows,
-        df,
+        worth,
     )
 
 
@@ -108,8 +112,8 @@ def difference(a: Sequence[Point], b: Sequence[Point]) -> list[Point]:
 
 
 @dataclass(frozen=True)
-class Crossing:
-    """Where a difference changes its sign."""
+class SignChange:
+    """Where a difference crosses zero."""
 
     budget: float | None
     """None where it doesn't, or where that can't be told."""
@@ -124,26 +128,31 @@ class Crossing:
     """False where the difference can't be told from zero anywhere."""
 
 
-def crossing(curve: Estimate) -> Crossing:
+def crossing(curve: Estimate) -> SignChange:
     """Where a difference crosses zero; the last place, where it does so several times."""
     x, weights = _places(curve.positions)
     value, half = curve.at(weights)
-    open_to_zero = np.flatnonzero(np.abs(value) <= half).tolist()
-    apart = np.flatnonzero(value).tolist()
-    changes = [(i, j) for i, j in pairwise(apart) if value[i] * value[j] < 0]
-    if len(open_to_zero) == len(x):
-        return Crossing(None, None, None, times=len(changes), sure=False)
-    low = high = None
-    if places := [*open_to_zero, *(place for pair in changes for place in pair)]:
-        first, last = min(places) - 1, max(places) + 1  # the next places at which they can be told apart
-        low = None if first < 0 else float(np.exp(x[first]))
-        high = None if last == len(x) else float(np.exp(x[last]))
+    may_be_zero = np.abs(value) <= half
+    changes = [(i, j) for i, j in pairwise(np.flatnonzero(value).tolist()) if value[i] * value[j] < 0]
+    if may_be_zero.all():
+        return SignChange(None, None, None, times=len(changes), sure=False)
     if not changes:
-        return Crossing(None, low, high)
-    before, after = changes[-1]
+        where = np.flatnonzero(may_be_zero).tolist()
+        return SignChange(None, *(_bounds(x, where[0], where[-1]) if where else (None, None)))
+    before, after = first, last = changes[-1]
+    while first > 0 and may_be_zero[first - 1]:
+        first -= 1
+    while last + 1 < len(x) and may_be_zero[last + 1]:
+        last += 1
     share = value[before] / (value[before] - value[after])
     budget = float(np.exp(x[before] + share * (x[after] - x[before])))
-    return Crossing(budget, low, high, falls=bool(value[before] > 0), times=len(changes))
+    return SignChange(budget, *_bounds(x, first, last), falls=bool(value[before] > 0), times=len(changes))
+
+
+def _bounds(x: Floats, first: int, last: int) -> tuple[float | None, float | None]:
+    """The numbers of rows next to these places, at which the two can be told apart; None beyond the budgets."""
+    low = None if first == 0 else float(np.exp(x[first - 1]))
+    return low, None if last + 1 == len(x) else float(np.exp(x[last + 1]))
 
 
 def _places(positions: Floats) -> tuple[Floats, Floats]:
@@ -175,7 +184,7 @@ def _correlation(residuals: Sequence[Floats]) -> float:
     return min(1.0, max(0.0, sum(float(a @ b) for a, b in pairs) / spread)) if spread else 0.0
 
 
-def _t(rows: Floats, rows_df: int, seeds: Floats, seeds_df: int) -> Floats:
+def _t(rows: Floats, rows_df: int, seeds: Floats, seeds_df: float) -> Floats:
     """Student's t for a sum of two variances (Satterthwaite 1946)."""
     from scipy import stats
 

@@ -19,8 +19,11 @@ from triptych.report.budgets import most_rows
 from triptych.report.crossing import Point, crossing, difference, estimate
 from triptych.report.groups import STRATEGIES, best_of_each, group_cells
 from triptych.report.measures import average_of, measured, rows_of
+from triptych.report.proportions import wilson
 
 Items = Mapping[str, Sequence[ItemScore]]
+UNDECIDED = "can't be told"
+"""How `Crossing.said` begins where no number of rows tells two strategies apart."""
 
 
 def crossovers(cells: Sequence[CellRecord], items: Items, metrics: Sequence[str]) -> tuple[Crossover, ...]:
@@ -46,8 +49,8 @@ def _by_metric(cells: Sequence[CellRecord], items: Items, metric: Metric) -> Cro
         means = estimate(points)
         value, half = means.at(np.eye(len(points)))
         made[name] = tuple(
-            CurveAt(budget=p.budget, mean=v, ci_low=v - h, ci_high=v + h, seeds=len(p.values))
-            for p, v, h in zip(points, value.tolist(), half.tolist(), strict=True)
+            _at(point, mean, width, share=metric.zero_or_one)
+            for point, mean, width in zip(points, value.tolist(), half.tolist(), strict=True)
         )
     crossings = [_crossing(a, curves[a], b, curves[b], metric) for a, b in combinations(curves, 2)]
     return Crossover(
@@ -56,6 +59,15 @@ def _by_metric(cells: Sequence[CellRecord], items: Items, metric: Metric) -> Cro
         curves=made,
         crossings=tuple(one for one in crossings if one is not None),
     )
+
+
+def _at(point: Point, mean: float, half: float, *, share: bool) -> CurveAt:
+    """A point of a curve. The interval of a share is within 0 and 1, and no narrower than Wilson's of the rows."""
+    low, high, (n_seeds, n_rows) = mean - half, mean + half, point.values.shape
+    if share:
+        of_rows = wilson(mean * n_rows, n_rows)
+        low, high = max(0.0, min(low, of_rows.low)), min(1.0, max(high, of_rows.high))
+    return CurveAt(budget=point.budget, mean=mean, ci_low=low, ci_high=high, seeds=n_seeds)
 
 
 def _curves(
@@ -107,7 +119,7 @@ def _crossing(a: str, ours: list[Point], b: str, theirs: list[Point], metric: Me
     lead = 1 if metric.higher_is_better else -1
     within = f"{points[0].budget:,} … {points[-1].budget:,}"
     if not found.sure:
-        return Crossing(a=a, b=b, budget=None, ci_low=None, ci_high=None, said=f"can't be told within {within}")
+        return Crossing(a=a, b=b, budget=None, ci_low=None, ci_high=None, said=f"{UNDECIDED} within {within}")
     if found.budget is None:
         said = f"never within {within}" if means[0] * lead > 0 else f"before {points[0].budget:,}"
         return Crossing(a=a, b=b, budget=None, ci_low=found.low, ci_high=found.high, said=said)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import log2
 
 from triptych.records.schema import Crossing, Crossover, CurveAt, Strategy
+from triptych.report.crossover import UNDECIDED
 from triptych.report.groups import STRATEGIES, capital
 from triptych.report.measures import PERPLEXITY
 from triptych.report.numbers import Interval, difference, number
@@ -72,35 +74,42 @@ def crossover_answer(study: Study) -> list[str]:
     found = crossover_of(study)
     if found is None or len(found.budgets) < 2:
         return []
-    first, last = (_best(found, budget, higher=study.metric.higher_is_better) for budget in (0, -1))
+    best = [_best(found, budget, higher=study.metric.higher_is_better) for budget in found.budgets]
+    first, last = best[0], best[-1]
     lowest, highest = f"{found.budgets[0]:,}", f"{found.budgets[-1]:,}"
-    if first is None or last is None:
-        return []
-    if first == last:
+    if set(best) == {first}:
         return [f"From {lowest} to {highest} labelled rows the best is to {_advice(first)}{_unsure(found, first)}."]
-    met = next((c for c in found.crossings if {c.a, c.b} == {first, last}), None)
-    if met is None or met.budget is None:
-        open_ways = f"{_advice(first)} or to {_advice(last)}"
-        return [f"From {lowest} to {highest} labelled rows it can't be told whether to {open_ways}."]
-    at, interval = _rows(met.budget), _between(met, found.budgets)
-    return [f"With fewer than about {at} labelled rows {interval} {_advice(first)}; with more, {_advice(last)}."]
+    ways = list(dict.fromkeys(best))
+    met = [_met(found, a, b) for a, b in pairwise(ways)]
+    at = [crossing.budget for crossing in met if crossing and crossing.budget is not None]
+    if len(at) < len(met) or at != sorted(at) or ways[-1] != last:  # only the ends are worth a sentence
+        ways, met = [first, last], [_met(found, first, last)] if first != last else []
+    if any(crossing is None or crossing.budget is None for crossing in met) or not met:
+        others = " or to ".join(map(_advice, dict.fromkeys(best)))
+        return [f"From {lowest} to {highest} labelled rows it {UNDECIDED} whether to {others}."]
+    until = [
+        (_rows(c.budget), _between(c, found.budgets), _advice(way)) for c, way in zip(met, ways, strict=False) if c
+    ]
+    beginnings = ["With fewer than about {} labelled rows {} {}", *["up to about {} {} {}"] * (len(until) - 1)]
+    parts = [words.format(*values) for words, values in zip(beginnings, until, strict=True)]
+    return ["; ".join([*parts, f"with more, {_advice(ways[-1])}"]) + "."]
 
 
-def _best(found: Crossover, place: int, *, higher: bool) -> str | None:
-    """The curve that is the best at the first or the last budget; of equals the cheaper one."""
-    at = found.budgets[place]
-    levels = {name: p.mean for name, points in found.curves.items() for p in points if p.budget == at}
-    return (max if higher else min)(levels, key=lambda name: levels[name], default=None)
+def _met(found: Crossover, a: str, b: str) -> Crossing | None:
+    return next((c for c in found.crossings if {c.a, c.b} == {a, b}), None)
+
+
+def _best(found: Crossover, budget: int, *, higher: bool) -> str:
+    """The curve that is the best at a budget; of equals the cheaper one."""
+    levels = {name: p.mean for name, points in found.curves.items() for p in points if p.budget == budget}
+    return (max if higher else min)(levels, key=lambda name: levels[name])
 
 
 def _unsure(found: Crossover, best: str) -> str:
     """The strategies that can't be told from the best one at any budget."""
-    open_to = [c.b if c.a == best else c.a for c in found.crossings if best in (c.a, c.b) and _undecided(c)]
-    return f", though it can't be told from {' or '.join(map(_called, open_to))}" if open_to else ""
-
-
-def _undecided(crossing: Crossing) -> bool:
-    return bool(crossing.said) and str(crossing.said).startswith("can't be told")
+    undecided = [c for c in found.crossings if best in (c.a, c.b) and (c.said or "").startswith(UNDECIDED)]
+    names = [_called(c.b if c.a == best else c.a) for c in undecided]
+    return f", though it {UNDECIDED} from {' or '.join(names)}" if names else ""
 
 
 def _strategy(name: str) -> Strategy:

@@ -9,6 +9,7 @@ from typing import Any
 
 from triptych.config.experiment import ExperimentConfig
 from triptych.data import Dataset, Row
+from triptych.grid.budgets import cut_demonstrations
 from triptych.grid.cells import CellSpec, TrainingSpec
 from triptych.metrics.texts import with_values
 from triptych.models import TokenizerProfile
@@ -94,7 +95,12 @@ def run_record(
         generations=texts,
         text_comparisons=text_comparisons(texts),
         prompts={name: template.record() for name, template in run.rows.templates.items()},
-        warnings=(*_sized(config, data), *data.warnings, *(options.warnings(data.test) if options else ())),
+        warnings=(
+            *_sized(config, data),
+            *cut_demonstrations(config),
+            *data.warnings,
+            *(options.warnings(data.test) if options else ()),
+        ),
         provenance={
             **run.session.begun,
             "peak_memory_bytes": memory,

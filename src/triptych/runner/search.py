@@ -55,7 +55,7 @@ class _Scores:
     values: dict[str, list[float]] = field(default_factory=dict)
     """Of the metric that decides, where that isn't perplexity."""
     failed: str | None = None
-    """Why that metric could not be computed: the search then goes on by perplexity."""
+    """Why that metric could not be computed: the search then compares perplexities."""
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -136,7 +136,7 @@ def _score(run: RunContext, cell: CellSpec, rows: Sequence[Row], scores: _Scores
             scores.values.setdefault(cell.name, []).extend(_of_texts(run, cell, rows, metric))
         except OwnMetricError as error:
             scores.failed = str(error)
-            run.reporter.warn(f"{cell.name}: {error}; the search goes on by perplexity")
+            run.reporter.warn(f"{cell.name}: {error}; the search compares perplexities instead")
     scores.ppl[cell.name] += [item.ppl for item in items]
 
 

@@ -49,14 +49,8 @@ def ppl_by_k(study: Study) -> Figure | None:
     chart = by_k_chart(study)
     if chart is None:
         return None
-    axes = (figure := new_figure(5.8, 4.3)).subplots()
-    _draw(axes, chart)
-    ks, texts = zip(*chart.ticks, strict=True)
-    axes.set_xticks(ks, texts)
-    axes.set_xlim(-0.06 * ks[-1], 1.06 * ks[-1])
-    axes.set(title=f"{_titled(study.metric.label)} by number of demonstrations")
-    legend_below(figure, axes, columns=1)
-    return figure
+    last = chart.ticks[-1][0]
+    return _over_counts(chart, (5.8, 4.3), (-0.06 * last, 1.06 * last), f"{_of(study)} by number of demonstrations", 1)
 
 
 def crossover(study: Study) -> Figure | None:
@@ -64,14 +58,25 @@ def crossover(study: Study) -> Figure | None:
     chart = crossover_chart(study)
     if chart is None:
         return None
-    axes = (figure := new_figure(6.4, 4.3)).subplots()
+    ends = (chart.ticks[0][0] - 0.2, chart.ticks[-1][0] + 0.2)
+    return _over_counts(chart, (6.4, 4.3), ends, f"{_of(study)} by number of labelled rows", 2)
+
+
+def _over_counts(
+    chart: Chart, size: tuple[float, float], ends: tuple[float, float], title: str, columns: int
+) -> Figure:
+    """A chart whose ticks are counts; `columns` of its legend."""
+    axes = (figure := new_figure(*size)).subplots()
     _draw(axes, chart)
-    places, texts = zip(*chart.ticks, strict=True)
-    axes.set_xticks(places, texts)
-    axes.set_xlim(places[0] - 0.2, places[-1] + 0.2)
-    axes.set(title=f"{_titled(study.metric.label)} by number of labelled rows")
-    legend_below(figure, axes, columns=2)
+    axes.set_xticks(*zip(*chart.ticks, strict=True))
+    axes.set_xlim(*ends)
+    axes.set(title=title)
+    legend_below(figure, axes, columns=columns)
     return figure
+
+
+def _of(study: Study) -> str:
+    return _titled(study.metric.label)
 
 
 def _titled(label: str) -> str:
